@@ -1,0 +1,1 @@
+"""Waveform <-> latents: the autoencoder and what it is trained with."""

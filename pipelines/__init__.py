@@ -1,0 +1,1 @@
+"""Text -> latents -> waveform: the network, the pipeline, the command line and publishing."""

@@ -1,0 +1,1 @@
+"""Audio -> checkpoint: data, the three training stages and evaluation."""
