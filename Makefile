@@ -1,0 +1,54 @@
+# make music PROMPT="..."   environment, install, out.wav from checkpoints/small
+# make test                 environment, install, all fast tests
+PYTHON ?= python3
+VENV ?= .venv
+PROMPT ?= slow solo piano in A minor, 72 bpm, 4 bars
+OUT ?= out.wav
+SEED ?= 7
+BIN := $(VENV)/bin
+# Training and tests are fastest with one thread a process; generation uses what the machine has.
+ONE_THREAD := OMP_NUM_THREADS=1
+
+.PHONY: music test slow evaluate scorebook train app style quality clean
+
+music: $(VENV)/.base
+	$(BIN)/python -m pipelines.generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
+
+test: $(VENV)/.full
+	$(ONE_THREAD) $(BIN)/python -m pytest
+
+slow: $(VENV)/.full
+	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+app: $(VENV)/.full
+	$(BIN)/python app.py
+
+evaluate: $(VENV)/.full data/scorebook/info.json
+	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test --output runs/evaluate.json
+
+scorebook: data/scorebook/info.json
+
+data/scorebook/info.json: | $(VENV)/.full
+	$(ONE_THREAD) $(BIN)/python -m training.data.scorebook --hours 8 --seed 0 --output_dir data/scorebook
+
+style: $(VENV)/.full
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+quality: $(VENV)/.full
+	$(BIN)/ruff check .
+
+$(VENV)/.base: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e .
+	@touch $@
+
+$(VENV)/.full: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e ".[train,app,dev]"
+	$(BIN)/python -m pip install --quiet --no-deps tinysoundfont
+	$(BIN)/python -m training.data.sources.fetch
+	@touch $@ $(VENV)/.base
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache

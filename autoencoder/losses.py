@@ -1,0 +1,72 @@
+"""Losses of the autoencoder: named scalars, weighted by the run's config.
+
+Rendered music holds little above 5 kHz, so a plain mean over linear bins would mostly score the noise floor. Bands are
+therefore weighted by how densely hearing covers them, and logs are floored with the model's own floor (-80 dB).
+"""
+
+import math
+
+import torch
+from torch import nn
+
+
+def mel_filterbank(num_bins: int, sampling_rate: int, num_mels: int) -> torch.Tensor:
+    """Triangular filters (num_mels, num_bins), evenly spaced on the mel scale (O'Shaughnessy 1987), 20 Hz to Nyquist."""
+
+    def mel(hertz: float) -> float:
+        return 2595.0 * math.log10(1.0 + hertz / 700.0)
+
+    nyquist = sampling_rate / 2.0
+    edges = torch.linspace(mel(20.0), mel(nyquist), num_mels + 2, dtype=torch.float64)
+    edges = 700.0 * (10.0 ** (edges / 2595.0) - 1.0)
+    frequencies = torch.linspace(0.0, nyquist, num_bins, dtype=torch.float64)
+    # Low filters are narrower than a bin; widening them to one bin keeps every filter non-empty.
+    width = torch.clamp(edges[1:] - edges[:-1], min=nyquist / (num_bins - 1))
+    rising = (frequencies[None] - edges[1:-1, None]) / width[:-1, None] + 1.0
+    falling = 1.0 - (frequencies[None] - edges[1:-1, None]) / width[1:, None]
+    filters = torch.clamp(torch.minimum(rising, falling), min=0.0)
+    return (filters / filters.sum(1, keepdim=True)).float()
+
+
+class SpectralLoss(nn.Module):
+    """Distances between log spectra (batch, frames, features) as `AutoencoderVivace` lays them out.
+
+    Args:
+        num_bins: bins of one spectrum; features is a multiple of it.
+        sampling_rate: Hz.
+        floor_db: level of feature -1 (feature +1 is full scale).
+        num_mels: bands of the mel distance.
+    """
+
+    def __init__(self, num_bins: int, sampling_rate: int, floor_db: float, num_mels: int = 80):
+        super().__init__()
+        self.floor_db = floor_db
+        frequencies = torch.linspace(0.0, sampling_rate / 2.0, num_bins)
+        weight = 1.0 / (frequencies + 300.0)  # roughly the density of bands on the mel scale
+        self.register_buffer("band_weight", weight / weight.mean(), persistent=False)
+        self.register_buffer("mel", mel_filterbank(num_bins, sampling_rate, num_mels), persistent=False)
+
+    def magnitude(self, features: torch.Tensor) -> torch.Tensor:
+        """Features -> linear magnitude plus the floor, (batch, frames, spectra, bins)."""
+        decades = (features.float().clamp(-1.5, 1.5) - 1.0) * (self.floor_db / -40.0)
+        return (10.0**decades).unflatten(-1, (-1, self.band_weight.shape[0]))
+
+    def forward(self, predicted: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return {"log", "mel", "power"}, each a scalar in fp32; zero when predicted equals reference.
+
+        log: mean weighted |difference| of features; one feature unit is -floor_db / 2 decibels (40 dB by default).
+        mel: mean |difference| of log10 mel magnitudes, in decades (20 dB).
+        power: mean weighted |difference| of magnitude ** 0.3 (loudness grows about so: Stevens 1957).
+        """
+        difference = (predicted.float() - reference.float()).abs().unflatten(-1, (-1, self.band_weight.shape[0]))
+        ours, theirs = self.magnitude(predicted), self.magnitude(reference)
+        return {
+            "log": (difference * self.band_weight).mean(),
+            "mel": ((ours @ self.mel.T).log10() - (theirs @ self.mel.T).log10()).abs().mean(),
+            "power": ((ours**0.3 - theirs**0.3).abs() * self.band_weight).mean(),
+        }
+
+
+def weighted_sum(losses: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
+    """Sum of the losses that have a weight other than zero."""
+    return sum(weight * losses[name] for name, weight in weights.items() if weight)

@@ -1,0 +1,200 @@
+"""Run configuration: one frozen dataclass a stage, filled from a YAML file and then from the command line.
+
+    python -m training.train_unet --config training/configs/small/unet.yaml --learning_rate 2e-4
+
+The architecture of a model is not here: it is the JSON beside the YAML, with the very keys of the published
+`config.json`, and a key that the class does not know is an error.
+"""
+
+import dataclasses
+import difflib
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+from transformers import HfArgumentParser
+
+Config = TypeVar("Config")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every training stage shares."""
+
+    model_config: str = "training/configs/small/unet.json"
+    """architecture: JSON of the model's `__init__` arguments"""
+    data_dir: str = "data/scorebook"
+    """folder written by the stage before"""
+    output_dir: str = "runs/small/stage"
+    """run folder: checkpoints, logs, resolved config, final weights"""
+    init_from: str | None = None
+    """folder of weights to start from (a new run only; a run that has checkpoints goes on from its own)"""
+    seed: int = 0
+    max_steps: int = 1000
+    """optimiser steps of the whole run; the learning-rate schedule spans them"""
+    max_minutes: float | None = None
+    """stop cleanly (checkpoint and final weights written) after this much wall time"""
+    batch_size: int = 16
+    """items an optimiser step, over all processes and accumulation steps"""
+    gradient_accumulation_steps: int = 1
+    crop_frames: int = 64
+    """latent frames an item"""
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    lr_scheduler: str = "cosine"
+    """any name that diffusers.optimization.get_scheduler takes"""
+    warmup_steps: int = 50
+    max_grad_norm: float = 1.0
+    ema_decay: float = 0.999
+    mixed_precision: str = "no"
+    """no, bf16 or fp16"""
+    compile: bool = False
+    num_threads: int = 1
+    """CPU threads a process; one is fastest beside any other work"""
+    num_workers: int = 0
+    """data-loader processes"""
+    log_every: int = 25
+    checkpoint_every: int = 500
+    checkpoint_minutes: float = 5.0
+    """also write a checkpoint when this much time has passed since the last"""
+    keep_checkpoints: int = 2
+    tracker: str | None = "tensorboard"
+    """any Accelerate tracker by name, or null"""
+
+
+@dataclass(frozen=True)
+class AutoencoderRun(RunConfig):
+    """Stage 1."""
+
+    model_config: str = "training/configs/small/autoencoder.json"
+    output_dir: str = "runs/small/autoencoder"
+    log_weight: float = 1.0
+    """L1 between log magnitudes, weighted by band"""
+    mel_weight: float = 1.0
+    """L1 between log-mel magnitudes"""
+    power_weight: float = 1.0
+    """L1 between magnitudes to the power 0.3"""
+    kl_weight: float = 1e-3
+    latent_noise: float = 0.1
+    """standard deviation of the noise added to latents in training, so that the decoder bears with generated ones"""
+    pca_clips: int = 200
+    """clips from which the linear path is initialised; 0 leaves it random"""
+    validate_every: int = 500
+    validate_clips: int = 32
+
+
+@dataclass(frozen=True)
+class LatentsRun:
+    """Stage 2."""
+
+    autoencoder: str = "runs/small/autoencoder/final"
+    text_encoder: str = "runs/small/text_encoder"
+    """folder with text_encoder/ and tokenizer/, or a checkpoint folder that has both"""
+    data_dir: str = "data/scorebook"
+    output_dir: str = "latents/small"
+    batch_size: int = 16
+    num_threads: int = 1
+    max_text_tokens: int = 64
+
+
+@dataclass(frozen=True)
+class UNetRun(RunConfig):
+    """Stage 3."""
+
+    data_dir: str = "latents/small"
+    output_dir: str = "runs/small/unet"
+    scheduler_config: str = "training/configs/small/scheduler.json"
+    """scheduler with `_class_name`; it decides the process and the target (training/flow.py)"""
+    crop_frames: int = 128
+    text_dropout: float = 0.1
+    scalar_dropout: float = 0.15
+    """each of duration, bpm, key, beats per bar, on its own"""
+    grid_dropout: float = 0.1
+    chord_dropout: float = 0.2
+    all_dropout: float = 0.05
+    """text, scalars and grid together: the unconditional branch of guidance"""
+    mask_probability: float = 0.25
+    """share of items trained as inpainting (prefix, suffix, middle or several regions given)"""
+    given_weight: float = 0.1
+    """loss weight of the frames that are given"""
+    logit_mean: float = 0.0
+    logit_std: float = 1.0
+    validate_every: int = 500
+    validate_clips: int = 64
+
+
+def parse_config(config_class: type[Config], argv: list[str] | None = None) -> Config:
+    """Defaults < YAML file (`--config FILE`) < command line.
+
+    Exits with code 2 and one line on stderr for a missing file or an unknown key (naming the nearest valid one).
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+    names = [field.name for field in dataclasses.fields(config_class)]
+    parser = HfArgumentParser(config_class, allow_abbrev=False)
+    parser.add_argument("--config", default=None, help="YAML file with any of these keys")
+    known = vars(parser.parse_known_args(argv)[0])
+    if known["config"] is not None:
+        path = Path(known["config"])
+        if not path.is_file():
+            parser.error(f"--config {path}: no such file")
+        values = yaml.safe_load(path.read_text()) or {}
+        for key in values:
+            if key not in names:
+                nearest = difflib.get_close_matches(key, names, n=1)
+                parser.error(f"{path}: unknown key {key!r}" + (f"; did you mean {nearest[0]!r}?" if nearest else ""))
+        kinds = {field.name: field.type for field in dataclasses.fields(config_class)}
+        # PyYAML reads 3e-4 as a string; the field's type decides.
+        parser.set_defaults(**{k: float(v) if kinds[k] is float and v is not None else v for k, v in values.items()})
+    arguments = vars(parser.parse_args(argv))
+    config = config_class(**{name: arguments[name] for name in names})
+    problem = invalid(config)
+    if problem:
+        parser.error(problem)
+    return config
+
+
+def invalid(config: object) -> str | None:
+    """The first value out of range, as one line, or None."""
+    positive = {
+        "max_steps",
+        "batch_size",
+        "gradient_accumulation_steps",
+        "crop_frames",
+        "learning_rate",
+        "num_threads",
+        "log_every",
+        "checkpoint_every",
+        "checkpoint_minutes",
+        "keep_checkpoints",
+        "max_minutes",
+        "validate_every",
+        "max_text_tokens",
+    }
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if isinstance(value, float) and value != value:
+            return f"{field.name} is NaN"
+        if field.name in positive and value is not None and not value > 0:
+            return f"{field.name} is {value}; allowed: above 0"
+        if field.name.endswith(("_dropout", "_probability")) and not 0.0 <= value <= 1.0:
+            return f"{field.name} is {value}; allowed: 0 to 1"
+    if getattr(config, "mixed_precision", "no") not in ("no", "bf16", "fp16"):
+        return f"mixed_precision is {config.mixed_precision!r}; allowed: 'no', 'bf16', 'fp16'"
+    return None
+
+
+def load_model_config(path: str, model_class: type) -> dict:
+    """Read an architecture JSON, refusing keys that the class does not take (diffusers would only log them)."""
+    values = json.loads(Path(path).read_text())
+    import inspect
+
+    allowed = set(inspect.signature(model_class.__init__).parameters) - {"self"}
+    for key in values:
+        if not key.startswith("_") and key not in allowed:
+            nearest = difflib.get_close_matches(key, allowed, n=1)
+            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+            raise ValueError(f"{path}: {model_class.__name__} has no argument {key!r}{hint}")
+    return {key: value for key, value in values.items() if not key.startswith("_")}
