@@ -12,6 +12,7 @@ depends on how many others there are.
 This file is published with every checkpoint and imports only torch and diffusers.
 """
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -36,6 +37,17 @@ class UNet1DOutput(BaseOutput):
     sample: torch.Tensor
 
 
+def check_shape(name: str, tensor: torch.Tensor | None, *shape: int | str) -> None:
+    """Raise a ValueError unless `tensor` is None or fits `shape`, where a word stands for any size."""
+    if tensor is None:
+        return
+    fits = tensor.ndim == len(shape) and all(
+        isinstance(want, str) or want == size for want, size in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape ({', '.join(map(str, shape))}), got {tuple(tensor.shape)}")
+
+
 def hide(hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
     """Zero the hidden frames of (batch, channels, frames); `frame_mask` is (batch, 1, frames), True = visible."""
     return hidden_states if frame_mask is None else hidden_states * frame_mask
@@ -51,96 +63,73 @@ def rotate(states: torch.Tensor) -> torch.Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
+def zero(layer: nn.Conv1d | nn.Linear) -> nn.Conv1d | nn.Linear:
+    """A branch that ends in a zeroed layer adds nothing at first: training starts from the identity."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
 class FrameNorm(nn.Module):
-    """RMS norm over the channels of each frame (Zhang and Sennrich 2019), then FiLM if given; statistics in fp32."""
+    """RMS norm over the channels of each frame (Zhang and Sennrich 2019), statistics in fp32."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, hidden_states: torch.Tensor, film: torch.Tensor | None = None) -> torch.Tensor:
-        """`hidden_states` (batch, channels, frames); `film` (batch, 2 * channels), scale then shift."""
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        """(batch, channels, frames) in and out."""
         mean_square = hidden_states.float().square().mean(dim=1, keepdim=True)  # (batch, 1, frames)
-        hidden_states = hidden_states * torch.rsqrt(mean_square + 1e-6).to(hidden_states.dtype)
         gain = self.weight[:, None].to(hidden_states.dtype)  # (channels, 1)
-        if film is None:
-            return hidden_states * gain
-        scale, shift = film.to(hidden_states.dtype).unsqueeze(-1).chunk(2, dim=1)  # (batch, channels, 1)
-        return torch.addcmul(shift, hidden_states, gain * (1 + scale))
+        return hidden_states * torch.rsqrt(mean_square + 1e-6).to(hidden_states.dtype) * gain
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of three frames; the conditioning vector scales and shifts between them."""
+    """Two convolutions of three frames; between them the conditioning vector scales and shifts the channels (FiLM)."""
 
     def __init__(self, channels: int, embedding_dim: int):
         super().__init__()
         self.norm1 = FrameNorm(channels)
         self.conv1 = nn.Conv1d(channels, channels, 3, padding=1)
-        self.film = nn.Linear(embedding_dim, 2 * channels)
         self.norm2 = FrameNorm(channels)
-        self.conv2 = nn.Conv1d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        self.film = zero(nn.Linear(embedding_dim, 2 * channels))
+        self.conv2 = zero(nn.Conv1d(channels, channels, 3, padding=1))
 
-    def forward(
-        self, hidden_states: torch.Tensor, embedding: torch.Tensor, frame_mask: torch.Tensor | None
-    ) -> torch.Tensor:
+    def forward(self, hidden_states: torch.Tensor, embedding: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         update = nn.functional.silu(self.norm1(hidden_states))
-        update = self.conv1(hide(update, frame_mask))
-        update = nn.functional.silu(self.norm2(update, self.film(embedding)))
-        return hidden_states + self.conv2(hide(update, frame_mask))
+        update = self.norm2(self.conv1(hide(update, mask)))
+        scale, shift = self.film(embedding).to(update.dtype).unsqueeze(-1).chunk(2, dim=1)  # (batch, channels, 1)
+        update = nn.functional.silu(torch.addcmul(shift, update, 1 + scale))
+        return hidden_states + self.conv2(hide(update, mask))
 
 
-class AttentionBlock(nn.Module):
-    """Self-attention over frames with rotary positions, then cross-attention to text and scalar tokens."""
+class Attention(nn.Module):
+    """Frames attend to frames (with rotary positions) or to tokens; queries and keys are normalised per head."""
 
-    def __init__(self, channels: int, head_dim: int, context_dim: int):
+    def __init__(self, channels: int, source_dim: int, head_dim: int, rotary: bool):
         super().__init__()
-        self.heads = channels // head_dim
-        self.norm1 = FrameNorm(channels)
-        self.to_qkv = nn.Conv1d(channels, 3 * channels, 1, bias=False)
-        self.self_query_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.self_key_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.to_out = nn.Conv1d(channels, channels, 1)
-        self.norm2 = FrameNorm(channels)
+        self.head_dim, self.rotary = head_dim, rotary
         self.to_q = nn.Conv1d(channels, channels, 1, bias=False)
-        self.to_kv = nn.Linear(context_dim, 2 * channels, bias=False)
-        self.cross_query_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.cross_key_norm = nn.RMSNorm(head_dim, eps=1e-6)
-        self.to_cross_out = nn.Conv1d(channels, channels, 1)
-        for layer in (self.to_out, self.to_cross_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.to_k = nn.Conv1d(source_dim, channels, 1, bias=False)
+        self.to_v = nn.Conv1d(source_dim, channels, 1, bias=False)
+        self.to_out = zero(nn.Conv1d(channels, channels, 1))
+        self.query_gain = nn.Parameter(torch.ones(head_dim))
 
-    def heads_first(self, states: torch.Tensor) -> torch.Tensor:
-        """(batch, channels, frames) -> (batch, heads, frames, head_dim)."""
-        return states.unflatten(1, (self.heads, -1)).transpose(2, 3)
-
-    def forward(
-        self,
-        hidden_states: torch.Tensor,
-        context: torch.Tensor,
-        context_bias: torch.Tensor,
-        frame_bias: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """`context` (batch, tokens, context_dim); biases (batch, 1, 1, keys), 0 = attend, hugely negative = do not."""
-        query, key, value = map(self.heads_first, self.to_qkv(self.norm1(hidden_states)).chunk(3, dim=1))
-        query, key = rotate(self.self_query_norm(query)), rotate(self.self_key_norm(key))
-        hidden_states = hidden_states + self.to_out(self.attend(query, key, value, frame_bias))
-
-        query = self.cross_query_norm(self.heads_first(self.to_q(self.norm2(hidden_states))))
-        key, value = self.to_kv(context).unflatten(-1, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (2, b, h, t, d)
-        return hidden_states + self.to_cross_out(self.attend(query, self.cross_key_norm(key), value, context_bias))
-
-    def attend(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, bias: torch.Tensor | None
-    ) -> torch.Tensor:
-        query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves norms in fp32
-        bias = None if bias is None else bias.to(value.dtype)
-        output = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return output.transpose(2, 3).flatten(1, 2)  # (batch, channels, frames)
+    def forward(self, hidden_states: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """`source` (batch, source_dim, keys); `mask` (batch, 1, keys) bool, True = attend to this key."""
+        query, key, value = (
+            states.unflatten(1, (-1, self.head_dim)).transpose(2, 3)  # (batch, heads, frames or keys, head_dim)
+            for states in (self.to_q(hidden_states), self.to_k(source), self.to_v(source))
+        )
+        query = nn.functional.rms_norm(query, (self.head_dim,), eps=1e-6) * self.query_gain
+        key = nn.functional.rms_norm(key, (self.head_dim,), eps=1e-6)
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
+        if mask is not None:  # an item without a visible key attends to all: its frames are hidden, but must not be NaN
+            mask = (mask | ~mask.any(dim=2, keepdim=True))[:, None]  # (batch, 1, 1, keys)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves the norms in fp32
+        output = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.to_out(output.transpose(2, 3).flatten(1, 2))  # (batch, channels, frames)
 
 
 class UNetLayer(nn.Module):
@@ -149,20 +138,27 @@ class UNetLayer(nn.Module):
     def __init__(self, channels: int, embedding_dim: int, head_dim: int, context_dim: int, attention: bool):
         super().__init__()
         self.residual = ResidualBlock(channels, embedding_dim)
-        self.attention = AttentionBlock(channels, head_dim, context_dim) if attention else None
+        self.self_attention = self.cross_attention = None
+        if attention:
+            self.norm1, self.norm2 = FrameNorm(channels), FrameNorm(channels)
+            self.self_attention = Attention(channels, channels, head_dim, rotary=True)
+            self.cross_attention = Attention(channels, context_dim, head_dim, rotary=False)
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         embedding: torch.Tensor,
         context: torch.Tensor,
-        context_bias: torch.Tensor,
+        context_mask: torch.Tensor,
         frame_mask: torch.Tensor | None,
-        frame_bias: torch.Tensor | None,
     ) -> torch.Tensor:
+        """`hidden_states` (batch, channels, frames), `embedding` (batch, dim), `context` (batch, dim, tokens)."""
         hidden_states = self.residual(hidden_states, embedding, frame_mask)
-        if self.attention is not None:
-            hidden_states = self.attention(hidden_states, context, context_bias, frame_bias)
+        if self.self_attention is not None:
+            normed = self.norm1(hidden_states)
+            hidden_states = hidden_states + self.self_attention(normed, normed, frame_mask)
+            normed = self.norm2(hidden_states)
+            hidden_states = hidden_states + self.cross_attention(normed, context, context_mask)
         return hidden_states
 
 
@@ -229,25 +225,21 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 "block_out_channels, layers_per_block and attention must have one entry per level, got "
                 f"{len(widths)}, {len(layers_per_block)} and {len(attention)}"
             )
-        for width, attends in zip(widths, attention, strict=True):
-            if attention_head_dim % 2 or (attends and width % attention_head_dim):
-                raise ValueError(
-                    f"attention_head_dim must be even and divide {width} (block_out_channels), got {attention_head_dim}"
-                )
+        if attention_head_dim % 2 or any(w % attention_head_dim for w, a in zip(widths, attention, strict=True) if a):
+            raise ValueError(
+                f"attention_head_dim must be even and divide the levels with attention, got {attention_head_dim} for "
+                f"block_out_channels {widths}"
+            )
         self.gradient_checkpointing = False
-        self.frame_multiple = 2 ** (len(widths) - 1)
 
         self.conv_in = nn.Conv1d(in_channels, widths[0], 3, padding=1)
         self.conv_frame_cond = None
         if frame_cond_channels:
-            self.conv_frame_cond = nn.Conv1d(frame_cond_channels, widths[0], 3, padding=1)
-            nn.init.zeros_(self.conv_frame_cond.weight)
-            nn.init.zeros_(self.conv_frame_cond.bias)
+            self.conv_frame_cond = zero(nn.Conv1d(frame_cond_channels, widths[0], 3, padding=1))
 
         self.time_embedding = nn.Sequential(
             nn.Linear(widths[0], embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
         )
-        self.text_norm = nn.RMSNorm(cross_attention_dim, eps=1e-6)
         self.text_tokens = nn.Linear(cross_attention_dim, context_dim)
         self.text_pooled = nn.Linear(cross_attention_dim, embedding_dim)
         self.null_text_token = nn.Parameter(torch.randn(context_dim) * 0.02)
@@ -259,72 +251,58 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.scalar_pooled = nn.Linear(len(SCALARS) * context_dim, embedding_dim)
 
         def make_layers(level: int) -> nn.ModuleList:
-            return nn.ModuleList(
-                UNetLayer(widths[level], embedding_dim, attention_head_dim, context_dim, attention[level])
-                for _ in range(layers_per_block[level])
-            )
+            sizes = (widths[level], embedding_dim, attention_head_dim, context_dim, attention[level])
+            return nn.ModuleList(UNetLayer(*sizes) for _ in range(layers_per_block[level]))
 
         levels = range(len(widths) - 1)
+        pairs = list(itertools.pairwise(widths))
         self.down_layers = nn.ModuleList(make_layers(level) for level in levels)
-        self.downsamplers = nn.ModuleList(
-            nn.Conv1d(widths[level], widths[level + 1], 4, stride=2, padding=1) for level in levels
-        )
-        self.mid_layers = make_layers(len(widths) - 1)
-        self.upsamplers = nn.ModuleList(nn.Conv1d(widths[level + 1], widths[level], 1) for level in levels)
-        self.mergers = nn.ModuleList(nn.Conv1d(2 * widths[level], widths[level], 1) for level in levels)
+        self.downsamplers = nn.ModuleList(nn.Conv1d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairs)
+        self.mid_layers = make_layers(len(levels))
+        self.upsamplers = nn.ModuleList(nn.Conv1d(coarse, fine, 1) for fine, coarse in pairs)
+        self.mergers = nn.ModuleList(nn.Conv1d(2 * fine, fine, 1) for fine, _ in pairs)
         self.up_layers = nn.ModuleList(make_layers(level) for level in levels)
 
         self.norm_out = FrameNorm(widths[0])
-        self.conv_out = nn.Conv1d(widths[0], out_channels, 3, padding=1)
-        nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        self.conv_out = zero(nn.Conv1d(widths[0], out_channels, 3, padding=1))
 
     def embed_text(
-        self, batch: int, encoder_hidden_states: torch.Tensor | None, encoder_attention_mask: torch.Tensor | None
+        self, batch: int, text: torch.Tensor | None, mask: torch.Tensor | None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Tokens (batch, tokens + 1, context_dim), whether to attend to each, pooled text (batch, embedding_dim).
+        """Tokens (batch, tokens + 1, context_dim), which to attend to (batch, tokens + 1), pooled (batch, dim).
 
         The last token is the learned null, attended to by the items that have no text and by no other.
         """
-        null_token = self.null_text_token.expand(batch, 1, -1)
-        null_pooled = self.null_text_pooled.expand(batch, -1)
-        if encoder_hidden_states is None:
-            visible = torch.ones(batch, 1, dtype=torch.bool, device=null_token.device)
-            return null_token, visible, null_pooled
-        visible = torch.ones(encoder_hidden_states.shape[:2], dtype=torch.bool, device=null_token.device)
-        if encoder_attention_mask is not None:
-            visible = encoder_attention_mask.to(null_token.device) > 0
-        text = encoder_hidden_states.to(null_token.device, self.dtype).masked_fill(~visible[..., None], 0.0)
-        text = self.text_norm(text)
+        null_token, null_pooled = self.null_text_token.expand(batch, 1, -1), self.null_text_pooled.expand(batch, -1)
+        if text is None:
+            return null_token, null_token.new_ones(batch, 1, dtype=torch.bool), null_pooled
+        visible = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device) if mask is None else mask > 0
+        text = text.to(null_token.dtype).masked_fill(~visible[..., None], 0.0)
+        text = nn.functional.rms_norm(text, text.shape[-1:], eps=1e-6)  # encoders differ in scale
         count = visible.sum(dim=1, keepdim=True)  # (batch, 1)
-        mean = (text * visible[..., None]).sum(dim=1) / count.clamp(min=1)
-        pooled = self.text_pooled(mean)
+        pooled = self.text_pooled(text.sum(dim=1) / count.clamp(min=1))
         pooled = torch.where(count > 0, pooled, null_pooled.to(pooled.dtype))
         tokens = self.text_tokens(text)
         tokens = torch.cat([tokens, null_token.to(tokens.dtype)], dim=1)
         return tokens, torch.cat([visible, count == 0], dim=1), pooled
 
-    def embed_scalars(self, batch: int, added_cond_kwargs: dict[str, torch.Tensor] | None) -> torch.Tensor:
+    def embed_scalars(self, batch: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
         """One token per scalar, (batch, 4, context_dim)."""
-        given = added_cond_kwargs or {}
         for name, value in given.items():
             if name not in SCALARS:
                 raise ValueError(f"added_cond_kwargs has no entry {name!r}; allowed: {', '.join(SCALARS)}")
-            if value.shape != (batch,):
-                raise ValueError(f"added_cond_kwargs[{name!r}] must have shape ({batch},), got {tuple(value.shape)}")
-        device = self.null_text_token.device
-        absent_number = torch.full((batch,), math.nan, device=device)
-        absent_index = torch.full((batch,), -1, device=device)
+            check_shape(f"added_cond_kwargs[{name!r}]", value, batch)
+        no_number = torch.full((batch,), math.nan, device=self.null_text_token.device)
+        no_index = torch.full((batch,), -1, device=self.null_text_token.device)
         tokens = (
-            self.duration_embedding(given.get("duration_s", absent_number).to(device)),
-            self.bpm_embedding(given.get("bpm", absent_number).to(device)),
-            self.key_embedding(given.get("key", absent_index).to(device) + 1),
-            self.meter_embedding(given.get("beats_per_bar", absent_index).to(device) + 1),
+            self.duration_embedding(given.get("duration_s", no_number)),
+            self.bpm_embedding(given.get("bpm", no_number)),
+            self.key_embedding(given.get("key", no_index) + 1),
+            self.meter_embedding(given.get("beats_per_bar", no_index) + 1),
         )
-        dtype = torch.promote_types(tokens[0].dtype, tokens[2].dtype)
-        return torch.stack([token.to(dtype) for token in tokens], dim=1)
+        return torch.stack([token.to(tokens[0].dtype) for token in tokens], dim=1)
 
-    def run_layers(self, layers: nn.ModuleList, hidden_states: torch.Tensor, *args: torch.Tensor | None) -> torch.Tensor:
+    def run(self, layers: nn.ModuleList, hidden_states: torch.Tensor, *args: torch.Tensor | None) -> torch.Tensor:
         for layer in layers:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden_states = self._gradient_checkpointing_func(layer, hidden_states, *args)
@@ -359,87 +337,49 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Raises:
             ValueError: a shape that does not fit, or an unknown entry of `added_cond_kwargs`.
         """
-        batch, frames = self.check_inputs(sample, encoder_hidden_states, encoder_attention_mask, frame_cond, frame_mask)
-        dtype, device = self.dtype, sample.device
+        config, dtype, (batch, _, frames) = self.config, self.dtype, sample.shape
+        check_shape("sample", sample, "batch", config.in_channels, "frames")
+        check_shape("encoder_hidden_states", encoder_hidden_states, batch, "tokens", config.cross_attention_dim)
+        check_shape("frame_cond", frame_cond, batch, config.frame_cond_channels, frames)
+        check_shape("frame_mask", frame_mask, batch, frames)
+        tokens = 0 if encoder_hidden_states is None else encoder_hidden_states.shape[1]
+        check_shape("encoder_attention_mask", encoder_attention_mask, batch, tokens)
 
         # What is known of the whole piece: one vector for FiLM, a few tokens for cross-attention.
-        timestep = torch.as_tensor(timestep, dtype=torch.float32, device=device).expand(batch)
-        waves = get_timestep_embedding(timestep, self.config.block_out_channels[0], True, 0)  # fp32
+        timestep = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(batch)
+        waves = get_timestep_embedding(timestep, config.block_out_channels[0], True, 0).to(dtype)  # computed in fp32
         text, text_visible, pooled = self.embed_text(batch, encoder_hidden_states, encoder_attention_mask)
-        scalars = self.embed_scalars(batch, added_cond_kwargs)
-        embedding = self.time_embedding(waves.to(dtype)) + pooled + self.scalar_pooled(scalars.flatten(1))
-        embedding = nn.functional.silu(embedding)
-        context = torch.cat([text.to(scalars.dtype), scalars], dim=1)  # (batch, tokens + 1 + 4, context_dim)
-        context_visible = torch.cat([text_visible, text_visible.new_ones(batch, len(SCALARS))], dim=1)
-        context_bias = self.bias(context_visible)
+        scalars = self.embed_scalars(batch, added_cond_kwargs or {})
+        embedding = self.time_embedding(waves) + pooled + self.scalar_pooled(scalars.flatten(1))
+        embedding = nn.functional.silu(embedding)  # (batch, embedding_dim)
+        context = torch.cat([text.to(scalars.dtype), scalars], dim=1).transpose(1, 2)  # (batch, context_dim, tokens)
+        visible = torch.cat([text_visible, text_visible.new_ones(batch, len(SCALARS))], dim=1)[:, None]
 
-        # Frames: padded to a whole number of coarsest frames, with the padding hidden like the caller's own.
-        padding = -frames % self.frame_multiple
-        if frame_mask is None and padding:
-            frame_mask = torch.ones(batch, frames, dtype=torch.bool, device=device)
-        masks = [None] * len(self.config.block_out_channels)
-        if frame_mask is not None:
-            visible = nn.functional.pad(frame_mask.to(device).bool(), (0, padding))
-            sample = nn.functional.pad(sample, (0, padding)).masked_fill(~visible[:, None], 0.0)
+        # Pad to a whole number of the coarsest frames; the padding is hidden just like the caller's own.
+        levels = len(config.block_out_channels)
+        padding = -frames % 2 ** (levels - 1)
+        masks = [None] * levels
+        if frame_mask is not None or padding:
+            mask = sample.new_ones(batch, frames) if frame_mask is None else frame_mask
+            mask = nn.functional.pad(mask > 0, (0, padding))[:, None]  # (batch, 1, frames)
+            masks = [mask.unflatten(2, (-1, 2**level)).any(dim=3) for level in range(levels)]
+            sample = nn.functional.pad(sample, (0, padding)).masked_fill(~mask, 0.0)
             if frame_cond is not None:
-                frame_cond = nn.functional.pad(frame_cond, (0, padding)).masked_fill(~visible[:, None], 0.0)
-            masks = [visible.unflatten(1, (-1, 2**level)).any(dim=2) for level in range(len(masks))]
-        frame_biases = [None if mask is None else self.bias(mask) for mask in masks]
-        masks = [None if mask is None else mask[:, None] for mask in masks]  # (batch, 1, frames)
+                frame_cond = nn.functional.pad(frame_cond, (0, padding)).masked_fill(~mask, 0.0)
 
         hidden_states = self.conv_in(sample.to(dtype))
         if frame_cond is not None:
             hidden_states = hidden_states + self.conv_frame_cond(frame_cond.to(dtype))
-        conditions = (embedding, context, context_bias)
-        skips = []
-        for level, (layers, downsample) in enumerate(zip(self.down_layers, self.downsamplers, strict=True)):
-            hidden_states = self.run_layers(layers, hidden_states, *conditions, masks[level], frame_biases[level])
+        conditions, skips = (embedding, context, visible), []
+        for layers, downsample, mask in zip(self.down_layers, self.downsamplers, masks[:-1], strict=True):
+            hidden_states = self.run(layers, hidden_states, *conditions, mask)
             skips.append(hidden_states)
-            hidden_states = downsample(hide(hidden_states, masks[level]))
-        hidden_states = self.run_layers(self.mid_layers, hidden_states, *conditions, masks[-1], frame_biases[-1])
-        for level in reversed(range(len(skips))):
+            hidden_states = downsample(hide(hidden_states, mask))
+        hidden_states = self.run(self.mid_layers, hidden_states, *conditions, masks[-1])
+        for level in reversed(range(levels - 1)):
             hidden_states = self.upsamplers[level](hidden_states).repeat_interleave(2, dim=2)
             hidden_states = self.mergers[level](torch.cat([hidden_states, skips[level]], dim=1))
-            hidden_states = self.run_layers(
-                self.up_layers[level], hidden_states, *conditions, masks[level], frame_biases[level]
-            )
-        hidden_states = nn.functional.silu(self.norm_out(hidden_states))
-        prediction = hide(self.conv_out(hide(hidden_states, masks[0])), masks[0])
-        prediction = prediction[..., :frames].to(sample.dtype)
+            hidden_states = self.run(self.up_layers[level], hidden_states, *conditions, masks[level])
+        hidden_states = hide(nn.functional.silu(self.norm_out(hidden_states)), masks[0])
+        prediction = hide(self.conv_out(hidden_states), masks[0])[..., :frames].to(sample.dtype)
         return UNet1DOutput(sample=prediction) if return_dict else (prediction,)
-
-    def bias(self, visible: torch.Tensor) -> torch.Tensor:
-        """(batch, keys) bool -> (batch, 1, 1, keys); finite, so a row with nothing visible is no NaN."""
-        bias = torch.zeros(visible.shape, dtype=self.dtype, device=visible.device)
-        return bias.masked_fill(~visible, torch.finfo(bias.dtype).min / 2)[:, None, None]
-
-    def check_inputs(
-        self,
-        sample: torch.Tensor,
-        encoder_hidden_states: torch.Tensor | None,
-        encoder_attention_mask: torch.Tensor | None,
-        frame_cond: torch.Tensor | None,
-        frame_mask: torch.Tensor | None,
-    ) -> tuple[int, int]:
-        """Shapes only (no value is read, so nothing waits for the device); returns batch and frames."""
-        channels = self.config.in_channels
-        if sample.ndim != 3 or sample.shape[1] != channels or sample.shape[2] < 1:
-            raise ValueError(f"sample must have shape (batch, {channels}, frames >= 1), got {tuple(sample.shape)}")
-        batch, _, frames = sample.shape
-        cond = (batch, self.config.frame_cond_channels, frames)
-        if frame_cond is not None and (frame_cond.shape != cond or self.conv_frame_cond is None):
-            raise ValueError(f"frame_cond must have shape {cond}, got {tuple(frame_cond.shape)}")
-        if frame_mask is not None and frame_mask.shape != (batch, frames):
-            raise ValueError(f"frame_mask must have shape {(batch, frames)}, got {tuple(frame_mask.shape)}")
-        if encoder_hidden_states is None:
-            if encoder_attention_mask is not None:
-                raise ValueError("encoder_attention_mask needs encoder_hidden_states, got None")
-            return batch, frames
-        shape, width = tuple(encoder_hidden_states.shape), self.config.cross_attention_dim
-        if len(shape) != 3 or shape[0] != batch or shape[2] != width:
-            raise ValueError(f"encoder_hidden_states must have shape ({batch}, tokens, {width}), got {shape}")
-        if encoder_attention_mask is not None and tuple(encoder_attention_mask.shape) != shape[:2]:
-            raise ValueError(
-                f"encoder_attention_mask must have shape {shape[:2]}, got {tuple(encoder_attention_mask.shape)}"
-            )
-        return batch, frames

@@ -1,0 +1,156 @@
+"""The noise process: how clean latents become noisy, what the network must predict, and which timesteps it sees.
+
+The process is the one of the scheduler that the checkpoint carries, so training and sampling cannot disagree:
+
+- `FlowMatchEulerDiscreteScheduler`: rectified flow (Liu et al. 2022, https://arxiv.org/abs/2209.03003; timesteps as in
+  Esser et al. 2024, https://arxiv.org/abs/2403.03206).
+- `DDPMScheduler`, `DDIMScheduler`, `DPMSolverMultistepScheduler`: denoising diffusion (Ho et al. 2020,
+  https://arxiv.org/abs/2006.11239), predicting epsilon or v (Salimans and Ho 2022, https://arxiv.org/abs/2202.00512).
+
+Everything is computed in fp32. Latents are (batch, channels, frames), timesteps (batch,).
+"""
+
+import torch
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+)
+from torch.quasirandom import SobolEngine
+
+DIFFUSION_SCHEDULERS = (DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler)
+UNIFORM_MARGIN = 1e-6  # keeps sigma off 0 and 1, where the logit is infinite
+
+
+def prediction_type(scheduler: SchedulerMixin) -> str:
+    """What the network predicts: "flow", "epsilon" or "v_prediction".
+
+    Raises:
+        ValueError: a scheduler, or a setting of it, that this module cannot train for.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+        if config.invert_sigmas:
+            raise ValueError(f"scheduler: {name} must have invert_sigmas=False (sigma 1 is noise), got True")
+        return "flow"
+    if not isinstance(scheduler, DIFFUSION_SCHEDULERS):
+        allowed = ", ".join(kind.__name__ for kind in (FlowMatchEulerDiscreteScheduler, *DIFFUSION_SCHEDULERS))
+        raise ValueError(f"scheduler: {name} is not supported; allowed: {allowed}")
+    if config.prediction_type not in ("epsilon", "v_prediction"):
+        raise ValueError(
+            f"scheduler: prediction_type of {name} must be epsilon or v_prediction, got {config.prediction_type!r}"
+        )
+    if config.get("clip_sample", False):  # the default of DDPM and DDIM; standardised latents exceed [-1, 1]
+        raise ValueError(f"scheduler: {name} must have clip_sample=False, since latents are not images, got True")
+    return config.prediction_type
+
+
+def coefficients(
+    scheduler: SchedulerMixin, timesteps: torch.Tensor, like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(a, s) of x_t = a x_0 + s eps, each (batch, 1, ...) in fp32 on the device of `like`."""
+    if prediction_type(scheduler) == "flow":
+        sigma = timesteps.to(like.device, torch.float32) / scheduler.config.num_train_timesteps
+        a, s = 1.0 - sigma, sigma  # x_sigma = (1 - sigma) x_0 + sigma eps
+    else:
+        alpha_bar = scheduler.alphas_cumprod.to(like.device, torch.float32)[timesteps.to(like.device).long()]
+        a, s = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()  # x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps
+    shape = (-1,) + (1,) * (like.ndim - 1)
+    return a.view(shape), s.view(shape)
+
+
+def add_noise(
+    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """x_t = a x_0 + s eps, the shape of `clean`, fp32."""
+    a, s = coefficients(scheduler, timesteps, clean)
+    return a * clean.float() + s * noise.float()
+
+
+def target(
+    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """What the network must predict from x_t, the shape of `clean`, fp32."""
+    kind = prediction_type(scheduler)
+    clean, noise = clean.float(), noise.float()
+    if kind == "flow":
+        return noise - clean  # v = d x_sigma / d sigma = eps - x_0
+    if kind == "epsilon":
+        return noise
+    a, s = coefficients(scheduler, timesteps, clean)
+    return a * noise - s * clean  # v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0
+
+
+def to_clean(
+    scheduler: SchedulerMixin, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """The x_0 that a prediction implies, the shape of `noisy`, fp32."""
+    kind = prediction_type(scheduler)
+    noisy, prediction = noisy.float(), prediction.float()
+    a, s = coefficients(scheduler, timesteps, noisy)
+    if kind == "flow":
+        return noisy - s * prediction  # x_0 = x_sigma - sigma v
+    if kind == "epsilon":
+        return (noisy - s * prediction) / a  # x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
+    return a * noisy - s * prediction  # x_0 = sqrt(abar_t) x_t - sqrt(1 - abar_t) v
+
+
+class UniformSampler:
+    """Points in (0, 1) from a scrambled Sobol sequence: every batch covers the interval evenly.
+
+    N processes of the same seed draw disjoint parts of the batch that one process would draw. The state is one number,
+    so a resumed run goes on with the very next point. No global random state is read or written.
+
+    Args:
+        seed: of the scrambling.
+        rank, world_size: this process, 0 to world_size - 1, and how many there are.
+    """
+
+    def __init__(self, seed: int, rank: int = 0, world_size: int = 1):
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank must be in 0..{world_size - 1} (world_size {world_size}), got {rank}")
+        self.rank, self.world_size = rank, world_size
+        self.engine = SobolEngine(dimension=1, scramble=True, seed=seed)
+
+    def draw(self, batch_size: int) -> torch.Tensor:
+        """The next points of this process, (batch_size,) fp64."""
+        points = self.engine.draw(batch_size * self.world_size, dtype=torch.float64)[:, 0]
+        return points[self.rank :: self.world_size].clamp(UNIFORM_MARGIN, 1.0 - UNIFORM_MARGIN)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"num_drawn": self.engine.num_generated}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue after `num_drawn` points, counted over all processes."""
+        self.engine.reset()
+        self.engine.fast_forward(state["num_drawn"])
+
+
+def sample_timesteps(
+    scheduler: SchedulerMixin,
+    batch_size: int,
+    sampler: UniformSampler,
+    logit_mean: float = 0.0,
+    logit_std: float = 1.0,
+) -> torch.Tensor:
+    """Timesteps to train at, (batch_size,) on the CPU.
+
+    Rectified flow: fp32, 1000 sigma with logit(sigma) normal of mean `logit_mean` and deviation `logit_std`, which
+    puts the effort between noise and data, where the task is hard. Diffusion: uniform integers, int64; there the two
+    arguments have no meaning and must keep their defaults.
+
+    Raises:
+        ValueError: `logit_std` not above 0, or logit arguments for a diffusion scheduler.
+    """
+    kind = prediction_type(scheduler)
+    if not logit_std > 0:
+        raise ValueError(f"logit_std must be > 0, got {logit_std}")
+    if kind != "flow" and (logit_mean, logit_std) != (0.0, 1.0):
+        raise ValueError(f"logit_mean and logit_std apply to rectified flow only, got {logit_mean} and {logit_std}")
+    points, count = sampler.draw(batch_size), scheduler.config.num_train_timesteps
+    if kind == "flow":
+        sigma = torch.sigmoid(logit_mean + logit_std * torch.special.ndtri(points))  # ndtri: inverse normal CDF
+        return (count * sigma).float()
+    return (count * points).long()
