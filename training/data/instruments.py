@@ -1,0 +1,176 @@
+"""The instruments of the scorebook: one canonical name each, where it is in a General MIDI bank, what it can play.
+
+Source of programs and names: General MIDI level 1, and the preset list of FluidR3Mono (bank 8 and 16 hold variants).
+"""
+
+from dataclasses import dataclass
+
+# Presets of the General MIDI bank that are left out because they are noises or came out too quiet to be heard.
+UNUSABLE_PROGRAMS = frozenset({55, 86, 97, 98, 101, 119, 120, 121, 122, 123, 124, 125, 126, 127})
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """One instrument.
+
+    Attributes:
+        name: canonical name, the one that stands in labels.
+        presets: (bank, program) pairs that sound like it.
+        family: keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk.
+        low, high: comfortable range in MIDI pitches.
+        attack_s: how late its sound is heard; notes are started earlier by this so that beats are heard on the beat.
+        roles: letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble.
+        words: names used in training captions, the canonical one first.
+        heldout_words: names used in no training caption.
+    """
+
+    name: str
+    presets: tuple[tuple[int, int], ...]
+    family: str
+    low: int
+    high: int
+    attack_s: float
+    roles: str
+    words: tuple[str, ...]
+    heldout_words: tuple[str, ...]
+
+
+# name | presets | family | low high | attack ms | roles | other words | held-out words
+_TABLE = """
+piano | 0 1 8:0 | keys | 40 96 | 0 | mcaeb | grand piano, acoustic piano | pianoforte, concert grand
+honky-tonk piano | 3 | keys | 45 90 | 0 | mc | saloon piano, detuned piano | barroom piano
+electric piano | 4 5 8:4 | keys | 40 88 | 0 | mcap | rhodes, e-piano, EP | fender rhodes, wurlitzer
+harpsichord | 6 8:6 | keys | 43 88 | 0 | mcae | cembalo | clavecin
+clavinet | 7 | keys | 40 84 | 0 | c | clav, funky clavinet | hohner clav
+celesta | 8 | mallets | 60 103 | 0 | ma | celeste | bell piano
+glockenspiel | 9 | mallets | 67 103 | 0 | ma | bells, glock | orchestra bells
+music box | 10 | mallets | 60 98 | 0 | mae | wind-up music box, toy box | musical box
+vibraphone | 11 | mallets | 53 89 | 0 | mcap | vibes | vibraharp
+marimba | 12 | mallets | 45 91 | 0 | maec | wooden marimba | wooden mallet bars
+xylophone | 13 | mallets | 60 98 | 0 | ma | wooden xylophone | bright wooden bars
+tubular bells | 14 | mallets | 55 80 | 0 | m | chimes, church bells | orchestral chimes
+dulcimer | 15 | folk | 50 84 | 0 | ma | hammered dulcimer | cimbalom
+organ | 16 17 18 | organ | 36 91 | 0 | mcpe | hammond organ, drawbar organ, electric organ | tonewheel organ
+church organ | 19 8:19 | organ | 36 91 | 30 | cpe | pipe organ, cathedral organ | chapel organ
+reed organ | 20 | organ | 40 84 | 10 | cpe | harmonium | pump organ
+accordion | 21 8:21 | organ | 48 91 | 30 | mcpe | squeezebox, piano accordion | accordeon
+harmonica | 22 | reed | 60 93 | 20 | m | mouth organ, blues harp | mouth harp
+bandoneon | 23 | organ | 48 86 | 30 | mce | tango accordion | concertina
+nylon guitar | 24 | guitar | 40 79 | 0 | mcae | classical guitar, nylon-string guitar, spanish guitar | gut-string guitar
+steel guitar | 25 8:25 | guitar | 40 81 | 0 | mca | acoustic guitar, steel-string guitar, folk guitar | western guitar
+ukulele | 8:24 | guitar | 55 84 | 0 | ca | uke | little four-string guitar
+mandolin | 16:25 | folk | 55 88 | 0 | ma | bluegrass mandolin | mandoline
+jazz guitar | 26 | guitar | 40 82 | 0 | mca | mellow guitar, hollow-body guitar | archtop guitar
+electric guitar | 27 | guitar | 40 84 | 0 | mca | clean guitar, clean electric guitar | undistorted guitar
+muted guitar | 28 8:28 | guitar | 40 79 | 0 | c | palm-muted guitar, funk guitar | chicken-scratch guitar
+overdriven guitar | 29 | guitar | 40 82 | 0 | mc | crunchy guitar, overdrive guitar | gritty guitar
+distorted guitar | 30 | guitar | 36 79 | 0 | mc | distortion guitar, heavy guitar | fuzz guitar
+upright bass | 32 | bass | 28 55 | 0 | b | acoustic bass, double bass, stand-up bass | bull fiddle
+electric bass | 33 34 37 | bass | 28 55 | 0 | b | bass guitar, fingered bass, e-bass | four-string bass
+fretless bass | 35 | bass | 28 55 | 0 | b | smooth fretless bass | slide-toned bass
+slap bass | 36 | bass | 28 55 | 0 | b | slapped bass, funky slap bass | thumbed bass
+synth bass | 38 39 8:38 | bass | 26 55 | 0 | b | synthesizer bass, electronic bass | moog bass
+violin | 40 | strings | 55 96 | 50 | me | solo violin | violin solo line
+fiddle | 110 | folk | 55 93 | 40 | m | folk fiddle, country fiddle | barn-dance fiddle
+viola | 41 | strings | 48 84 | 50 | me | solo viola | alto fiddle
+cello | 42 | strings | 36 76 | 70 | meb | solo cello | violoncello
+contrabass | 43 | strings | 28 55 | 70 | be | bowed bass, bowed double bass | orchestral bass
+pizzicato strings | 45 | strings | 36 91 | 0 | mcae | plucked strings, pizzicato | string pizz
+harp | 46 | strings | 36 100 | 0 | mae | concert harp | harp strings
+string ensemble | 48 49 1:48 | strings | 36 91 | 60 | mpec | strings, string section, string orchestra | orchestral strings
+tremolo strings | 44 | strings | 40 88 | 70 | p | trembling strings | shivering strings
+synth strings | 50 51 8:50 | pad | 40 88 | 20 | pc | synthesizer strings, string machine | solina strings
+choir | 52 | choir | 43 81 | 70 | pem | choir aahs, voices, vocal choir | chorus of voices
+voice oohs | 53 | choir | 46 81 | 30 | pme | oohs, ooh voices | humming voices
+trumpet | 56 | brass | 54 84 | 10 | me | bright trumpet, solo trumpet | bugle
+trombone | 57 | brass | 40 72 | 20 | me | solo trombone | slide trombone
+tuba | 58 | brass | 28 58 | 10 | be | brass bass | sousaphone
+muted trumpet | 59 | brass | 54 82 | 10 | m | trumpet with mute, miles-style trumpet | harmon-mute trumpet
+french horn | 60 | brass | 41 77 | 30 | mep | horn, horns | hunting horn
+brass section | 61 8:61 | brass | 43 82 | 20 | mce | brass, brass ensemble, horn section | brass choir
+synth brass | 62 63 8:62 | synth | 43 84 | 0 | mc | synthesizer brass, eighties brass | analog brass
+soprano sax | 64 | reed | 56 86 | 10 | me | soprano saxophone | straight sax
+alto sax | 65 | reed | 49 80 | 20 | me | alto saxophone, saxophone, sax | alto horn sax
+tenor sax | 66 | reed | 44 75 | 10 | me | tenor saxophone, sax | big tenor sax
+baritone sax | 67 | reed | 36 68 | 10 | eb | baritone saxophone, bari sax | low sax
+oboe | 68 | reed | 58 90 | 30 | me | plaintive oboe | hautbois
+english horn | 69 | reed | 52 81 | 20 | me | cor anglais | alto oboe
+bassoon | 70 | reed | 34 70 | 20 | meb | low bassoon | fagotto
+clarinet | 71 | reed | 50 88 | 30 | me | solo clarinet | licorice stick
+piccolo | 72 | pipe | 74 103 | 60 | m | piccolo flute, fife | octave flute
+flute | 73 | pipe | 60 94 | 50 | me | concert flute, solo flute | transverse flute
+recorder | 74 | pipe | 60 94 | 30 | me | wooden recorder | blockflute
+pan flute | 75 | pipe | 60 91 | 40 | m | panpipes | syrinx
+whistle | 78 | pipe | 65 96 | 60 | m | tin whistle, whistling | penny whistle
+ocarina | 79 | pipe | 60 91 | 0 | me | clay flute | vessel flute
+square lead | 80 | synth | 48 96 | 0 | mace | square wave, pulse lead, 8-bit lead | NES lead
+saw lead | 81 90 | synth | 45 93 | 0 | mac | sawtooth lead, saw synth, synth lead | supersaw
+sine lead | 8:80 | synth | 55 93 | 0 | ma | sine wave synth, soft synth lead | theremin-like synth
+calliope | 82 | synth | 55 93 | 0 | ma | steam organ, calliope lead | fairground organ
+synth voice | 54 85 | choir | 48 84 | 20 | mp | vox synth, synth vocal | vocoder voice
+warm pad | 89 | pad | 40 86 | 120 | p | synth pad, soft pad | velvety synth bed
+choir pad | 91 94 | pad | 43 84 | 10 | p | space voices, halo pad | angelic synth bed
+glass pad | 92 | pad | 43 88 | 10 | pa | bowed glass, glassy pad | crystalline synth bed
+sweep pad | 95 | pad | 40 84 | 60 | p | sweeping pad, moving pad | swelling synth bed
+bell synth | 96 99 100 | synth | 55 96 | 0 | ma | synth bells, bell-like synth, shimmering synth | digital bells
+sitar | 104 | folk | 45 81 | 0 | ma | indian sitar | hindustani lute
+banjo | 105 | folk | 48 86 | 0 | mac | five-string banjo, bluegrass banjo | clawhammer
+koto | 107 | folk | 50 88 | 0 | ma | japanese koto | japanese zither
+kalimba | 108 | mallets | 55 91 | 0 | ma | thumb piano, mbira | lamellophone
+bagpipes | 109 | folk | 58 79 | 10 | m | bagpipe, highland pipes | great pipes
+steel drums | 114 | mallets | 52 86 | 0 | mac | steelpan, steel pan | caribbean pans
+timpani | 47 | mallets | 36 57 | 0 | b | kettledrums | orchestral drums
+"""
+
+
+def _parse() -> dict[str, Instrument]:
+    """Read the table above."""
+    found = {}
+    for line in _TABLE.strip().splitlines():
+        name, presets, family, span, attack, roles, words, heldout = (part.strip() for part in line.split("|"))
+        pairs = tuple(tuple(map(int, p.split(":"))) if ":" in p else (0, int(p)) for p in presets.split())
+        low, high = map(int, span.split())
+        found[name] = Instrument(
+            name, pairs, family, low, high, int(attack) / 1000.0, roles,
+            (name, *(w.strip() for w in words.split(","))), tuple(w.strip() for w in heldout.split(",")),
+        )  # fmt: skip
+    return found
+
+
+INSTRUMENTS = _parse()
+DRUM_WORDS = ("drums", "drum kit", "a drum kit", "percussion", "a beat")
+DRUM_HELDOUT_WORDS = ("a drummer", "drum set", "a rhythm section of drums")
+LIGHT_PERCUSSION = "percussion"
+
+# Kits of bank 128 by character.
+KITS = {
+    "standard": (0, 1, 2, 3), "room": (8, 9, 10, 11), "power": (16, 17), "electronic": (24,), "808": (25,),
+    "jazz": (32, 33), "brush": (40, 41), "orchestra": (48,),
+}  # fmt: skip
+
+# A program that has no instrument of its own takes the nearest one.
+_NEAREST = {
+    2: "electric piano", 31: "electric guitar", 55: "brass section", 76: "pan flute", 77: "pan flute",
+    83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth", 93: "sweep pad", 97: "warm pad",
+    98: "bell synth", 101: "sweep pad", 102: "warm pad", 103: "bell synth", 106: "banjo", 111: "oboe",
+    112: "glockenspiel", 113: "xylophone", 115: "xylophone", 116: "timpani", 117: "timpani", 118: "timpani",
+}  # fmt: skip
+
+
+def of_program(program: int) -> Instrument:
+    """The instrument of a General MIDI program.
+
+    Raises:
+        ValueError: if the program is outside 0..127.
+    """
+    if not 0 <= program <= 127:
+        raise ValueError(f"program {program}: must be within 0 and 127")
+    for instrument in INSTRUMENTS.values():
+        if (0, program) in instrument.presets:
+            return instrument
+    return INSTRUMENTS[_NEAREST.get(program, "piano")]
+
+
+def with_role(role: str, family: str | None = None) -> list[Instrument]:
+    """All instruments that can play a role (one letter, see `Instrument.roles`), optionally of one family."""
+    return [i for i in INSTRUMENTS.values() if role in i.roles and (family is None or i.family == family)]

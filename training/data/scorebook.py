@@ -1,0 +1,269 @@
+"""Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key and chords.
+
+    python -m training.data.scorebook --hours 6 --seed 0 --output_dir data/scorebook
+
+Clip k depends on (seed, k) and the arguments alone, so any number of processes gives the same set, and a run that was
+stopped goes on where it was.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from training.data.arrange import generated_piece
+from training.data.captions import Facts, captions, heldout_captions
+from training.data.harmony import chroma, key_name, symbol
+from training.data.piece import Piece, Track
+from training.data.render import Renderer
+
+SPLITS = ("train", "validation", "test")
+SOURCES = {"procedural": 0.35, "folk": 0.45, "classical": 0.15, "freedoom": 0.05}
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a clip depends on besides its index."""
+
+    seed: int
+    sources: tuple[str, ...]
+    sampling_rate: int
+    channels: int
+    clip_s: float
+    soundfont: str
+    output_dir: str
+
+
+def split_of(work: str) -> str:
+    """The split of a work: 90, 4 and 6 % by a hash of its id, so that all its clips are in one split."""
+    place = int.from_bytes(hashlib.sha256(work.encode()).digest()[:8], "big") / 2.0**64
+    return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
+
+
+def draw_piece(settings: Settings, index: int, scores: dict[str, list]) -> tuple[Piece, np.random.Generator]:
+    """The piece of clip `index` and the generator that goes on from there."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index]))
+    shares = np.array([SOURCES[s] for s in settings.sources])
+    source = settings.sources[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    if source == "procedural":
+        song = int(np.random.SeedSequence([settings.seed, index, 1]).generate_state(1)[0])
+        return generated_piece(song, settings.clip_s, rng), rng
+    raise ValueError(f"sources: {source!r} is not available")
+
+
+def row_of(piece: Piece, heard: list[Track], audio: np.ndarray, settings: Settings, index: int) -> dict:
+    """All labels of a rendered clip."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, 2]))
+    clip_s, beat_s = settings.clip_s, 60.0 / piece.bpm
+    first_bar = math.ceil(piece.start_q / piece.bar_q - 1e-9)
+    downbeat_s = float(piece.seconds(first_bar * piece.bar_q))
+    bar_s = beat_s * piece.beats_per_bar
+    back = math.floor(downbeat_s / beat_s + 1e-9)
+    beats = [downbeat_s + k * beat_s for k in range(-back, math.ceil(clip_s / beat_s) + 1)]
+    beats = [max(0.0, b) for b in beats if b < clip_s - 1e-6]
+    downbeats = [b for b in (downbeat_s + k * bar_s for k in range(math.ceil(clip_s / bar_s) + 1)) if b < clip_s - 1e-6]
+    chords = [_chord_at(piece, b) for b in beats]
+    names = list(dict.fromkeys(t.name for t in heard if t.name not in ("drums", "percussion")))
+    melody = next((t.name for t in heard if t.role == "melody"), None)
+    drums = next((t.name for t in heard if t.role in ("drums", "percussion")), None)
+    bars = clip_s / bar_s
+    key = None if piece.tonic is None else key_name(piece.tonic, piece.minor)
+    facts = Facts(
+        piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), tuple(names), melody, drums, piece.bpm,
+        key, piece.meter, round(bars) if abs(bars - round(bars)) < 0.02 and downbeat_s < 1e-6 else None, piece.room, piece.dynamics,
+    )  # fmt: skip
+    return {
+        "file_name": f"{index:06d}.flac", "text": captions(facts, 6, rng), "text_heldout": heldout_captions(facts, 3, rng),
+        "duration_s": clip_s, "sampling_rate": settings.sampling_rate, "bpm": piece.bpm, "time_signature": piece.meter,
+        "beats_per_bar": piece.beats_per_bar, "downbeat_s": downbeat_s, "beats_s": [round(b, 6) for b in beats],
+        "downbeats_s": [round(b, 6) for b in downbeats], "key": key, "chords": [chroma(c) for c in chords],
+        "chord_symbols": [symbol(c) for c in chords], "instruments": names, "melody_instrument": melody,
+        "drums": drums == "drums", "percussion": drums is not None, "style": piece.style, "genre": piece.genre,
+        "moods": piece.moods, "dynamics": piece.dynamics, "room": piece.room, "work": piece.work, "title": piece.title,
+        "composer": piece.composer, "source": piece.source, "license": piece.license, "seed": [settings.seed, index],
+        "peak": round(float(np.abs(audio).max()), 4),
+        "rms_db": round(20.0 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-9), 2),
+    }  # fmt: skip
+
+
+def _chord_at(piece: Piece, seconds: float):
+    """The chord that sounds at a time after the start of the clip; None where unknown."""
+    onset_q = piece.start_q + piece.quarters(seconds) + 1e-6
+    chord = None
+    for start, candidate in piece.chords:
+        if start > onset_q:
+            break
+        chord = candidate
+    return chord
+
+
+_worker: dict = {}
+
+
+def _start_worker(settings: Settings) -> None:
+    """Load the SoundFont and the scores once in each process."""
+    _worker["settings"] = settings
+    _worker["renderer"] = Renderer(settings.soundfont, settings.sampling_rate, settings.channels)
+    _worker["scores"] = {}
+
+
+def make_clip(index: int) -> str:
+    """Render clip `index` unless it is there; returns its split.
+
+    The row is written after the audio, each to a temporary name first: a clip with a row is a finished clip.
+    """
+    settings: Settings = _worker["settings"]
+    root = Path(settings.output_dir)
+    for split in SPLITS:
+        if (root / ".rows" / split / f"{index:06d}.json").is_file() and (root / split / f"{index:06d}.flac").is_file():
+            return split
+    piece, rng = draw_piece(settings, index, _worker["scores"])
+    audio, heard = _worker["renderer"].render(piece, settings.clip_s, rng)
+    split = split_of(piece.work)
+    row = row_of(piece, heard, audio, settings, index)
+    target = root / split / row["file_name"]
+    partial = target.with_suffix(".partial")
+    soundfile.write(partial, audio.T, settings.sampling_rate, subtype="PCM_16", format="FLAC")
+    os.replace(partial, target)
+    write_text(root / ".rows" / split / f"{index:06d}.json", json.dumps(row))
+    return split
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under a temporary name and then rename it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def render_scorebook(settings: Settings, count: int, num_workers: int) -> dict:
+    """Render `count` clips and write the metadata; returns what info.json holds."""
+    root = Path(settings.output_dir)
+    for split in SPLITS:
+        (root / split).mkdir(parents=True, exist_ok=True)
+        (root / ".rows" / split).mkdir(parents=True, exist_ok=True)
+    arguments = {k: v for k, v in asdict(settings).items() if k not in ("output_dir", "soundfont")}
+    arguments |= {"sources": list(settings.sources), "soundfont": Path(settings.soundfont).name, "version": VERSION}
+    begun = root / ".rows" / "arguments.json"
+    if begun.is_file() and json.loads(begun.read_text()) != arguments:
+        raise ValueError(f"output_dir {root}: holds clips made with other arguments ({begun.read_text()}); take another folder")
+    write_text(begun, json.dumps(arguments))
+    if num_workers == 1:
+        _start_worker(settings)
+        for index in tqdm(range(count), desc="scorebook", unit="clip", mininterval=2.0):
+            make_clip(index)
+    else:
+        with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(settings,)) as pool:
+            results = pool.map(make_clip, range(count), chunksize=8)
+            for _ in tqdm(results, total=count, desc="scorebook", unit="clip", mininterval=2.0):
+                pass
+    return write_metadata(root, arguments, count)
+
+
+def write_metadata(root: Path, arguments: dict, count: int) -> dict:
+    """Gather the rows of finished clips into metadata.jsonl for each split, and the counts into info.json."""
+    info: dict = {"arguments": arguments, "clips": {}, "works": {}, "hours": 0.0, "sources": {}, "licenses": {}}
+    for split in SPLITS:
+        rows = [json.loads(p.read_text()) for p in sorted((root / ".rows" / split).glob("*.json"))]
+        rows = [row for row in rows if row["seed"][1] < count]
+        write_text(root / split / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        info["clips"][split] = len(rows)
+        info["works"][split] = len({row["work"] for row in rows})
+        info["hours"] += sum(row["duration_s"] for row in rows) / 3600.0
+        for name, key in (("sources", "source"), ("licenses", "license")):
+            for row in rows:
+                info[name][row[key]] = info[name].get(row[key], 0) + 1
+    info["hours"] = round(info["hours"], 4)
+    info["soundfont_license"] = "MIT (Fluid R3 Mono GM, Michael Cowgill, after Frank Wen's Fluid R3)"
+    write_text(root / "info.json", json.dumps(info, indent=2) + "\n")
+    return info
+
+
+def parse_arguments(words: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="training.data.scorebook", description="Render captioned, beat-labelled clips.")
+    parser.add_argument("--hours", type=float, default=6.0, help="hours of audio")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_dir", default="data/scorebook")
+    parser.add_argument("--soundfont", help="an .sf2 or .sf3 file with a General MIDI bank")
+    parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
+    parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
+    return parser.parse_args(words)
+
+
+def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int]:
+    """Settings and number of clips.
+
+    Raises:
+        ValueError: naming the first argument that is wrong.
+    """
+    if not (math.isfinite(arguments.hours) and 0.0 < arguments.hours <= 1000.0):
+        raise ValueError(f"hours {arguments.hours}: must be above 0 and at most 1000")
+    if not 0 <= arguments.seed < 2**32:
+        raise ValueError(f"seed {arguments.seed}: must be within 0 and 2**32 - 1")
+    if not (math.isfinite(arguments.clip_s) and 1.0 <= arguments.clip_s <= 60.0):
+        raise ValueError(f"clip_s {arguments.clip_s}: must be within 1 and 60 seconds")
+    if not 8000 <= arguments.sampling_rate <= 96000:
+        raise ValueError(f"sampling_rate {arguments.sampling_rate}: must be within 8000 and 96000 Hz")
+    if arguments.channels not in (1, 2):
+        raise ValueError(f"channels {arguments.channels}: must be 1 or 2")
+    if not 1 <= arguments.num_workers <= 256:
+        raise ValueError(f"num_workers {arguments.num_workers}: must be within 1 and 256")
+    sources = tuple(dict.fromkeys(s.strip() for s in arguments.sources.split(",") if s.strip()))
+    unknown = [s for s in sources if s not in SOURCES]
+    if unknown or not sources:
+        raise ValueError(f"sources {arguments.sources!r}: must be out of {', '.join(SOURCES)}")
+    soundfont = find_font(arguments.soundfont)
+    settings = Settings(arguments.seed, sources, arguments.sampling_rate, arguments.channels, arguments.clip_s, soundfont,
+                        arguments.output_dir)  # fmt: skip
+    return settings, math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
+
+
+def find_font(path: str | None) -> str:
+    """The SoundFont to use.
+
+    Raises:
+        ValueError: if it cannot be read.
+    """
+    if path is None:
+        from training.data.sources.fetch import find_soundfont
+
+        return str(find_soundfont())
+    try:
+        with open(path, "rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise ValueError(f"soundfont {path}: cannot be read ({error.strerror})") from None
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise ValueError(f"soundfont {path}: not a SoundFont")
+    return path
+
+
+def main(words: list[str] | None = None) -> int:
+    """Command line; bad input gives one line and exit code 2."""
+    arguments = parse_arguments(words)
+    try:
+        settings, count = check_arguments(arguments)
+        info = render_scorebook(settings, count, arguments.num_workers)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps({k: info[k] for k in ("clips", "works", "hours", "sources")}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
