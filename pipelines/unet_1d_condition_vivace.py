@@ -337,8 +337,11 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         Raises:
             ValueError: a shape that does not fit, or an unknown entry of `added_cond_kwargs`.
         """
-        config, dtype, (batch, _, frames) = self.config, self.dtype, sample.shape
+        config, dtype = self.config, self.dtype
         check_shape("sample", sample, "batch", config.in_channels, "frames")
+        batch, _, frames = sample.shape
+        if not frames:
+            raise ValueError("sample must have at least 1 frame, got 0")
         check_shape("encoder_hidden_states", encoder_hidden_states, batch, "tokens", config.cross_attention_dim)
         check_shape("frame_cond", frame_cond, batch, config.frame_cond_channels, frames)
         check_shape("frame_mask", frame_mask, batch, frames)
