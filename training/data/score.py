@@ -1,0 +1,164 @@
+"""Scores as arrays: the form in which every source of notes reaches the renderer.
+
+Times are in quarter notes (q). A bank is one compressed .npz: all notes of all scores in three integer arrays, and a
+JSON header that says whose they are.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+TICKS_PER_Q = 10080  # 2^5 * 3^2 * 5 * 7: every duration of notated music we read is a whole number of ticks
+_BANK_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """One player of a score.
+
+    Attributes:
+        name: as written in the source, "" where it has none.
+        program: 0-based General MIDI program, None if unknown.
+        is_drums: pitches are General MIDI drum keys.
+        notes: float64 (n, 4): onset_q, duration_q, MIDI pitch, velocity in [0, 1]; sorted by onset, then pitch.
+    """
+
+    name: str
+    program: int | None
+    is_drums: bool
+    notes: np.ndarray
+
+
+@dataclass(frozen=True)
+class Score:
+    """A piece in constant meter: downbeats are at pickup_q + k * bar_q(time_signature).
+
+    Attributes:
+        work_id: stable name; two settings of one tune share it, so that they land in the same split.
+        title: of the piece.
+        composer: a name, "traditional" or "unknown".
+        collection: where it was read from, e.g. "oneills1850".
+        license: short honest text.
+        parts: in the order of the source.
+        time_signature: "4/4", "6/8", ...
+        key: "D major", "E minor", ... or None where the source leaves it open.
+        pickup_q: time of the first downbeat, in quarters from the first note or rest.
+        length_q: end of the last bar, in quarters.
+        bpm: beats per minute as the source states it (the beat of the meter: a dotted quarter in 6/8), else None.
+    """
+
+    work_id: str
+    title: str
+    composer: str
+    collection: str
+    license: str
+    parts: tuple[Part, ...]
+    time_signature: str
+    key: str | None
+    pickup_q: float
+    length_q: float
+    bpm: float | None
+
+
+def split_meter(time_signature: str) -> tuple[int, int]:
+    """Numerator and denominator of a meter such as "6/8".
+
+    Raises:
+        ValueError: if it is not two positive whole numbers, the lower one a power of two.
+    """
+    upper, _, lower = time_signature.partition("/")
+    if not (upper.isdigit() and lower.isdigit() and int(upper) > 0 and int(lower) in (1, 2, 4, 8, 16, 32)):
+        raise ValueError(f"time_signature {time_signature!r}: must look like 4/4, 3/4, 6/8")
+    return int(upper), int(lower)
+
+
+def bar_q(time_signature: str) -> float:
+    """Length of a bar in quarters: 4.0 for "4/4", 3.0 for "6/8"."""
+    upper, lower = split_meter(time_signature)
+    return 4.0 * upper / lower
+
+
+def beat_q(time_signature: str) -> float:
+    """Length of a beat in quarters: 1.0 in "3/4", 1.5 in "6/8", "9/8" and "12/8", 2.0 in "2/2"."""
+    upper, lower = split_meter(time_signature)
+    compound = lower >= 8 and upper % 3 == 0 and upper > 3
+    return (12.0 if compound else 4.0) / lower
+
+
+def as_notes(rows: Sequence[tuple[float, float, float, float]]) -> np.ndarray:
+    """Rows (onset_q, duration_q, pitch, velocity) as a sorted float64 (n, 4) array, times snapped to ticks."""
+    notes = np.asarray(rows, dtype=np.float64).reshape(-1, 4)
+    notes[:, :2] = np.round(notes[:, :2] * TICKS_PER_Q) / TICKS_PER_Q
+    return notes[np.lexsort((notes[:, 2], notes[:, 0]))]
+
+
+def save_bank(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
+    """Write scores to one compressed .npz; times are kept to 1/20160 quarter, velocities to 1/254.
+
+    Args:
+        path: file to write; replaced in one step when complete.
+        scores: any number, in the order in which `load_bank` gives them back.
+    """
+    header = [
+        {
+            "fields": [s.work_id, s.title, s.composer, s.collection, s.license, s.time_signature, s.key],
+            "times": [s.pickup_q, s.length_q, s.bpm],
+            "parts": [[p.name, p.program, p.is_drums, len(p.notes)] for p in s.parts],
+        }
+        for s in scores
+    ]
+    arrays = [p.notes for s in scores for p in s.parts]
+    notes = np.concatenate(arrays) if arrays else np.zeros((0, 4))
+    text = json.dumps({"format": _BANK_FORMAT, "scores": header}, ensure_ascii=False)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez_compressed(
+                file,
+                header=np.frombuffer(text.encode(), dtype=np.uint8),
+                times=np.round(notes[:, :2] * TICKS_PER_Q).astype(np.int32),
+                pitches=notes[:, 2].astype(np.uint8),
+                velocities=np.round(notes[:, 3] * 127).astype(np.uint8),
+            )
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_bank(path: str | os.PathLike[str]) -> list[Score]:
+    """Read the scores of a bank.
+
+    Raises:
+        ValueError: if the file is missing, damaged or of another format.
+    """
+    try:
+        with np.load(path) as bank:
+            text = bank["header"].tobytes().decode()
+            times, pitches, velocities = bank["times"], bank["pitches"], bank["velocities"]
+        content = json.loads(text)
+    except FileNotFoundError:
+        raise ValueError(f"path {str(path)!r}: no such score bank") from None
+    except Exception as error:  # numpy, zipfile, zlib and json each have their own ways to say "damaged"
+        raise ValueError(f"path {str(path)!r}: not a score bank ({type(error).__name__})") from error
+    if content.get("format") != _BANK_FORMAT:
+        raise ValueError(f"path {str(path)!r}: score bank of format {content.get('format')}, not {_BANK_FORMAT}")
+    notes = np.column_stack([times / TICKS_PER_Q, pitches.astype(np.float64), velocities / 127.0])
+    scores, first = [], 0
+    for entry in content["scores"]:
+        parts = []
+        for name, program, is_drums, count in entry["parts"]:
+            parts.append(Part(name, program, is_drums, notes[first : first + count].copy()))
+            first += count
+        work_id, title, composer, collection, license_text, time_signature, key = entry["fields"]
+        pickup_q, length_q, bpm = entry["times"]
+        scores.append(
+            Score(work_id, title, composer, collection, license_text, tuple(parts), time_signature, key, pickup_q,
+                  length_q, bpm)
+        )  # fmt: skip
+    return scores
