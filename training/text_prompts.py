@@ -12,28 +12,32 @@ from training.text_words import DECADES, GENRES, INSTRUMENTS, KEY_NAMES, METERS,
 # Slots: M mood, S sound, T tempo, G genre, I instrument, P scene, K key, R meter, B tempo in beats, N bars, D decade,
 # W a word of the teacher's vocabulary. Capital letters in braces are drawn anew at each use.
 TEMPLATES = (
-    "{M}", "{S}", "{G}", "{I}", "{P}", "{T}", "{M} {G}", "{S} {G}", "{M} {I}", "{S} {I}", "{M} {M} {G}", "{T} {G}",
-    "{M} music", "{M} song", "{M} {G} music", "music for {P}", "{M} music for {P}", "{G} for {P}", "sounds like {P}",
-    "something {M}", "something {M} and {M}", "something {M} for {P}", "i want something {M}", "give me some {M} {G}",
-    "make it {M}", "play {M} {G}", "play me a {M} {G} with {I}", "{M} vibes", "{M} {G} vibes", "feels like {P}",
-    "{M}, {M}, {G}", "{G}, {M}, {I}", "{M}, {S}, {I}", "{I}, {I}, {M}, {T}", "{G}, {B} bpm, {K}", "{M} {I} melody",
-    "{I}", "solo {I}", "{I} solo", "{I} and {I}", "{I}, {I} and {I}", "{T} {I} solo", "{M} solo {I} piece",
-    "a {M} {G} with {I}", "a {M} {G} for {I} and {I}", "a {T} and {M} {G}", "{T} {M} {G} with {I} and {I}",
-    "a {M} melody on the {I}", "{I} playing a {M} tune", "{M} {I} over {S} {I}", "{I} with {M} {I}", "no drums, {M} {I}",
-    "{M} {G} without {I}", "{G} in {K}", "{M} {I} in {K}", "{T} {G} in {K}, {B} bpm", "{B} bpm {G}", "{M} {G} at {B} bpm",
-    "{G} at {B} beats per minute", "{T} {I} in {K}, {B} bpm, {N} bars", "{M} {G}, {N} bars, {R}", "a {R} {G} in {K}",
-    "{N} bars of {M} {G}", "{M} {G} in {R} time", "{D} {G}", "{D} {M} {G} with {I}", "{D} style {I}", "{S}, {M}, {D}",
-    "{M} soundtrack for {P}", "background music for {P}, {M}", "the mood is {M} and {M}", "{S} sound", "{S} and {M}",
-    "{M} but {M}", "not {M}, more {M}", "very {M} {G}", "kind of {M} {G}", "really {S} {I}", "a bit {M}", "super {M} beat",
-    "{M} beat with {I}", "{M} loop", "{S} {G} loop with {I}", "{I} loop, {B} bpm", "{M} chords on {I}", "{S} bassline",
-    "{M} intro with {I}", "{G} banger", "{M} lullaby on {I}", "a {M} dance", "{M} orchestral piece", "an ensemble of {I} and {I}",
-    "imagine {P}: {M}, {T}, {I}", "{P}, {M}", "{M} like {P}", "theme of {P}", "{G} with a {M} mood", "{I} and {I} in a {S} {G}",
-)
+    "{M}", "{S}", "{G}", "{I}", "{P}", "{T}", "{M} {G}", "{S} {G}", "{M} {I}", "{S} {I}", "{M} {M} {G}",
+    "{T} {G}", "{M} music", "{M} song", "{M} {G} music", "music for {P}", "{M} music for {P}", "{G} for {P}",
+    "sounds like {P}", "something {M}", "something {M} and {M}", "something {M} for {P}",
+    "i want something {M}", "give me some {M} {G}", "make it {M}", "play {M} {G}", "play me a {M} {G} with {I}",
+    "{M} vibes", "{M} {G} vibes", "feels like {P}", "{M}, {M}, {G}", "{G}, {M}, {I}", "{M}, {S}, {I}",
+    "{I}, {I}, {M}, {T}", "{G}, {B} bpm, {K}", "{M} {I} melody", "{I}", "solo {I}", "{I} solo", "{I} and {I}",
+    "{I}, {I} and {I}", "{T} {I} solo", "{M} solo {I} piece", "a {M} {G} with {I}", "a {M} {G} for {I} and {I}",
+    "a {T} and {M} {G}", "{T} {M} {G} with {I} and {I}", "a {M} melody on the {I}", "{I} playing a {M} tune",
+    "{M} {I} over {S} {I}", "{I} with {M} {I}", "no drums, {M} {I}", "{M} {G} without {I}", "{G} in {K}",
+    "{M} {I} in {K}", "{T} {G} in {K}, {B} bpm", "{B} bpm {G}", "{M} {G} at {B} bpm",
+    "{G} at {B} beats per minute", "{T} {I} in {K}, {B} bpm, {N} bars", "{M} {G}, {N} bars, {R}",
+    "a {R} {G} in {K}", "{N} bars of {M} {G}", "{M} {G} in {R} time", "{D} {G}", "{D} {M} {G} with {I}",
+    "{D} style {I}", "{S}, {M}, {D}", "{M} soundtrack for {P}", "background music for {P}, {M}",
+    "the mood is {M} and {M}", "{S} sound", "{S} and {M}", "{M} but {M}", "not {M}, more {M}", "very {M} {G}",
+    "kind of {M} {G}", "really {S} {I}", "a bit {M}", "super {M} beat", "{M} beat with {I}", "{M} loop",
+    "{S} {G} loop with {I}", "{I} loop, {B} bpm", "{M} chords on {I}", "{S} bassline", "{M} intro with {I}",
+    "{G} banger", "{M} lullaby on {I}", "a {M} dance", "{M} orchestral piece", "an ensemble of {I} and {I}",
+    "imagine {P}: {M}, {T}, {I}", "{P}, {M}", "{M} like {P}", "theme of {P}", "{G} with a {M} mood",
+    "{I} and {I} in a {S} {G}",
+)  # fmt: skip
 WORD_TEMPLATES = (
-    "{W} music", "{W} {G}", "a {W} song", "{W} {I}", "music about {W}", "{M} and {W}", "something {W}", "{W} vibes",
-    "{G} for {W}", "it sounds {W}", "a {W} melody on {I}", "{T} {W} {G}", "{W}, {M}, {G}", "{W} {W}", "{W} and {W} {G}",
-    "music for {W}", "the {W} of {W}", "{W} {I}, {B} bpm", "a {M} {G} about {W}", "{W} style",
-)
+    "{W} music", "{W} {G}", "a {W} song", "{W} {I}", "music about {W}", "{M} and {W}", "something {W}",
+    "{W} vibes", "{G} for {W}", "it sounds {W}", "a {W} melody on {I}", "{T} {W} {G}", "{W}, {M}, {G}",
+    "{W} {W}", "{W} and {W} {G}", "music for {W}", "the {W} of {W}", "{W} {I}, {B} bpm", "a {M} {G} about {W}",
+    "{W} style",
+)  # fmt: skip
 
 
 class PromptGrammar:

@@ -15,9 +15,9 @@ from training.text_words import PROBES
 
 # Mood words of the scorebook's captions (training/data/captions.py), with the instruments and styles a probe may mean.
 CAPTION_WORDS = (
-    "calm", "gentle", "happy", "cheerful", "sad", "melancholic", "dark", "mysterious", "energetic", "driving", "aggressive",
-    "dramatic", "playful", "romantic", "dreamy", "solemn", "majestic", "bright", "warm", "tense", "relaxed", "epic", "funky",
-    "piano", "drums", "chiptune", "jazz", "rock", "waltz",
+    "calm", "gentle", "happy", "cheerful", "sad", "melancholic", "dark", "mysterious", "energetic", "driving",
+    "aggressive", "dramatic", "playful", "romantic", "dreamy", "solemn", "majestic", "bright", "warm", "tense",
+    "relaxed", "epic", "funky", "piano", "drums", "chiptune", "jazz", "rock", "waltz",
 )  # fmt: skip
 
 
@@ -89,22 +89,25 @@ def report(
             result[name] = compare(pooled_states(encoder, tokenizer, texts), target, alone)
     anchors = pooled_states(encoder, tokenizer, CAPTION_WORDS)
     student = neighbours(pooled_states(encoder, tokenizer, PROBES), anchors, CAPTION_WORDS)
-    taught = neighbours(teacher.embed(PROBES, label="probes"), teacher.embed(CAPTION_WORDS, label="anchors"), CAPTION_WORDS)
+    taught_anchors = teacher.embed(CAPTION_WORDS, label="anchors")
+    taught = neighbours(teacher.embed(PROBES, label="probes"), taught_anchors, CAPTION_WORDS)
     result["neighbours"] = {probe: {"student": student[i], "teacher": taught[i]} for i, probe in enumerate(PROBES)}
     return result
 
 
 def print_report(result: dict) -> None:
     """Print the report as a table."""
-    print(f"{result['parameters']:,} parameters, {result['fp16_megabytes']:.1f} MB in fp16, {result['vocabulary']} tokens")
-    print("mood axes of left-out words, correlation: valence {:.2f}, energy {:.2f}, gravity {:.2f}".format(
-        *result["mood_axes_cross_validated"]))
+    size = f"{result['parameters']:,} parameters, {result['fp16_megabytes']:.1f} MB in fp16"
+    print(f"{size}, {result['vocabulary']} tokens")
+    valence, energy, gravity = result["mood_axes_cross_validated"]
+    print(f"mood axes of left-out words, correlation: valence {valence:.2f}, energy {energy:.2f}, gravity {gravity:.2f}")
     for name in ("prompts", "captions", "words"):
         if name in result:
             row = result[name]
             print(
-                f"held-out {name:9s} n={row['texts']:5d}  nearest as target: top-1 {row['top1']:.3f}, top-5 {row['top5']:.3f} "
-                f"(chance {row['chance']:.4f})  Spearman of cosines {row['spearman']:.3f}, with the teacher alone {row['spearman_teacher']:.3f}"
+                f"held-out {name:9s} n={row['texts']:5d}  nearest as target: top-1 {row['top1']:.3f}, "
+                f"top-5 {row['top5']:.3f} (chance {row['chance']:.4f})  Spearman of cosines {row['spearman']:.3f}, "
+                f"with the teacher alone {row['spearman_teacher']:.3f}"
             )
     for probe, row in result["neighbours"].items():
         print(f"{probe:12s} -> {', '.join(row['student']):48s} teacher alone: {', '.join(row['teacher'])}")

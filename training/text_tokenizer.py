@@ -1,15 +1,16 @@
 """The tokenizer of the shipped text encoder: lower-case whole words, pieces of words, single digits, bytes.
 
 A Unigram model (Kudo 2018) whose vocabulary is put together rather than learnt as a whole: every wanted word is one
-token and always wins; pieces learnt from the teacher's vocabulary spell the other words; bytes spell the rest, so no
+token and always wins; pieces counted in the teacher's vocabulary spell the other words; bytes spell the rest, so no
 text gives `<unk>`. Digits stand alone, so that "127" is read as 1, 2, 7 and not as a rare word.
 """
 
 import functools
-import json
+import math
+from collections import Counter
 from collections.abc import Sequence
 
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
@@ -17,13 +18,15 @@ WORD_START = "\u2581"
 # Above the score of any pair of pieces, so that a known word is never split.
 WORD_SCORE = -1.0
 BYTE_SCORE = -30.0
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 def _splitting(tokenizer: Tokenizer) -> None:
     """Set how text is cleaned and cut: at spaces, around punctuation ("lo-fi" shares "lo"), before every digit."""
     tokenizer.normalizer = normalizers.Sequence([
         normalizers.Replace("\u266f", "#"), normalizers.Replace("\u266d", "b"), normalizers.NFKD(),
-        normalizers.StripAccents(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(),
+        normalizers.StripAccents(), normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip(),
     ])  # fmt: skip
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
         pre_tokenizers.WhitespaceSplit(),
@@ -36,24 +39,29 @@ def _splitting(tokenizer: Tokenizer) -> None:
     ])  # fmt: skip
 
 
-def learn_pieces(corpus: Sequence[str], size: int) -> list[tuple[str, float]]:
-    """Learn word pieces with their log-probabilities.
+def learn_pieces(corpus: Sequence[str], size: int) -> dict[str, float]:
+    """Pick word pieces: the substrings that spell the most letters of the corpus.
+
+    Counting instead of expectation maximisation, because the trainer of the tokenizers library gives slightly other
+    scores at each run, and the same command must give the same tokenizer.
 
     Args:
         corpus: words to spell with the pieces.
-        size: number of pieces wanted (fewer if the corpus has not so many).
+        size: number of pieces wanted (fewer if the corpus has not so many), besides the single letters.
 
     Returns:
-        Pieces and scores; those at the start of a word begin with the word mark.
+        Pieces and their log-probabilities; those at the start of a word begin with the word mark.
     """
-    tokenizer = Tokenizer(models.Unigram())
-    _splitting(tokenizer)
-    alphabet = sorted({character for word in corpus for character in word} | set("abcdefghijklmnopqrstuvwxyz0123456789"))
-    trainer = trainers.UnigramTrainer(
-        vocab_size=size, initial_alphabet=alphabet, max_piece_length=8, show_progress=False, unk_token=None
-    )
-    tokenizer.train_from_iterator(corpus, trainer)
-    return [(piece, float(score)) for piece, score in json.loads(tokenizer.to_str())["model"]["vocab"]]
+    counts: Counter[str] = Counter(_ALPHABET + WORD_START)
+    for word in corpus:
+        marked = WORD_START + word
+        for start in range(len(marked)):
+            counts.update(marked[start:end] for end in range(start + 1, min(start + 8, len(marked)) + 1))
+    longer = [piece for piece in counts if len(piece.removeprefix(WORD_START)) > 1 and counts[piece] > 1]
+    longer.sort(key=lambda piece: (-counts[piece] * len(piece), piece))
+    kept = [*dict.fromkeys(_ALPHABET + WORD_START), *longer[:size]]
+    total = sum(counts[piece] for piece in kept)
+    return {piece: math.log(counts[piece] / total) for piece in kept}
 
 
 @functools.cache
@@ -86,12 +94,10 @@ def build_tokenizer(
     Returns:
         A tokenizer that ends every text with `</s>`.
     """
-    learnt = dict(learn_pieces(piece_corpus, pieces))
+    learnt = learn_pieces(piece_corpus, pieces)
     floor = min(learnt.values())
     vocabulary: dict[str, float] = {token: 0.0 for token in SPECIAL_TOKENS}
     vocabulary |= {WORD_START + word: WORD_SCORE for word in dict.fromkeys(words)}
-    for character in "abcdefghijklmnopqrstuvwxyz0123456789" + WORD_START:
-        learnt.setdefault(character, floor)
     for character in "#/,.-':;!?&()+":
         vocabulary.setdefault(WORD_START + character, floor)
     for piece, score in learnt.items():

@@ -192,9 +192,8 @@ def main(argv: list[str] | None = None) -> dict:
         surfaces = [text for _, text in lettered_tokens(tokenizer)]
         token_vectors = embed_words(teacher, moods, surfaces, config.axes_weight)
     architecture = load_model_config(config.model_config, T5Config)
-    encoder = T5EncoderModel(T5Config(
-        vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id, **architecture
-    ))  # fmt: skip
+    special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), **special, **architecture))
     encoder.encoder.final_layer_norm.weight.requires_grad_(False)
     model = Distillation(encoder, targets.shape[1])
     start_from_teacher(model, tokenizer, token_vectors, principal_directions(targets, encoder.config.d_model))
@@ -206,7 +205,7 @@ def main(argv: list[str] | None = None) -> dict:
     )
     model, optimizer = accelerator.prepare(model, optimizer)
     accelerator.register_for_checkpointing(schedule)
-    step = loop.resume(accelerator, config)
+    step = saved = loop.resume(accelerator, config)
     progress = loop.Progress(accelerator, config, step, "text encoder")
     lengths = [len(ids) for ids in texts.ids]
     per_epoch = max(1, len(lengths) // config.batch_size)
@@ -229,8 +228,11 @@ def main(argv: list[str] | None = None) -> dict:
         optimizer.zero_grad(set_to_none=True)
         step += 1
         progress.add(step, {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}})
-        if progress.due(step) or step == config.max_steps:
+        if progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
+            saved = step
+    if saved != step:
+        loop.save_checkpoint(accelerator, config, step)
     progress.close()
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
