@@ -81,19 +81,20 @@ def masked_mse(prediction: torch.Tensor, target: torch.Tensor, batch: dict, give
 
 @torch.no_grad()
 def validate(model: UNet1DConditionModel, scheduler, crops: LatentCrops, config: UNetRun) -> dict[str, float]:
-    """Loss on fixed validation crops, fixed noise, times spread evenly; in thirds of the noise range.
+    """Loss on fixed validation crops, fixed noise, fixed times; in thirds of the noise range.
 
     `validation/no_grid` is the loss without the frame grid: the gap says how much the network listens to it.
     """
     device = model.device
     sums: dict[str, list[float]] = {"all": [], "low": [], "middle": [], "high": [], "no_grid": []}
+    times = flow.UniformSampler(config.seed)
     for first in range(0, min(config.validate_clips, len(crops)), 16):
         indices = range(first, min(first + 16, config.validate_clips, len(crops)))
         items = [crops.read(i, loop.item_rng(config.seed, 5, i)) for i in indices]
         batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
         batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
-        levels = torch.tensor([(i * 0.61803) % 1.0 for i in indices])
-        timesteps = flow.timesteps_at(scheduler, 0.02 + 0.96 * levels).to(device)
+        timesteps = flow.sample_timesteps(scheduler, len(indices), times).to(device)
+        levels = timesteps / scheduler.config.num_train_timesteps
         noise = torch.randn(batch["latents"].shape, generator=loop.torch_rng(config.seed, 6, first)).to(device)
         noisy = flow.add_noise(scheduler, batch["latents"], noise, timesteps)
         target = flow.target(scheduler, batch["latents"], noise, timesteps)
@@ -136,14 +137,19 @@ def main(argv: list[str] | None = None) -> None:
     loader = loop.make_loader(TrainingCrops(crops, config), config, step, accelerator)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
     progress = loop.Progress(accelerator, config, step, "unet")
+    times = flow.UniformSampler(config.seed)
+    times.load_state_dict({"num_drawn": step * config.batch_size})
     part = 0
     for batch in loader:
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        draw = loop.torch_rng(config.seed, 4, step)
-        noise = torch.randn((config.batch_size, *batch["latents"].shape[1:]), generator=draw)
-        times = flow.sample_timesteps(scheduler, config.batch_size, draw, config.logit_mean, config.logit_std)
-        noise = loop.shard(noise, accelerator, part, config).to(accelerator.device)
-        timesteps = loop.shard(times, accelerator, part, config).to(accelerator.device)
+        if part == 0:  # the whole global batch is drawn everywhere; each process takes its rows
+            shape = (config.batch_size, *batch["latents"].shape[1:])
+            all_noise = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
+            all_times = flow.sample_timesteps(
+                scheduler, config.batch_size, times, config.logit_mean, config.logit_std
+            )
+        noise = loop.shard(all_noise, accelerator, part, config).to(accelerator.device)
+        timesteps = loop.shard(all_times, accelerator, part, config).to(accelerator.device)
         with accelerator.accumulate(network):
             noisy = flow.add_noise(scheduler, batch["latents"], noise, timesteps)
             target = flow.target(scheduler, batch["latents"], noise, timesteps)

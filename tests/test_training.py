@@ -1,0 +1,225 @@
+"""The three stages as a user runs them, tiny, on audio made here: files, resume, processes, config."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from autoencoder.autoencoder_vivace import AutoencoderVivace
+from training import encode_latents, loop, train_autoencoder, train_unet
+from training.config import AutoencoderRun, UNetRun, parse_config
+from training.data.latents import LatentCrops, random_mask
+
+AUTOENCODER = "training/configs/tiny/autoencoder.yaml"
+UNET = "training/configs/tiny/unet.yaml"
+WORDS = ["<pad>", "<unk>", "</s>", "a", "tone", "click", "low", "high", "slow", "fast"]
+
+
+@pytest.fixture(scope="module")
+def text_encoder(tmp_path_factory):
+    """A random T5 of width 16 and a word tokenizer, saved as stage 2 reads them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    folder = tmp_path_factory.mktemp("text")
+    torch.manual_seed(0)
+    T5EncoderModel(
+        T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+    ).save_pretrained(folder / "text_encoder")
+    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
+    ).save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three splits of two-second tones with a click on every beat, labelled."""
+    folder = tmp_path_factory.mktemp("data")
+    rate, seconds = 24000, 2.0
+    time = np.arange(int(rate * seconds)) / rate
+    for split, count in (("train", 6), ("validation", 2), ("test", 2)):
+        (folder / split).mkdir()
+        lines = []
+        for i in range(count):
+            bpm, hertz = 90.0 + 10.0 * i, 220.0 * 2 ** (i / 12)
+            audio = 0.3 * np.sin(2 * np.pi * hertz * time) + 0.5 * ((time * bpm / 60) % 1.0 < 0.01)
+            soundfile.write(folder / split / f"{i}.flac", audio, rate)
+            beats = list(np.arange(0.0, seconds, 60 / bpm))
+            lines.append(json.dumps({
+                "file_name": f"{i}.flac", "text": ["a slow low tone", "a fast click"], "duration_s": seconds,
+                "sampling_rate": rate, "bpm": bpm, "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": beats,
+                "key": "A minor", "chords": [[1.0, 0, 0, 0, 1.0, 0, 0, 1.0, 0, 0, 0, 0]] * len(beats),
+            }))  # fmt: skip
+        (folder / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def latents(data, text_encoder, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run")
+    train_autoencoder.main(["--config", AUTOENCODER, "--data_dir", str(data), "--output_dir", str(folder / "ae")])
+    encode_latents.main(encode_arguments(folder, data, text_encoder))
+    return folder / "latents"
+
+
+def encode_arguments(folder, data, text_encoder) -> list[str]:
+    return ["--autoencoder", str(folder / "ae" / "final"), "--text_encoder", str(text_encoder),
+            "--data_dir", str(data), "--output_dir", str(folder / "latents")]  # fmt: skip
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "final" / "diffusion_pytorch_model.safetensors")
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_latents_are_standardised_and_labels_move_with_the_crop(latents):
+    crops = LatentCrops(str(latents), "train", crop_frames=50)
+    frames = torch.cat([crops.read(i, np.random.default_rng(i))["latents"] for i in range(6)], dim=1)
+    assert frames.mean(dim=1).abs().max() < 0.1
+    assert (frames.std(dim=1) - 1.0).abs().max() < 0.1
+    short = LatentCrops(str(latents), "train", crop_frames=20)
+    whole, part = crops.read(0, np.random.default_rng(0)), short.read(0, np.random.default_rng(3))
+    offset = int(np.random.default_rng(3).integers(0, 31))
+    assert torch.allclose(part["grid"], whole["grid"][:, offset : offset + 20], atol=1e-5)
+    assert part["duration_s"] == pytest.approx(0.8)
+    vae = AutoencoderVivace.from_pretrained(latents / "vae")
+    assert len(vae.config.latents_std) == 4
+
+
+def test_second_encoding_does_nothing_and_a_new_model_invalidates(latents, data, text_encoder):
+    run = latents.parent
+    shard = latents / "train" / "00000.safetensors"
+    before = shard.stat().st_mtime_ns
+    encode_latents.main(encode_arguments(run, data, text_encoder))
+    assert shard.stat().st_mtime_ns == before
+    other = AutoencoderVivace.from_pretrained(run / "ae" / "final")
+    with torch.no_grad():
+        other.encoder_linear.bias.add_(1.0)
+    other.save_pretrained(run / "other")
+    arguments = encode_arguments(run, data, text_encoder)
+    arguments[1] = str(run / "other")
+    encode_latents.main(arguments)
+    assert shard.stat().st_mtime_ns != before
+    encode_latents.main(encode_arguments(run, data, text_encoder))
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "unet"])
+def test_resumed_run_ends_bitwise_like_the_uninterrupted_one(stage, data, latents, tmp_path):
+    module, config, source = {
+        "autoencoder": (train_autoencoder, AUTOENCODER, data), "unet": (train_unet, UNET, latents),
+    }[stage]  # fmt: skip
+    arguments = ["--config", config, "--data_dir", str(source)]
+    module.main([*arguments, "--output_dir", str(tmp_path / "whole")])
+    module.main([*arguments, "--output_dir", str(tmp_path / "parts")])
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+    # Take the second run back to step 3, as if it had been killed while writing the last checkpoint.
+    last = loop.checkpoints(str(tmp_path / "parts"))[-1]
+    (last / "run.json").unlink()
+    module.main([*arguments, "--output_dir", str(tmp_path / "parts")])
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
+
+
+def test_two_processes_equal_one(latents, tmp_path):
+    """Global batch, noise and times do not depend on the number of processes; only summation order does."""
+    arguments = ["--config", UNET, "--data_dir", str(latents), "--max_steps", "3", "--output_dir"]
+    train_unet.main([*arguments, str(tmp_path / "one")])
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.train_unet"]  # fmt: skip
+    done = subprocess.run([*command, *arguments, str(tmp_path / "two")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
+
+
+def test_accumulation_equals_one_batch(latents, tmp_path):
+    arguments = ["--config", UNET, "--data_dir", str(latents), "--max_steps", "3", "--output_dir"]
+    train_unet.main([*arguments, str(tmp_path / "one")])
+    train_unet.main([*arguments, str(tmp_path / "two"), "--gradient_accumulation_steps", "2"])
+    one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
+
+
+def test_ddpm_trains_by_its_scheduler(latents, tmp_path):
+    scheduler = tmp_path / "ddpm.json"
+    scheduler.write_text('{"_class_name": "DDPMScheduler", "prediction_type": "v_prediction", "clip_sample": false}')
+    train_unet.main(["--config", UNET, "--data_dir", str(latents), "--scheduler_config", str(scheduler),
+                     "--output_dir", str(tmp_path / "run")])  # fmt: skip
+    assert weights(tmp_path / "run")
+
+
+def test_masks_of_every_kind_leave_something_to_do():
+    for seed in range(200):
+        mask = random_mask(50, np.random.default_rng(seed))
+        assert set(mask.tolist()) == {0.0, 1.0}
+
+
+def test_step_sampler_splits_the_same_batch():
+    config = UNetRun(batch_size=8, gradient_accumulation_steps=2, max_steps=3)
+    whole = [p for batch in loop.StepSampler(UNetRun(batch_size=8, max_steps=3), 0, 0, 1) for p in batch]
+    parts = [p for rank in (0, 1) for batch in loop.StepSampler(config, 0, rank, 2) for p in batch]
+    assert sorted(parts) == whole == list(range(24))
+    with pytest.raises(ValueError, match="batch_size 8"):
+        loop.StepSampler(UNetRun(batch_size=8), 0, 0, 3)
+
+
+def test_every_epoch_reads_every_item_once():
+    class Items:
+        def __len__(self):
+            return 7
+
+        def read(self, index, rng):
+            return index
+
+    order = loop.Shuffled(Items(), seed=0)
+    first, second = [order[p] for p in range(7)], [order[p] for p in range(7, 14)]
+    assert sorted(first) == sorted(second) == list(range(7))
+    assert first != second
+
+
+def test_yaml_then_command_line(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("learning_rate: 3e-4\nbatch_size: 8\n")
+    config = parse_config(UNetRun, ["--config", str(path), "--batch_size", "4"])
+    assert (config.learning_rate, config.batch_size) == (3e-4, 4)
+
+
+@pytest.mark.parametrize(("text", "argument", "message"), [
+    ("learning_rat: 1e-3", [], "did you mean 'learning_rate'"),
+    ("batch_size: 0", [], "batch_size is 0; allowed: above 0"),
+    ("text_dropout: 1.5", [], "text_dropout is 1.5; allowed: 0 to 1"),
+    ("seed: 1", ["--mixed_precision", "fp8"], "mixed_precision is 'fp8'"),
+    ("seed: 1", ["--learning_rat", "1"], "learning_rat"),
+])  # fmt: skip
+def test_bad_settings_exit_with_one_line(tmp_path, capsys, text, argument, message):
+    path = tmp_path / "run.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(SystemExit) as stop:
+        parse_config(UNetRun, ["--config", str(path), *argument])
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_resume_with_other_settings_is_refused(data, tmp_path):
+    arguments = ["--config", AUTOENCODER, "--data_dir", str(data), "--output_dir", str(tmp_path)]
+    train_autoencoder.main(arguments)
+    with pytest.raises(ValueError, match="learning_rate was"):
+        train_autoencoder.main([*arguments, "--learning_rate", "0.5"])
+    assert parse_config(AutoencoderRun, ["--seed", "3"]).seed == 3
+
+
+def test_missing_data_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"no train/metadata\.jsonl"):
+        train_autoencoder.main(["--config", AUTOENCODER, "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "r")])
+    with pytest.raises(ValueError, match="no encoded train split"):
+        train_unet.main(["--config", UNET, "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "r")])
