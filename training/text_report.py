@@ -100,7 +100,7 @@ def print_report(result: dict) -> None:
     size = f"{result['parameters']:,} parameters, {result['fp16_megabytes']:.1f} MB in fp16"
     print(f"{size}, {result['vocabulary']} tokens")
     valence, energy, gravity = result["mood_axes_cross_validated"]
-    print(f"mood axes of left-out words, correlation: valence {valence:.2f}, energy {energy:.2f}, gravity {gravity:.2f}")
+    print(f"mood axes of left-out words, r: valence {valence:.2f}, energy {energy:.2f}, gravity {gravity:.2f}")
     for name in ("prompts", "captions", "words"):
         if name in result:
             row = result[name]

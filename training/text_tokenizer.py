@@ -112,5 +112,6 @@ def build_tokenizer(
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", eos_token="</s>", unk_token="<unk>",
-        model_max_length=max_length, padding_side="right", clean_up_tokenization_spaces=False,
+        model_max_length=max_length, padding_side="right",
+        clean_up_tokenization_spaces=False, model_input_names=["input_ids", "attention_mask"],
     )  # fmt: skip
