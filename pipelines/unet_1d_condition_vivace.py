@@ -22,7 +22,7 @@ from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
-from torch import nn
+from torch import Tensor, nn
 
 NUM_KEYS = 24  # index = 2 * pitch class + (1 if minor), C first
 MAX_BEATS_PER_BAR = 15
@@ -34,10 +34,10 @@ NUM_OCTAVE_FREQUENCIES = 16
 class UNet1DOutput(BaseOutput):
     """`sample`: prediction of shape (batch, out_channels, frames), in the dtype of the model's input."""
 
-    sample: torch.Tensor
+    sample: Tensor
 
 
-def check_shape(name: str, tensor: torch.Tensor | None, *shape: int | str) -> None:
+def check_shape(name: str, tensor: Tensor | None, *shape: int | str) -> None:
     """Raise a ValueError unless `tensor` is None or fits `shape`, where a word stands for any size."""
     if tensor is None:
         return
@@ -48,12 +48,12 @@ def check_shape(name: str, tensor: torch.Tensor | None, *shape: int | str) -> No
         raise ValueError(f"{name} must have shape ({', '.join(map(str, shape))}), got {tuple(tensor.shape)}")
 
 
-def hide(hidden_states: torch.Tensor, frame_mask: torch.Tensor | None) -> torch.Tensor:
+def hide(hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor:
     """Zero the hidden frames of (batch, channels, frames); `frame_mask` is (batch, 1, frames), True = visible."""
     return hidden_states if frame_mask is None else hidden_states * frame_mask
 
 
-def rotate(states: torch.Tensor) -> torch.Tensor:
+def rotate(states: Tensor) -> Tensor:
     """Rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864) on (batch, heads, frames, head_dim)."""
     frames, half = states.shape[-2], states.shape[-1] // 2
     frequencies = 10000.0 ** (-torch.arange(half, device=states.device, dtype=torch.float32) / half)
@@ -77,7 +77,7 @@ class FrameNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(channels))
 
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor) -> Tensor:
         """(batch, channels, frames) in and out."""
         mean_square = hidden_states.float().square().mean(dim=1, keepdim=True)  # (batch, 1, frames)
         gain = self.weight[:, None].to(hidden_states.dtype)  # (channels, 1)
@@ -95,7 +95,7 @@ class ResidualBlock(nn.Module):
         self.film = zero(nn.Linear(embedding_dim, 2 * channels))
         self.conv2 = zero(nn.Conv1d(channels, channels, 3, padding=1))
 
-    def forward(self, hidden_states: torch.Tensor, embedding: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor, embedding: Tensor, mask: Tensor | None) -> Tensor:
         update = nn.functional.silu(self.norm1(hidden_states))
         update = self.norm2(self.conv1(hide(update, mask)))
         scale, shift = self.film(embedding).to(update.dtype).unsqueeze(-1).chunk(2, dim=1)  # (batch, channels, 1)
@@ -115,7 +115,7 @@ class Attention(nn.Module):
         self.to_out = zero(nn.Conv1d(channels, channels, 1))
         self.query_gain = nn.Parameter(torch.ones(head_dim))
 
-    def forward(self, hidden_states: torch.Tensor, source: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def forward(self, hidden_states: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """`source` (batch, source_dim, keys); `mask` (batch, 1, keys) bool, True = attend to this key."""
         query, key, value = (
             states.unflatten(1, (-1, self.head_dim)).transpose(2, 3)  # (batch, heads, frames or keys, head_dim)
@@ -145,13 +145,8 @@ class UNetLayer(nn.Module):
             self.cross_attention = Attention(channels, context_dim, head_dim, rotary=False)
 
     def forward(
-        self,
-        hidden_states: torch.Tensor,
-        embedding: torch.Tensor,
-        context: torch.Tensor,
-        context_mask: torch.Tensor,
-        frame_mask: torch.Tensor | None,
-    ) -> torch.Tensor:
+        self, hidden_states: Tensor, embedding: Tensor, context: Tensor, context_mask: Tensor, frame_mask: Tensor | None
+    ) -> Tensor:
         """`hidden_states` (batch, channels, frames), `embedding` (batch, dim), `context` (batch, dim, tokens)."""
         hidden_states = self.residual(hidden_states, embedding, frame_mask)
         if self.self_attention is not None:
@@ -171,7 +166,7 @@ class OctaveEmbedding(nn.Module):
         self.linear2 = nn.Linear(dim, dim)
         self.null = nn.Parameter(torch.randn(dim) * 0.02)
 
-    def forward(self, values: torch.Tensor) -> torch.Tensor:
+    def forward(self, values: Tensor) -> Tensor:
         """(batch,) with NaN = absent -> (batch, dim)."""
         values = values.float()
         octaves = values.nan_to_num(nan=1.0).clamp(min=1e-3).log2()
@@ -266,9 +261,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.norm_out = FrameNorm(widths[0])
         self.conv_out = zero(nn.Conv1d(widths[0], out_channels, 3, padding=1))
 
-    def embed_text(
-        self, batch: int, text: torch.Tensor | None, mask: torch.Tensor | None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def embed_text(self, batch: int, text: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (batch, tokens + 1, context_dim), which to attend to (batch, tokens + 1), pooled (batch, dim).
 
         The last token is the learned null, attended to by the items that have no text and by no other.
@@ -286,7 +279,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         tokens = torch.cat([tokens, null_token.to(tokens.dtype)], dim=1)
         return tokens, torch.cat([visible, count == 0], dim=1), pooled
 
-    def embed_scalars(self, batch: int, given: dict[str, torch.Tensor]) -> torch.Tensor:
+    def embed_scalars(self, batch: int, given: dict[str, Tensor]) -> Tensor:
         """One token per scalar, (batch, 4, context_dim)."""
         for name, value in given.items():
             if name not in SCALARS:
@@ -302,7 +295,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         )
         return torch.stack([token.to(tokens[0].dtype) for token in tokens], dim=1)
 
-    def run(self, layers: nn.ModuleList, hidden_states: torch.Tensor, *args: torch.Tensor | None) -> torch.Tensor:
+    def run(self, layers: nn.ModuleList, hidden_states: Tensor, *args: Tensor | None) -> Tensor:
         for layer in layers:
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 hidden_states = self._gradient_checkpointing_func(layer, hidden_states, *args)
@@ -312,15 +305,15 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
 
     def forward(
         self,
-        sample: torch.Tensor,
-        timestep: torch.Tensor | float,
-        encoder_hidden_states: torch.Tensor | None = None,
-        encoder_attention_mask: torch.Tensor | None = None,
-        frame_cond: torch.Tensor | None = None,
-        added_cond_kwargs: dict[str, torch.Tensor] | None = None,
-        frame_mask: torch.Tensor | None = None,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        frame_cond: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+        frame_mask: Tensor | None = None,
         return_dict: bool = True,
-    ) -> UNet1DOutput | tuple[torch.Tensor]:
+    ) -> UNet1DOutput | tuple[Tensor]:
         """Predict the target of the noise process.
 
         Args:
