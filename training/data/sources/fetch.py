@@ -1,0 +1,183 @@
+"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), the FluidR3Mono SoundFont.
+
+    python -m training.data.sources.fetch
+
+Each is looked for in the cache folder (`.cache/sources`, or $VIVACE_CACHE), then where Debian installs it, and is else
+downloaded through pip or apt-get and unpacked into the cache; nothing is installed.
+"""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+MUSIC21 = "music21==10.5.1"
+WHEEL = "music21-10.5.1-py3-none-any.whl"
+SOUNDFONT_PACKAGE, SOUNDFONT = "fluidr3mono-gm-soundfont", "FluidR3Mono_GM.sf3"
+FREEDOOM_PACKAGE, WADS = "freedoom", ("freedoom1.wad", "freedoom2.wad")
+_SOUND_FOLDERS = tuple(Path("/usr/share") / d for d in ("sounds/sf3", "sounds/sf2", SOUNDFONT_PACKAGE))
+_WAD_FOLDER = Path("/usr/share/games/doom")
+
+
+def cache_dir(cache: str | os.PathLike[str] | None = None) -> Path:
+    """The cache folder: the argument, else $VIVACE_CACHE, else .cache/sources in the repository."""
+    root = Path(__file__).resolve().parents[3]
+    return Path(cache or os.environ.get("VIVACE_CACHE") or root / ".cache" / "sources")
+
+
+def find_soundfont(path: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None) -> Path:
+    """Path of the SoundFont (FluidR3Mono, MIT): the one given, or found, or downloaded.
+
+    Raises:
+        ValueError: if the given file is not a SoundFont.
+        RuntimeError: if none is given, none is here and none can be downloaded.
+    """
+    if path is not None:
+        with _opened(path, "soundfont") as file:
+            head = file.read(12)
+        if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+            raise ValueError(f"soundfont {str(path)!r}: not a SoundFont file (.sf2 or .sf3)")
+        return Path(path)
+    cache = cache_dir(cache)
+    for folder in _SOUND_FOLDERS:
+        if (folder / SOUNDFONT).is_file():
+            return folder / SOUNDFONT
+    return _in_cache(cache, SOUNDFONT) or _from_debian(cache, SOUNDFONT_PACKAGE, SOUNDFONT, "--soundfont PATH")
+
+
+def find_freedoom(path: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None) -> list[Path]:
+    """Paths of the two Freedoom WADs: in the folder given, or found, or downloaded.
+
+    Raises:
+        ValueError: if the given folder lacks them.
+        RuntimeError: if no folder is given, none is here and none can be downloaded.
+    """
+    if path is not None:
+        found = [Path(path) / name for name in WADS]
+        if not all(p.is_file() for p in found):
+            raise ValueError(f"freedoom {str(path)!r}: a folder with {' and '.join(WADS)} is needed")
+        return found
+    cache = cache_dir(cache)
+    if all((_WAD_FOLDER / name).is_file() for name in WADS):
+        return [_WAD_FOLDER / name for name in WADS]
+    option = "--sources without freedoom"
+    return [_in_cache(cache, name) or _from_debian(cache, FREEDOOM_PACKAGE, name, option) for name in WADS]
+
+
+def find_music21(path: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None) -> Path:
+    """Path of the music21 wheel, whose corpus is read as a plain zip: the one given, or found, or downloaded.
+
+    Raises:
+        ValueError: if the given file is not a zip.
+        RuntimeError: if none is given, none is here and none can be downloaded.
+    """
+    if path is not None:
+        with _opened(path, "music21") as file:
+            if file.read(2) != b"PK":
+                raise ValueError(f"music21 {str(path)!r}: not a wheel")
+        return Path(path)
+    cache = cache_dir(cache)
+    wheel = cache / WHEEL
+    if wheel.is_file():
+        return wheel
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+        problem = _run([*command, "--only-binary", ":all:", "--dest", folder, MUSIC21])
+        if not (Path(folder) / WHEEL).is_file():
+            raise RuntimeError(
+                f"cannot download {MUSIC21} with pip ({problem or 'no wheel'}); put {WHEEL} into {cache} "
+                "or leave out the sources folk and classical (--sources)"
+            )
+        os.replace(Path(folder) / WHEEL, wheel)
+    return wheel
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _opened(path: str | os.PathLike[str], name: str):
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise ValueError(f"{name} {str(path)!r}: cannot be read ({error.strerror})") from None
+
+
+def _in_cache(cache: Path, name: str) -> Path | None:
+    """A file of that name unpacked from a Debian package in the cache; packages lying there are unpacked first."""
+    found = sorted(p for p in cache.glob(f"*/usr/share/**/{name}") if p.is_file() and not p.is_symlink())
+    return found[0] if found else None
+
+
+def _from_debian(cache: Path, package: str, name: str, option: str) -> Path:
+    """Download a Debian package if it does not lie in the cache, unpack it there, and find a file in it."""
+    cache.mkdir(parents=True, exist_ok=True)
+    problem = ""
+    if not any(cache.glob(f"{package}_*.deb")):
+        problem = _download_deb(cache, package)
+    archives = sorted(cache.glob(f"{package}_*.deb"))
+    if archives:
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            problem = _run(["dpkg-deb", "-x", str(archives[-1]), str(Path(folder) / "tree")])
+            if not problem:
+                target = cache / package
+                shutil.rmtree(target, ignore_errors=True)
+                os.replace(Path(folder) / "tree", target)
+    found = _in_cache(cache, name)
+    if found is None:
+        raise RuntimeError(f"cannot get {name} from the Debian package {package} ({problem or 'not in it'}); use {option}")
+    return found
+
+
+def _download_deb(cache: Path, package: str) -> str:
+    """apt-get download into the cache; with private package lists where the machine has none. Returns the problem."""
+    if shutil.which("apt-get") is None:
+        return "there is no apt-get here"
+    with tempfile.TemporaryDirectory(dir=cache) as folder:
+        private = Path(folder) / "apt"
+        for name in ("lists/partial", "archives/partial"):
+            (private / name).mkdir(parents=True)
+        options = ["-o", "APT::Sandbox::User=" + ("root" if os.geteuid() == 0 else "")]
+        own_lists = [*options, "-o", f"Dir::State::lists={private / 'lists'}", "-o", f"Dir::Cache={private}"]
+        problem = _run(["apt-get", *options, "-qq", "download", package], folder)
+        if problem:
+            problem = _run(["apt-get", *own_lists, "-qq", "update"], folder)
+            problem = problem or _run(["apt-get", *own_lists, "-qq", "download", package], folder)
+        for archive in Path(folder).glob(f"{package}_*.deb"):
+            os.replace(archive, cache / archive.name)
+            problem = ""
+    return problem
+
+
+def _run(command: list[str], cwd: str | None = None) -> str:
+    """Run a command quietly; returns "" or the last line of its complaint."""
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=600, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{command[0]}: {type(error).__name__}"
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    return "" if done.returncode == 0 else (lines[-1] if lines else f"{command[0]} ended with {done.returncode}")
+
+
+def main() -> int:
+    """Fetch all three; exit code 2 if one is missing."""
+    argparse.ArgumentParser(prog="training.data.sources.fetch", description="Fetch scores, songs and SoundFont.").parse_args()
+    status = 0
+    for name, find in (("scores", find_music21), ("songs", find_freedoom), ("SoundFont", find_soundfont)):
+        try:
+            print(f"{name}: {find()}")
+        except RuntimeError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            status = 2
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
