@@ -1,6 +1,7 @@
 """Captions of a clip from its labels: a grammar with synonyms, partial attributes and several registers.
 
-Training captions and held-out captions use disjoint templates and, for instruments, styles, tempo and moods, disjoint
+Training captions and held-out captions use disjoint templates and, for instruments, styles, tempo and moods,
+disjoint
 words: held-out captions test whether a model understands paraphrase. Every word said is true of the clip.
 """
 
@@ -8,33 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from training.data.caption_words import (
+    DYNAMICS,
+    HELDOUT_NOUNS,
+    MOOD_HELDOUT,
+    NOUNS,
+    ROOM_HELDOUT,
+    ROOM_WORDS,
+    TEMPO_WORDS,
+)
 from training.data.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
-
-# Upper bpm limit of each group of tempo words.
-_TEMPO_WORDS = ((72, ("slow", "very slow", "unhurried"), ("sluggish", "drawn-out")),
-                (96, ("slow to medium", "relaxed-tempo", "laid-back"), ("ambling", "easy-paced")),
-                (122, ("mid-tempo", "medium tempo", "moderate"), ("walking-pace", "andante-like")),
-                (146, ("fast", "upbeat", "quick"), ("brisk", "zippy")),
-                (999, ("very fast", "rapid", "high-speed"), ("breakneck", "racing")))  # fmt: skip
-# What a mood may be called instead in held-out captions.
-_MOOD_HELDOUT = {
-    "calm": "tranquil", "peaceful": "serene", "dreamy": "reverie-like", "happy": "joyous", "joyful": "gleeful",
-    "bright": "radiant", "sad": "sorrowful", "melancholic": "mournful", "wistful": "pining", "dark": "shadowy",
-    "tense": "nerve-racking", "dramatic": "theatrical", "warm": "cozy", "hopeful": "optimistic", "energetic": "vigorous",
-    "relaxed": "easygoing", "chill": "unwound", "mellow": "soft-edged", "groovy": "toe-tapping", "funky": "get-down",
-    "danceable": "made for dancing", "playful": "frolicsome", "elegant": "refined", "graceful": "poised",
-    "romantic": "amorous", "proud": "stately", "bold": "daring", "triumphant": "victorious", "festive": "celebratory",
-    "lively": "spirited", "cool": "suave", "smooth": "silky", "gentle": "delicate", "tender": "affectionate",
-    "epic": "monumental", "heroic": "valiant", "majestic": "regal", "merry": "jolly", "cheerful": "gladsome",
-    "driving": "relentless", "hypnotic": "trance-inducing", "sleepy": "drowsy", "sweet": "sugary", "solemn": "grave",
-    "nostalgic": "yearning for old times", "powerful": "mighty", "sunny": "sun-drenched", "laid-back": "lazy",
-}  # fmt: skip
-_ROOM_WORDS = {"room": ("in a room", "with a little reverb"), "hall": ("in a concert hall", "with long reverb"),
-               "cathedral": ("in a cathedral", "drenched in reverb"), "dry": ("dry", "without reverb")}  # fmt: skip
-_ROOM_HELDOUT = {"room": "in a small space", "hall": "in an auditorium", "cathedral": "in a huge church", "dry": "close and bone-dry"}
-_DYNAMICS = {"soft": ("soft", "quiet", "softly played"), "medium": ("",), "loud": ("loud", "strong", "forceful")}
-_NOUNS = ("music", "track", "piece", "instrumental", "song", "tune")
-_HELDOUT_NOUNS = ("recording", "cue", "composition", "jam")
 
 
 @dataclass(frozen=True)
@@ -72,7 +56,7 @@ def _a(phrase: str) -> str:
 
 def tempo_words(bpm: float, heldout: bool = False) -> tuple[str, ...]:
     """Words for a tempo."""
-    row = next(row for row in _TEMPO_WORDS if bpm < row[0])
+    row = next(row for row in TEMPO_WORDS if bpm < row[0])
     return row[2] if heldout else row[1]
 
 
@@ -107,13 +91,13 @@ class _Speaker:
 
     def mood(self) -> str:
         word = self.pick(self.facts.moods)
-        return _MOOD_HELDOUT.get(word, word) if self.heldout else word
+        return MOOD_HELDOUT.get(word, word) if self.heldout else word
 
     def tempo(self) -> str:
         return self.pick(tempo_words(self.facts.bpm, self.heldout))
 
     def noun(self) -> str:
-        return self.pick(_HELDOUT_NOUNS if self.heldout else _NOUNS)
+        return self.pick(HELDOUT_NOUNS if self.heldout else NOUNS)
 
     def genre_noun(self) -> str:
         return self.style() if self.heldout else f"{self.facts.genre} {self.noun()}"
@@ -133,7 +117,9 @@ class _Speaker:
         bpm = f"{self.facts.bpm:g}"
         if self.heldout:
             return self.pick((f"clocked at {bpm} beats a minute", f"metronome on {bpm}"))
-        return self.pick((f"{bpm} bpm", f"{bpm} BPM", f"at {bpm} bpm", f"tempo {bpm}", f"{bpm} beats per minute"))
+        return self.pick(
+            (f"{bpm} bpm", f"{bpm} BPM", f"at {bpm} bpm", f"tempo {bpm}", f"{bpm} beats per minute")
+        )
 
     def key(self) -> str:
         key = self.facts.key
@@ -159,13 +145,15 @@ class _Speaker:
         if self.chance(0.15):
             out.append(self.meter())
         if self.chance(0.1):
-            out.append(_ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(_ROOM_WORDS[self.facts.room]))
+            out.append(
+                ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room])
+            )
         return [out[k] for k in self.rng.permutation(len(out))]
 
 
 def _sentence(s: _Speaker) -> str:
     adjectives = [w for w in (s.mood() if s.chance(0.7) else "", s.tempo() if s.chance(0.35) else "",
-                              s.pick(_DYNAMICS[s.facts.dynamics]) if s.chance(0.15) else "") if w]  # fmt: skip
+                              s.pick(DYNAMICS[s.facts.dynamics]) if s.chance(0.15) else "") if w]  # fmt: skip
     head = " ".join([", ".join(dict.fromkeys(adjectives)), s.style(), s.noun()]).strip()
     players = s.chosen(3)
     text = _a(head)
@@ -181,9 +169,13 @@ def _lead(s: _Speaker) -> str:
     backing = [i for i in facts.instruments if i != facts.melody]
     lead = s.instrument(facts.melody)
     mood = s.mood() + " " if s.chance(0.5) else ""
-    text = s.pick((f"{_a(mood + lead)} melody", f"{_a(lead)} plays {_a(mood + 'tune')}", f"{mood}{lead} lead"))
+    text = s.pick(
+        (f"{_a(mood + lead)} melody", f"{_a(lead)} plays {_a(mood + 'tune')}", f"{mood}{lead} lead")
+    )
     if backing:
-        text += s.pick((" over ", " accompanied by ", " with ")) + _join([s.instrument(b) for b in backing[:2]])
+        text += s.pick((" over ", " accompanied by ", " with ")) + _join(
+            [s.instrument(b) for b in backing[:2]]
+        )
     if facts.drums and s.chance(0.5):
         text += s.pick((", with ", " plus ")) + s.instrument(facts.drums)
     if s.chance(0.5):
@@ -204,7 +196,12 @@ def _tags(s: _Speaker) -> str:
 
 def _short(s: _Speaker) -> str:
     players = s.chosen(2)
-    options = [f"{s.mood()} {s.style()}", f"{s.tempo()} {s.style()}", s.style(), f"{s.mood()} {s.genre_noun()}"]
+    options = [
+        f"{s.mood()} {s.style()}",
+        f"{s.tempo()} {s.style()}",
+        s.style(),
+        f"{s.mood()} {s.genre_noun()}",
+    ]
     if players:
         options += [_join(players), f"{s.style()} with {_join(players)}", f"{s.mood()} {players[0]}"]
     return " ".join([s.pick(options), *s.details()[:1]])

@@ -1,19 +1,22 @@
 """From a style's patterns and a line of chords to notes: drums, bass, chords, pads, arpeggios, melodies.
 
-All functions return notes as lists of (onset_q, duration_q, pitch, velocity 0..1) in quarters from the start of the
-first bar, without swing: `swing` is applied to whole pieces.
+All functions return notes as lists of (onset_q, duration_q, pitch, velocity 0..1) in quarters from the start
+of the first bar, without swing: `swing` is applied to whole pieces.
 """
+
+from itertools import pairwise
 
 import numpy as np
 
 from training.data.harmony import MAJOR_SCALE, MINOR_SCALE, Chord, pitch_classes
 from training.data.instruments import Instrument
-from training.data.styles import Style
+from training.data.style import Style
 
 STEP_Q = 0.25
 BAR_Q = {"4/4": 4.0, "3/4": 3.0, "2/4": 2.0, "6/8": 3.0}
 BEAT_Q = {"4/4": 1.0, "3/4": 1.0, "2/4": 1.0, "6/8": 1.5}
-_LANES = {"K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "P": 44, "D": 51, "T": 54, "A": 70, "G": 62, "L": 64,
+_LANES = {"K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "P": 44, "D": 51, "T": 54, "A": 70, "G": 62,
+    "L": 64,
           "W": 76, "E": 75, "M": 41, "B": 45, "Y": 57}  # fmt: skip
 _LEVELS = {"X": 1.0, "x": 0.8, "o": 0.5}
 _SOFT_LANES = {"H": 0.75, "P": 0.8, "T": 0.75, "A": 0.8, "D": 0.85, "Y": 0.8, "O": 0.8}
@@ -27,7 +30,8 @@ def steps_of(patterns: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def drum_notes(style: Style, meter: str, bars: int, rng: np.random.Generator, level: float) -> list[Note]:
-    """Drums with ghost variation, a fill at the end of every fourth (or second, or eighth) bar and a crash after it."""
+    """Drums with ghost variation, a fill at the end of every fourth (or second, or eighth) bar and a crash
+    after it."""
     steps = int(BAR_Q[meter] / STEP_Q)
     lanes = {lane: steps_of(alternatives, rng) for lane, alternatives in style.drums[meter].items()}
     every = int(rng.choice([2, 4, 4, 8]))
@@ -85,7 +89,12 @@ def chord_at(chords: list[tuple[float, Chord]], onset_q: float) -> tuple[int, Ch
 
 
 def bass_notes(
-    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], bass: Instrument, rng: np.random.Generator
+    style: Style,
+    meter: str,
+    bars: int,
+    chords: list[tuple[float, Chord]],
+    bass: Instrument,
+    rng: np.random.Generator,
 ) -> list[Note]:
     """A bass line by the style's pattern."""
     steps = int(BAR_Q[meter] / STEP_Q)
@@ -104,17 +113,24 @@ def bass_notes(
         root = _near(members[0], centre)
         following = chords[index + 1][1] if index + 1 < len(chords) else chord
         changes = index + 1 < len(chords) and chords[index + 1][0] <= onset + length + 1e-6
-        if mark == "w" and changes or mark == "a":
+        if (mark == "w" and changes) or mark == "a":
             pitch = _near(following[0], centre) + int(rng.choice([-1, 1, -2]))
         elif mark == "w":
             first = abs(onset - chords[index][0]) < 1e-6
-            pitch = root if first else _near(members[int(rng.integers(len(members)))], centre + rng.uniform(-3.0, 6.0))
+            pitch = (
+                root
+                if first
+                else _near(members[int(rng.integers(len(members)))], centre + rng.uniform(-3.0, 6.0))
+            )
         else:
-            pitch = {"r": root, "8": root + 12, "5": _near(members[2], root + 4.0), "3": _near(members[1], root + 4.0),
+            pitch = {"r": root, "8": root + 12, "5": _near(members[2], root + 4.0), "3": _near(members[1],
+                root + 4.0),
                      "6": root + 9}[mark]  # fmt: skip
         while pitch < bass.low:
             pitch += 12
-        notes.append((onset, max(0.1, length * style.gate), pitch, rng.uniform(0.72, 0.85) + 0.1 * (step % steps == 0)))
+        notes.append(
+            (onset, max(0.1, length * style.gate), pitch, rng.uniform(0.72, 0.85) + 0.1 * (step % steps == 0))
+        )
     return notes
 
 
@@ -122,12 +138,13 @@ def voicing(chord: Chord, centre: float, size: int, rng: np.random.Generator) ->
     """Pitches of a close chord round a centre."""
     members = list(pitch_classes(chord))
     if len(members) > size:
-        members = [members[0], *members[-(size - 1):]] if size > 1 else members[:1]
+        members = [members[0], *members[-(size - 1) :]] if size > 1 else members[:1]
     return sorted({_near(p, centre + 0.01 * k) for k, p in enumerate(members)})
 
 
 def comp_notes(
-    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], comp: Instrument, rng: np.random.Generator,
+    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], comp: Instrument,
+    rng: np.random.Generator,
     pattern: str | None = None, centre: float | None = None,
 ) -> list[Note]:  # fmt: skip
     """Chords in the style's rhythm; `pattern` and `centre` override rhythm and register."""
@@ -147,7 +164,7 @@ def comp_notes(
             cuts = [step, *sorted(s for s in starts if step < s < end), end]
         else:
             cuts = [step, min(end, step + 2)]
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+        for a, b in pairwise(cuts):
             _, chord = chord_at(chords, a * STEP_Q)
             level = rng.uniform(0.6, 0.72) + (0.12 if mark == "X" else 0.0)
             for k, pitch in enumerate(voicing(chord, centre, 4, rng)):
@@ -168,19 +185,23 @@ def arpeggio_notes(
         tones = voicing(chord, centre, 3, rng)
         tones.append(tones[0] + 12)
         accent = 0.1 if (k * step_q) % BEAT_Q[meter] < 1e-6 else 0.0
-        notes.append((k * step_q, step_q * 0.95, tones[shape[k % 4] % len(tones)], rng.uniform(0.55, 0.65) + accent))
+        notes.append(
+            (k * step_q, step_q * 0.95, tones[shape[k % 4] % len(tones)], rng.uniform(0.55, 0.65) + accent)
+        )
     return notes
 
 
 _CELLS = {  # rhythms of one beat, in sixteenths (quarter beats) and in eighths of a dotted beat
-    1.0: (((4,), 0.3), ((2, 2), 0.5), ((3, 1), 0.55), ((1, 1, 2), 0.7), ((2, 1, 1), 0.7), ((1, 1, 1, 1), 0.95), ((-4,), 0.05),
+    1.0: (((4,), 0.3), ((2, 2), 0.5), ((3, 1), 0.55), ((1, 1, 2), 0.7), ((2, 1, 1), 0.7), ((1, 1, 1, 1),
+        0.95), ((-4,), 0.05),
           ((-2, 2), 0.4)),
     1.5: (((6,), 0.3), ((4, 2), 0.45), ((2, 2, 2), 0.8), ((3, 1, 2), 0.7), ((-6,), 0.05), ((-2, 2, 2), 0.6)),
 }  # fmt: skip
 
 
 def melody_notes(
-    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], tonic: int, minor: bool, player: Instrument,
+    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], tonic: int, minor: bool,
+    player: Instrument,
     rng: np.random.Generator,
 ) -> list[Note]:  # fmt: skip
     """A tune of two-bar phrases (a a' b a): chord tones on strong places, steps of the scale between."""
@@ -208,7 +229,7 @@ def melody_notes(
             for length in cell:
                 span = abs(length) * STEP_Q
                 if length > 0 and onset < bars * bar_q - 1e-6:
-                    place += int(contour[count % 64]) + int(round((centre - ladder[place]) / 9.0))
+                    place += int(contour[count % 64]) + round(float(centre - ladder[place]) / 9.0)
                     place = int(np.clip(place, 0, len(ladder) - 1))
                     pitch, members = ladder[place], pitch_classes(chord_at(chords, onset)[1])
                     if span >= 0.75 or abs(onset / beat_q - round(onset / beat_q)) < 1e-6:
@@ -228,5 +249,7 @@ def swing(onset_q: np.ndarray, style: Style, meter: str) -> np.ndarray:
         if ratio != 0.5:
             base = np.floor(onset_q / unit + 1e-9) * unit
             share = (onset_q - base) / unit
-            onset_q = base + unit * np.where(share < 0.5, share * ratio * 2.0, ratio + (share - 0.5) * 2.0 * (1.0 - ratio))
+            onset_q = base + unit * np.where(
+                share < 0.5, share * ratio * 2.0, ratio + (share - 0.5) * 2.0 * (1.0 - ratio)
+            )
     return onset_q

@@ -1,12 +1,11 @@
-"""The instruments of the scorebook: one canonical name each, where it is in a General MIDI bank, what it can play.
+"""The instruments of the scorebook: one canonical name each, where it is in a General MIDI bank, what it can
+play.
 
-Source of programs and names: General MIDI level 1, and the preset list of FluidR3Mono (bank 8 and 16 hold variants).
+Source of programs and names: General MIDI level 1, and the preset list of FluidR3Mono (bank 8 and 16 hold
+variants).
 """
 
 from dataclasses import dataclass
-
-# Presets of the General MIDI bank that are left out because they are noises or came out too quiet to be heard.
-UNUSABLE_PROGRAMS = frozenset({55, 86, 97, 98, 101, 119, 120, 121, 122, 123, 124, 125, 126, 127})
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,8 @@ class Instrument:
         presets: (bank, program) pairs that sound like it.
         family: keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk.
         low, high: comfortable range in MIDI pitches.
-        attack_s: how late its sound is heard; notes are started earlier by this so that beats are heard on the beat.
+        attack_s: how late its sound is heard; notes are started earlier by this so that beats are heard on
+            the beat.
         roles: letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble.
         words: names used in training captions, the canonical one first.
         heldout_words: names used in no training caption.
@@ -56,8 +56,8 @@ reed organ | 20 | organ | 40 84 | 10 | cpe | harmonium | pump organ
 accordion | 21 8:21 | organ | 48 91 | 30 | mcpe | squeezebox, piano accordion | accordeon
 harmonica | 22 | reed | 60 93 | 20 | m | mouth organ, blues harp | mouth harp
 bandoneon | 23 | organ | 48 86 | 30 | mce | tango accordion | concertina
-nylon guitar | 24 | guitar | 40 79 | 0 | mcae | classical guitar, nylon-string guitar, spanish guitar | gut-string guitar
-steel guitar | 25 8:25 | guitar | 40 81 | 0 | mca | acoustic guitar, steel-string guitar, folk guitar | western guitar
+nylon guitar | 24 | guitar | 40 79 | 0 | mcae | classical guitar, nylon-string guitar | gut-string guitar
+steel guitar | 25 8:25 | guitar | 40 81 | 0 | mca | acoustic guitar, folk guitar | western guitar
 ukulele | 8:24 | guitar | 55 84 | 0 | ca | uke | little four-string guitar
 mandolin | 16:25 | folk | 55 88 | 0 | ma | bluegrass mandolin | mandoline
 jazz guitar | 26 | guitar | 40 82 | 0 | mca | mellow guitar, hollow-body guitar | archtop guitar
@@ -77,7 +77,7 @@ cello | 42 | strings | 36 76 | 70 | meb | solo cello | violoncello
 contrabass | 43 | strings | 28 55 | 70 | be | bowed bass, bowed double bass | orchestral bass
 pizzicato strings | 45 | strings | 36 91 | 0 | mcae | plucked strings, pizzicato | string pizz
 harp | 46 | strings | 36 100 | 0 | mae | concert harp | harp strings
-string ensemble | 48 49 1:48 | strings | 36 91 | 60 | mpec | strings, string section, string orchestra | orchestral strings
+string ensemble | 48 49 1:48 | strings | 36 91 | 60 | mpec | strings, string section | orchestral strings
 tremolo strings | 44 | strings | 40 88 | 70 | p | trembling strings | shivering strings
 synth strings | 50 51 8:50 | pad | 40 88 | 20 | pc | synthesizer strings, string machine | solina strings
 choir | 52 | choir | 43 81 | 70 | pem | choir aahs, voices, vocal choir | chorus of voices
@@ -112,7 +112,7 @@ warm pad | 89 | pad | 40 86 | 120 | p | synth pad, soft pad | velvety synth bed
 choir pad | 91 94 | pad | 43 84 | 10 | p | space voices, halo pad | angelic synth bed
 glass pad | 92 | pad | 43 88 | 10 | pa | bowed glass, glassy pad | crystalline synth bed
 sweep pad | 95 | pad | 40 84 | 60 | p | sweeping pad, moving pad | swelling synth bed
-bell synth | 96 99 100 | synth | 55 96 | 0 | ma | synth bells, bell-like synth, shimmering synth | digital bells
+bell synth | 96 99 100 | synth | 55 96 | 0 | ma | synth bells, shimmering synth | digital bells
 sitar | 104 | folk | 45 81 | 0 | ma | indian sitar | hindustani lute
 banjo | 105 | folk | 48 86 | 0 | mac | five-string banjo, bluegrass banjo | clawhammer
 koto | 107 | folk | 50 88 | 0 | ma | japanese koto | japanese zither
@@ -127,7 +127,9 @@ def _parse() -> dict[str, Instrument]:
     """Read the table above."""
     found = {}
     for line in _TABLE.strip().splitlines():
-        name, presets, family, span, attack, roles, words, heldout = (part.strip() for part in line.split("|"))
+        name, presets, family, span, attack, roles, words, heldout = (
+            part.strip() for part in line.split("|")
+        )
         pairs = tuple(tuple(map(int, p.split(":"))) if ":" in p else (0, int(p)) for p in presets.split())
         low, high = map(int, span.split())
         found[name] = Instrument(
@@ -151,7 +153,8 @@ KITS = {
 # A program that has no instrument of its own takes the nearest one.
 _NEAREST = {
     2: "electric piano", 31: "electric guitar", 55: "brass section", 76: "pan flute", 77: "pan flute",
-    83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth", 93: "sweep pad", 97: "warm pad",
+    83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth", 93: "sweep pad",
+    97: "warm pad",
     98: "bell synth", 101: "sweep pad", 102: "warm pad", 103: "bell synth", 106: "banjo", 111: "oboe",
     112: "glockenspiel", 113: "xylophone", 115: "xylophone", 116: "timpani", 117: "timpani", 118: "timpani",
 }  # fmt: skip

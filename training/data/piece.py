@@ -1,4 +1,5 @@
-"""A piece ready to be rendered: tracks of notes on a timeline of quarters, and everything that is known of it."""
+"""A piece ready to be rendered: tracks of notes on a timeline of quarters, and everything that is known of
+it."""
 
 from dataclasses import dataclass, field
 
@@ -35,7 +36,8 @@ class Track:
 
 @dataclass
 class Piece:
-    """Tracks and labels. Downbeats are at whole multiples of the bar on the timeline; the clip starts at `start_q`.
+    """Tracks and labels. Downbeats are at whole multiples of the bar on the timeline; the clip starts at
+    `start_q`.
 
     Attributes:
         chords: (onset_q, chord or None) in order; None means unknown.
@@ -99,7 +101,10 @@ def fit_range(notes: np.ndarray, instrument: Instrument) -> np.ndarray:
         return notes
     notes = notes.copy()
     shifts = [12 * k for k in range(-5, 6)]
-    outside = [((notes[:, 2] + s < instrument.low) | (notes[:, 2] + s > instrument.high)).mean() + abs(s) * 0.004 for s in shifts]
+    outside = [
+        ((notes[:, 2] + s < instrument.low) | (notes[:, 2] + s > instrument.high)).mean() + abs(s) * 0.004
+        for s in shifts
+    ]
     notes[:, 2] += shifts[int(np.argmin(outside))]
     notes[:, 2] = np.where(notes[:, 2] < instrument.low, notes[:, 2] + 12, notes[:, 2])
     notes[:, 2] = np.where(notes[:, 2] > instrument.high, notes[:, 2] - 12, notes[:, 2])

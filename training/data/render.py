@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import soxr
 from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import fftconvolve, lfilter, sosfilt
 from scipy.signal import butter as butterworth
+from scipy.signal import fftconvolve, lfilter, sosfilt
 
 from training.data.piece import Piece, Track
 
-_ROLE_DB = {"melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0, "drums": -2.0,
+_ROLE_DB = {"melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0,
+    "drums": -2.0,
             "percussion": -7.0}  # fmt: skip
 INAUDIBLE_DB = -26.0  # a part this far under the loudest is not named in the labels
 PEAK = 0.7
@@ -18,6 +19,10 @@ _RMS_DB = {"soft": -20.0, "medium": -18.0, "loud": -16.5}
 _ROOMS = {"room": (0.45, 0.20), "hall": (1.6, 0.22), "cathedral": (3.0, 0.28)}  # decay time s, wet share
 _PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounds
 _FRESH_PREROLL_S = 0.15  # room for slow attacks that are started before their beat
+
+
+class SilenceError(ValueError):
+    """Nothing sounds in a clip."""
 
 
 class Renderer:
@@ -51,8 +56,11 @@ class Renderer:
         except (RuntimeError, tinysoundfont.SoundFontException) as error:
             raise ValueError(f"soundfont {soundfont}: not a readable SoundFont ({error})") from None
 
-    def part(self, piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.random.Generator) -> np.ndarray:
-        """One part alone: float32 (samples, 2) at `self.rate`, from `preroll_s` before the clip to its end."""
+    def part(
+        self, piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """One part alone: float32 (samples, 2) at `self.rate`, from `preroll_s` before the clip to its
+        end."""
         events = _events(piece, track, clip_s, preroll_s, self.rate, rng)
         drums = track.preset[0] == 128
         channel = 9 if drums else 0
@@ -79,10 +87,11 @@ class Renderer:
         """The whole clip.
 
         Returns:
-            audio float32 (channels, samples) with its peak at most 0.7, and the tracks that can be heard in it.
+            audio float32 (channels, samples) with its peak at most 0.7, and the tracks that can be heard in
+            it.
 
         Raises:
-            ValueError: if nothing sounds.
+            SilenceError: if nothing sounds.
         """
         preroll_s = _FRESH_PREROLL_S if piece.fresh else _PREROLL_S
         cut = round(preroll_s * self.rate)
@@ -104,7 +113,7 @@ class Renderer:
                 angle = (pan + 1.0) * np.pi / 4.0
                 mix += gain * np.sqrt(2.0) * sound * np.array([np.cos(angle), np.sin(angle)])
         if not levels:
-            raise ValueError(f"piece {piece.work}: nothing sounds in the clip")
+            raise SilenceError(f"piece {piece.work}: nothing sounds in the clip")
         mix = soxr.resample(mix, self.rate, self.sampling_rate) if self.rate != self.sampling_rate else mix
         # Some pads carry a constant offset.
         mix = sosfilt(butterworth(2, 25.0, "highpass", fs=self.sampling_rate, output="sos"), mix, axis=0)
@@ -134,7 +143,9 @@ def _events(
         start = max(start, 0.0) if piece.fresh else start
         first = round((max(start + move, -preroll_s) + preroll_s) * rate)
         last = max(first + round(0.03 * rate), round((end + move + preroll_s) * rate))
-        strength = 127.0 * min(1.0, float(velocity)) ** 1.6  # tinysoundfont's velocity law is shallower than usual
+        strength = (
+            127.0 * min(1.0, float(velocity)) ** 1.6
+        )  # tinysoundfont's velocity law is shallower than usual
         events.append((first, True, int(pitch), max(1, round(strength))))
         events.append((last, False, int(pitch), 0))
     total = round((preroll_s + clip_s) * rate)

@@ -1,12 +1,14 @@
-"""Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key and chords.
+"""Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key and
+chords.
 
     python -m training.data.scorebook --hours 6 --seed 0 --output_dir data/scorebook
 
-Clip k depends on (seed, k) and the arguments alone, so any number of processes gives the same set, and a run that was
-stopped goes on where it was.
+Clip k depends on (seed, k) and the arguments alone, so any number of processes gives the same set, and a run
+that was stopped goes on where it was.
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import math
@@ -20,11 +22,13 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from training.data.arrange import generated_piece
-from training.data.captions import Facts, captions, heldout_captions
-from training.data.harmony import chroma, key_name, symbol
+from training.data.adapt import METERS, polyphony_piece, score_key, song_piece, tune_piece, usable
+from training.data.arrange import METER_SHARES, generated_piece
+from training.data.labels import row_of
 from training.data.piece import Piece, Track
-from training.data.render import Renderer
+from training.data.render import Renderer, SilenceError
+from training.data.score import Score
+from training.data.sources import load_scores
 
 SPLITS = ("train", "validation", "test")
 SOURCES = {"procedural": 0.35, "folk": 0.45, "classical": 0.15, "freedoom": 0.05}
@@ -50,71 +54,95 @@ def split_of(work: str) -> str:
     return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
 
 
-def draw_piece(settings: Settings, index: int, scores: dict[str, list]) -> tuple[Piece, np.random.Generator]:
-    """The piece of clip `index` and the generator that goes on from there."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index]))
+Strata = dict[tuple[str, bool], list[Score]]
+
+
+def scores_of(sources: tuple[str, ...]) -> dict[str, Strata]:
+    """Usable scores by source, then by meter and mode, in the fixed order of the loader.
+
+    Raises:
+        ValueError: if a source cannot be had or holds nothing that can be used.
+    """
+    scores: dict[str, Strata] = {}
+    for source in sources:
+        if source == "procedural":
+            continue
+        strata: Strata = {}
+        for score in load_scores((source,)):
+            if usable(score):
+                strata.setdefault((METERS[score.time_signature], score_key(score)[1]), []).append(score)
+        if not strata:
+            raise ValueError(f"sources: {source!r} holds no usable score")
+        scores[source] = strata
+    return scores
+
+
+def draw_score(strata: Strata, even: bool, rng: np.random.Generator) -> Score:
+    """One score; `even` draws its meter and mode first, because most tunes are major and few are in three."""
+    groups = sorted(strata)
+    sizes = np.array([float(len(strata[g])) for g in groups])
+    if even:
+        sizes = np.array([METER_SHARES[meter] * (0.4 if minor else 0.6) for meter, minor in groups])
+    group = strata[groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]]
+    return group[int(rng.integers(len(group)))]
+
+
+def draw_piece(
+    settings: Settings, index: int, scores: dict[str, Strata], attempt: int = 0
+) -> tuple[Piece, np.random.Generator]:
+    """The piece of clip `index` and the generator that goes on from there.
+
+    Args:
+        scores: usable scores by source, in a fixed order.
+        attempt: another draw for the same clip, where an earlier one turned out silent.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, 0, attempt]))
     shares = np.array([SOURCES[s] for s in settings.sources])
     source = settings.sources[int(rng.choice(len(shares), p=shares / shares.sum()))]
     if source == "procedural":
-        song = int(np.random.SeedSequence([settings.seed, index, 1]).generate_state(1)[0])
+        song = int(np.random.SeedSequence([settings.seed, index, 1, attempt]).generate_state(1)[0])
         return generated_piece(song, settings.clip_s, rng), rng
-    raise ValueError(f"sources: {source!r} is not available")
-
-
-def row_of(piece: Piece, heard: list[Track], audio: np.ndarray, settings: Settings, index: int) -> dict:
-    """All labels of a rendered clip."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, 2]))
-    clip_s, beat_s = settings.clip_s, 60.0 / piece.bpm
-    first_bar = math.ceil(piece.start_q / piece.bar_q - 1e-9)
-    downbeat_s = float(piece.seconds(first_bar * piece.bar_q))
-    bar_s = beat_s * piece.beats_per_bar
-    back = math.floor(downbeat_s / beat_s + 1e-9)
-    beats = [downbeat_s + k * beat_s for k in range(-back, math.ceil(clip_s / beat_s) + 1)]
-    beats = [max(0.0, b) for b in beats if b < clip_s - 1e-6]
-    downbeats = [b for b in (downbeat_s + k * bar_s for k in range(math.ceil(clip_s / bar_s) + 1)) if b < clip_s - 1e-6]
-    chords = [_chord_at(piece, b) for b in beats]
-    names = list(dict.fromkeys(t.name for t in heard if t.name not in ("drums", "percussion")))
-    melody = next((t.name for t in heard if t.role == "melody"), None)
-    drums = next((t.name for t in heard if t.role in ("drums", "percussion")), None)
-    bars = clip_s / bar_s
-    key = None if piece.tonic is None else key_name(piece.tonic, piece.minor)
-    facts = Facts(
-        piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), tuple(names), melody, drums, piece.bpm,
-        key, piece.meter, round(bars) if abs(bars - round(bars)) < 0.02 and downbeat_s < 1e-6 else None, piece.room, piece.dynamics,
-    )  # fmt: skip
-    return {
-        "file_name": f"{index:06d}.flac", "text": captions(facts, 6, rng), "text_heldout": heldout_captions(facts, 3, rng),
-        "duration_s": clip_s, "sampling_rate": settings.sampling_rate, "bpm": piece.bpm, "time_signature": piece.meter,
-        "beats_per_bar": piece.beats_per_bar, "downbeat_s": downbeat_s, "beats_s": [round(b, 6) for b in beats],
-        "downbeats_s": [round(b, 6) for b in downbeats], "key": key, "chords": [chroma(c) for c in chords],
-        "chord_symbols": [symbol(c) for c in chords], "instruments": names, "melody_instrument": melody,
-        "drums": drums == "drums", "percussion": drums is not None, "style": piece.style, "genre": piece.genre,
-        "moods": piece.moods, "dynamics": piece.dynamics, "room": piece.room, "work": piece.work, "title": piece.title,
-        "composer": piece.composer, "source": piece.source, "license": piece.license, "seed": [settings.seed, index],
-        "peak": round(float(np.abs(audio).max()), 4),
-        "rms_db": round(20.0 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-9), 2),
-    }  # fmt: skip
-
-
-def _chord_at(piece: Piece, seconds: float):
-    """The chord that sounds at a time after the start of the clip; None where unknown."""
-    onset_q = piece.start_q + piece.quarters(seconds) + 1e-6
-    chord = None
-    for start, candidate in piece.chords:
-        if start > onset_q:
-            break
-        chord = candidate
-    return chord
+    score = draw_score(scores[source], source == "folk", rng)
+    if source == "freedoom":
+        return song_piece(score, settings.clip_s, rng), rng
+    voices = sum(not part.is_drums for part in score.parts)
+    return (tune_piece if voices == 1 else polyphony_piece)(score, settings.clip_s, rng), rng
 
 
 _worker: dict = {}
 
 
+@functools.lru_cache(maxsize=2)
+def renderer_of(soundfont: str, sampling_rate: int, channels: int) -> Renderer:
+    """A renderer, kept: loading a compressed SoundFont takes two seconds, and forked processes share it."""
+    return Renderer(soundfont, sampling_rate, channels)
+
+
 def _start_worker(settings: Settings) -> None:
     """Load the SoundFont and the scores once in each process."""
     _worker["settings"] = settings
-    _worker["renderer"] = Renderer(settings.soundfont, settings.sampling_rate, settings.channels)
-    _worker["scores"] = {}
+    _worker["renderer"] = renderer_of(settings.soundfont, settings.sampling_rate, settings.channels)
+    _worker["scores"] = scores_of(settings.sources)
+
+
+def _render(settings: Settings, index: int) -> tuple[Piece, np.ndarray, list[Track]]:
+    """Draw and render clip `index`; an excerpt that turns out to be silent or nearly so is drawn again."""
+    for attempt in range(8):
+        piece, rng = draw_piece(settings, index, _worker["scores"], attempt)
+        try:
+            audio, heard = _worker["renderer"].render(piece, settings.clip_s, rng)
+        except SilenceError:
+            continue
+        if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in heard):
+            return piece, audio, heard
+    raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
+
+
+def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
+    """Share of 100-ms pieces below -60 dBFS."""
+    size = sampling_rate // 10
+    power = np.square(audio[0, : audio.shape[1] // size * size]).reshape(-1, size).mean(axis=1)
+    return float((power < 1e-6).mean())
 
 
 def make_clip(index: int) -> str:
@@ -125,12 +153,13 @@ def make_clip(index: int) -> str:
     settings: Settings = _worker["settings"]
     root = Path(settings.output_dir)
     for split in SPLITS:
-        if (root / ".rows" / split / f"{index:06d}.json").is_file() and (root / split / f"{index:06d}.flac").is_file():
+        if (root / ".rows" / split / f"{index:06d}.json").is_file() and (
+            root / split / f"{index:06d}.flac"
+        ).is_file():
             return split
-    piece, rng = draw_piece(settings, index, _worker["scores"])
-    audio, heard = _worker["renderer"].render(piece, settings.clip_s, rng)
+    piece, audio, heard = _render(settings, index)
     split = split_of(piece.work)
-    row = row_of(piece, heard, audio, settings, index)
+    row = row_of(piece, heard, audio, settings.sampling_rate, settings.clip_s, (settings.seed, index))
     target = root / split / row["file_name"]
     partial = target.with_suffix(".partial")
     soundfile.write(partial, audio.T, settings.sampling_rate, subtype="PCM_16", format="FLAC")
@@ -148,15 +177,22 @@ def write_text(path: Path, text: str) -> None:
 
 def render_scorebook(settings: Settings, count: int, num_workers: int) -> dict:
     """Render `count` clips and write the metadata; returns what info.json holds."""
+    # What is missing or damaged shows here, once, before several processes want it.
+    renderer_of(settings.soundfont, settings.sampling_rate, settings.channels)
+    scores_of(settings.sources)
     root = Path(settings.output_dir)
     for split in SPLITS:
         (root / split).mkdir(parents=True, exist_ok=True)
         (root / ".rows" / split).mkdir(parents=True, exist_ok=True)
     arguments = {k: v for k, v in asdict(settings).items() if k not in ("output_dir", "soundfont")}
-    arguments |= {"sources": list(settings.sources), "soundfont": Path(settings.soundfont).name, "version": VERSION}
+    arguments |= {
+        "sources": list(settings.sources),
+        "soundfont": Path(settings.soundfont).name,
+        "version": VERSION,
+    }
     begun = root / ".rows" / "arguments.json"
     if begun.is_file() and json.loads(begun.read_text()) != arguments:
-        raise ValueError(f"output_dir {root}: holds clips made with other arguments ({begun.read_text()}); take another folder")
+        raise ValueError(f"output_dir {root}: holds clips made with other arguments: {begun.read_text()}")
     write_text(begun, json.dumps(arguments))
     if num_workers == 1:
         _start_worker(settings)
@@ -172,7 +208,14 @@ def render_scorebook(settings: Settings, count: int, num_workers: int) -> dict:
 
 def write_metadata(root: Path, arguments: dict, count: int) -> dict:
     """Gather the rows of finished clips into metadata.jsonl for each split, and the counts into info.json."""
-    info: dict = {"arguments": arguments, "clips": {}, "works": {}, "hours": 0.0, "sources": {}, "licenses": {}}
+    info: dict = {
+        "arguments": arguments,
+        "clips": {},
+        "works": {},
+        "hours": 0.0,
+        "sources": {},
+        "licenses": {},
+    }
     for split in SPLITS:
         rows = [json.loads(p.read_text()) for p in sorted((root / ".rows" / split).glob("*.json"))]
         rows = [row for row in rows if row["seed"][1] < count]
@@ -191,12 +234,16 @@ def write_metadata(root: Path, arguments: dict, count: int) -> dict:
 
 def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="training.data.scorebook", description="Render captioned, beat-labelled clips.")
+    parser = argparse.ArgumentParser(
+        prog="training.data.scorebook", description="Render captioned, beat-labelled clips."
+    )
     parser.add_argument("--hours", type=float, default=6.0, help="hours of audio")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", default="data/scorebook")
     parser.add_argument("--soundfont", help="an .sf2 or .sf3 file with a General MIDI bank")
-    parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
+    parser.add_argument(
+        "--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES)
+    )
     parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
@@ -227,7 +274,8 @@ def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int]:
     if unknown or not sources:
         raise ValueError(f"sources {arguments.sources!r}: must be out of {', '.join(SOURCES)}")
     soundfont = find_font(arguments.soundfont)
-    settings = Settings(arguments.seed, sources, arguments.sampling_rate, arguments.channels, arguments.clip_s, soundfont,
+    settings = Settings(arguments.seed, sources, arguments.sampling_rate, arguments.channels,
+        arguments.clip_s, soundfont,
                         arguments.output_dir)  # fmt: skip
     return settings, math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
 
@@ -258,7 +306,7 @@ def main(words: list[str] | None = None) -> int:
     try:
         settings, count = check_arguments(arguments)
         info = render_scorebook(settings, count, arguments.num_workers)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print(json.dumps({k: info[k] for k in ("clips", "works", "hours", "sources")}))
