@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel, rotate
 
 CONFIG = {
     "in_channels": 4,
@@ -199,6 +199,22 @@ def test_without_the_grid_it_is_the_same_model():
     bare = make_unet(randomise=False, frame_cond_channels=0)
     bare.load_state_dict({k: v for k, v in unet.state_dict().items() if not k.startswith("conv_frame_cond")})
     assert torch.equal(bare(**inputs).sample, expected)
+
+
+@torch.no_grad()
+def test_attention_knows_distance_but_not_origin(unet):
+    query, key = torch.randn(2, 8), torch.randn(2, 8)
+    near, far = torch.zeros(2, 1, 20, 8), torch.zeros(2, 1, 20, 8)
+    near[:, 0, 3], far[:, 0, 11] = query, query
+    keys = rotate(key[:, None, None].expand(2, 1, 20, 8))
+    scores = rotate(near)[:, 0, 3] * keys[:, 0, 5], rotate(far)[:, 0, 11] * keys[:, 0, 13]
+    close(scores[0].sum(1), scores[1].sum(1))  # both two frames apart
+    assert (scores[0].sum(1) - (query * key).sum(1)).abs().min() > 1e-3
+
+    attention = unet.mid_layers[0].self_attention
+    frames = torch.randn(1, 32, 9)
+    source = frames.roll(1, dims=2)
+    differ(attention(frames, source, None), attention(frames, frames, None))  # the order of the source counts
 
 
 def test_gradient_reaches_every_parameter():
