@@ -1,0 +1,84 @@
+"""A tiny pipeline of real parts, made here: no file is read and nothing is downloaded."""
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+
+WORDS = ["<pad>", "<unk>", "</s>", "slow", "fast", "calm", "solo", "piano", "drums", "loud", "jazz", "in", "bpm"]
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>", model_max_length=64
+    )
+
+
+def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
+    """Random weights, 8 kHz, 25 frames a second, 4 latent channels; every condition moves the output."""
+    torch.manual_seed(0)
+    vae = AutoencoderVivace(
+        sampling_rate=8000,
+        audio_channels=audio_channels,
+        latent_channels=4,
+        hop_length=320,
+        stft_size=480,
+        stft_hop=160,
+        dim=16,
+        encoder_layers=1,
+        decoder_layers=1,
+        phase_iterations=4,
+        latents_mean=[0.1, -0.1, 0.2, 0.0],
+        latents_std=[0.5, 0.6, 0.7, 0.8],
+    )
+    unet = UNet1DConditionModel(
+        in_channels=4,
+        out_channels=4,
+        frame_cond_channels=GRID_CHANNELS + 1 + 4,
+        block_out_channels=[16, 16],
+        layers_per_block=[1, 1],
+        attention=[False, True],
+        attention_head_dim=8,
+        cross_attention_dim=16,
+        context_dim=16,
+        embedding_dim=16,
+    )
+    with torch.no_grad():  # the model starts with zeroed branches; move them so that nothing is without effect
+        for parameter in unet.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0)
+    pipe = VivacePipeline(
+        vae=vae.eval(),
+        unet=unet.eval(),
+        text_encoder=T5EncoderModel(config).eval(),
+        tokenizer=make_tokenizer(),
+        scheduler=FlowMatchEulerDiscreteScheduler(),
+        default_num_inference_steps=3,
+        default_guidance_scale=2.0,
+        default_duration_s=2.0,
+    )
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture
+def tiny_pipeline() -> VivacePipeline:
+    return make_pipeline()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory):
+    """The tiny pipeline as a published folder; copy it before changing a file."""
+    from pipelines.hub import save_checkpoint
+
+    folder = tmp_path_factory.mktemp("published") / "tiny"
+    save_checkpoint(make_pipeline(), folder)
+    return folder
