@@ -104,12 +104,10 @@ def _blank(
     tonic, minor = score_key(score)
     target = int(rng.integers(12))
     shift = (target - tonic + 5) % 12 - 5
-    mood_style = style or STYLES[str(rng.choice(["folk", "waltz", "cinematic", "ballad"]))]
     piece = Piece(
         meter=meter, bpm=bpm, tonic=target, minor=minor, style=style.name if style else "",
-        genre=style.genre if style else "",
-        moods=draw_moods(mood_style, bpm, minor, rng), work=score.work_id, title=score.title,
-        composer=score.composer,
+        genre=style.genre if style else "", moods=draw_moods(style, bpm, minor, rng) if style else [],
+        work=score.work_id, title=score.title, composer=score.composer,
         source=source, license=score.license, style_words=style.words if style else (),
         style_heldout_words=style.heldout_words if style else (),
     )  # fmt: skip
@@ -135,6 +133,7 @@ def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     if alone:
         piece.style, piece.genre = "folk tune", "folk"
         piece.style_words, piece.style_heldout_words = _TUNE_WORDS
+        piece.moods = draw_moods(STYLES["folk"], bpm, piece.minor, rng)
         if rng.random() < 0.5:
             piece.tracks.append(percussion_track(meter, bars, rng, 0.75))
         finish(piece, None, rng)
@@ -193,6 +192,8 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
             piece.tracks.append(
                 Track(player.name, pick_preset(player, rng), "voice", fit_range(notes, player))
             )
+    mood_style = STYLES[str(rng.choice(["folk", "waltz", "cinematic", "ballad"]))]
+    piece.moods = draw_moods(mood_style, bpm, piece.minor, rng)
     _label_chords(piece, bars)
     draw = rng.random()
     drummers = [STYLES[n] for n in _DRUM_STYLES if meter in STYLES[n].meters]
@@ -241,6 +242,7 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     rock = bool(names & {"distorted guitar", "overdriven guitar"}) and "drums" in names
     piece.style, piece.genre = ("game rock", "rock") if rock else ("game soundtrack", "game music")
     piece.style_words, piece.style_heldout_words = _ROCK_GAME_WORDS if rock else _GAME_WORDS
+    piece.moods = draw_moods(STYLES["rock" if rock else "cinematic"], bpm, piece.minor, rng)
     _label_chords(piece, bars)
     finish(piece, None, rng)
     choose_start(piece, clip_s, 2, rng)

@@ -38,7 +38,9 @@ def drum_track(style: Style, meter: str, bars: int, rng: np.random.Generator, le
     """The style's drums on one of its kits."""
     kit = KITS[style.kits[int(rng.integers(len(style.kits)))]]
     notes = as_notes(grooves.drum_notes(style, meter, bars, rng, level))
-    return Track("drums", (128, int(kit[int(rng.integers(len(kit)))])), "drums", notes)
+    # A shaker and a soft kick are no drummer.
+    name = "drums" if set(style.drums[meter]) - set("KAW") else "percussion"
+    return Track(name, (128, int(kit[int(rng.integers(len(kit)))])), "drums", notes)
 
 
 def percussion_track(meter: str, bars: int, rng: np.random.Generator, level: float) -> Track:
