@@ -17,8 +17,8 @@ class Instrument:
         presets: (bank, program) pairs that sound like it.
         family: keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk.
         low, high: comfortable range in MIDI pitches.
-        attack_s: how late its sound is heard; notes are started earlier by this so that beats are heard on
-            the beat.
+        attack_s: how much earlier its notes are started, so that their middle of the rise is on the beat: half of
+            the time to a third of the peak, since ears and onset detectors hear the beginning of the rise too.
         roles: letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble.
         words: names used in training captions, the canonical one first.
         heldout_words: names used in no training caption.
@@ -35,7 +35,7 @@ class Instrument:
     heldout_words: tuple[str, ...]
 
 
-# name | presets | family | low high | attack ms | roles | other words | held-out words
+# name | presets | family | low high | ms to a third of the peak | roles | other words | held-out words
 _TABLE = """
 piano | 0 1 8:0 | keys | 40 96 | 0 | mcaeb | grand piano, acoustic piano | pianoforte, concert grand
 honky-tonk piano | 3 | keys | 45 90 | 0 | mc | saloon piano, detuned piano | barroom piano
@@ -77,7 +77,7 @@ cello | 42 | strings | 36 76 | 70 | meb | solo cello | violoncello
 contrabass | 43 | strings | 28 55 | 70 | be | bowed bass, bowed double bass | orchestral bass
 pizzicato strings | 45 | strings | 36 91 | 0 | mcae | plucked strings, pizzicato | string pizz
 harp | 46 | strings | 36 100 | 0 | mae | concert harp | harp strings
-string ensemble | 48 49 1:48 | strings | 36 91 | 60 | mpec | strings, string section | orchestral strings
+string ensemble | 48 1:48 | strings | 36 91 | 60 | mpec | strings, string section | orchestral strings
 tremolo strings | 44 | strings | 40 88 | 70 | p | trembling strings | shivering strings
 synth strings | 50 51 8:50 | pad | 40 88 | 20 | pc | synthesizer strings, string machine | solina strings
 choir | 52 | choir | 43 81 | 70 | pem | choir aahs, voices, vocal choir | chorus of voices
@@ -133,7 +133,7 @@ def _parse() -> dict[str, Instrument]:
         pairs = tuple(tuple(map(int, p.split(":"))) if ":" in p else (0, int(p)) for p in presets.split())
         low, high = map(int, span.split())
         found[name] = Instrument(
-            name, pairs, family, low, high, int(attack) / 1000.0, roles,
+            name, pairs, family, low, high, int(attack) / 2000.0, roles,
             (name, *(w.strip() for w in words.split(","))), tuple(w.strip() for w in heldout.split(",")),
         )  # fmt: skip
     return found
@@ -152,6 +152,7 @@ KITS = {
 
 # A program that has no instrument of its own takes the nearest one.
 _NEAREST = {
+    49: "string ensemble",
     2: "electric piano", 31: "electric guitar", 55: "brass section", 76: "pan flute", 77: "pan flute",
     83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth", 93: "sweep pad",
     97: "warm pad",
