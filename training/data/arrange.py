@@ -146,10 +146,10 @@ def draw_moods(style: Style, bpm: float, minor: bool, rng: np.random.Generator) 
 
 
 def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> Piece:
-    """A piece made by rule from a seed of its own.
+    """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment.
 
     Args:
-        song_seed: names the work; `rng` must come from it.
+        song_seed: names the work, so that each generated song is a work of its own.
     """
     style = list(STYLES.values())[int(rng.integers(len(STYLES)))]
     meters = [m for m in style.meters]

@@ -17,8 +17,8 @@ class Instrument:
         presets: (bank, program) pairs that sound like it.
         family: keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk.
         low, high: comfortable range in MIDI pitches.
-        attack_s: how much earlier its notes are started, so that their middle of the rise is on the beat: half of
-            the time to a third of the peak, since ears and onset detectors hear the beginning of the rise too.
+        attack_s: how much earlier its notes are started, so that the middle of their rise is on the beat:
+            half the time to a third of the peak, as the beginning of the rise is heard too.
         roles: letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble.
         words: names used in training captions, the canonical one first.
         heldout_words: names used in no training caption.

@@ -1,5 +1,4 @@
-"""Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key and
-chords.
+"""Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key, chords.
 
     python -m training.data.scorebook --hours 6 --seed 0 --output_dir data/scorebook
 
@@ -15,101 +14,27 @@ import math
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from training.data.adapt import METERS, polyphony_piece, score_key, song_piece, tune_piece, usable
-from training.data.arrange import METER_SHARES, generated_piece
+from training.data.draw import SOURCES, Settings, draw_piece, scores_of
 from training.data.labels import row_of
 from training.data.piece import Piece, Track
 from training.data.render import Renderer, SilenceError
-from training.data.score import Score
-from training.data.sources import load_scores
 
 SPLITS = ("train", "validation", "test")
-SOURCES = {"procedural": 0.35, "folk": 0.45, "classical": 0.15, "freedoom": 0.05}
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a clip depends on besides its index."""
-
-    seed: int
-    sources: tuple[str, ...]
-    sampling_rate: int
-    channels: int
-    clip_s: float
-    soundfont: str
-    output_dir: str
+_worker: dict = {}  # what a process keeps from clip to clip: settings, renderer, scores
 
 
 def split_of(work: str) -> str:
     """The split of a work: 90, 4 and 6 % by a hash of its id, so that all its clips are in one split."""
     place = int.from_bytes(hashlib.sha256(work.encode()).digest()[:8], "big") / 2.0**64
     return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
-
-
-Strata = dict[tuple[str, bool], list[Score]]
-
-
-def scores_of(sources: tuple[str, ...]) -> dict[str, Strata]:
-    """Usable scores by source, then by meter and mode, in the fixed order of the loader.
-
-    Raises:
-        ValueError: if a source cannot be had or holds nothing that can be used.
-    """
-    scores: dict[str, Strata] = {}
-    for source in sources:
-        if source == "procedural":
-            continue
-        strata: Strata = {}
-        for score in load_scores((source,)):
-            if usable(score):
-                strata.setdefault((METERS[score.time_signature], score_key(score)[1]), []).append(score)
-        if not strata:
-            raise ValueError(f"sources: {source!r} holds no usable score")
-        scores[source] = strata
-    return scores
-
-
-def draw_score(strata: Strata, even: bool, rng: np.random.Generator) -> Score:
-    """One score; `even` draws its meter and mode first, because most tunes are major and few are in three."""
-    groups = sorted(strata)
-    sizes = np.array([float(len(strata[g])) for g in groups])
-    if even:
-        sizes = np.array([METER_SHARES[meter] * (0.4 if minor else 0.6) for meter, minor in groups])
-    group = strata[groups[int(rng.choice(len(groups), p=sizes / sizes.sum()))]]
-    return group[int(rng.integers(len(group)))]
-
-
-def draw_piece(
-    settings: Settings, index: int, scores: dict[str, Strata], attempt: int = 0
-) -> tuple[Piece, np.random.Generator]:
-    """The piece of clip `index` and the generator that goes on from there.
-
-    Args:
-        scores: usable scores by source, in a fixed order.
-        attempt: another draw for the same clip, where an earlier one turned out silent.
-    """
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, 0, attempt]))
-    shares = np.array([SOURCES[s] for s in settings.sources])
-    source = settings.sources[int(rng.choice(len(shares), p=shares / shares.sum()))]
-    if source == "procedural":
-        song = int(np.random.SeedSequence([settings.seed, index, 1, attempt]).generate_state(1)[0])
-        return generated_piece(song, settings.clip_s, rng), rng
-    score = draw_score(scores[source], source == "folk", rng)
-    if source == "freedoom":
-        return song_piece(score, settings.clip_s, rng), rng
-    voices = sum(not part.is_drums for part in score.parts)
-    return (tune_piece if voices == 1 else polyphony_piece)(score, settings.clip_s, rng), rng
-
-
-_worker: dict = {}
 
 
 @functools.lru_cache(maxsize=2)
@@ -309,6 +234,9 @@ def main(words: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     print(json.dumps({k: info[k] for k in ("clips", "works", "hours", "sources")}))
     return 0
 
