@@ -38,31 +38,19 @@ NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only i
 
 NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 ACCIDENTALS = {"": 0, "#": 1, "\u266f": 1, "sharp": 1, "b": -1, "\u266d": -1, "flat": -1}
-# Semitones above the root.
+# Semitones above the root, and the names of such a chord.
 CHORD_QUALITIES = {
-    (0, 4, 7): ("", "maj", "M", "major"),
-    (0, 3, 7): ("m", "min", "-", "minor"),
-    (0, 4, 7, 10): ("7", "dom7"),
-    (0, 4, 7, 11): ("maj7", "M7", "Maj7"),
-    (0, 3, 7, 10): ("m7", "min7", "-7"),
-    (0, 3, 7, 11): ("mmaj7", "mM7", "m(maj7)"),
-    (0, 3, 6): ("dim", "o"),
-    (0, 3, 6, 9): ("dim7", "o7"),
-    (0, 3, 6, 10): ("m7b5", "min7b5"),
-    (0, 4, 8): ("aug", "+"),
-    (0, 2, 7): ("sus2",),
-    (0, 5, 7): ("sus4", "sus"),
-    (0, 5, 7, 10): ("7sus4", "7sus"),
-    (0, 4, 7, 9): ("6", "maj6"),
-    (0, 3, 7, 9): ("m6", "min6"),
-    (0, 2, 4, 7): ("add9",),
-    (0, 2, 4, 7, 10): ("9",),
-    (0, 2, 4, 7, 11): ("maj9", "M9"),
+    (0, 4, 7): ("", "maj", "M", "major"), (0, 3, 7): ("m", "min", "-", "minor"), (0, 7): ("5",),
+    (0, 4, 7, 10): ("7", "dom7"), (0, 4, 7, 11): ("maj7", "M7", "Maj7"), (0, 3, 7, 10): ("m7", "min7", "-7"),
+    (0, 3, 7, 11): ("mmaj7", "mM7", "m(maj7)"), (0, 3, 6): ("dim", "o"), (0, 3, 6, 9): ("dim7", "o7"),
+    (0, 3, 6, 10): ("m7b5", "min7b5"), (0, 4, 8): ("aug", "+"), (0, 2, 7): ("sus2",), (0, 5, 7): ("sus4", "sus"),
+    (0, 5, 7, 10): ("7sus4", "7sus"), (0, 4, 7, 9): ("6", "maj6"), (0, 3, 7, 9): ("m6", "min6"),
+    (0, 2, 4, 7): ("add9",), (0, 2, 4, 7, 10): ("9",), (0, 2, 4, 7, 11): ("maj9", "M9"),
     (0, 2, 3, 7, 10): ("m9", "min9"),
-    (0, 7): ("5",),
-}
+}  # fmt: skip
 QUALITY_INTERVALS = {name: intervals for intervals, names in CHORD_QUALITIES.items() for name in names}
 NO_CHORD = ("N", "NC", "N.C.")
+LOCAL_FACTS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # of the machine, not the model
 
 
 # ---- numbers that condition the network ------------------------------------------------------------------------------
@@ -150,8 +138,8 @@ def parse_time_signature(text: str) -> int:
         upper //= 3
     if not 1 <= upper <= MAX_BEATS_PER_BAR:
         raise ValueError(
-            f"time_signature is {text!r}; allowed: beats/unit with at most {MAX_BEATS_PER_BAR} beats and the unit 2, 4, 8 "
-            "or 16, as in '4/4', '3/4' or '6/8'"
+            f"time_signature is {text!r}; allowed: at most {MAX_BEATS_PER_BAR} beats and a unit of 2, 4, 8 or 16, as "
+            "in '4/4', '3/4' or '6/8'"
         )
     return upper
 
@@ -203,10 +191,11 @@ def parse_chords(chords: str | list[str], beats_per_bar: int, num_beats: int) ->
 
 # ---- reading the prompt ----------------------------------------------------------------------------------------------
 
-NUMBER_WORDS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split()
-)
-COUNT = rf"(\d{{1,4}}|{'|'.join(NUMBER_WORDS[1:])})"
+NUMBER_WORDS = [
+    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "sixteen",
+]  # fmt: skip
+NUMBERS = dict(zip(NUMBER_WORDS, [*range(1, 13), 16], strict=True))
+COUNT = rf"(\d{{1,4}}|{'|'.join(NUMBER_WORDS)})"
 DECIMAL = r"(\d+(?:\.\d+)?)"
 BPM_PATTERNS = (
     rf"\b{DECIMAL}[\s-]*(?:bpm|beats (?:per|a) minute)\b",
@@ -260,7 +249,7 @@ def read_prompt(prompt: str) -> dict[str, float | int | str | None]:
     duration_s = None
     if seconds:
         duration_s = float(seconds[1])
-    elif short and not (int(short[1]) in (50, 60, 70, 80, 90)):
+    elif short and int(short[1]) not in (50, 60, 70, 80, 90):
         duration_s = float(short[1])
     elif minutes:
         duration_s = 60.0 * float(minutes[1])
@@ -269,7 +258,7 @@ def read_prompt(prompt: str) -> dict[str, float | int | str | None]:
         "bpm": int(bpm_value) if bpm_value is not None and bpm_value.is_integer() else bpm_value,
         "key": read_key(prompt),
         "time_signature": meter and meter[0],
-        "bars": bars and (int(bars[1]) if bars[1].isdigit() else NUMBER_WORDS.index(bars[1])),
+        "bars": bars and (int(bars[1]) if bars[1].isdigit() else NUMBERS[bars[1]]),
         "duration_s": duration_s,
     }
 
@@ -382,7 +371,7 @@ class VivacePipeline(DiffusionPipeline):
         vae: autoencoder with `encode(audio).latent_dist`, `decode(latents).sample`, `hop_length`, and in its config
             `sampling_rate`, `latent_channels`, `latents_mean` and `latents_std`.
         unet: `UNet1DConditionModel`.
-        text_encoder: any transformers encoder whose output has `last_hidden_state`; None if only `prompt_embeds` are used.
+        text_encoder: any transformers encoder that gives `last_hidden_state`; may be None beside `prompt_embeds`.
         tokenizer: of that encoder.
         scheduler: the one that the UNet was trained for, or one of the same process.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
@@ -413,9 +402,7 @@ class VivacePipeline(DiffusionPipeline):
         super().__init__()
         if vivace_format != FORMAT:
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
-        self.register_modules(
-            vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler
-        )
+        self.register_modules(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps,
             default_guidance_scale=default_guidance_scale,
@@ -492,7 +479,7 @@ class VivacePipeline(DiffusionPipeline):
         (folder / self.config_name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
         for path in (folder / self.config_name, *folder.glob("*/*config.json")):  # no path of this machine goes out
             values = json.loads(path.read_text())
-            kept = {k: v for k, v in values.items() if k not in ("_name_or_path", "name_or_path", "is_local")}
+            kept = {k: v for k, v in values.items() if k not in LOCAL_FACTS}
             if len(kept) < len(values):
                 path.write_text(json.dumps(kept, indent=2) + "\n")
 
@@ -501,10 +488,9 @@ class VivacePipeline(DiffusionPipeline):
         if (prompt is None) == (prompt_embeds is None):
             raise ValueError("prompt and prompt_embeds: give exactly one of them")
         single = prompt is None or isinstance(prompt, str)
+        prompts = [prompt] if single else list(prompt)
         if prompt is None:
             prompts = [None] * prompt_embeds.shape[0]
-        else:
-            prompts = [prompt] if single else list(prompt)
         if not prompts:
             raise ValueError("prompt is an empty list; give at least one text")
         for text in prompts:
@@ -515,7 +501,7 @@ class VivacePipeline(DiffusionPipeline):
         def spread(name, value, count):
             listed = isinstance(value, (list, tuple, np.ndarray)) and not (name == "chords" and single)
             if listed and len(value) != count:
-                raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each, or one for all")
+                raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
             return list(value) if listed else [value] * count
 
         columns = {name: spread(name, value, len(prompts)) for name, value in per_item.items()}
@@ -544,7 +530,9 @@ class VivacePipeline(DiffusionPipeline):
         if seed is None:
             many = isinstance(generator, (list, tuple))
             if many and len(generator) != total:
-                raise ValueError(f"generator has {len(generator)} entries for {total} outputs; give one for each, or one")
+                raise ValueError(
+                    f"generator has {len(generator)} entries for {total} outputs; give one or one for each"
+                )
             sources = generator if many else [generator] * total
             return [
                 int(torch.randint(2**31, (1,), generator=source, device=None if source is None else source.device))
@@ -559,78 +547,103 @@ class VivacePipeline(DiffusionPipeline):
             raise ValueError(f"seed has {len(given)} entries for {total} outputs; give one for each, or one")
         return [int(value) for value in given]
 
-    def _conditions(self, requests: list[dict], states, mask, device: torch.device, absent: bool) -> dict:
-        """Arguments of the network for a batch; `absent` leaves out tempo, key, meter, length and the grid."""
-        frames = max(item["frames"] for item in requests)
-        grid = torch.zeros(len(requests), GRID_CHANNELS, frames)
-        scalars: dict[str, list] = {"duration_s": [], "bpm": [], "key": [], "beats_per_bar": []}
+    def _text(self, requests: list[dict], per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
+        """States (2 * batch, tokens, dim) and masks (2 * batch, tokens) of the wanted texts, then of the unwanted."""
+        wanted, unwanted = [item["text"] for item in requests], [item["negative"] for item in requests]
+        texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
+        encoded = self.encode_prompt(texts, device) if texts else None
+
+        def branch(names: list[str | None], given: tuple, argument: str) -> tuple[torch.Tensor, torch.Tensor]:
+            states, mask = given
+            if states is not None:
+                mask = torch.ones(states.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
+                if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) * per_prompt != len(names):
+                    raise ValueError(
+                        f"{argument} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: "
+                        f"(prompts, tokens, dim) and (prompts, tokens) for {len(names) // per_prompt} prompts"
+                    )
+                return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(
+                    per_prompt, 0
+                )
+            if encoded is None:  # no text at all, and nothing to learn its width from but the network
+                width = self.unet.config.cross_attention_dim
+                no_text = torch.zeros(len(names), 1, width, device=device)
+                return no_text, torch.zeros(len(names), 1, dtype=torch.bool, device=device)
+            rows = [texts.index(name) if name in texts else None for name in names]
+            present = torch.tensor([row is not None for row in rows], device=device)
+            rows = [row or 0 for row in rows]
+            return encoded[0][rows], encoded[1][rows] & present[:, None]
+
+        branches = branch(wanted, embeds, "prompt_embeds"), branch(unwanted, negative_embeds, "negative_prompt_embeds")
+        tokens = max(mask.shape[1] for _, mask in branches)
+        pad = torch.nn.functional.pad
+        states = [pad(states.to(self.unet.dtype), (0, 0, 0, tokens - states.shape[1])) for states, _ in branches]
+        return torch.cat(states), torch.cat([pad(mask, (0, tokens - mask.shape[1])) for _, mask in branches])
+
+    def _conditions(self, requests: list[dict], states: torch.Tensor, mask: torch.Tensor, device) -> dict:
+        """Arguments of the network for twice the batch: what is asked for, then the unconditional half.
+
+        The unconditional half has the negative text, or none, and no tempo, key, meter, length or grid, so that
+        guidance strengthens whatever was asked for.
+        """
+        batch, frames = len(requests), max(item["frames"] for item in requests)
+        frame_cond = torch.zeros(2 * batch, GRID_CHANNELS + 1 + self.vae.config.latent_channels, frames)
+        frame_cond[:, GRID_CHANNELS] = 1.0  # every frame is to be generated; the latents of given frames follow
+        scalars = {
+            "duration_s": torch.full((2 * batch,), math.nan),
+            "bpm": torch.full((2 * batch,), math.nan),
+            "key": torch.full((2 * batch,), -1),
+            "beats_per_bar": torch.full((2 * batch,), -1),
+        }
         for row, item in enumerate(requests):
-            known = {} if absent else item["known"]
-            bpm, beats, key = known.get("bpm"), known.get("beats_per_bar"), known.get("key")
-            chroma = None
-            if known.get("chords") is not None:
-                chroma = parse_chords(known["chords"], beats, math.ceil(known["duration_s"] * bpm / 60.0) + 1)
-            grid[row, :, : item["frames"]] = frame_grid(
-                item["frames"], self.frame_rate, bpm, beats, beat_chroma=chroma
-            )
-            scalars["duration_s"].append(math.nan if absent else item["frames"] / self.frame_rate)
-            scalars["bpm"].append(math.nan if bpm is None else float(bpm))
-            scalars["key"].append(-1 if key is None else KEYS.index(key))
-            scalars["beats_per_bar"].append(-1 if beats is None else beats)
-        latent_channels = self.vae.config.latent_channels
-        edit = torch.zeros(len(requests), 1 + latent_channels, frames)
-        edit[:, 0] = 1.0  # every frame is to be generated, none is given
-        frame_cond = torch.cat([grid, edit], dim=1).to(device) if self.unet.config.frame_cond_channels else None
+            known, chroma = item["known"], None
+            bpm, beats = known["bpm"], known["beats_per_bar"]
+            scalars["duration_s"][row] = item["frames"] / self.frame_rate
+            if known["key"] is not None:
+                scalars["key"][row] = KEYS.index(known["key"])
+            if beats is not None:
+                scalars["beats_per_bar"][row] = beats
+            if bpm is not None:
+                scalars["bpm"][row] = float(bpm)
+                if known["chords"] is not None:
+                    chroma = parse_chords(known["chords"], beats, math.ceil(known["duration_s"] * bpm / 60.0) + 1)
+                grid = frame_grid(item["frames"], self.frame_rate, bpm, beats, beat_chroma=chroma)
+                frame_cond[row, :GRID_CHANNELS, : item["frames"]] = grid
         return {
-            "encoder_hidden_states": states.to(device, self.unet.dtype),
-            "encoder_attention_mask": mask.to(device),
-            "frame_cond": frame_cond,
-            "added_cond_kwargs": {name: torch.tensor(values, device=device) for name, values in scalars.items()},
+            "encoder_hidden_states": states,
+            "encoder_attention_mask": mask,
+            "frame_cond": frame_cond.to(device) if self.unet.config.frame_cond_channels else None,
+            "added_cond_kwargs": {name: values.to(device) for name, values in scalars.items()},
         }
 
-    def _predict(self, latents, timestep, branches: list[dict], frame_mask, guidance_rescale: float) -> torch.Tensor:
-        """Prediction of the network, fp32, guided if there are two branches (conditional, unconditional).
+    def _predict(self, latents, timestep, conditions: dict, frame_mask, guided: bool, rescale: float) -> torch.Tensor:
+        """Prediction of the network, (batch, latent_channels, frames) fp32, in one pass of once or twice the batch.
 
-        Guidance as Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598); rescale as Lin et al. 2023, section 3.4
+        Guidance: Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598). Rescale: Lin et al. 2023, section 3.4
         (https://arxiv.org/abs/2305.08891), over the frames of each item.
         """
-
-        def both(values: list) -> torch.Tensor | None:
-            return None if values[0] is None else torch.cat(values)
-
-        count = len(branches)
-        tokens = max(branch["encoder_hidden_states"].shape[1] for branch in branches)
-        states = [
-            torch.nn.functional.pad(b["encoder_hidden_states"], (0, 0, 0, tokens - b["encoder_hidden_states"].shape[1]))
-            for b in branches
-        ]
-        masks = [
-            torch.nn.functional.pad(b["encoder_attention_mask"], (0, tokens - b["encoder_attention_mask"].shape[1]))
-            for b in branches
-        ]
-        scalars = {
-            name: torch.cat([branch["added_cond_kwargs"][name] for branch in branches])
-            for name in branches[0]["added_cond_kwargs"]
-        }
+        copies = 2 if guided else 1
+        rows = copies * latents.shape[0]
+        scalars = {name: values[:rows] for name, values in conditions["added_cond_kwargs"].items()}
+        frame_cond = conditions["frame_cond"]
         prediction = self.unet(
-            torch.cat([latents.to(self.unet.dtype)] * count),
-            timestep.float().expand(count * latents.shape[0]),
-            encoder_hidden_states=torch.cat(states),
-            encoder_attention_mask=torch.cat(masks),
-            frame_cond=both([branch["frame_cond"] for branch in branches]),
+            torch.cat([latents.to(self.unet.dtype)] * copies),
+            timestep.float().expand(rows),
+            encoder_hidden_states=conditions["encoder_hidden_states"][:rows],
+            encoder_attention_mask=conditions["encoder_attention_mask"][:rows],
+            frame_cond=None if frame_cond is None else frame_cond[:rows],
             added_cond_kwargs=scalars,
-            frame_mask=both([frame_mask] * count),
+            frame_mask=None if frame_mask is None else torch.cat([frame_mask] * copies),
             return_dict=False,
         )[0].float()
-        if count == 1:
+        if not guided:
             return prediction
         conditional, unconditional = prediction.chunk(2)
-        guided = unconditional + self._guidance_scale * (conditional - unconditional)
-        if guidance_rescale > 0.0:
-            # Padding frames are zero in both, so they do not enter the ratio.
-            ratio = (conditional.square().sum((1, 2)) / guided.square().sum((1, 2)).clamp_min(1e-12)).sqrt()
-            guided = guided * (guidance_rescale * ratio + 1.0 - guidance_rescale)[:, None, None]
-        return guided
+        prediction = unconditional + self._guidance_scale * (conditional - unconditional)
+        if rescale > 0.0:  # padding frames are zero in both, so they do not enter the ratio
+            ratio = conditional.square().sum((1, 2)) / prediction.square().sum((1, 2)).clamp_min(1e-12)
+            prediction = prediction * (rescale * ratio.sqrt() + 1.0 - rescale)[:, None, None]
+        return prediction
 
     def _decode(self, latents: torch.Tensor, requests: list[dict]) -> list[torch.Tensor]:
         """Standardised latents -> one (channels, samples) fp32 per item, cut to its length, its peak at most 1.
@@ -646,6 +659,16 @@ class VivacePipeline(DiffusionPipeline):
             audio = self.vae.decode(latent.to(self.vae.dtype)).sample[0, :, : item["samples"]].float()
             audios.append(audio / audio.abs().max().clamp_min(1.0))
         return audios
+
+    def _set_timesteps(self, num_inference_steps: int, device: torch.device) -> torch.Tensor:
+        if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
+            # Equal steps from noise (1) to data (0); the scheduler's own grid spends its last step below 1 / 1000.
+            sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
+            self.scheduler.set_timesteps(sigmas=sigmas.tolist(), device=device)
+        else:
+            self.scheduler.set_timesteps(num_inference_steps, device=device)
+        self._num_timesteps = len(self.scheduler.timesteps)
+        return self.scheduler.timesteps
 
     @torch.no_grad()
     def __call__(
@@ -707,9 +730,9 @@ class VivacePipeline(DiffusionPipeline):
             loop, audio, strength, mask_s: of editing, which is not available yet.
             output_type: "np", "pt" or "latent".
             return_dict: whether to return a `VivacePipelineOutput` or its values as a tuple.
-            callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; returns tensors to replace.
-                Setting `pipe._interrupt = True` in it ends the loop.
-            callback_on_step_end_tensor_inputs: of "latents" and "prompt_embeds", the tensors it is given.
+            callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
+                replace. Setting `pipe._interrupt = True` in it ends the loop.
+            callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" (both halves) it is given.
 
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.
@@ -725,12 +748,13 @@ class VivacePipeline(DiffusionPipeline):
         check_number("guidance_scale", self._guidance_scale, 0, 100)
         check_number("guidance_rescale", guidance_rescale, 0, 1)
         if len(guidance_interval) != 2 or not 0 <= guidance_interval[0] <= guidance_interval[1] <= 1:
-            raise ValueError(f"guidance_interval is {guidance_interval}; allowed: (low, high) with 0 <= low <= high <= 1")
+            raise ValueError(f"guidance_interval is {guidance_interval}; allowed: 0 <= low <= high <= 1")
         if output_type not in ("np", "pt", "latent"):
             raise ValueError(f"output_type is {output_type!r}; allowed: 'np', 'pt', 'latent'")
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {unknown}; allowed: {self._callback_tensor_inputs}")
+            allowed = ", ".join(self._callback_tensor_inputs)
+            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
         per_item = {"negative_prompt": negative_prompt, "duration_s": duration_s, "bars": bars, "bpm": bpm}
         per_item |= {"time_signature": time_signature, "key": key, "chords": chords}
         requests = self._requests(prompt, prompt_embeds, per_item, seed, generator, num_waveforms_per_prompt)
@@ -742,13 +766,10 @@ class VivacePipeline(DiffusionPipeline):
         self._interrupt = False
         device = self._execution_device
         try:
-            branches = self._text_branches(
-                requests,
-                (prompt_embeds, prompt_attention_mask),
-                (negative_prompt_embeds, negative_prompt_attention_mask),
-                num_waveforms_per_prompt,
-                device,
-            )
+            positive = (prompt_embeds, prompt_attention_mask)
+            negative = (negative_prompt_embeds, negative_prompt_attention_mask)
+            states, mask = self._text(requests, num_waveforms_per_prompt, positive, negative, device)
+            conditions = self._conditions(requests, states, mask, device)
             visible = torch.arange(shape[2]) < torch.tensor(lengths)[:, None]  # (batch, frames)
             frame_mask = None if visible.all() else visible.to(device)
 
@@ -773,15 +794,13 @@ class VivacePipeline(DiffusionPipeline):
                     inputs = latents
                     if hasattr(self.scheduler, "scale_model_input"):
                         inputs = self.scheduler.scale_model_input(latents, timestep)
-                    used = branches if guided else branches[:1]
-                    prediction = self._predict(inputs, timestep, used, frame_mask, guidance_rescale)
+                    prediction = self._predict(inputs, timestep, conditions, frame_mask, guided, guidance_rescale)
                     latents = self.scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
                     if callback_on_step_end is not None:
-                        known = {"latents": latents, "prompt_embeds": branches[0]["encoder_hidden_states"]}
+                        known = {"latents": latents, "prompt_embeds": conditions["encoder_hidden_states"]}
                         tensors = {name: known[name] for name in callback_on_step_end_tensor_inputs}
-                        changed = callback_on_step_end(self, step, timestep, tensors) or {}
-                        latents = changed.get("latents", latents)
-                        branches[0]["encoder_hidden_states"] = changed.get("prompt_embeds", known["prompt_embeds"])
+                        known |= callback_on_step_end(self, step, timestep, tensors) or {}
+                        latents, conditions["encoder_hidden_states"] = known["latents"], known["prompt_embeds"]
                     progress.update()
             if not torch.isfinite(latents).all():
                 raise ValueError(
@@ -805,54 +824,3 @@ class VivacePipeline(DiffusionPipeline):
             conditions=[{name: item["known"][name] for name in public} for item in requests],
         )
         return output if return_dict else output.to_tuple()
-
-    def _set_timesteps(self, num_inference_steps: int, device: torch.device) -> torch.Tensor:
-        if isinstance(self.scheduler, FlowMatchEulerDiscreteScheduler):
-            # Equal steps from noise (1) to data (0); the scheduler's own grid spends its last step below 1 / 1000.
-            sigmas = np.linspace(1.0, 1.0 / num_inference_steps, num_inference_steps)
-            self.scheduler.set_timesteps(sigmas=sigmas.tolist(), device=device)
-        else:
-            self.scheduler.set_timesteps(num_inference_steps, device=device)
-        self._num_timesteps = len(self.scheduler.timesteps)
-        return self.scheduler.timesteps
-
-    def _text_branches(self, requests, embeds, negative_embeds, per_prompt: int, device: torch.device) -> list[dict]:
-        """Network arguments of the conditional branch and of the unconditional one.
-
-        The unconditional branch carries the negative text, or none, and neither grid nor scalars, so that guidance
-        strengthens whatever was asked for.
-        """
-
-        def given(states, mask, name):
-            if mask is None:
-                mask = torch.ones(states.shape[:2], dtype=torch.bool)
-            if states.ndim != 3 or tuple(mask.shape) != tuple(states.shape[:2]) or len(states) * per_prompt != len(requests):
-                raise ValueError(
-                    f"{name} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: (prompts, tokens, "
-                    "dim) and (prompts, tokens)"
-                )
-            return states.repeat_interleave(per_prompt, dim=0), mask.bool().repeat_interleave(per_prompt, dim=0)
-
-        wanted = [item["text"] for item in requests]
-        unwanted = [item["negative"] for item in requests]
-        texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
-        if texts:
-            states, mask = self.encode_prompt(texts, device)
-        else:
-            states, mask = embeds[0].new_zeros(1, 1, embeds[0].shape[2]), torch.zeros(1, 1, dtype=torch.bool)
-
-        def pick(names: list[str | None]) -> tuple[torch.Tensor, torch.Tensor]:
-            rows = [texts.index(name) if name in texts else None for name in names]
-            chosen = states[[row or 0 for row in rows]]
-            present = torch.tensor([row is not None for row in rows], device=mask.device)
-            return chosen, mask[[row or 0 for row in rows]] & present[:, None]
-
-        conditional = pick(wanted) if embeds[0] is None else given(*embeds, "prompt_embeds")
-        if negative_embeds[0] is None:
-            unconditional = pick(unwanted)
-        else:
-            unconditional = given(*negative_embeds, "negative_prompt_embeds")
-        return [
-            self._conditions(requests, *conditional, device, absent=False),
-            self._conditions(requests, *unconditional, device, absent=True),
-        ]

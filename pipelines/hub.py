@@ -1,0 +1,208 @@
+"""A checkpoint folder: written whole with its code, checked before it is read, loaded onto the project's own classes.
+
+The folder is what would be on the Hub: model_index.json, one folder per component with its weights (fp16 safetensors,
+loaded as fp32) and its code, the pipeline's code, LICENSE and a model card. `VivacePipeline.save_pretrained` ships the
+code; this module adds the rest.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
+CARD = """---
+license: apache-2.0
+library_name: diffusers
+pipeline_tag: text-to-audio
+tags: [music, text-to-music]
+---
+
+# {name}
+
+Text to music that is in time, in key and reproducible. {parameters:.1f} M parameters, {rate} Hz, {channels}.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
+out = pipe("mellow jazz piano trio", bars=8, bpm=96, key="A minor", chords="Am F C G", seed=7)
+out.audios, out.sampling_rate, out.seeds, out.conditions
+```
+
+Needs torch, diffusers and transformers >= 5; the code travels with the weights. Offline, load from the folder.
+
+| part | class | parameters |
+|---|---|---|
+{parts}
+{notes}"""
+
+
+def write_card(pipe, name: str, notes: str) -> str:
+    """README.md of a checkpoint, from the pipeline itself; `notes` (Markdown) tell of data, training and figures."""
+    parts, total = [], 0
+    for part in ("vae", "unet", "text_encoder"):
+        model = getattr(pipe, part)
+        count = sum(parameter.numel() for parameter in model.parameters())
+        total += count
+        parts.append(f"| {part} | {type(model).__name__} | {count / 1e6:.2f} M |")
+    parts.append(f"| scheduler | {type(pipe.scheduler).__name__} | |")
+    config = pipe.vae.config
+    channels = "mono" if config.audio_channels == 1 else "stereo"
+    return CARD.format(
+        name=name,
+        parameters=total / 1e6,
+        rate=config.sampling_rate,
+        channels=channels,
+        parts="\n".join(parts),
+        notes=f"\n{notes.strip()}\n" if notes.strip() else "",
+    )
+
+
+def halve(path: Path) -> None:
+    """Rewrite the floats of a safetensors file as fp16.
+
+    Raises:
+        ValueError: if a value does not fit, which in fp16 is 65504.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(path)
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point():
+            tensors[name] = tensor.to(torch.float16)
+            if not torch.isfinite(tensors[name]).all():
+                raise ValueError(f"{path.name}: {name} is not finite or beyond fp16's 65504; save with fp16=False")
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True) -> None:
+    """Write a whole checkpoint folder, or nothing: it is made beside the target and renamed.
+
+    Args:
+        pipe: a `VivacePipeline` in fp32.
+        folder: an existing checkpoint there is replaced.
+        notes: Markdown for the model card.
+        fp16: store the weights in half precision; they are loaded as fp32.
+
+    Raises:
+        ValueError: a folder that is no checkpoint is in the way, or weights that fp16 cannot hold.
+    """
+    folder = Path(folder).resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "model_index.json").is_file():
+        raise ValueError(f"folder is {folder}, which holds something that is no checkpoint; give a new or empty folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=folder.name + ".", suffix=".partial", dir=folder.parent))
+    try:
+        pipe.save_pretrained(partial)
+        if fp16:
+            for path in sorted(partial.rglob("*.safetensors")):
+                halve(path)
+        shutil.copyfile(ROOT / "LICENSE", partial / "LICENSE")
+        (partial / "README.md").write_text(write_card(pipe, folder.name, notes))
+        partial.chmod(0o755)
+        old = partial.with_suffix(".old")
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(partial, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def check_checkpoint(folder: str | Path) -> dict:
+    """Read model_index.json and look at every file that loading needs.
+
+    Returns:
+        The content of model_index.json.
+
+    Raises:
+        ValueError: one line: no such folder, no checkpoint, another format, a file missing, truncated or unreadable.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    from pipelines.pipeline_vivace import FORMAT
+
+    folder = Path(folder)
+
+    def read_json(path: Path) -> dict:
+        try:
+            return json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise ValueError(f"checkpoint {folder}: {path.relative_to(folder)} cannot be read ({error})") from error
+
+    if not folder.is_dir():
+        raise ValueError(f"checkpoint {folder}: no such folder")
+    if not (folder / "model_index.json").is_file():
+        raise ValueError(f"checkpoint {folder}: no model_index.json there; give a folder made by save_pretrained")
+    index = read_json(folder / "model_index.json")
+    version = index.get("vivace_format")
+    if version != FORMAT:
+        raise ValueError(f"checkpoint {folder}: vivace_format is {version}; this version of the program reads {FORMAT}")
+    for part, stem in WEIGHTS.items():
+        read_json(folder / part / "config.json")
+        paths = sorted((folder / part).glob(f"{stem}*.safetensors"))
+        if not paths:
+            raise ValueError(f"checkpoint {folder}: {part}/{stem}.safetensors is missing")
+        for path in paths:
+            try:
+                with safe_open(path, framework="pt") as file:
+                    file.keys()
+            except (OSError, SafetensorError) as error:
+                raise ValueError(
+                    f"checkpoint {folder}: {path.relative_to(folder)} is truncated or damaged ({error})"
+                ) from error
+    for name in ("scheduler/scheduler_config.json", "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json"):
+        read_json(folder / name)
+    for part in ("vae", "unet"):
+        code = folder / part / f"{index[part][0]}.py"
+        if not code.is_file():
+            raise ValueError(f"checkpoint {folder}: {part}/{code.name} is missing")
+    if not (folder / f"{index['_class_name'][0]}.py").is_file():
+        raise ValueError(f"checkpoint {folder}: {index['_class_name'][0]}.py is missing")
+    return index
+
+
+def load_published(folder: str | Path):
+    """A pipeline with the code that the folder carries, as any user loads it, after `check_checkpoint`.
+
+    Raises:
+        ValueError: one line that names the folder.
+    """
+    check_checkpoint(folder)
+    from diffusers import DiffusionPipeline
+
+    try:  # an absolute path: what looks like "user/name" could otherwise be taken for a repository on the Hub
+        return DiffusionPipeline.from_pretrained(str(Path(folder).resolve()), trust_remote_code=True)
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
+        raise ValueError(f"checkpoint {folder}: cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def load_native(folder: str | Path, autoencoder_class: type):
+    """A pipeline on the project's own classes instead of the folder's copies, for training code and development.
+
+    Args:
+        folder: a checkpoint.
+        autoencoder_class: class of `vae`, given by the caller since `pipelines` does not know `autoencoder`.
+    """
+    index = check_checkpoint(folder)
+    import diffusers
+    import transformers
+
+    from pipelines.pipeline_vivace import VivacePipeline
+    from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    own = {"vae": autoencoder_class, "unet": UNet1DConditionModel}
+    components = {}
+    for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler"):
+        library, name = index[part]
+        if part in own and own[part].__name__ != name:
+            raise ValueError(f"checkpoint {folder}: {part} is a {name}, not a {own[part].__name__}")
+        kind = own[part] if part in own else getattr(libraries[library], name)
+        components[part] = kind.from_pretrained(Path(folder).resolve() / part)
+    settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}
+    return VivacePipeline(**components, **settings)
