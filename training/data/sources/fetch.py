@@ -2,18 +2,19 @@
 
     python -m training.data.sources.fetch
 
-Each is looked for in the cache folder (`.cache/sources`, or $VIVACE_CACHE), then where Debian installs it, and is else
-downloaded through pip or apt-get and unpacked into the cache; nothing is installed.
+Each is looked for where Debian installs it and in the cache folder (`.cache/sources`, or $VIVACE_CACHE), and is else
+downloaded with pip or apt-get and unpacked into the cache; nothing is installed.
 """
 
 import argparse
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+PathLike = str | os.PathLike[str]
 
 MUSIC21 = "music21==10.5.1"
 WHEEL = "music21-10.5.1-py3-none-any.whl"
@@ -23,13 +24,13 @@ _SOUND_FOLDERS = tuple(Path("/usr/share") / d for d in ("sounds/sf3", "sounds/sf
 _WAD_FOLDER = Path("/usr/share/games/doom")
 
 
-def cache_dir(cache: str | os.PathLike[str] | None = None) -> Path:
+def cache_dir(cache: PathLike | None = None) -> Path:
     """The cache folder: the argument, else $VIVACE_CACHE, else .cache/sources in the repository."""
     root = Path(__file__).resolve().parents[3]
     return Path(cache or os.environ.get("VIVACE_CACHE") or root / ".cache" / "sources")
 
 
-def find_soundfont(path: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None) -> Path:
+def find_soundfont(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
     """Path of the SoundFont (FluidR3Mono, MIT): the one given, or found, or downloaded.
 
     Raises:
@@ -49,7 +50,7 @@ def find_soundfont(path: str | os.PathLike[str] | None = None, cache: str | os.P
     return _in_cache(cache, SOUNDFONT) or _from_debian(cache, SOUNDFONT_PACKAGE, SOUNDFONT, "--soundfont PATH")
 
 
-def find_freedoom(path: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None) -> list[Path]:
+def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -> list[Path]:
     """Paths of the two Freedoom WADs: in the folder given, or found, or downloaded.
 
     Raises:
@@ -68,7 +69,7 @@ def find_freedoom(path: str | os.PathLike[str] | None = None, cache: str | os.Pa
     return [_in_cache(cache, name) or _from_debian(cache, FREEDOOM_PACKAGE, name, option) for name in WADS]
 
 
-def find_music21(path: str | os.PathLike[str] | None = None, cache: str | os.PathLike[str] | None = None) -> Path:
+def find_music21(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
     """Path of the music21 wheel, whose corpus is read as a plain zip: the one given, or found, or downloaded.
 
     Raises:
@@ -97,13 +98,7 @@ def find_music21(path: str | os.PathLike[str] | None = None, cache: str | os.Pat
     return wheel
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _opened(path: str | os.PathLike[str], name: str):
+def _opened(path: PathLike, name: str):
     try:
         return open(path, "rb")
     except OSError as error:
@@ -111,7 +106,7 @@ def _opened(path: str | os.PathLike[str], name: str):
 
 
 def _in_cache(cache: Path, name: str) -> Path | None:
-    """A file of that name unpacked from a Debian package in the cache; packages lying there are unpacked first."""
+    """A file of that name out of a Debian package unpacked in the cache, or None."""
     found = sorted(p for p in cache.glob(f"*/usr/share/**/{name}") if p.is_file() and not p.is_symlink())
     return found[0] if found else None
 
@@ -132,7 +127,8 @@ def _from_debian(cache: Path, package: str, name: str, option: str) -> Path:
                 os.replace(Path(folder) / "tree", target)
     found = _in_cache(cache, name)
     if found is None:
-        raise RuntimeError(f"cannot get {name} from the Debian package {package} ({problem or 'not in it'}); use {option}")
+        problem = problem or "not in it"
+        raise RuntimeError(f"cannot get {name} from the Debian package {package} ({problem}); use {option}")
     return found
 
 
@@ -167,15 +163,16 @@ def _run(command: list[str], cwd: str | None = None) -> str:
 
 
 def main() -> int:
-    """Fetch all three; exit code 2 if one is missing."""
-    argparse.ArgumentParser(prog="training.data.sources.fetch", description="Fetch scores, songs and SoundFont.").parse_args()
+    """Fetch all three; exit code 2 if scores or SoundFont are missing (the songs can be done without)."""
+    argparse.ArgumentParser(prog="training.data.sources.fetch", description=main.__doc__).parse_args()
     status = 0
-    for name, find in (("scores", find_music21), ("songs", find_freedoom), ("SoundFont", find_soundfont)):
+    for name, find in (("scores", find_music21), ("SoundFont", find_soundfont), ("songs", find_freedoom)):
         try:
-            print(f"{name}: {find()}")
+            found = find()
+            print(f"{name}: {' '.join(str(p) for p in found) if isinstance(found, list) else found}")
         except RuntimeError as error:
             print(f"{name}: {error}", file=sys.stderr)
-            status = 2
+            status = status if name == "songs" else 2
     return status
 
 

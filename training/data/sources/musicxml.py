@@ -88,10 +88,8 @@ def read_musicxml(data: bytes) -> Score:
     head = parts[0][0]
     if head.meter is None or last - first < _FEWEST_BARS:
         raise MusicXmlError("no meter, or fewer than four bars of one meter")
-    # A measure lasts as long as its longest part says, but not past the bar line: some files overfill one voice.
-    nominal = bar_q(head.meter)
     written = [max((p[k].length for p in parts if k < len(p)), default=0.0) for k in range(last - first)]
-    starts, pickup, length, repaired = align_bars([w for w in written], nominal)
+    starts, pickup, length, repaired = align_bars(written, bar_q(head.meter))
     if repaired > max(1.0, _WORST_SHARE * len(written)):
         raise MusicXmlError(f"{repaired} of {len(written)} bars out of shape")
     names = _part_names(root)
