@@ -313,9 +313,10 @@ def understand(
                 f"{float(exact):.3f} s; give one of them, or equal lengths"
             )
         duration_s, bars, name = exact, int(bars), f"duration_s ({int(bars)} bars at {bpm:g} bpm)"
+        check_number(name, round(float(exact), 3), MIN_DURATION_S, max_duration_s, "s")
     else:
-        duration_s, name = default_duration_s if duration_s is None else duration_s, "duration_s"
-    check_number(name, float(duration_s), MIN_DURATION_S, max_duration_s, "s")
+        duration_s = default_duration_s if duration_s is None else duration_s
+        check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
     if chords is not None:
         if bpm is None:
             raise ValueError(f"chords is {chords!r} and needs a tempo: give bpm, or write it in the prompt")
