@@ -1,0 +1,242 @@
+"""Each metric at its known answer."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from synthetic_clips import RATE, SECONDS, clicks, row, tones
+
+from training.metrics import beats, chords, control, instruments, key, reconstruction, signal, tempo
+from training.metrics.bootstrap import summarise
+from training.metrics.compare import chance, compare, summaries
+from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures, clip_features
+from training.metrics.request import anchored_request, chords_text, request_of_row
+from training.metrics.table import figures_table
+from training.metrics.tagger import Tagger, load_tagger
+
+
+@pytest.fixture(scope="module")
+def click_90() -> ClipFeatures:
+    return clip_features(clicks(90.0), RATE)
+
+
+@pytest.fixture(scope="module")
+def click_120() -> ClipFeatures:
+    return clip_features(clicks(120.0), RATE)
+
+
+@pytest.fixture(scope="module")
+def in_c() -> ClipFeatures:
+    return clip_features(tones(["C", "F", "G", "C"], 0.5), RATE)
+
+
+def test_tempo_of_clicks(click_90, click_120):
+    assert tempo.tempo_right(click_90.tempo_bpm, 90.0) == 1.0
+    assert tempo.tempo_right(click_120.tempo_bpm, 120.0) == 1.0
+    assert tempo.tempo_right(click_120.tempo_bpm, 90.0) == 0.0
+
+
+def test_tempo_tolerance_and_octaves():
+    assert tempo.tempo_right(103.9, 100.0) == 1.0 and tempo.tempo_right(104.1, 100.0) == 0.0
+    assert tempo.tempo_right(200.0, 100.0) == 0.0
+    assert [tempo.tempo_right_octaves(bpm, 90.0) for bpm in (180.0, 45.0, 270.0, 30.0, 135.0)] == [1, 1, 1, 1, 0]
+    assert tempo.tempo_right_octaves(float("nan"), 90.0) == 0.0
+
+
+def test_beats_of_clicks(click_90, click_120):
+    for heard, bpm in ((click_90, 90.0), (click_120, 120.0)):
+        grid = np.asarray(row(bpm)["beats_s"])
+        assert beats.beat_f(heard.beats_s, grid) > 0.9
+        assert beats.beat_f(beats.guided_beats(heard.onset, ONSET_RATE, bpm), grid) > 0.9
+
+
+def test_a_shift_lowers_beats():
+    grid = np.arange(0.0, 8.0, 0.5)
+    assert beats.beat_f(grid, grid) == 1.0
+    assert beats.beat_f(grid + 0.05, grid) == 1.0
+    assert beats.beat_f(grid + 0.1, grid) == 0.0
+    assert beats.beat_f(grid[::2], grid) == pytest.approx(2 / 3)
+    assert beats.beat_f(np.zeros(0), grid) == 0.0
+
+
+def test_contrast_is_high_on_the_grid_only(click_120):
+    grid = np.asarray(row(120.0)["beats_s"])
+    contrasts = [beats.beat_contrast(click_120.onset, ONSET_RATE, grid + shift, 120.0) for shift in (0.0, 0.1, 0.25)]
+    assert contrasts[0] > 2.0 and contrasts[1] < 0.5 and contrasts[2] < 0.5
+    assert beats.beat_contrast(np.zeros(800), ONSET_RATE, grid, 120.0) == 0.0
+    noise = [np.abs(np.random.default_rng(i).normal(size=800)) for i in range(40)]
+    assert abs(np.mean([beats.beat_contrast(n, ONSET_RATE, grid, 120.0) for n in noise])) < 0.5
+
+
+def test_figures_fall_as_clicks_drown_in_noise():
+    rng = np.random.default_rng(0)
+    grid, plain = row(120.0), clicks(120.0)
+    values = []
+    for level in (0.0, 0.02, 0.1, 0.5, 2.0):
+        noisy = (plain + level * rng.normal(size=len(plain))).astype(np.float32)
+        values.append(control.control_figures(clip_features(noisy, RATE), request_of_row(grid))["beat_contrast"])
+    assert values == sorted(values, reverse=True)
+    assert values[0] > 2.0 and values[-1] < 1.0
+
+
+def test_key_and_a_semitone_up(in_c):
+    assert key.estimate_key(in_c.chroma) == "C major"
+    higher = clip_features(tones(["C", "F", "G", "C"], 0.5, semitones=1), RATE)
+    assert key.estimate_key(higher.chroma) == "Db major"
+    assert key.estimate_key(np.zeros((12, 10))) is None
+
+
+def test_key_scores():
+    assert [key.key_right(k, "C major") for k in ("C major", "G major", None)] == [1.0, 0.0, 0.0]
+    weights = [key.key_mirex(k, "C major") for k in ("C major", "G major", "A minor", "C minor", "Gb major", None)]
+    assert weights == [1.0, 0.5, 0.3, 0.2, 0.0, 0.0]
+    for tonic in key.PITCH_CLASSES:  # mir_eval must know every spelling that a row may have
+        assert key.key_mirex(f"{tonic} minor", f"{tonic} minor") == 1.0
+
+
+def test_chord_cosine_of_pure_triads(in_c):
+    labels = request_of_row(row(120.0))
+    pure = np.zeros((12, round(SECONDS * CHROMA_RATE)))
+    for start, chord in zip(labels.beats_s, labels.chroma, strict=True):
+        pure[:, round(start * CHROMA_RATE) :] = chord[:, None]
+    exact = chords.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
+    assert exact > 0.99
+    heard = chords.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
+    wrong = chords.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, np.roll(labels.chroma, 6, axis=1))
+    assert heard > 0.85 and wrong < 0.4
+    assert chords.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, np.zeros_like(labels.chroma)) is None
+
+
+def test_features_of_another_sampling_rate():
+    heard = clip_features(clicks(120.0)[::3], 8000)
+    assert heard.duration_s == pytest.approx(SECONDS)
+    assert tempo.tempo_right_octaves(heard.tempo_bpm, 120.0) == 1.0
+
+
+def test_instrument_figures():
+    heard = {"drums": 0.9, "style:folk": 0.2, "style:rock": 0.7, "piano": 0.8, "flute": 0.6, "harp": 0.1}
+    assert instruments.instrument_f1(heard, ("piano", "flute"), {}) == 1.0
+    assert instruments.instrument_f1(heard, ("piano",), {}) == pytest.approx(2 / 3)
+    assert instruments.instrument_f1(heard, ("piano",), {"flute": 0.7}) == 1.0
+    assert instruments.instrument_f1(heard, ("kazoo",), {}) is None
+    assert instruments.instrument_ranking(heard, ("piano", "flute")) == 1.0
+    assert instruments.instrument_ranking(heard, ("harp",)) == pytest.approx(1 / 3)
+    assert instruments.instrument_ranking(heard, ("kazoo",)) is None
+    assert instruments.style_right(heard, "rock") == 1.0 and instruments.style_right(heard, "folk") == 0.0
+    assert instruments.style_right(heard, "zydeco") is None
+    assert instruments.drums_right(heard, True, {}) == 1.0
+    assert instruments.drums_right(heard, True, {"drums": 0.95}) == 0.0
+
+
+def test_si_sdr():
+    rng = np.random.default_rng(0)
+    music, noise = rng.normal(size=50000), rng.normal(size=50000)
+    assert reconstruction.si_sdr(music, music) == 120.0
+    assert reconstruction.si_sdr(0.3 * music, music) == pytest.approx(120.0, abs=1.0)
+    half = noise * np.linalg.norm(music) / np.linalg.norm(noise) * 10 ** (-3 / 20)
+    assert reconstruction.si_sdr(music + half, music) == pytest.approx(3.0, abs=0.1)
+    assert reconstruction.si_sdr(noise, music) < -20.0
+    with pytest.raises(ValueError, match="estimate has shape"):
+        reconstruction.si_sdr(music[1:], music)
+
+
+def test_spectral_distances_grow_with_noise():
+    rng = np.random.default_rng(0)
+    music = tones(["C", "F"], 0.5)[: 2 * RATE]
+    assert reconstruction.reconstruction_figures(music, music, RATE)["log_mel"] == 0.0
+    noisy = [music + level * rng.normal(size=len(music)) for level in (0.0, 1e-3, 1e-2, 1e-1)]
+    mel = [reconstruction.log_mel_distance(n, music, RATE) for n in noisy]
+    stft = [reconstruction.stft_distance(n, music) for n in noisy]
+    assert mel == sorted(mel) and stft == sorted(stft) and stft[0] == 0.0
+    quieter = reconstruction.log_mel_distance(10 ** (-1 / 20) * (music + 1e-1), music + 1e-1, RATE)
+    assert quieter <= 0.05 + 1e-6  # 1 dB is 0.05 where nothing lies under the floor
+
+
+def test_signal():
+    time = np.arange(RATE) / RATE
+    sine = 0.5 * np.sin(2 * np.pi * 440 * time)
+    plain = signal.signal_figures(sine, RATE)
+    assert plain["rms_db"] == pytest.approx(20 * np.log10(0.5 / np.sqrt(2)), abs=0.01)
+    assert plain["clipped"] == plain["silent"] == 0.0 and abs(plain["dc"]) < 1e-6
+    assert signal.signal_figures(np.clip(4 * sine, -1, 1), RATE)["clipped"] > 0.5
+    assert signal.signal_figures(sine + 0.1, RATE)["dc"] == pytest.approx(0.1, abs=1e-6)
+    assert signal.signal_figures(np.concatenate([sine, np.zeros(RATE)]), RATE)["silent"] == pytest.approx(0.5)
+    noise = np.random.default_rng(0).normal(size=RATE)
+    assert signal.signal_figures(0.1 * noise, RATE)["bandwidth_hz"] == pytest.approx(RATE / 2)
+    narrow = np.convolve(noise, np.sinc(np.arange(-200, 201) / 6) / 6 * np.hanning(401), "same")  # 2 kHz
+    assert 1800 < signal.signal_figures(0.1 * narrow, RATE)["bandwidth_hz"] < 3500
+    for bad in (np.zeros((2, 5)), np.zeros(0), np.array([np.nan])):
+        with pytest.raises(ValueError, match="audio has"):
+            signal.signal_figures(bad, RATE)
+
+
+def test_bootstrap():
+    rng = np.random.default_rng(0)
+    summary = summarise(rng.normal(2.0, 1.0, size=400))
+    assert summary["n"] == 400 and summary["low"] < 2.0 < summary["high"]
+    assert summary["high"] - summary["low"] == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert summarise([1.0, None, float("nan")]) == {"mean": 1.0, "low": 1.0, "high": 1.0, "n": 1}
+    assert summarise([None]) == {"mean": None, "low": None, "high": None, "n": 0}
+    assert summarise([1.0, 2.0, 4.0], seed=3) == summarise([1.0, 2.0, 4.0], seed=3)
+    with pytest.raises(ValueError, match="level is 2"):
+        summarise([1.0], level=2)
+
+
+def test_requests_are_anchored_on_a_downbeat():
+    late = row(120.0, downbeat_s=1.0)  # two beats of the bar before stand first
+    late["chord_symbols"] = ["G", "G", *late["chord_symbols"][2:]]
+    request = anchored_request(late, SECONDS)
+    assert request.beats_s[0] == 0.0 and request.downbeats_s[1] == pytest.approx(2.0)
+    np.testing.assert_array_equal(request.chroma[0], late["chords"][2])
+    assert chords_text(late).startswith("C:4 F:4 G:4") and chords_text(late).endswith("G:2")
+    assert chords_text(row(chord_symbols=[""] * 16)) is None
+    assert chords_text(row(chord_symbols=["", "", "C", "C"] * 4)).startswith("N:2 C:2")
+
+
+def test_missing_labels_leave_figures_out(click_120):
+    nothing = dict.fromkeys(row(), None) | {"duration_s": SECONDS}
+    for request in (request_of_row(nothing), anchored_request(nothing, SECONDS)):
+        assert set(control.control_figures(click_120, request).values()) == {None}
+    only_key = control.control_figures(click_120, request_of_row(nothing | {"key": "C major"}))
+    assert {name for name, value in only_key.items() if value is not None} == {"key_exact", "key_mirex"}
+
+
+def test_chance_lies_below(click_90, click_120, in_c):
+    third = dataclasses.replace(in_c, onset=click_90.onset[::-1].copy())
+    clips = [click_90, click_120, third]
+    requests = [request_of_row(row(90.0)), request_of_row(row(120.0)), request_of_row(row(70.0))]
+    tags = [None] * 3
+    own = summaries({"own": compare(clips, requests, tags, {})}, control.NAMES, 0)
+    shuffled = chance(clips, requests, tags, {}, seed=0)
+    others = summaries({"chance": shuffled}, control.NAMES, 0)
+    assert own["tempo_4pct"]["own"]["mean"] >= 2 / 3 > others["tempo_4pct"]["chance"]["mean"]
+    assert own["beat_f"]["own"]["mean"] > others["beat_f"]["chance"]["mean"] + 0.25
+    assert shuffled == chance(clips, requests, tags, {}, seed=0)
+    assert chance(clips[:1], requests[:1], tags[:1], {}, seed=0) == []
+
+
+def test_table():
+    summary = summarise([0.5, 1.0])
+    text = figures_table({"a": {"x": summary, "y": summarise([])}}, {"a": "words", "b": "none"}, ["x", "y"])
+    assert "words" in text and "0.750" in text and "none" not in text
+
+
+def test_tagger_round_trip(tmp_path):
+    torch.manual_seed(0)
+    tagger = Tagger(["drums", "style:folk", "piano"], width=4)
+    clip = [clicks(120.0)]
+    before = tagger.probabilities(clip, RATE)[0]
+    tagger.save(tmp_path, {"thresholds": {"piano": 0.4}})
+    loaded, card = load_tagger(tmp_path)
+    assert card["thresholds"] == {"piano": 0.4} and len(card["sha256"]) == 64
+    assert loaded.probabilities(clip, RATE)[0] == pytest.approx(before, abs=2e-3)
+    # Loudness is no clue.
+    assert loaded.probabilities([0.3 * clip[0]], RATE)[0] == pytest.approx(before, abs=2e-2)
+    (tmp_path / "tagger.safetensors").write_bytes(b"short")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_tagger(tmp_path)
+    (tmp_path / "tagger.json").write_text(json.dumps({}))
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_tagger(tmp_path)

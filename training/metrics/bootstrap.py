@@ -1,0 +1,33 @@
+"""Mean of a figure over clips, with the interval that the choice of clips leaves open."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> dict:
+    """Mean with a percentile bootstrap interval (Efron 1979) and the count.
+
+    Args:
+        values: one a clip; None and NaN mean that the figure could not be taken there, and are left out.
+        seed: of the resampling.
+        resamples: bootstrap draws of as many clips as there are.
+        level: coverage of the interval, between 0 and 1.
+
+    Returns:
+        `mean`, `low`, `high` (None where there is no value; low = high = mean for a single one) and `n`.
+
+    Raises:
+        ValueError: level outside (0, 1) or fewer than 1 resamples.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; allowed: above 0 and below 1")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; allowed: at least 1")
+    kept = np.array([v for v in values if v is not None], dtype=np.float64)
+    kept = kept[np.isfinite(kept)]
+    if not len(kept):
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    draws = np.random.default_rng(seed).integers(0, len(kept), size=(resamples, len(kept)))
+    low, high = np.quantile(kept[draws].mean(axis=1), [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return {"mean": float(kept.mean()), "low": float(low), "high": float(high), "n": len(kept)}

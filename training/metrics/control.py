@@ -1,0 +1,63 @@
+"""Was it done as asked? All control figures of one clip against one request."""
+
+from training.metrics import beats, chords, instruments, key, tempo
+from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures
+from training.metrics.request import Request
+
+NAMES = {
+    "tempo_4pct": "tempo within 4 %",
+    "tempo_4pct_octaves": "tempo within 4 %, octaves forgiven",
+    "beat_f": "beat F, 70 ms, tracker told nothing",
+    "beat_f_guided": "beat F, 70 ms, tracker told the tempo",
+    "beat_contrast": "onset contrast on the requested grid",
+    "key_exact": "key, exact",
+    "key_mirex": "key, MIREX weights",
+    "chord_cosine": "chord chroma cosine per beat",
+    "instrument_f1": "instruments, F1",
+    "instrument_ranking": "instruments, ranking precision",
+    "drums": "drums present or not",
+    "style": "style, top 1",
+}
+
+
+def control_figures(
+    heard: ClipFeatures,
+    request: Request,
+    tags: dict[str, float] | None = None,
+    thresholds: dict[str, float] | None = None,
+) -> dict[str, float | None]:
+    """One figure per name in `NAMES`; None where the request lacks the label or no tagger listened.
+
+    Args:
+        heard: the clip.
+        request: what was asked for.
+        tags: probabilities that a tagger gave the clip.
+        thresholds: of the tags, 0.5 where absent.
+    """
+    figures: dict[str, float | None] = dict.fromkeys(NAMES)
+    bpm, grid = request.bpm, request.beats_s
+    if bpm is not None:
+        figures["tempo_4pct"] = tempo.tempo_right(heard.tempo_bpm, bpm)
+        figures["tempo_4pct_octaves"] = tempo.tempo_right_octaves(heard.tempo_bpm, bpm)
+    if grid is not None:
+        figures["beat_f"] = beats.beat_f(heard.beats_s, grid)
+    if bpm is not None and grid is not None:
+        guided = beats.guided_beats(heard.onset, ONSET_RATE, bpm)
+        figures["beat_f_guided"] = beats.beat_f(guided, grid)
+        figures["beat_contrast"] = beats.beat_contrast(heard.onset, ONSET_RATE, grid, bpm)
+        if request.chroma is not None:
+            figures["chord_cosine"] = chords.chord_cosine(heard.chroma, CHROMA_RATE, grid, bpm, request.chroma)
+    if request.key is not None:
+        estimate = key.estimate_key(heard.chroma)
+        figures["key_exact"] = key.key_right(estimate, request.key)
+        figures["key_mirex"] = key.key_mirex(estimate, request.key)
+    if tags is not None:
+        thresholds = thresholds or {}
+        if request.instruments is not None:
+            figures["instrument_f1"] = instruments.instrument_f1(tags, request.instruments, thresholds)
+            figures["instrument_ranking"] = instruments.instrument_ranking(tags, request.instruments)
+        if request.drums is not None:
+            figures["drums"] = instruments.drums_right(tags, request.drums, thresholds)
+        if request.style is not None:
+            figures["style"] = instruments.style_right(tags, request.style)
+    return figures

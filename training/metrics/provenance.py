@@ -1,0 +1,41 @@
+"""Which code, libraries and weights a figure comes from."""
+
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "mir_eval", "soundfile")
+
+
+def provenance(checkpoint: str | Path) -> dict:
+    """`versions`, `commit` (with "+" where files differ from it; None outside a repository), `checkpoint_sha256`."""
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = None
+    return {"versions": versions, "commit": _commit(), "checkpoint_sha256": _folder_hash(Path(checkpoint))}
+
+
+def _commit() -> str | None:
+    root = Path(__file__).parent
+    try:
+        words = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
+        return subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _folder_hash(folder: Path) -> str | None:
+    """SHA-256 over the names and contents of all weights and configs below a folder; None if there are none."""
+    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file())
+    if not files:
+        return None
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -1,0 +1,214 @@
+"""Train the tagger that evaluation listens with, on the scorebook's train split.
+
+    python -m training.train_tagger --data_dir data/scorebook --output_dir checkpoints/tagger --max_minutes 4
+
+Thresholds are chosen on the validation split; average precision on the test split stands in `tagger.json`.
+"""
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from training.config import parse_config
+from training.data.clips import read_audio, read_rows
+from training.metrics.instruments import DRUMS, STYLE
+from training.metrics.tagger import MELS, RATE, Tagger
+
+
+@dataclass(frozen=True)
+class TaggerRun:
+    """Run of the tagger."""
+
+    data_dir: str = "data/scorebook"
+    output_dir: str = "checkpoints/tagger"
+    seed: int = 0
+    max_minutes: float = 4.0
+    """of training; reading the clips comes before"""
+    max_steps: int = 3000
+    batch_size: int = 32
+    learning_rate: float = 3e-3
+    crop_s: float = 5.0
+    min_clips: int = 12
+    """instruments in fewer training clips than this are no tag"""
+    num_threads: int = 1
+
+
+def tag_names(rows: list[dict], min_clips: int) -> list[str]:
+    """Tags worth learning: "drums", the styles, and the instruments that enough rows have."""
+    instruments = Counter(name for row in rows for name in row.get("instruments") or [])
+    styles = Counter(row["style"] for row in rows if row.get("style"))
+    kept = sorted(name for name, count in instruments.items() if count >= min_clips)
+    return [DRUMS, *(STYLE + name for name in sorted(styles) if styles[name] >= min_clips), *kept]
+
+
+def targets(rows: list[dict], tags: list[str]) -> torch.Tensor:
+    """(rows, tags) of 0 and 1, NaN where the row does not say."""
+    table = torch.full((len(rows), len(tags)), float("nan"))
+    for index, row in enumerate(rows):
+        present = set(row.get("instruments") or [])
+        for column, tag in enumerate(tags):
+            if tag == DRUMS:
+                known, value = row.get("drums") is not None, bool(row.get("drums"))
+            elif tag.startswith(STYLE):
+                known, value = bool(row.get("style")), row.get("style") == tag[len(STYLE) :]
+            else:
+                known, value = row.get("instruments") is not None, tag in present
+            if known:
+                table[index, column] = float(value)
+    return table
+
+
+def spectrograms(tagger: Tagger, rows: list[dict], label: str) -> torch.Tensor:
+    """(rows, MELS, frames) fp16; shorter clips are padded with silence."""
+    frames = max(round(row["duration_s"] * RATE) for row in rows) + 1
+    out = torch.zeros(len(rows), MELS, frames, dtype=torch.float16)
+    for index, row in enumerate(tqdm(rows, desc=label, disable=None)):
+        mel = tagger.spectrogram(read_audio(row["path"]).mean(dim=0, keepdim=True))[0, :, :frames]
+        out[index, :, : mel.shape[1]] = mel.half()
+    return out
+
+
+def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Another microphone: a smooth filter, a band limit, noise and a stripe left out. (batch, MELS, frames)."""
+    for clip in mel:
+        knots = rng.normal(0.0, 0.12, size=5)
+        clip += torch.from_numpy(np.interp(np.linspace(0, 4, MELS), np.arange(5), knots)).float()[:, None]
+        if rng.random() < 0.3:  # as codecs do, the treble is lost
+            clip[int(rng.integers(MELS * 5 // 8, MELS)) :] = clip.min()
+        clip += float(rng.uniform(0.0, 0.06)) * torch.from_numpy(rng.normal(size=tuple(clip.shape)).astype(np.float32))
+        if rng.random() < 0.3:
+            start = int(rng.integers(0, MELS - 6))
+            clip[start : start + int(rng.integers(2, 7))] = clip.mean()
+    return mel.clamp(-0.75, 1.3)
+
+
+def scores(tagger: Tagger, mel: torch.Tensor) -> torch.Tensor:
+    """Probabilities (clips, tags) of whole clips."""
+    tagger.eval()
+    with torch.no_grad():
+        return torch.cat([torch.sigmoid(tagger(part.float())) for part in mel.split(16)])
+
+
+def average_precision(score: np.ndarray, truth: np.ndarray) -> float | None:
+    """Area under precision against recall, as a sum over positives; None where there is none."""
+    known = np.isfinite(truth)
+    score, truth = score[known], truth[known] > 0.5
+    if not truth.any():
+        return None
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(truth[order])
+    return float(np.mean((hits / np.arange(1, len(hits) + 1))[truth[order]]))
+
+
+def best_threshold(score: np.ndarray, truth: np.ndarray) -> float:
+    """The probability above which F1 is largest; 0.5 with fewer than three positives."""
+    known = np.isfinite(truth)
+    score, truth = score[known], truth[known] > 0.5
+    if truth.sum() < 3:
+        return 0.5
+    order = np.argsort(-score, kind="stable")
+    hits = np.cumsum(truth[order])
+    f1 = 2.0 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
+    return float(score[order][np.argmax(f1)])
+
+
+def train(config: TaggerRun) -> dict:
+    """Train, choose thresholds, measure, save; returns the card.
+
+    Raises:
+        ValueError: no rows, or none with tags.
+    """
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    rng = np.random.default_rng(config.seed)
+    rows = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}
+    tags = tag_names(rows["train"], config.min_clips)
+    if len(tags) < 2:
+        raise ValueError(f"data_dir {config.data_dir}: no tag stands in {config.min_clips} clips of the train split")
+    tagger = Tagger(tags, rows["train"][0]["sampling_rate"])
+    mel = {split: spectrograms(tagger, split_rows, f"{split} spectrograms") for split, split_rows in rows.items()}
+    truth = {split: targets(split_rows, tags) for split, split_rows in rows.items()}
+    share = torch.nanmean(truth["train"], dim=0).clamp(1e-3, 1 - 1e-3)
+    tagger.head[-1].bias.data = torch.logit(share)
+
+    optimiser = torch.optim.AdamW(tagger.parameters(), lr=config.learning_rate, weight_decay=0.02)
+    crop, began, done, running = round(config.crop_s * RATE), time.monotonic(), 0, 0.0
+    with tqdm(total=config.max_steps, desc="tagger", disable=None) as bar:
+        while done < config.max_steps:
+            # The share of the time or of the steps that is gone, whichever is more, drives the learning rate.
+            gone = max(done / config.max_steps, (time.monotonic() - began) / (60.0 * config.max_minutes))
+            if gone >= 1.0:
+                break
+            for group in optimiser.param_groups:
+                cosine = 0.02 + 0.49 * (1.0 + np.cos(np.pi * gone))
+                group["lr"] = config.learning_rate * min(1.0, (done + 1) / 30) * cosine
+            pick = rng.integers(0, len(mel["train"]), size=config.batch_size)
+            starts = rng.integers(0, max(mel["train"].shape[2] - crop, 0) + 1, size=config.batch_size)
+            batch = torch.stack([mel["train"][i, :, s : s + crop] for i, s in zip(pick, starts, strict=True)]).float()
+            wanted = truth["train"][pick]
+            tagger.train()
+            logits = tagger(augment(batch, rng))
+            loss = F.binary_cross_entropy_with_logits(logits, wanted.nan_to_num(), reduction="none")
+            loss = (loss * wanted.isfinite()).sum() / wanted.isfinite().sum()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            done, running = done + 1, 0.95 * running + 0.05 * loss.item()
+            bar.update()
+            bar.set_postfix(loss=f"{running / (1 - 0.95**done):.4f}")
+    minutes = (time.monotonic() - began) / 60.0
+    card = measure(tagger, mel, truth)
+    card |= {"trained_on": config.data_dir, "clips": {k: len(v) for k, v in rows.items()}, "steps": done}
+    card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
+    tagger.save(config.output_dir, card)
+    return card
+
+
+def measure(tagger: Tagger, mel: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> dict:
+    """Thresholds from the validation split and average precisions from the test split."""
+    chosen, tested = scores(tagger, mel["validation"]).numpy(), scores(tagger, mel["test"]).numpy()
+    thresholds, precision = {}, {}
+    for column, tag in enumerate(tagger.tags):
+        thresholds[tag] = round(best_threshold(chosen[:, column], truth["validation"][:, column].numpy()), 4)
+        precision[tag] = average_precision(tested[:, column], truth["test"][:, column].numpy())
+    styles = [c for c, tag in enumerate(tagger.tags) if tag.startswith(STYLE)]
+    is_instrument = [tag != DRUMS and not tag.startswith(STYLE) for tag in tagger.tags]
+    known = [precision[tag] for tag, keep in zip(tagger.tags, is_instrument, strict=True) if keep]
+    known = [value for value in known if value is not None]
+    share = torch.nanmean(truth["test"], dim=0).numpy()[is_instrument]
+    card = {
+        "name": "Vivace scorebook tagger (small CNN on log-mel)",
+        "test_instrument_map": float(np.mean(known)) if known else None,
+        "test_instrument_map_chance": float(np.mean(share[share > 0])) if (share > 0).any() else None,
+        "test_average_precision": {tag: v if v is None else round(v, 4) for tag, v in precision.items()},
+        "thresholds": thresholds,
+    }
+    if styles:
+        wanted = truth["test"][:, styles].numpy()
+        named = np.nan_to_num(wanted).sum(axis=1) > 0
+        right = tested[:, styles].argmax(axis=1) == np.nan_to_num(wanted).argmax(axis=1)
+        card["test_style_top1"] = float(right[named].mean()) if named.any() else None
+    return card
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; bad input gives one line and exit code 2."""
+    config = parse_config(TaggerRun, argv)
+    try:
+        card = train(config)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{config.output_dir}: instrument mAP {card['test_instrument_map']:.3f} on test "
+          f"(chance {card['test_instrument_map_chance']:.3f}), style top-1 {card.get('test_style_top1')}")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
