@@ -78,9 +78,10 @@ def write_audio(path: Path, audio, sampling_rate: int) -> None:
     """
     import soundfile
 
+    samples = (audio.T * 32767.0).round().astype("int16")  # rounded here, so that WAV and FLAC hold the same
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        soundfile.write(partial, audio.T, sampling_rate, subtype="PCM_16", format=FORMATS[path.suffix.lower()])
+        soundfile.write(partial, samples, sampling_rate, subtype="PCM_16", format=FORMATS[path.suffix.lower()])
         os.replace(partial, path)
     except (OSError, soundfile.SoundFileError) as error:
         raise ValueError(f"out is {str(path)!r}, which cannot be written ({error})") from error

@@ -3,13 +3,16 @@
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.utils import dynamic_modules_utils
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 
+torch.set_num_threads(1)  # models this small only wait for each other's threads
 WORDS = ["<pad>", "<unk>", "</s>", "slow", "fast", "calm", "solo", "piano", "drums", "loud", "jazz", "in", "bpm"]
 
 
@@ -69,6 +72,14 @@ def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
     return pipe
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_module_cache(tmp_path_factory):
+    """diffusers copies the code of a checkpoint into a cache before running it; leave the user's cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        yield
+
+
 @pytest.fixture
 def tiny_pipeline() -> VivacePipeline:
     return make_pipeline()
@@ -77,8 +88,6 @@ def tiny_pipeline() -> VivacePipeline:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory):
     """The tiny pipeline as a published folder; copy it before changing a file."""
-    from pipelines.hub import save_checkpoint
-
     folder = tmp_path_factory.mktemp("published") / "tiny"
     save_checkpoint(make_pipeline(), folder)
     return folder

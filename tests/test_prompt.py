@@ -88,7 +88,7 @@ def test_every_key_reads_back():
 
 @pytest.mark.parametrize("key", ["H minor", "A miner", "", "major", "A##", "C major minor", None, 3])
 def test_bad_keys(key):
-    with pytest.raises(ValueError, match="key is .*allowed"):
+    with pytest.raises(ValueError, match=r"key is .*allowed"):
         parse_key(key)
 
 
