@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "app.py": {"pipelines"},
 }
 # P files cannot share modules, so the pipeline may be longer than the house limit.
-LINE_LIMIT = {"pipelines/pipeline_vivace.py": 700}
+LINE_LIMIT = {"pipelines/pipeline_vivace.py": 850}
 
 
 def imported(path: Path) -> set[str]:
