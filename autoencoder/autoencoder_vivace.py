@@ -271,7 +271,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """Audio (batch, audio_channels, samples) at the config's rate -> posterior over ceil(samples / hop) frames.
 
         Raises:
-            ValueError: if the audio has the wrong shape or number of channels, is empty, not floating point or not finite.
+            ValueError: if the audio has the wrong shape or number of channels, is empty, or is not finite floats.
         """
         if audio.ndim != 3 or audio.shape[1] != self.config.audio_channels or audio.shape[2] == 0:
             raise ValueError(
@@ -292,8 +292,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """
         if latents.ndim != 3 or latents.shape[1] != self.config.latent_channels or latents.shape[2] == 0:
             raise ValueError(
-                f"latents have shape {tuple(latents.shape)}; needed: (batch, {self.config.latent_channels}, frames) with "
-                "at least one frame"
+                f"latents have shape {tuple(latents.shape)}; needed: (batch, {self.config.latent_channels}, frames) "
+                "with at least one frame"
             )
         audio = self.magnitude_to_audio(self.features_to_magnitude(self.decode_features(latents)))
         return AudioDecoderOutput(sample=audio) if return_dict else (audio,)

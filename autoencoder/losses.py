@@ -11,7 +11,7 @@ from torch import nn
 
 
 def mel_filterbank(num_bins: int, sampling_rate: int, num_mels: int) -> torch.Tensor:
-    """Triangular filters (num_mels, num_bins), evenly spaced on the mel scale (O'Shaughnessy 1987), 20 Hz to Nyquist."""
+    """Triangular filters (num_mels, num_bins), evenly spaced on the mel scale (O'Shaughnessy 1987), from 20 Hz."""
 
     def mel(hertz: float) -> float:
         return 2595.0 * math.log10(1.0 + hertz / 700.0)

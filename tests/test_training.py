@@ -134,8 +134,8 @@ def test_two_processes_equal_one(latents, tmp_path):
     """Global batch, noise and times do not depend on the number of processes; only summation order does."""
     arguments = ["--config", UNET, "--data_dir", str(latents), "--max_steps", "3", "--output_dir"]
     train_unet.main([*arguments, str(tmp_path / "one")])
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.train_unet"]  # fmt: skip
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.train_unet"]
     done = subprocess.run([*command, *arguments, str(tmp_path / "two")], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
@@ -219,7 +219,8 @@ def test_resume_with_other_settings_is_refused(data, tmp_path):
 
 
 def test_missing_data_is_named(tmp_path):
+    folders = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
     with pytest.raises(ValueError, match=r"no train/metadata\.jsonl"):
-        train_autoencoder.main(["--config", AUTOENCODER, "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "r")])
+        train_autoencoder.main(["--config", AUTOENCODER, *folders])
     with pytest.raises(ValueError, match="no encoded train split"):
-        train_unet.main(["--config", UNET, "--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "r")])
+        train_unet.main(["--config", UNET, *folders])

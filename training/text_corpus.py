@@ -45,7 +45,13 @@ class TextCorpus:
 
 
 def make_corpus(
-    teacher: SentenceTeacher, data_dir: str, seed: int, prompts: int, teacher_words: int, per_word: int, captions: int,
+    teacher: SentenceTeacher,
+    data_dir: str,
+    seed: int,
+    prompts: int,
+    teacher_words: int,
+    per_word: int,
+    captions: int,
     heldout: int,
 ) -> TextCorpus:
     """Gather the training text of a run.

@@ -71,8 +71,12 @@ def neighbours(query: torch.Tensor, words: torch.Tensor, names: Sequence[str], c
 
 
 def report(
-    encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, teacher: SentenceTeacher, corpus: TextCorpus,
-    moods: MoodAxes, axes_weight: float,
+    encoder: T5EncoderModel,
+    tokenizer: PreTrainedTokenizerFast,
+    teacher: SentenceTeacher,
+    corpus: TextCorpus,
+    moods: MoodAxes,
+    axes_weight: float,
 ) -> dict:
     """Size, agreement with the teacher on held-out texts and words, and the neighbours of the probe words."""
     result: dict = {

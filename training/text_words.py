@@ -19,11 +19,16 @@ def _entries(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(" ".join(entry.split()) for entry in text.split(",") if entry.strip()))
 
 
-MOODS = tuple(dict.fromkeys(LISTED_MOODS + _entries("""
+MOODS = tuple(
+    dict.fromkeys(
+        LISTED_MOODS
+        + _entries("""
 sexy, seductive, blissful, ironic, folksy, earthy, vast, honest, weird, bizarre, robotic, painful, hesitant,
 curious, surprised, awestruck, forgiving, sleepless, feverish, drunk, windy, sunlit, sparkling, glittering,
 twinkling, rosy, golden, silver, crimson
-""")))
+""")
+    )
+)
 
 SOUNDS = _entries("""
 loud, noisy, hushed, muted, muffled, distant, close, dry, wet, reverberant, echoing, resonant, booming, thick,

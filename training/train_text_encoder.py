@@ -74,7 +74,11 @@ class Distillation(nn.Module):
         self.projection = nn.Linear(encoder.config.d_model, width, bias=False)
 
     def forward(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, place: torch.Tensor, target: torch.Tensor,
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor,
+        place: torch.Tensor,
+        target: torch.Tensor,
         word_target: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
         """Losses of a batch.

@@ -145,9 +145,7 @@ def main(argv: list[str] | None = None) -> None:
         if part == 0:  # the whole global batch is drawn everywhere; each process takes its rows
             shape = (config.batch_size, *batch["latents"].shape[1:])
             all_noise = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
-            all_times = flow.sample_timesteps(
-                scheduler, config.batch_size, times, config.logit_mean, config.logit_std
-            )
+            all_times = flow.sample_timesteps(scheduler, config.batch_size, times, config.logit_mean, config.logit_std)
         noise = loop.shard(all_noise, accelerator, part, config).to(accelerator.device)
         timesteps = loop.shard(all_times, accelerator, part, config).to(accelerator.device)
         with accelerator.accumulate(network):
