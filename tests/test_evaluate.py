@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
-from training import ask, evaluate, train_tagger
+from training import ask, evaluate, train_beat_tracker, train_tagger
 from training.metrics.control import NAMES
 
 
@@ -34,6 +34,14 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def tracker_dir(data_dir, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tracker")
+    words = ["--data_dir", str(data_dir), "--output_dir", str(folder), "--width", "8", "--batch_size", "8"]
+    assert train_beat_tracker.main([*words, "--max_steps", "40", "--learning_rate", "0.01", "--crop_s", "4"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
 def tagger_dir(data_dir, tmp_path_factory):
     folder = tmp_path_factory.mktemp("tagger")
     words = ["--data_dir", str(data_dir), "--output_dir", str(folder)]
@@ -47,9 +55,10 @@ def run(tiny_checkpoint, data_dir, *words: str) -> int:
     )
 
 
-def test_end_to_end(tiny_checkpoint, data_dir, tagger_dir, tmp_path, capsys):
+def test_end_to_end(tiny_checkpoint, data_dir, tagger_dir, tracker_dir, tmp_path, capsys):
     output, kept = tmp_path / "runs" / "e.json", tmp_path / "kept"
     words = ["--output", str(output), "--num_clips", "4", "--tagger", str(tagger_dir), "--batch_size", "3"]
+    words += ["--beat_tracker", str(tracker_dir)]
     assert run(tiny_checkpoint, data_dir, *words, "--audio_dir", str(kept), "--num_inference_steps", "2") == 0
     result = json.loads(output.read_text())
     assert set(result["control"]) == set(NAMES)
@@ -61,7 +70,7 @@ def test_end_to_end(tiny_checkpoint, data_dir, tagger_dir, tmp_path, capsys):
     assert result["control"]["chord_cosine"]["oracle"]["mean"] > 0.8
     assert result["autoencoder"]["log_mel"]["reconstructed"]["n"] == 4
     assert len(result["checkpoint_sha256"]) == 64 and result["versions"]["librosa"] and result["wall_s"]["all"] > 0
-    assert result["tagger"]["name"] and len(result["per_clip"]) == 4
+    assert result["listeners"]["tagger"]["name"] and len(result["per_clip"]) == 4
     first = soundfile.info(kept / "0.wav")
     assert first.duration == pytest.approx(SECONDS) and len(list(kept.iterdir())) == 4
     printed = capsys.readouterr().out
@@ -110,8 +119,12 @@ def test_an_unreadable_clip_is_named(tiny_checkpoint, data_dir, tmp_path, capsys
 def test_no_tagger_leaves_instruments_out(tiny_checkpoint, data_dir, tmp_path, capsys):
     output = tmp_path / "e.json"
     words = ["--num_clips", "2", "--num_inference_steps", "1", "--captions", "text_heldout"]
-    assert run(tiny_checkpoint, data_dir, *words, "--output", str(output), "--tagger", str(tmp_path / "none")) == 0
+    words += ["--tagger", str(tmp_path / "none"), "--beat_tracker", str(tmp_path / "none")]
+    assert run(tiny_checkpoint, data_dir, *words, "--output", str(output)) == 0
     result = json.loads(output.read_text())
-    assert result["tagger"] is None and result["control"]["style"]["generated"]["n"] == 0
-    assert "left out" in capsys.readouterr().err
+    assert result["listeners"] == {} and result["control"]["style"]["generated"]["n"] == 0
+    assert (
+        result["control"]["beat_f"]["generated"]["n"] == 0 and result["control"]["beat_f_librosa"]["oracle"]["n"] == 2
+    )
+    assert "left out" in capsys.readouterr().out
     assert all(np.isfinite(v["generated"]["mean"]) for v in result["signal"].values())

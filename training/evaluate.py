@@ -16,14 +16,15 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
 import soundfile
 
+from pipelines.hub import load_published
+from training import ask
 from training.config import parse_config
 from training.data.clips import read_rows
 from training.metrics import control, provenance
 from training.metrics.compare import SHUFFLES, chance, compare, summaries
-from training.metrics.features import all_features
+from training.metrics.listening import Listeners, listen, load_listeners
 from training.metrics.reconstruction import reconstruction_figures
 from training.metrics.request import anchored_request, request_of_row
 from training.metrics.table import figures_table
@@ -42,6 +43,10 @@ SIGNAL = {
     "rms_db": "RMS, dB",
     "bandwidth_hz": "bandwidth, Hz",
 }
+CARD = (
+    "name", "sha256", "trained_on", "test_instrument_map", "test_style_top1", "test_tempo_4pct",
+    "test_tempo_4pct_octaves", "test_beat_f", "test_downbeat_f",
+)  # fmt: skip
 COLUMNS = ["generated", "chance", "oracle", "reconstructed"]
 
 
@@ -62,6 +67,8 @@ class EvaluateRun:
     """text (made from the templates of training) or text_heldout (never seen in training)"""
     tagger: str = "checkpoints/tagger"
     """folder of the tagger; without one, instruments, drums and style are left out"""
+    beat_tracker: str = "checkpoints/beat_tracker"
+    """folder of the beat tracker; without one, tempo and beats are librosa's alone"""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     batch_size: int = 8
@@ -82,13 +89,14 @@ def check(config: EvaluateRun) -> None:
         raise ValueError(f"output {config.output} is a folder; allowed: a file name")
 
 
-def evaluate(config: EvaluateRun, pipe, pool: Executor | None = None) -> dict:
+def evaluate(config: EvaluateRun, pipe, listeners: Listeners, pool: Executor | None = None) -> dict:
     """Everything that the JSON holds.
 
     Args:
         config: what to measure.
         pipe: a VivacePipeline, or anything that is called like one.
-        pool: processes that listen.
+        listeners: networks that listen.
+        pool: processes that help them.
 
     Raises:
         ValueError: one line that says what is wrong with the data, the checkpoint or the arguments.
@@ -98,8 +106,6 @@ def evaluate(config: EvaluateRun, pipe, pool: Executor | None = None) -> dict:
 
     def lap(name: str) -> None:
         wall[name] = round(time.monotonic() - began - sum(wall.values()), 2)
-
-    from training import ask  # here, since the listening processes do without torch
 
     rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
     rate = int(pipe.vae.config.sampling_rate)
@@ -119,23 +125,20 @@ def evaluate(config: EvaluateRun, pipe, pool: Executor | None = None) -> dict:
             soundfile.write(folder / f"{Path(row['file_name']).stem}.wav", audio, rate, subtype="PCM_16")
 
     audios = {"generated": generated, "oracle": real, "reconstructed": rebuilt}
-    heard = {source: all_features(clips, rate, pool) for source, clips in audios.items()}
+    heard = {source: listen(clips, rate, listeners, pool) for source, clips in audios.items()}
     lap("listening")
-    tags, card = listen_for_tags(config.tagger, audios, rate)
-    thresholds = card["thresholds"] if card else {}
-    lap("tagging")
     asked = [anchored_request(row, len(audio) / rate) for row, audio in zip(rows, generated, strict=True)]
     labels = [request_of_row(row) for row in rows]
     figures = {
-        "generated": compare(heard["generated"], asked, tags["generated"], thresholds),
-        "chance": chance(heard["generated"], asked, tags["generated"], thresholds, config.seed),
-        "oracle": compare(heard["oracle"], labels, tags["oracle"], thresholds),
-        "oracle_chance": chance(heard["oracle"], labels, tags["oracle"], thresholds, config.seed),
-        "reconstructed": compare(heard["reconstructed"], labels, tags["reconstructed"], thresholds),
+        "generated": compare(heard["generated"], asked, listeners.thresholds),
+        "chance": chance(heard["generated"], asked, listeners.thresholds, config.seed),
+        "oracle": compare(heard["oracle"], labels, listeners.thresholds),
+        "oracle_chance": chance(heard["oracle"], labels, listeners.thresholds, config.seed),
+        "reconstructed": compare(heard["reconstructed"], labels, listeners.thresholds),
     }
     run = map if pool is None else pool.map
     rebuilding = list(run(reconstruction_figures, rebuilt, real, [rate] * len(rows)))
-    signal = {source: [clip.signal for clip in clips] for source, clips in heard.items()}
+    signal = {source: [clip.features.signal for clip in clips] for source, clips in heard.items()}
     lap("comparing")
     wall["all"] = round(time.monotonic() - began, 2)
     return {
@@ -145,7 +148,8 @@ def evaluate(config: EvaluateRun, pipe, pool: Executor | None = None) -> dict:
         "control": summaries(figures, control.NAMES, config.seed),
         "autoencoder": summaries({"reconstructed": rebuilding}, AUTOENCODER, config.seed),
         "signal": summaries(signal, SIGNAL, config.seed),
-        "tagger": card and {name: card.get(name) for name in ("name", "sha256", "test_instrument_map", "trained_on")},
+        "listeners": {name: {k: card[k] for k in card if k in CARD} for name, card in listeners.cards.items()},
+        "listeners_absent": list(listeners.absent),
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
         "sampling_rate": rate,
         "wall_s": wall,
@@ -155,29 +159,13 @@ def evaluate(config: EvaluateRun, pipe, pool: Executor | None = None) -> dict:
                 "file_name": row["file_name"],
                 "caption": captions[i],
                 "seed": config.seed + i,
-                "heard": {"bpm": clip.tempo_bpm, "requested_bpm": row.get("bpm")},
+                "heard_bpm": clip.tracked.tempo_bpm if clip.tracked else None,
+                "requested_bpm": row.get("bpm"),
                 **{source: values[i] for source, values in figures.items() if values},
             }
             for i, (row, clip) in enumerate(zip(rows, heard["generated"], strict=True))
         ],
     }
-
-
-def listen_for_tags(
-    folder: str, audios: dict[str, list[np.ndarray]], rate: int
-) -> tuple[dict[str, list[dict | None]], dict | None]:
-    """Tags of every clip and the tagger's card; None for each where there is no tagger.
-
-    Raises:
-        ValueError: the folder is there but unreadable, or the tagger hears another sampling rate.
-    """
-    if not Path(folder).is_dir():
-        print(f"tagger {folder}: not there, so instruments, drums and style are left out", file=sys.stderr)
-        return {source: [None] * len(clips) for source, clips in audios.items()}, None
-    from training.metrics.tagger import load_tagger
-
-    tagger, card = load_tagger(folder)
-    return {source: tagger.probabilities(clips, rate) for source, clips in audios.items()}, card
 
 
 def report(result: dict) -> str:
@@ -194,9 +182,11 @@ def report(result: dict) -> str:
         "",
         figures_table(result["signal"], SIGNAL, ["generated", "oracle", "reconstructed"]),
     ]
-    if result["tagger"]:
-        own = result["tagger"]["test_instrument_map"]
-        rows += ["", f"instruments, drums, style by: {result['tagger']['name']}, its own test mAP {own:.3f}"]
+    for name, card in result["listeners"].items():
+        own = ", ".join(f"{k.removeprefix('test_')} {v:.3f}" for k, v in card.items() if isinstance(v, float))
+        rows += ["", f"{name}: {card['name']}; on the test split: {own}"]
+    if result["listeners_absent"]:
+        rows += ["", f"not there, their figures left out: {', '.join(result['listeners_absent'])}"]
     missing = {name: count for name, count in result["missing_labels"].items() if count}
     if missing:
         rows += ["", f"labels missing (figure left out for those clips): {missing}"]
@@ -209,7 +199,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check(config)
         read_rows(config.data_dir, config.split)
-        from pipelines.hub import load_published
 
         pipe = load_published(config.checkpoint)
         pipe.set_progress_bar_config(disable=True)
@@ -217,7 +206,7 @@ def main(argv: list[str] | None = None) -> int:
         context = multiprocessing.get_context("spawn")
         workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
         with workers as pool:
-            result = evaluate(config, pipe, pool)
+            result = evaluate(config, pipe, load_listeners(config.tagger, config.beat_tracker), pool)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

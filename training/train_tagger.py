@@ -19,6 +19,7 @@ from training.config import parse_config
 from training.data.clips import read_audio, read_rows
 from training.metrics.instruments import DRUMS, STYLE
 from training.metrics.tagger import MELS, RATE, Tagger
+from training.metrics.weights import save_network
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ def train(config: TaggerRun) -> dict:
     card = measure(tagger, mel, truth)
     card |= {"trained_on": config.data_dir, "clips": {k: len(v) for k, v in rows.items()}, "steps": done}
     card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
-    tagger.save(config.output_dir, card)
+    shape = {"tags": tagger.tags, "sampling_rate": tagger.sampling_rate, "width": tagger.width}
+    save_network(tagger, config.output_dir, "tagger", {**shape, **card})
     return card
 
 

@@ -4,23 +4,19 @@ import numpy as np
 
 from training.metrics import control
 from training.metrics.bootstrap import summarise
-from training.metrics.features import ClipFeatures
+from training.metrics.listening import Heard
 from training.metrics.request import Request
 
 SHUFFLES = 8
 
 
-def compare(
-    clips: list[ClipFeatures], requests: list[Request], tags: list[dict | None], thresholds: dict
-) -> list[dict[str, float | None]]:
+def compare(clips: list[Heard], requests: list[Request], thresholds: dict) -> list[dict[str, float | None]]:
     """Control figures of clip i against request i."""
-    triples = zip(clips, requests, tags, strict=True)
-    return [control.control_figures(clip, request, tag, thresholds) for clip, request, tag in triples]
+    pairs = zip(clips, requests, strict=True)
+    return [control.control_figures(clip, request, thresholds) for clip, request in pairs]
 
 
-def chance(
-    clips: list[ClipFeatures], requests: list[Request], tags: list[dict | None], thresholds: dict, seed: int
-) -> list[dict[str, float | None]]:
+def chance(clips: list[Heard], requests: list[Request], thresholds: dict, seed: int) -> list[dict[str, float | None]]:
     """Control figures of each clip against the requests of others: the mean over up to 8 shuffles, in none of which a
     clip meets its own. Empty for a single clip."""
     count = len(clips)
@@ -32,7 +28,7 @@ def chance(
     for turn in turns:
         other = np.empty(count, dtype=int)
         other[order] = np.roll(order, turn)
-        rounds.append(compare(clips, [requests[i] for i in other], tags, thresholds))
+        rounds.append(compare(clips, [requests[i] for i in other], thresholds))
     means = []
     for figures in zip(*rounds, strict=True):
         kept = {name: [f[name] for f in figures if f[name] is not None] for name in control.NAMES}

@@ -1,14 +1,19 @@
 """Was it done as asked? All control figures of one clip against one request."""
 
 from training.metrics import beats, chords, instruments, key, tempo
-from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures
+from training.metrics.features import CHROMA_RATE, ONSET_RATE
+from training.metrics.listening import Heard
 from training.metrics.request import Request
 
 NAMES = {
     "tempo_4pct": "tempo within 4 %",
     "tempo_4pct_octaves": "tempo within 4 %, octaves forgiven",
-    "beat_f": "beat F, 70 ms, tracker told nothing",
-    "beat_f_guided": "beat F, 70 ms, tracker told the tempo",
+    "beat_f": "beat F, 70 ms",
+    "downbeat_f": "downbeat F, 70 ms",
+    "tempo_4pct_librosa": "tempo within 4 %, by librosa",
+    "tempo_4pct_octaves_librosa": "tempo, octaves forgiven, by librosa",
+    "beat_f_librosa": "beat F, by librosa",
+    "beat_f_guided": "beat F, by librosa told the tempo",
     "beat_contrast": "onset contrast on the requested grid",
     "key_exact": "key, exact",
     "key_mirex": "key, MIREX weights",
@@ -21,34 +26,40 @@ NAMES = {
 
 
 def control_figures(
-    heard: ClipFeatures,
-    request: Request,
-    tags: dict[str, float] | None = None,
-    thresholds: dict[str, float] | None = None,
+    heard: Heard, request: Request, thresholds: dict[str, float] | None = None
 ) -> dict[str, float | None]:
-    """One figure per name in `NAMES`; None where the request lacks the label or no tagger listened.
+    """One figure per name in `NAMES`; None where the request lacks the label or no network listened.
+
+    Tempo, beats and downbeats are the learned tracker's where no other is named; neither it nor librosa's knows the
+    request, but for those of which the name says so.
 
     Args:
         heard: the clip.
         request: what was asked for.
-        tags: probabilities that a tagger gave the clip.
         thresholds: of the tags, 0.5 where absent.
     """
     figures: dict[str, float | None] = dict.fromkeys(NAMES)
-    bpm, grid = request.bpm, request.beats_s
+    bpm, grid, sound, tracked, tags = request.bpm, request.beats_s, heard.features, heard.tracked, heard.tags
     if bpm is not None:
-        figures["tempo_4pct"] = tempo.tempo_right(heard.tempo_bpm, bpm)
-        figures["tempo_4pct_octaves"] = tempo.tempo_right_octaves(heard.tempo_bpm, bpm)
+        figures["tempo_4pct_librosa"] = tempo.tempo_right(sound.tempo_bpm, bpm)
+        figures["tempo_4pct_octaves_librosa"] = tempo.tempo_right_octaves(sound.tempo_bpm, bpm)
+        if tracked is not None:
+            figures["tempo_4pct"] = tempo.tempo_right(tracked.tempo_bpm, bpm)
+            figures["tempo_4pct_octaves"] = tempo.tempo_right_octaves(tracked.tempo_bpm, bpm)
     if grid is not None:
-        figures["beat_f"] = beats.beat_f(heard.beats_s, grid)
+        figures["beat_f_librosa"] = beats.beat_f(sound.beats_s, grid)
+        if tracked is not None:
+            figures["beat_f"] = beats.beat_f(tracked.beats_s, grid)
+    if tracked is not None and request.downbeats_s is not None:
+        figures["downbeat_f"] = beats.beat_f(tracked.downbeats_s, request.downbeats_s)
     if bpm is not None and grid is not None:
-        guided = beats.guided_beats(heard.onset, ONSET_RATE, bpm)
+        guided = beats.guided_beats(sound.onset, ONSET_RATE, bpm)
         figures["beat_f_guided"] = beats.beat_f(guided, grid)
-        figures["beat_contrast"] = beats.beat_contrast(heard.onset, ONSET_RATE, grid, bpm)
+        figures["beat_contrast"] = beats.beat_contrast(sound.onset, ONSET_RATE, grid, bpm)
         if request.chroma is not None:
-            figures["chord_cosine"] = chords.chord_cosine(heard.chroma, CHROMA_RATE, grid, bpm, request.chroma)
+            figures["chord_cosine"] = chords.chord_cosine(sound.chroma, CHROMA_RATE, grid, bpm, request.chroma)
     if request.key is not None:
-        estimate = key.estimate_key(heard.chroma)
+        estimate = key.estimate_key(sound.chroma)
         figures["key_exact"] = key.key_right(estimate, request.key)
         figures["key_mirex"] = key.key_mirex(estimate, request.key)
     if tags is not None:

@@ -14,8 +14,8 @@ ONSET_RATE = 100  # frames a second of the onset strength
 START_BPM = 120.0  # centre of the tempo prior, log-normal with one octave of spread (librosa's)
 TIGHTNESS = 400  # of the dynamic-programming beat tracker
 CHROMA_RATE = 25  # frames a second
-LOWEST = "C2"
-CHROMA_OCTAVES = 5
+LOWEST = "C3"  # of four octaves; below, partials are too close to tell semitones apart
+CHROMA_OCTAVES = 4
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def track(onset: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def chroma(audio: np.ndarray) -> np.ndarray:
-    """(12, frames) constant-Q magnitude folded into pitch classes, five octaves from C2, tuning fixed at A = 440 Hz."""
+    """(12, frames) constant-Q magnitude folded into pitch classes, four octaves from C3, tuning fixed at A = 440 Hz."""
     return librosa.feature.chroma_cqt(
         y=audio,
         sr=LISTEN_RATE,

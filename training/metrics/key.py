@@ -4,6 +4,7 @@ import mir_eval
 import numpy as np
 
 PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+QUIET = 0.02  # of the loudest frame
 # Share of each degree in music of a key (Albrecht and Shanahan 2013, table 1), from the tonic on.
 MAJOR = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
 MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
@@ -18,7 +19,10 @@ def estimate_key(chroma: np.ndarray) -> str | None:
     Returns:
         Name such as "A minor" or "Bb major".
     """
-    total = np.asarray(chroma, dtype=np.float64).mean(axis=1)  # (12,)
+    chroma = np.asarray(chroma, dtype=np.float64)
+    # Each frame counts the same, so that loud notes do not decide; near-silent ones count less.
+    loudest = chroma.max(axis=0, keepdims=True)
+    total = (chroma / (loudest + QUIET * chroma.max() + 1e-12)).mean(axis=1)  # (12,)
     if total.std() < 1e-12:
         return None
     best = max(

@@ -4,17 +4,16 @@ It is trained on the scorebook by training/train_tagger.py, so its scores are no
 taggers; every report carries its name, its hash and its own precision on the test split.
 """
 
-import hashlib
-import json
 from itertools import pairwise
-from pathlib import Path
 
+import librosa
 import numpy as np
-import safetensors.torch
 import soxr
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from training.metrics.weights import load_network
 
 WINDOW = 1024  # samples
 MELS = 64
@@ -74,42 +73,16 @@ class Tagger(nn.Module):
             out.append(dict(zip(self.tags, values, strict=True)))
         return out
 
-    def save(self, folder: str | Path, card: dict) -> None:
-        """Write `tagger.safetensors` (fp16) and `tagger.json` (`card` with the tags and the architecture)."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        state = {name: v.half() if v.is_floating_point() else v for name, v in self.state_dict().items()}
-        shape = {"tags": self.tags, "sampling_rate": self.sampling_rate, "width": self.width}
-        for name, data in (
-            ("tagger.safetensors", safetensors.torch.save(state)),
-            ("tagger.json", (json.dumps({**shape, **card}, indent=1) + "\n").encode()),
-        ):
-            partial = folder / (name + ".partial")
-            partial.write_bytes(data)
-            partial.replace(folder / name)
 
-
-def load_tagger(folder: str | Path) -> tuple[Tagger, dict]:
-    """A tagger and its card, to which the hash of its weights is added as `sha256`.
+def load_tagger(folder: str) -> tuple[Tagger, dict]:
+    """A tagger and its card.
 
     Raises:
         ValueError: files missing or unreadable.
     """
-    folder = Path(folder)
-    try:
-        card = json.loads((folder / "tagger.json").read_text())
-        data = (folder / "tagger.safetensors").read_bytes()
-        tagger = Tagger(card["tags"], card["sampling_rate"], card["width"])
-        tagger.load_state_dict({name: v.float() for name, v in safetensors.torch.load(data).items()}, strict=True)
-    except (OSError, KeyError, json.JSONDecodeError, RuntimeError, safetensors.SafetensorError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"tagger {folder}: cannot be read ({reason}); make it with training.train_tagger") from None
-    tagger.eval()
-    return tagger, {**card, "sha256": hashlib.sha256(data).hexdigest()}
+    return load_network(Tagger, folder, "tagger", ("tags", "sampling_rate", "width"))
 
 
 def _mel_filters(sampling_rate: int) -> torch.Tensor:
     """(MELS, bins) triangular filters, 40 Hz to half the sampling rate."""
-    import librosa
-
     return torch.from_numpy(librosa.filters.mel(sr=sampling_rate, n_fft=WINDOW, n_mels=MELS, fmin=40.0)).float()
