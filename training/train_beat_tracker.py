@@ -31,9 +31,9 @@ class BeatTrackerRun:
     data_dir: str = "data/scorebook"
     output_dir: str = "checkpoints/beat_tracker"
     seed: int = 0
-    max_minutes: float = 4.0
+    max_minutes: float = 15.0
     """of training; reading the clips comes before"""
-    max_steps: int = 4000
+    max_steps: int = 2000
     batch_size: int = 24
     learning_rate: float = 4e-3
     crop_s: float = 8.0

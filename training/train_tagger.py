@@ -21,6 +21,8 @@ from training.metrics.instruments import DRUMS, STYLE
 from training.metrics.tagger import MELS, RATE, Tagger
 from training.metrics.weights import save_network
 
+OWN_THRESHOLD = 8  # clips of the validation split that a tag must be in to have a threshold of its own
+
 
 @dataclass(frozen=True)
 class TaggerRun:
@@ -29,9 +31,9 @@ class TaggerRun:
     data_dir: str = "data/scorebook"
     output_dir: str = "checkpoints/tagger"
     seed: int = 0
-    max_minutes: float = 4.0
+    max_minutes: float = 15.0
     """of training; reading the clips comes before"""
-    max_steps: int = 3000
+    max_steps: int = 1200
     batch_size: int = 32
     learning_rate: float = 3e-3
     crop_s: float = 5.0
@@ -107,12 +109,12 @@ def average_precision(score: np.ndarray, truth: np.ndarray) -> float | None:
     return float(np.mean((hits / np.arange(1, len(hits) + 1))[truth[order]]))
 
 
-def best_threshold(score: np.ndarray, truth: np.ndarray) -> float:
-    """The probability above which F1 is largest; 0.5 with fewer than three positives."""
+def best_threshold(score: np.ndarray, truth: np.ndarray, fewest: int = 1, otherwise: float = 0.5) -> float:
+    """The probability above which F1 is largest; `otherwise` with fewer positives than `fewest`."""
     known = np.isfinite(truth)
     score, truth = score[known], truth[known] > 0.5
-    if truth.sum() < 3:
-        return 0.5
+    if truth.sum() < fewest:
+        return otherwise
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(truth[order])
     f1 = 2.0 * hits / (np.arange(1, len(hits) + 1) + truth.sum())
@@ -175,12 +177,16 @@ def train(config: TaggerRun) -> dict:
 def measure(tagger: Tagger, mel: dict[str, torch.Tensor], truth: dict[str, torch.Tensor]) -> dict:
     """Thresholds from the validation split and average precisions from the test split."""
     chosen, tested = scores(tagger, mel["validation"]).numpy(), scores(tagger, mel["test"]).numpy()
+    is_instrument = [tag != DRUMS and not tag.startswith(STYLE) for tag in tagger.tags]
+    # Rare instruments share one threshold: a handful of clips cannot place one for each.
+    instruments = truth["validation"].numpy()[:, is_instrument]
+    shared = best_threshold(chosen[:, is_instrument].ravel(), instruments.ravel())
     thresholds, precision = {}, {}
     for column, tag in enumerate(tagger.tags):
-        thresholds[tag] = round(best_threshold(chosen[:, column], truth["validation"][:, column].numpy()), 4)
+        known = truth["validation"][:, column].numpy()
+        thresholds[tag] = round(best_threshold(chosen[:, column], known, OWN_THRESHOLD, shared), 4)
         precision[tag] = average_precision(tested[:, column], truth["test"][:, column].numpy())
     styles = [c for c, tag in enumerate(tagger.tags) if tag.startswith(STYLE)]
-    is_instrument = [tag != DRUMS and not tag.startswith(STYLE) for tag in tagger.tags]
     known = [precision[tag] for tag, keep in zip(tagger.tags, is_instrument, strict=True) if keep]
     known = [value for value in known if value is not None]
     share = torch.nanmean(truth["test"], dim=0).numpy()[is_instrument]
