@@ -121,6 +121,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         ValueError: any argument, file or checkpoint that will not do.
     """
+    # Beside any busy process, threads that spin at barriers make two cores slower than one.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     if not args.prompt.strip():
         raise ValueError("prompt is empty; describe the music, as in 'slow solo piano'")
     path = check_output(args.out)

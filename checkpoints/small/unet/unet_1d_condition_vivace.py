@@ -1,0 +1,381 @@
+"""UNet1DConditionModel: predicts the noise process's target on a sequence of latent frames.
+
+Residual convolutions at every level, attention where it is cheap. The text enters by cross-attention and, pooled, by
+FiLM; four scalars (length, tempo, key, meter) enter by FiLM and as one extra cross-attention token each; what is known
+for each frame (beat and bar phase, chord, what is kept when editing) enters by one zero-initialised convolution beside
+the input. Everything but the noisy latents may be absent.
+
+All work is done as (batch, channels, frames) convolutions, the pointwise ones included: on a CPU oneDNN's convolutions
+run at about twice the speed of the matrix product behind `nn.Linear`. Norms act on each frame alone, so that no frame
+depends on how many others there are.
+
+This file is published with every checkpoint and imports only torch and diffusers.
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.loaders import PeftAdapterMixin
+from diffusers.models.embeddings import get_timestep_embedding
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+NUM_KEYS = 24  # index = 2 * pitch class + (1 if minor), C first
+MAX_BEATS_PER_BAR = 15
+SCALARS = ("duration_s", "bpm", "key", "beats_per_bar")
+NUM_OCTAVE_FREQUENCIES = 16
+
+
+@dataclass
+class UNet1DOutput(BaseOutput):
+    """`sample`: prediction of shape (batch, out_channels, frames), in the dtype of the model's input."""
+
+    sample: Tensor
+
+
+def check_shape(name: str, tensor: Tensor | None, *shape: int | str) -> None:
+    """Raise a ValueError unless `tensor` is None or fits `shape`, where a word stands for any size."""
+    if tensor is None:
+        return
+    fits = tensor.ndim == len(shape) and all(
+        isinstance(want, str) or want == size for want, size in zip(shape, tensor.shape, strict=True)
+    )
+    if not fits:
+        raise ValueError(f"{name} must have shape ({', '.join(map(str, shape))}), got {tuple(tensor.shape)}")
+
+
+def hide(hidden_states: Tensor, frame_mask: Tensor | None) -> Tensor:
+    """Zero the hidden frames of (batch, channels, frames); `frame_mask` is (batch, 1, frames), True = visible."""
+    return hidden_states if frame_mask is None else hidden_states * frame_mask
+
+
+def rotate(states: Tensor) -> Tensor:
+    """Rotary positions (Su et al. 2021, https://arxiv.org/abs/2104.09864) on (batch, heads, frames, head_dim)."""
+    frames, half = states.shape[-2], states.shape[-1] // 2
+    frequencies = 10000.0 ** (-torch.arange(half, device=states.device, dtype=torch.float32) / half)
+    angles = torch.arange(frames, device=states.device, dtype=torch.float32)[:, None] * frequencies  # (frames, half)
+    cos, sin = angles.cos().to(states.dtype), angles.sin().to(states.dtype)
+    first, second = states.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+def zero(layer: nn.Conv1d | nn.Linear) -> nn.Conv1d | nn.Linear:
+    """A branch that ends in a zeroed layer adds nothing at first: training starts from the identity."""
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class FrameNorm(nn.Module):
+    """RMS norm over the channels of each frame (Zhang and Sennrich 2019), statistics in fp32."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """(batch, channels, frames) in and out."""
+        mean_square = hidden_states.float().square().mean(dim=1, keepdim=True)  # (batch, 1, frames)
+        gain = self.weight[:, None].to(hidden_states.dtype)  # (channels, 1)
+        return hidden_states * torch.rsqrt(mean_square + 1e-6).to(hidden_states.dtype) * gain
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions of three frames; between them the conditioning vector scales and shifts the channels (FiLM)."""
+
+    def __init__(self, channels: int, embedding_dim: int):
+        super().__init__()
+        self.norm1 = FrameNorm(channels)
+        self.conv1 = nn.Conv1d(channels, channels, 3, padding=1)
+        self.norm2 = FrameNorm(channels)
+        self.film = zero(nn.Linear(embedding_dim, 2 * channels))
+        self.conv2 = zero(nn.Conv1d(channels, channels, 3, padding=1))
+
+    def forward(self, hidden_states: Tensor, embedding: Tensor, mask: Tensor | None) -> Tensor:
+        update = nn.functional.silu(self.norm1(hidden_states))
+        update = self.norm2(self.conv1(hide(update, mask)))
+        scale, shift = self.film(embedding).to(update.dtype).unsqueeze(-1).chunk(2, dim=1)  # (batch, channels, 1)
+        update = nn.functional.silu(torch.addcmul(shift, update, 1 + scale))
+        return hidden_states + self.conv2(hide(update, mask))
+
+
+class Attention(nn.Module):
+    """Frames attend to frames (with rotary positions) or to tokens; queries and keys are normalised per head."""
+
+    def __init__(self, channels: int, source_dim: int, head_dim: int, rotary: bool):
+        super().__init__()
+        self.head_dim, self.rotary = head_dim, rotary
+        self.to_q = nn.Conv1d(channels, channels, 1, bias=False)
+        self.to_k = nn.Conv1d(source_dim, channels, 1, bias=False)
+        self.to_v = nn.Conv1d(source_dim, channels, 1, bias=False)
+        self.to_out = zero(nn.Conv1d(channels, channels, 1))
+        self.query_gain = nn.Parameter(torch.ones(head_dim))
+
+    def forward(self, hidden_states: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
+        """`source` (batch, source_dim, keys); `mask` (batch, 1, keys) bool, True = attend to this key."""
+        query, key, value = (
+            states.unflatten(1, (-1, self.head_dim)).transpose(2, 3)  # (batch, heads, frames or keys, head_dim)
+            for states in (self.to_q(hidden_states), self.to_k(source), self.to_v(source))
+        )
+        query = nn.functional.rms_norm(query, (self.head_dim,), eps=1e-6) * self.query_gain
+        key = nn.functional.rms_norm(key, (self.head_dim,), eps=1e-6)
+        if self.rotary:
+            query, key = rotate(query), rotate(key)
+        if mask is not None:  # an item without a visible key attends to all: its frames are hidden, but must not be NaN
+            mask = (mask | ~mask.any(dim=2, keepdim=True))[:, None]  # (batch, 1, 1, keys)
+        query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves the norms in fp32
+        output = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        return self.to_out(output.transpose(2, 3).flatten(1, 2))  # (batch, channels, frames)
+
+
+class UNetLayer(nn.Module):
+    """A residual block and, at levels that have it, attention: the unit that is repeated and checkpointed."""
+
+    def __init__(self, channels: int, embedding_dim: int, head_dim: int, context_dim: int, attention: bool):
+        super().__init__()
+        self.residual = ResidualBlock(channels, embedding_dim)
+        self.self_attention = self.cross_attention = None
+        if attention:
+            self.norm1, self.norm2 = FrameNorm(channels), FrameNorm(channels)
+            self.self_attention = Attention(channels, channels, head_dim, rotary=True)
+            self.cross_attention = Attention(channels, context_dim, head_dim, rotary=False)
+
+    def forward(
+        self, hidden_states: Tensor, embedding: Tensor, context: Tensor, context_mask: Tensor, frame_mask: Tensor | None
+    ) -> Tensor:
+        """`hidden_states` (batch, channels, frames), `embedding` (batch, dim), `context` (batch, dim, tokens)."""
+        hidden_states = self.residual(hidden_states, embedding, frame_mask)
+        if self.self_attention is not None:
+            normed = self.norm1(hidden_states)
+            hidden_states = hidden_states + self.self_attention(normed, normed, frame_mask)
+            normed = self.norm2(hidden_states)
+            hidden_states = hidden_states + self.cross_attention(normed, context, context_mask)
+        return hidden_states
+
+
+class OctaveEmbedding(nn.Module):
+    """A positive number -> token: Fourier features of its logarithm, so a semitone of tempo is a semitone anywhere."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.linear1 = nn.Linear(2 * NUM_OCTAVE_FREQUENCIES, dim)
+        self.linear2 = nn.Linear(dim, dim)
+        self.null = nn.Parameter(torch.randn(dim) * 0.02)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """(batch,) with NaN = absent -> (batch, dim)."""
+        values = values.float()
+        octaves = values.nan_to_num(nan=1.0).clamp(min=1e-3).log2()
+        exponents = torch.linspace(-5.0, 3.0, NUM_OCTAVE_FREQUENCIES, device=values.device)
+        angles = 2 * math.pi * octaves[:, None] * 2.0**exponents  # periods of 32 octaves down to 1/8
+        features = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.linear1.weight.dtype)
+        token = self.linear2(nn.functional.silu(self.linear1(features)))
+        return torch.where(values.isnan()[:, None], self.null.to(token.dtype), token)
+
+
+class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
+    """Conditional 1-D UNet over latent frames.
+
+    Args:
+        in_channels, out_channels: channels of the noisy latents and of the prediction.
+        frame_cond_channels: channels of `frame_cond`; 0 builds a model without it.
+        block_out_channels: width of each level; the frame rate halves from one level to the next.
+        layers_per_block: layers of each level, on the way down and again on the way up; the last level has them once.
+        attention: whether the layers of each level have attention.
+        attention_head_dim: even, divides the width of every level with attention.
+        cross_attention_dim: width of the text encoder's `last_hidden_state`.
+        context_dim: width of the cross-attention tokens (text is projected to it once).
+        embedding_dim: width of the conditioning vector that drives FiLM.
+
+    Raises:
+        ValueError: lists of unequal length, or a width that the heads do not divide.
+    """
+
+    _supports_gradient_checkpointing = True
+    _repeated_blocks = ["UNetLayer"]  # noqa: RUF012 (read by diffusers as a plain list)
+    _no_split_modules = ["UNetLayer"]  # noqa: RUF012
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 32,
+        out_channels: int = 32,
+        frame_cond_channels: int = 55,
+        block_out_channels: list[int] = (160, 256, 384),
+        layers_per_block: list[int] = (1, 1, 2),
+        attention: list[bool] = (False, True, True),
+        attention_head_dim: int = 64,
+        cross_attention_dim: int = 128,
+        context_dim: int = 256,
+        embedding_dim: int = 384,
+    ):
+        super().__init__()
+        widths = list(block_out_channels)
+        if not widths or not len(widths) == len(layers_per_block) == len(attention):
+            raise ValueError(
+                "block_out_channels, layers_per_block and attention must have one entry per level, got "
+                f"{len(widths)}, {len(layers_per_block)} and {len(attention)}"
+            )
+        if attention_head_dim % 2 or any(w % attention_head_dim for w, a in zip(widths, attention, strict=True) if a):
+            raise ValueError(
+                f"attention_head_dim must be even and divide the levels with attention, got {attention_head_dim} for "
+                f"block_out_channels {widths}"
+            )
+        self.gradient_checkpointing = False
+
+        self.conv_in = nn.Conv1d(in_channels, widths[0], 3, padding=1)
+        self.conv_frame_cond = None
+        if frame_cond_channels:
+            self.conv_frame_cond = zero(nn.Conv1d(frame_cond_channels, widths[0], 3, padding=1))
+
+        self.time_embedding = nn.Sequential(
+            nn.Linear(widths[0], embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
+        )
+        self.text_tokens = nn.Linear(cross_attention_dim, context_dim)
+        self.text_pooled = nn.Linear(cross_attention_dim, embedding_dim)
+        self.null_text_token = nn.Parameter(torch.randn(context_dim) * 0.02)
+        self.null_text_pooled = nn.Parameter(torch.randn(embedding_dim) * 0.02)
+        self.duration_embedding = OctaveEmbedding(context_dim)
+        self.bpm_embedding = OctaveEmbedding(context_dim)
+        self.key_embedding = nn.Embedding(NUM_KEYS + 1, context_dim)  # row 0 = absent
+        self.meter_embedding = nn.Embedding(MAX_BEATS_PER_BAR + 2, context_dim)  # row 0 = absent
+        self.scalar_pooled = nn.Linear(len(SCALARS) * context_dim, embedding_dim)
+
+        def make_layers(level: int) -> nn.ModuleList:
+            sizes = (widths[level], embedding_dim, attention_head_dim, context_dim, attention[level])
+            return nn.ModuleList(UNetLayer(*sizes) for _ in range(layers_per_block[level]))
+
+        levels = range(len(widths) - 1)
+        pairs = list(itertools.pairwise(widths))
+        self.down_layers = nn.ModuleList(make_layers(level) for level in levels)
+        self.downsamplers = nn.ModuleList(nn.Conv1d(fine, coarse, 4, stride=2, padding=1) for fine, coarse in pairs)
+        self.mid_layers = make_layers(len(levels))
+        self.upsamplers = nn.ModuleList(nn.Conv1d(coarse, fine, 1) for fine, coarse in pairs)
+        self.mergers = nn.ModuleList(nn.Conv1d(2 * fine, fine, 1) for fine, _ in pairs)
+        self.up_layers = nn.ModuleList(make_layers(level) for level in levels)
+
+        self.norm_out = FrameNorm(widths[0])
+        self.conv_out = zero(nn.Conv1d(widths[0], out_channels, 3, padding=1))
+
+    def embed_text(self, batch: int, text: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (batch, tokens + 1, context_dim), which to attend to (batch, tokens + 1), pooled (batch, dim).
+
+        The last token is the learned null, attended to by the items that have no text and by no other.
+        """
+        null_token, null_pooled = self.null_text_token.expand(batch, 1, -1), self.null_text_pooled.expand(batch, -1)
+        if text is None:
+            return null_token, null_token.new_ones(batch, 1, dtype=torch.bool), null_pooled
+        visible = torch.ones(text.shape[:2], dtype=torch.bool, device=text.device) if mask is None else mask > 0
+        text = text.to(null_token.dtype).masked_fill(~visible[..., None], 0.0)
+        text = nn.functional.rms_norm(text, text.shape[-1:], eps=1e-6)  # encoders differ in scale
+        count = visible.sum(dim=1, keepdim=True)  # (batch, 1)
+        pooled = self.text_pooled(text.sum(dim=1) / count.clamp(min=1))
+        pooled = torch.where(count > 0, pooled, null_pooled.to(pooled.dtype))
+        tokens = self.text_tokens(text)
+        tokens = torch.cat([tokens, null_token.to(tokens.dtype)], dim=1)
+        return tokens, torch.cat([visible, count == 0], dim=1), pooled
+
+    def embed_scalars(self, batch: int, given: dict[str, Tensor]) -> Tensor:
+        """One token per scalar, (batch, 4, context_dim)."""
+        for name, value in given.items():
+            if name not in SCALARS:
+                raise ValueError(f"added_cond_kwargs has no entry {name!r}; allowed: {', '.join(SCALARS)}")
+            check_shape(f"added_cond_kwargs[{name!r}]", value, batch)
+        no_number = torch.full((batch,), math.nan, device=self.null_text_token.device)
+        no_index = torch.full((batch,), -1, device=self.null_text_token.device)
+        tokens = (
+            self.duration_embedding(given.get("duration_s", no_number)),
+            self.bpm_embedding(given.get("bpm", no_number)),
+            self.key_embedding(given.get("key", no_index) + 1),
+            self.meter_embedding(given.get("beats_per_bar", no_index) + 1),
+        )
+        return torch.stack([token.to(tokens[0].dtype) for token in tokens], dim=1)
+
+    def run(self, layers: nn.ModuleList, hidden_states: Tensor, *args: Tensor | None) -> Tensor:
+        for layer in layers:
+            if torch.is_grad_enabled() and self.gradient_checkpointing:
+                hidden_states = self._gradient_checkpointing_func(layer, hidden_states, *args)
+            else:
+                hidden_states = layer(hidden_states, *args)
+        return hidden_states
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        frame_cond: Tensor | None = None,
+        added_cond_kwargs: dict[str, Tensor] | None = None,
+        frame_mask: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> UNet1DOutput | tuple[Tensor]:
+        """Predict the target of the noise process.
+
+        Args:
+            sample: noisy latents (batch, in_channels, frames), any number of frames from 1.
+            timestep: (batch,) or one number, in [0, 1000].
+            encoder_hidden_states: text (batch, tokens, cross_attention_dim), any number of tokens; None = no text.
+            encoder_attention_mask: (batch, tokens), true = read; a row of false = no text for this item.
+            frame_cond: (batch, frame_cond_channels, frames), zero where absent.
+            added_cond_kwargs: `duration_s` (seconds) and `bpm` (beats a minute), float (batch,), NaN = absent;
+                `key` (0..23) and `beats_per_bar` (0..15), long (batch,), -1 = absent. Missing entries are absent.
+            frame_mask: (batch, frames) bool, False = padding: predicted as zero, and without influence on the others.
+            return_dict: whether to return a `UNet1DOutput` or a tuple.
+
+        Raises:
+            ValueError: a shape that does not fit, or an unknown entry of `added_cond_kwargs`.
+        """
+        config, dtype = self.config, self.dtype
+        check_shape("sample", sample, "batch", config.in_channels, "frames")
+        batch, _, frames = sample.shape
+        if not frames:
+            raise ValueError("sample must have at least 1 frame, got 0")
+        check_shape("encoder_hidden_states", encoder_hidden_states, batch, "tokens", config.cross_attention_dim)
+        check_shape("frame_cond", frame_cond, batch, config.frame_cond_channels, frames)
+        check_shape("frame_mask", frame_mask, batch, frames)
+        tokens = 0 if encoder_hidden_states is None else encoder_hidden_states.shape[1]
+        check_shape("encoder_attention_mask", encoder_attention_mask, batch, tokens)
+
+        # What is known of the whole piece: one vector for FiLM, a few tokens for cross-attention.
+        timestep = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(batch)
+        waves = get_timestep_embedding(timestep, config.block_out_channels[0], True, 0).to(dtype)  # computed in fp32
+        text, text_visible, pooled = self.embed_text(batch, encoder_hidden_states, encoder_attention_mask)
+        scalars = self.embed_scalars(batch, added_cond_kwargs or {})
+        embedding = self.time_embedding(waves) + pooled + self.scalar_pooled(scalars.flatten(1))
+        embedding = nn.functional.silu(embedding)  # (batch, embedding_dim)
+        context = torch.cat([text.to(scalars.dtype), scalars], dim=1).transpose(1, 2)  # (batch, context_dim, tokens)
+        visible = torch.cat([text_visible, text_visible.new_ones(batch, len(SCALARS))], dim=1)[:, None]
+
+        # Pad to a whole number of the coarsest frames; the padding is hidden just like the caller's own.
+        levels = len(config.block_out_channels)
+        padding = -frames % 2 ** (levels - 1)
+        masks = [None] * levels
+        if frame_mask is not None or padding:
+            mask = sample.new_ones(batch, frames) if frame_mask is None else frame_mask
+            mask = nn.functional.pad(mask > 0, (0, padding))[:, None]  # (batch, 1, frames)
+            masks = [mask.unflatten(2, (-1, 2**level)).any(dim=3) for level in range(levels)]
+            sample = nn.functional.pad(sample, (0, padding)).masked_fill(~mask, 0.0)
+            if frame_cond is not None:
+                frame_cond = nn.functional.pad(frame_cond, (0, padding)).masked_fill(~mask, 0.0)
+
+        hidden_states = self.conv_in(sample.to(dtype))
+        if frame_cond is not None:
+            hidden_states = hidden_states + self.conv_frame_cond(frame_cond.to(dtype))
+        conditions, skips = (embedding, context, visible), []
+        for layers, downsample, mask in zip(self.down_layers, self.downsamplers, masks[:-1], strict=True):
+            hidden_states = self.run(layers, hidden_states, *conditions, mask)
+            skips.append(hidden_states)
+            hidden_states = downsample(hide(hidden_states, mask))
+        hidden_states = self.run(self.mid_layers, hidden_states, *conditions, masks[-1])
+        for level in reversed(range(levels - 1)):
+            hidden_states = self.upsamplers[level](hidden_states).repeat_interleave(2, dim=2)
+            hidden_states = self.mergers[level](torch.cat([hidden_states, skips[level]], dim=1))
+            hidden_states = self.run(self.up_layers[level], hidden_states, *conditions, masks[level])
+        hidden_states = hide(nn.functional.silu(self.norm_out(hidden_states)), masks[0])
+        prediction = hide(self.conv_out(hidden_states), masks[0])[..., :frames].to(sample.dtype)
+        return UNet1DOutput(sample=prediction) if return_dict else (prediction,)

@@ -1,0 +1,307 @@
+"""AutoencoderVivace: audio <-> a few dozen smooth latent channels at 25 frames a second.
+
+The latents hold what the ear follows, log-magnitude spectra, and not the phase, which for a steady tone would turn
+many times between two latent frames and would have to be generated as well. The decoder predicts magnitudes and finds
+a phase that agrees with them by the fast Griffin-Lim iteration (Perraudin, Balazs and Sondergaard 2013, "A fast
+Griffin-Lim algorithm"), unrolled a fixed number of times. Encoder and decoder are ConvNeXt blocks (Liu et al. 2022) at
+the latent rate around a linear path that starts as principal component analysis, so training begins at the optimum of
+linear coding.
+
+This file is published with every checkpoint and imports only torch, numpy and diffusers.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils import BaseOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import nn
+
+
+class DiagonalGaussian:
+    """Posterior q(z | audio) = N(mean, diag(exp(logvar))) over latents of shape (batch, latent_channels, frames)."""
+
+    def __init__(self, mean: torch.Tensor, logvar: torch.Tensor):
+        self.mean = mean
+        self.logvar = logvar.clamp(-12.0, 4.0)
+
+    @property
+    def std(self) -> torch.Tensor:
+        return torch.exp(0.5 * self.logvar)
+
+    def sample(self, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw mean + std * eps; eps is drawn on the generator's device so that a seed means the same everywhere."""
+        device = generator.device if generator is not None else self.mean.device
+        eps = torch.randn(self.mean.shape, generator=generator, device=device, dtype=self.mean.dtype)
+        return self.mean + self.std * eps.to(self.mean.device)
+
+    def mode(self) -> torch.Tensor:
+        return self.mean
+
+    def kl(self) -> torch.Tensor:
+        """KL(q || N(0, 1)) in nats per latent value, shape (batch,). Kingma and Welling 2014, appendix B."""
+        return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).mean(dim=(1, 2))
+
+
+@dataclass
+class AutoencoderVivaceOutput(BaseOutput):
+    """`latent_dist`: posterior over raw (not standardised) latents of shape (batch, latent_channels, frames)."""
+
+    latent_dist: DiagonalGaussian
+
+
+@dataclass
+class AudioDecoderOutput(BaseOutput):
+    """`sample`: audio of shape (batch, audio_channels, samples) in about [-1, 1]."""
+
+    sample: torch.Tensor
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then a pointwise MLP; (batch, frames, dim) in and out."""
+
+    def __init__(self, dim: int, expansion: int, kernel_size: int):
+        super().__init__()
+        self.mix = nn.Conv1d(dim, dim, kernel_size, padding=kernel_size // 2, groups=dim)
+        self.norm = nn.LayerNorm(dim)
+        self.up = nn.Linear(dim, dim * expansion)
+        self.down = nn.Linear(dim * expansion, dim)
+        self.scale = nn.Parameter(torch.full((dim,), 0.1))
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        mixed = self.mix(hidden_states.transpose(1, 2)).transpose(1, 2)  # (batch, frames, dim)
+        update = self.down(nn.functional.gelu(self.up(self.norm(mixed)), approximate="tanh"))
+        return hidden_states + self.scale * update
+
+
+class AutoencoderVivace(ModelMixin, ConfigMixin):
+    """Spectral autoencoder with a diagonal-Gaussian bottleneck.
+
+    Args:
+        sampling_rate: of the audio, Hz.
+        audio_channels: 1 (mono) or 2 (stereo; both channels share one phase, so the image is amplitude panning).
+        latent_channels: channels of the latents.
+        hop_length: samples per latent frame, a multiple of `stft_hop`.
+        stft_size, stft_hop: window (Hann) and hop of the short-time Fourier transform, samples.
+        dim, encoder_layers, decoder_layers, expansion, kernel_size: width and depth of the ConvNeXt stacks.
+        floor_db: magnitudes below this level (dB re full-scale sine) are treated as silence.
+        phase_iterations, phase_momentum: of the fast Griffin-Lim iteration.
+        latents_mean, latents_std: per channel, set by stage 2; standardised = (latents - mean) / std.
+    """
+
+    _supports_gradient_checkpointing = False
+    _no_split_modules: list[str] = ["ConvNeXtBlock"]  # noqa: RUF012 (read by accelerate as a plain list)
+
+    @register_to_config
+    def __init__(
+        self,
+        sampling_rate: int = 24000,
+        audio_channels: int = 1,
+        latent_channels: int = 32,
+        hop_length: int = 960,
+        stft_size: int = 1440,
+        stft_hop: int = 480,
+        dim: int = 320,
+        encoder_layers: int = 2,
+        decoder_layers: int = 5,
+        expansion: int = 3,
+        kernel_size: int = 7,
+        floor_db: float = -80.0,
+        phase_iterations: int = 16,
+        phase_momentum: float = 0.99,
+        latents_mean: list[float] | None = None,
+        latents_std: list[float] | None = None,
+    ):
+        super().__init__()
+        if audio_channels not in (1, 2):
+            raise ValueError(f"audio_channels is {audio_channels}; allowed: 1 (mono) or 2 (stereo)")
+        if hop_length % stft_hop or stft_size % stft_hop or (stft_size - stft_hop) % 2 or stft_size < 2 * stft_hop:
+            raise ValueError(
+                f"hop_length {hop_length}, stft_size {stft_size} and stft_hop {stft_hop} samples do not fit: stft_hop "
+                "must divide both, stft_size must be at least twice stft_hop and their difference even"
+            )
+        for name, values in (("latents_mean", latents_mean), ("latents_std", latents_std)):
+            if values is not None and len(values) != latent_channels:
+                raise ValueError(f"{name} has {len(values)} values; needed: one per latent channel ({latent_channels})")
+        self.hop_length = hop_length
+        self.num_bins = stft_size // 2 + 1
+        features = audio_channels * (hop_length // stft_hop) * self.num_bins
+
+        self.encoder_linear = nn.Linear(features, latent_channels)
+        self.encoder_in = nn.Linear(features, dim)
+        self.encoder_norm_in = nn.LayerNorm(dim)
+        self.encoder_blocks = nn.ModuleList([ConvNeXtBlock(dim, expansion, kernel_size) for _ in range(encoder_layers)])
+        self.encoder_norm_out = nn.LayerNorm(dim)
+        self.encoder_out = nn.Linear(dim, 2 * latent_channels)
+
+        self.decoder_linear = nn.Linear(latent_channels, features)
+        self.decoder_in = nn.Linear(latent_channels, dim)
+        self.decoder_blocks = nn.ModuleList([ConvNeXtBlock(dim, expansion, kernel_size) for _ in range(decoder_layers)])
+        self.decoder_norm_out = nn.LayerNorm(dim)
+        self.decoder_out = nn.Linear(dim, features)
+
+        # The branches start silent: at step 0 the model is its linear path.
+        for head in (self.encoder_out, self.decoder_out):
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+        with torch.no_grad():
+            self.encoder_out.bias[latent_channels:] = -6.0  # a narrow posterior to begin with
+
+    # ---- spectra -------------------------------------------------------------------------------------------------
+
+    @property
+    def frame_rate(self) -> float:
+        """Latent frames per second."""
+        return self.config.sampling_rate / self.hop_length
+
+    def _window(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.hann_window(self.config.stft_size, device=like.device, dtype=torch.float32)
+
+    def _stft(self, audio: torch.Tensor) -> torch.Tensor:
+        """(batch, samples) with samples a multiple of stft_hop -> (batch, bins, samples / stft_hop), complex.
+
+        STFT frame j is centred on sample (j + 0.5) * stft_hop, so that frames tile the clip with none to spare.
+        A full-scale sine has magnitude 1 (0 dB).
+        """
+        size, hop = self.config.stft_size, self.config.stft_hop
+        edge = (size - hop) // 2
+        padded = nn.functional.pad(audio, (edge, edge))
+        spectrum = torch.stft(padded, size, hop, window=self._window(audio), center=False, return_complex=True)
+        return spectrum * (4.0 / size)
+
+    def _istft(self, spectrum: torch.Tensor) -> torch.Tensor:
+        """Least-squares inverse of `_stft` (Griffin and Lim 1984, eq. 6): (batch, bins, frames) -> (batch, samples)."""
+        size, hop = self.config.stft_size, self.config.stft_hop
+        edge, frames = (size - hop) // 2, spectrum.shape[-1]
+        window = self._window(spectrum)
+        pieces = torch.fft.irfft(spectrum * (size / 4.0), n=size, dim=1) * window[:, None]
+        overlap = size // hop
+
+        def overlap_add(columns: torch.Tensor) -> torch.Tensor:  # (batch, size, frames) -> (batch, (frames-1)*hop+size)
+            total = columns.new_zeros(columns.shape[0], frames + overlap - 1, hop)
+            blocks = columns.transpose(1, 2).unflatten(2, (overlap, hop))  # (batch, frames, overlap, hop)
+            for k in range(overlap):
+                total[:, k : k + frames] += blocks[:, :, k]
+            return total.flatten(1)
+
+        weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
+        audio = overlap_add(pieces)
+        return audio[:, edge : edge + frames * hop] / weight[:, edge : edge + frames * hop]
+
+    def audio_to_features(self, audio: torch.Tensor) -> torch.Tensor:
+        """Audio (batch, audio_channels, samples) -> log spectra (batch, frames, features) in about [-1, 1].
+
+        -1 is the floor (`floor_db`), +1 is full scale. One latent frame gathers hop_length / stft_hop STFT frames.
+        """
+        batch, channels, samples = audio.shape
+        padded = nn.functional.pad(audio.float(), (0, -samples % self.hop_length))
+        magnitude = self._stft(padded.flatten(0, 1)).abs()  # (batch * channels, bins, stft frames)
+        level = 10.0 ** (self.config.floor_db / 20.0)
+        log = torch.log10(magnitude + level) * (-20.0 / self.config.floor_db)  # floor -> -1, full scale -> 0
+        per_frame = self.hop_length // self.config.stft_hop
+        log = (2.0 * log + 1.0).transpose(1, 2).unflatten(1, (-1, per_frame))  # (b * c, frames, per_frame, bins)
+        return log.unflatten(0, (batch, channels)).permute(0, 2, 1, 3, 4).flatten(2)
+
+    def features_to_magnitude(self, features: torch.Tensor) -> torch.Tensor:
+        """Inverse of the log scale: (batch, frames, features) -> magnitudes (batch, channels, bins, stft frames)."""
+        channels, per_frame = self.config.audio_channels, self.hop_length // self.config.stft_hop
+        level = 10.0 ** (self.config.floor_db / 20.0)
+        log = (features.float().clamp(-1.2, 1.5) - 1.0) / 2.0 * (self.config.floor_db / -20.0)
+        magnitude = (10.0**log - level).clamp_min(0.0)
+        magnitude = magnitude.unflatten(2, (channels, per_frame, self.num_bins))
+        return magnitude.permute(0, 2, 4, 1, 3).flatten(3)  # (batch, channels, bins, frames * per_frame)
+
+    def _first_phase(self, frames: int, device: torch.device) -> torch.Tensor:
+        """A fixed irregular phase (bins, frames) as unit phasors, the same at every call and on every device.
+
+        It repeats every 48 STFT frames, so a tile that starts on a multiple of that is decoded as within the whole.
+        """
+        bins, times = np.arange(self.num_bins)[:, None], (np.arange(frames) % 48)[None, :]
+        turns = np.sin(12.9898 * bins + 78.233 * times) * 43758.5453
+        phase = torch.from_numpy((2.0 * math.pi * (turns - np.floor(turns))).astype(np.float32)).to(device)
+        return torch.polar(torch.ones_like(phase), phase)
+
+    def magnitude_to_audio(self, magnitude: torch.Tensor, iterations: int | None = None) -> torch.Tensor:
+        """Magnitudes (batch, channels, bins, stft frames) -> audio (batch, channels, samples) by fast Griffin-Lim.
+
+        With P_A the projection on the given magnitudes and P_C the one on spectra of real signals:
+        t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
+        """
+        iterations = self.config.phase_iterations if iterations is None else iterations
+        batch, channels, _, frames = magnitude.shape
+        joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
+        phasor = self._first_phase(frames, magnitude.device).expand_as(joint)
+        previous = None
+        for _ in range(iterations):
+            consistent = self._stft(self._istft(joint * phasor))
+            moved = (
+                consistent if previous is None else consistent + self.config.phase_momentum * (consistent - previous)
+            )
+            phasor = moved / (moved.abs() + 1e-9)
+            previous = consistent
+        spectrum = magnitude * phasor[:, None]
+        return self._istft(spectrum.flatten(0, 1)).unflatten(0, (batch, channels))
+
+    # ---- latents -------------------------------------------------------------------------------------------------
+
+    def encode_features(self, features: torch.Tensor) -> DiagonalGaussian:
+        """(batch, frames, features) -> posterior over (batch, latent_channels, frames)."""
+        features = features.to(self.dtype)
+        hidden = self.encoder_norm_in(self.encoder_in(features))
+        for block in self.encoder_blocks:
+            hidden = block(hidden)
+        update, logvar = self.encoder_out(self.encoder_norm_out(hidden)).chunk(2, dim=-1)
+        mean = self.encoder_linear(features) + update
+        return DiagonalGaussian(mean.transpose(1, 2), logvar.transpose(1, 2))
+
+    def decode_features(self, latents: torch.Tensor) -> torch.Tensor:
+        """(batch, latent_channels, frames) -> log spectra (batch, frames, features)."""
+        latents = latents.to(self.dtype).transpose(1, 2)
+        hidden = self.decoder_in(latents)
+        for block in self.decoder_blocks:
+            hidden = block(hidden)
+        return self.decoder_linear(latents) + self.decoder_out(self.decoder_norm_out(hidden))
+
+    @apply_forward_hook
+    def encode(self, audio: torch.Tensor, return_dict: bool = True) -> AutoencoderVivaceOutput | tuple:
+        """Audio (batch, audio_channels, samples) at the config's rate -> posterior over ceil(samples / hop) frames.
+
+        Raises:
+            ValueError: if the audio has the wrong shape or number of channels, is empty, or is not finite floats.
+        """
+        if audio.ndim != 3 or audio.shape[1] != self.config.audio_channels or audio.shape[2] == 0:
+            raise ValueError(
+                f"audio has shape {tuple(audio.shape)}; needed: (batch, {self.config.audio_channels}, samples) with at "
+                f"least one sample, at {self.config.sampling_rate} Hz"
+            )
+        if not audio.is_floating_point() or not torch.isfinite(audio).all():
+            raise ValueError(f"audio has dtype {audio.dtype} or values that are not finite; needed: floats in [-1, 1]")
+        posterior = self.encode_features(self.audio_to_features(audio))
+        return AutoencoderVivaceOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    @apply_forward_hook
+    def decode(self, latents: torch.Tensor, return_dict: bool = True) -> AudioDecoderOutput | tuple:
+        """Raw latents (batch, latent_channels, frames) -> audio (batch, audio_channels, frames * hop_length), float32.
+
+        Raises:
+            ValueError: if the latents have another shape or no frames.
+        """
+        if latents.ndim != 3 or latents.shape[1] != self.config.latent_channels or latents.shape[2] == 0:
+            raise ValueError(
+                f"latents have shape {tuple(latents.shape)}; needed: (batch, {self.config.latent_channels}, frames) "
+                "with at least one frame"
+            )
+        audio = self.magnitude_to_audio(self.features_to_magnitude(self.decode_features(latents)))
+        return AudioDecoderOutput(sample=audio) if return_dict else (audio,)
+
+    def forward(
+        self, audio: torch.Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
+    ) -> AudioDecoderOutput:
+        """Encode and decode; the output has the input's length."""
+        posterior = self.encode(audio).latent_dist
+        latents = posterior.sample(generator) if sample_posterior else posterior.mode()
+        return AudioDecoderOutput(sample=self.decode(latents).sample[..., : audio.shape[-1]])
