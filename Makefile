@@ -29,7 +29,7 @@ evaluate: $(VENV)/.full data/scorebook/info.json
 scorebook: data/scorebook/info.json
 
 data/scorebook/info.json: | $(VENV)/.full
-	$(ONE_THREAD) $(BIN)/python -m training.data.scorebook --hours 8 --seed 0 --output_dir data/scorebook
+	$(ONE_THREAD) $(BIN)/python -m training.data.scorebook --hours 16 --seed 0 --output_dir data/scorebook
 
 style: $(VENV)/.full
 	$(BIN)/ruff check --fix .

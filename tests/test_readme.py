@@ -50,3 +50,17 @@ def test_python_files_named_in_the_tree_exist():
         named = re.findall(r"\w+\.py", line)
         assert named or (folder / line.split()[0]).exists(), line
         assert [name for name in named if not (folder / name).is_file()] == [], line
+
+
+def test_shipped_code_is_the_code_of_this_commit():
+    folder = ROOT / "checkpoints" / "small"
+    for source, copy in (
+        ("autoencoder/autoencoder_vivace.py", "vae/autoencoder_vivace.py"),
+        ("pipelines/unet_1d_condition_vivace.py", "unet/unet_1d_condition_vivace.py"),
+        ("pipelines/pipeline_vivace.py", "pipeline_vivace.py"),
+    ):
+        assert (ROOT / source).read_bytes() == (folder / copy).read_bytes(), f"export again: {source} has changed"
+
+
+def test_shipped_files_are_small():
+    assert sum(path.stat().st_size for path in (ROOT / "checkpoints" / "small").rglob("*")) < 32e6

@@ -29,9 +29,7 @@ def options(folder, **changes):
         "sources": "procedural",
     }
     return [
-        word
-        for key, value in (values | {"output_dir": folder} | changes).items()
-        for word in (f"--{key}", str(value))
+        word for key, value in (values | {"output_dir": folder} | changes).items() for word in (f"--{key}", str(value))
     ]
 
 
@@ -103,9 +101,7 @@ def test_same_seed_same_bytes_alone_or_in_parallel(tmp_path):
     assert list(first) and sorted(first) == sorted(second)
     for index, row in first.items():
         assert row["path"].read_bytes() == second[index]["path"].read_bytes()
-        assert {k: v for k, v in row.items() if k != "path"} == {
-            k: v for k, v in second[index].items() if k != "path"
-        }
+        assert {k: v for k, v in row.items() if k != "path"} == {k: v for k, v in second[index].items() if k != "path"}
     # A lost clip alone is made again, the same, and finished ones are kept.
     row = first[4]
     before, kept = row["path"].read_bytes(), first[5]["path"].stat().st_mtime_ns
@@ -150,11 +146,7 @@ def test_captions_say_numbers_now_and_then_and_keep_paraphrases_apart():
         texts += captions(facts(), 6, np.random.default_rng(seed))
         held += heldout_captions(facts(), 3, np.random.default_rng(seed))
     share = lambda word: sum(word in t for t in texts) / len(texts)  # noqa: E731
-    assert (
-        0.25 < share("124") < 0.55
-        and 0.12 < share("A minor") < 0.4
-        and 0.05 < share("4/4") + share("4 bars") < 0.35
-    )
+    assert 0.25 < share("124") < 0.55 and 0.12 < share("A minor") < 0.4 and 0.05 < share("4/4") + share("4 bars") < 0.35
     assert not set(texts) & set(held) and len(set(texts)) > 300
     assert all("club groove" not in t for t in texts) and all("house" not in t for t in held)
     solo = captions(facts(instruments=("harp",), melody="harp", drums=None), 6, np.random.default_rng(0))
@@ -187,9 +179,7 @@ def test_harmony():
         9,
     ]
     assert harmony.chroma(None) == [0] * 12 and harmony.parse_key("F# minor") == (6, True)
-    scale = np.array(
-        [[k * 1.0, 1.0, p, 0.8] for k, p in enumerate([60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60])]
-    )
+    scale = np.array([[k * 1.0, 1.0, p, 0.8] for k, p in enumerate([60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60])])
     assert harmony.estimate_key(scale)[:2] == (0, False)
     tune = np.array([[0, 4, 60, 1], [4, 4, 71, 1], [8, 2, 64, 1], [10, 2, 60, 1]], dtype=float)
     chords = harmony.harmonise(tune, 0.0, 4.0, 3, 0, False)

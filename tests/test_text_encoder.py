@@ -196,7 +196,6 @@ def test_no_teacher_is_one_line(monkeypatch):
 # ---- the shipped weights --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not (SHIPPED / "text_encoder").is_dir(), reason="checkpoints/small is not there")
 def test_shipped_encoder_puts_words_in_their_place():
     tokenizer = PreTrainedTokenizerFast.from_pretrained(SHIPPED / "tokenizer")
     encoder = T5EncoderModel.from_pretrained(SHIPPED / "text_encoder").float().eval()

@@ -290,7 +290,8 @@ def test_timestep_may_be_one_number(unet):
 
 
 def test_adapter_changes_output_and_can_be_disabled():
-    peft = pytest.importorskip("peft")
+    import peft
+
     unet, inputs = make_unet(), make_inputs()
     expected = unet(**inputs).sample
     unet.add_adapter(peft.LoraConfig(r=2, target_modules=["to_q", "to_k", "to_v", "to_out"], init_lora_weights=False))

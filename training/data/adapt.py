@@ -34,10 +34,7 @@ def usable(score: Score) -> bool:
     meter = METERS.get(score.time_signature)
     if meter is None or not score.parts:
         return False
-    return (
-        score.length_q - score.pickup_q >= 4 * grooves.BAR_Q[meter]
-        and sum(len(p.notes) for p in score.parts) >= 12
-    )
+    return score.length_q - score.pickup_q >= 4 * grooves.BAR_Q[meter] and sum(len(p.notes) for p in score.parts) >= 12
 
 
 def score_key(score: Score) -> tuple[int, bool]:
@@ -119,9 +116,7 @@ def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     meter = METERS[score.time_signature]
     choices = [s for s in STYLES.values() if meter in s.meters]
     style = choices[int(rng.integers(len(choices)))]
-    lead = max(
-        range(len(score.parts)), key=lambda k: len(score.parts[k].notes) * (not score.parts[k].is_drums)
-    )
+    lead = max(range(len(score.parts)), key=lambda k: len(score.parts[k].notes) * (not score.parts[k].is_drums))
     bpm = _limit(draw_bpm(style, meter, rng), score.parts[lead].notes, grooves.BEAT_Q[meter], rng)
     bars = clip_bars(meter, bpm, clip_s) + 2
     piece, shift = _blank(score, style, meter, bpm, rng, "folk")
@@ -141,10 +136,7 @@ def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
         unit = piece.bar_q / 2.0 if meter == "4/4" and rng.random() < 0.4 else piece.bar_q
         line = harmonise(notes, 0.0, unit, round(bars * piece.bar_q / unit), piece.tonic, piece.minor)
         if rng.random() < style.sevenths * 0.6:
-            line = [
-                (r, {"": "maj7" if r != (piece.tonic + 7) % 12 else "7", "m": "m7"}.get(q, q))
-                for r, q in line
-            ]
+            line = [(r, {"": "maj7" if r != (piece.tonic + 7) % 12 else "7", "m": "m7"}.get(q, q)) for r, q in line]
         piece.chords = [(k * unit, chord) for k, chord in enumerate(line)]
         accompany(piece, style, bars, piece.chords, rng, {player.name})
         finish(piece, style, rng)
@@ -162,9 +154,7 @@ def _label_chords(piece: Piece, bars: int) -> None:
     """Chords per beat out of the notes of the pitched tracks."""
     pitched = [t.notes for t in piece.tracks if t.preset[0] != 128 and len(t.notes)]
     if pitched:
-        line = chord_per_beat(
-            np.concatenate(pitched), 0.0, piece.beat_q, round(bars * piece.bar_q / piece.beat_q)
-        )
+        line = chord_per_beat(np.concatenate(pitched), 0.0, piece.beat_q, round(bars * piece.bar_q / piece.beat_q))
         piece.chords = [(k * piece.beat_q, chord) for k, chord in enumerate(line)]
 
 
@@ -189,9 +179,7 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
         notes = cut[k] + [0.0, 0.0, shift, 0.0]
         notes[:, 3] = np.clip(0.8 + rng.normal(0.0, 0.03, len(notes)), 0.5, 1.0)
         if len(notes):
-            piece.tracks.append(
-                Track(player.name, pick_preset(player, rng), "voice", fit_range(notes, player))
-            )
+            piece.tracks.append(Track(player.name, pick_preset(player, rng), "voice", fit_range(notes, player)))
     mood_style = STYLES[str(rng.choice(["folk", "waltz", "cinematic", "ballad"]))]
     piece.moods = draw_moods(mood_style, bpm, piece.minor, rng)
     _label_chords(piece, bars)
@@ -232,11 +220,7 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
             player = family[int(rng.integers(len(family)))]
         notes = notes + np.array([0.0, 0.0, shift, 0.0])
         role = "bass" if player.family == "bass" else "pad" if player.family in ("pad", "choir") else "chords"
-        preset = (
-            pick_preset(player, rng)
-            if remap or (0, part.program) not in player.presets
-            else (0, part.program)
-        )
+        preset = pick_preset(player, rng) if remap or (0, part.program) not in player.presets else (0, part.program)
         piece.tracks.append(Track(player.name, preset, role, fit_range(notes, player)))
     names = {t.name for t in piece.tracks}
     rock = bool(names & {"distorted guitar", "overdriven guitar"}) and "drums" in names

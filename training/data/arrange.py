@@ -45,9 +45,7 @@ def drum_track(style: Style, meter: str, bars: int, rng: np.random.Generator, le
 
 def percussion_track(meter: str, bars: int, rng: np.random.Generator, level: float) -> Track:
     """Light percussion that marks the beat."""
-    return Track(
-        "percussion", (128, 0), "percussion", as_notes(grooves.light_percussion(meter, bars, rng, level))
-    )
+    return Track("percussion", (128, 0), "percussion", as_notes(grooves.light_percussion(meter, bars, rng, level)))
 
 
 def accompany(
@@ -88,13 +86,9 @@ def accompany(
         notes = as_notes(grooves.comp_notes(style, meter, bars, chords, pad, rng, whole, 64.0))
         piece.tracks.append(Track(pad.name, pick_preset(pad, rng), "pad", fit_range(notes, pad)))
     if rng.random() < style.arpeggio_share * fullness:
-        arpeggio = choose(
-            tuple(n for n in style.comp_on + style.melody if "a" in INSTRUMENTS[n].roles) or ("piano",)
-        )
+        arpeggio = choose(tuple(n for n in style.comp_on + style.melody if "a" in INSTRUMENTS[n].roles) or ("piano",))
         notes = as_notes(grooves.arpeggio_notes(meter, bars, chords, arpeggio, rng))
-        piece.tracks.append(
-            Track(arpeggio.name, pick_preset(arpeggio, rng), "arpeggio", fit_range(notes, arpeggio))
-        )
+        piece.tracks.append(Track(arpeggio.name, pick_preset(arpeggio, rng), "arpeggio", fit_range(notes, arpeggio)))
     if rng.random() < style.drum_share * 0.85:
         piece.tracks.append(drum_track(style, meter, bars, rng, rng.uniform(0.75, 0.95)))
     elif rng.random() < 0.35:

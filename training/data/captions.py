@@ -117,9 +117,7 @@ class _Speaker:
         bpm = f"{self.facts.bpm:g}"
         if self.heldout:
             return self.pick((f"clocked at {bpm} beats a minute", f"metronome on {bpm}"))
-        return self.pick(
-            (f"{bpm} bpm", f"{bpm} BPM", f"at {bpm} bpm", f"tempo {bpm}", f"{bpm} beats per minute")
-        )
+        return self.pick((f"{bpm} bpm", f"{bpm} BPM", f"at {bpm} bpm", f"tempo {bpm}", f"{bpm} beats per minute"))
 
     def key(self) -> str:
         key = self.facts.key
@@ -145,9 +143,7 @@ class _Speaker:
         if self.chance(0.15):
             out.append(self.meter())
         if self.chance(0.1):
-            out.append(
-                ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room])
-            )
+            out.append(ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room]))
         return [out[k] for k in self.rng.permutation(len(out))]
 
 
@@ -169,13 +165,9 @@ def _lead(s: _Speaker) -> str:
     backing = [i for i in facts.instruments if i != facts.melody]
     lead = s.instrument(facts.melody)
     mood = s.mood() + " " if s.chance(0.5) else ""
-    text = s.pick(
-        (f"{_a(mood + lead)} melody", f"{_a(lead)} plays {_a(mood + 'tune')}", f"{mood}{lead} lead")
-    )
+    text = s.pick((f"{_a(mood + lead)} melody", f"{_a(lead)} plays {_a(mood + 'tune')}", f"{mood}{lead} lead"))
     if backing:
-        text += s.pick((" over ", " accompanied by ", " with ")) + _join(
-            [s.instrument(b) for b in backing[:2]]
-        )
+        text += s.pick((" over ", " accompanied by ", " with ")) + _join([s.instrument(b) for b in backing[:2]])
     if facts.drums and s.chance(0.5):
         text += s.pick((", with ", " plus ")) + s.instrument(facts.drums)
     if s.chance(0.5):

@@ -117,20 +117,14 @@ def bass_notes(
             pitch = _near(following[0], centre) + int(rng.choice([-1, 1, -2]))
         elif mark == "w":
             first = abs(onset - chords[index][0]) < 1e-6
-            pitch = (
-                root
-                if first
-                else _near(members[int(rng.integers(len(members)))], centre + rng.uniform(-3.0, 6.0))
-            )
+            pitch = root if first else _near(members[int(rng.integers(len(members)))], centre + rng.uniform(-3.0, 6.0))
         else:
             pitch = {"r": root, "8": root + 12, "5": _near(members[2], root + 4.0), "3": _near(members[1],
                 root + 4.0),
                      "6": root + 9}[mark]  # fmt: skip
         while pitch < bass.low:
             pitch += 12
-        notes.append(
-            (onset, max(0.1, length * style.gate), pitch, rng.uniform(0.72, 0.85) + 0.1 * (step % steps == 0))
-        )
+        notes.append((onset, max(0.1, length * style.gate), pitch, rng.uniform(0.72, 0.85) + 0.1 * (step % steps == 0)))
     return notes
 
 
@@ -160,10 +154,8 @@ def comp_notes(
         end = marks[j + 1][0] if j + 1 < len(marks) else total
         if mark == "-":
             continue
-        if mark == "o":
-            cuts = [step, *sorted(s for s in starts if step < s < end), end]
-        else:
-            cuts = [step, min(end, step + 2)]
+        held = sorted(s for s in starts if step < s < end)
+        cuts = [step, *held, end] if mark == "o" else [step, min(end, step + 2)]
         for a, b in pairwise(cuts):
             _, chord = chord_at(chords, a * STEP_Q)
             level = rng.uniform(0.6, 0.72) + (0.12 if mark == "X" else 0.0)
@@ -185,9 +177,7 @@ def arpeggio_notes(
         tones = voicing(chord, centre, 3, rng)
         tones.append(tones[0] + 12)
         accent = 0.1 if (k * step_q) % BEAT_Q[meter] < 1e-6 else 0.0
-        notes.append(
-            (k * step_q, step_q * 0.95, tones[shape[k % 4] % len(tones)], rng.uniform(0.55, 0.65) + accent)
-        )
+        notes.append((k * step_q, step_q * 0.95, tones[shape[k % 4] % len(tones)], rng.uniform(0.55, 0.65) + accent))
     return notes
 
 

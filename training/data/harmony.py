@@ -142,9 +142,7 @@ def progression(rng: np.random.Generator, tonic: int, minor: bool, bars: int, se
     if rng.random() < sevenths:
         # A major seventh on V, or on the VII of a minor key, would leave the key.
         small = {(tonic + 7) % 12, (tonic + 10) % 12}
-        chords = [
-            (r, "7" if r in small and q == "" else str(rng.choice(_SEVENTHS.get(q, (q,))))) for r, q in chords
-        ]
+        chords = [(r, "7" if r in small and q == "" else str(rng.choice(_SEVENTHS.get(q, (q,))))) for r, q in chords]
     elif rng.random() < 0.2:
         chords = [(r, str(rng.choice(["add9", "sus2", ""])) if q == "" else q) for r, q in chords]
     return [chords[i % len(chords)] for i in range(bars)]
@@ -167,9 +165,7 @@ def _diatonic(tonic: int, minor: bool) -> list[tuple[Chord, float]]:
     return [(((tonic + s) % 12, q), bonus) for s, q, bonus in steps]
 
 
-def harmonise(
-    melody: np.ndarray, first_q: float, unit_q: float, count: int, tonic: int, minor: bool
-) -> list[Chord]:
+def harmonise(melody: np.ndarray, first_q: float, unit_q: float, count: int, tonic: int, minor: bool) -> list[Chord]:
     """Chords under a tune: the best path over the chords of the key (Viterbi), one chord per unit.
 
     Args:
@@ -182,9 +178,7 @@ def harmonise(
     fit = np.zeros((count, len(candidates)))
     for k in range(count):
         start, end = first_q + k * unit_q, first_q + (k + 1) * unit_q
-        share = np.clip(
-            np.minimum(melody[:, 0] + melody[:, 1], end) - np.maximum(melody[:, 0], start), 0.0, None
-        )
+        share = np.clip(np.minimum(melody[:, 0] + melody[:, 1], end) - np.maximum(melody[:, 0], start), 0.0, None)
         share = share * np.where(np.abs(melody[:, 0] - start) < 1e-3, 1.8, 1.0)
         weights = np.bincount(melody[:, 2].astype(int) % 12, weights=share, minlength=12) / unit_q
         for c, (chord, bonus) in enumerate(candidates):
@@ -213,9 +207,7 @@ def chord_per_beat(notes: np.ndarray, first_q: float, beat_q: float, count: int)
     chords: list[Chord | None] = []
     for k in range(count):
         start, end = first_q + k * beat_q, first_q + (k + 1) * beat_q
-        share = np.clip(
-            np.minimum(notes[:, 0] + notes[:, 1], end) - np.maximum(notes[:, 0], start), 0.0, None
-        )
+        share = np.clip(np.minimum(notes[:, 0] + notes[:, 1], end) - np.maximum(notes[:, 0], start), 0.0, None)
         weights = np.bincount(notes[:, 2].astype(int) % 12, weights=share, minlength=12)
         if (weights > 0.05 * beat_q).sum() < 2:
             chords.append(None)

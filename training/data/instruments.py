@@ -127,9 +127,7 @@ def _parse() -> dict[str, Instrument]:
     """Read the table above."""
     found = {}
     for line in _TABLE.strip().splitlines():
-        name, presets, family, span, attack, roles, words, heldout = (
-            part.strip() for part in line.split("|")
-        )
+        name, presets, family, span, attack, roles, words, heldout = (part.strip() for part in line.split("|"))
         pairs = tuple(tuple(map(int, p.split(":"))) if ":" in p else (0, int(p)) for p in presets.split())
         low, high = map(int, span.split())
         found[name] = Instrument(

@@ -32,9 +32,7 @@ def row_of(
     back = math.floor(downbeat_s / beat_s + 1e-9)
     beats = [downbeat_s + k * beat_s for k in range(-back, math.ceil(clip_s / beat_s) + 1)]
     beats = [max(0.0, b) for b in beats if b < clip_s - 1e-6]
-    downbeats = [
-        b for b in (downbeat_s + k * bar_s for k in range(math.ceil(clip_s / bar_s) + 1)) if b < clip_s - 1e-6
-    ]
+    downbeats = [b for b in (downbeat_s + k * bar_s for k in range(math.ceil(clip_s / bar_s) + 1)) if b < clip_s - 1e-6]
     chords = [_chord_at(piece, b) for b in beats]
     names = list(dict.fromkeys(t.name for t in heard if t.name not in ("drums", "percussion")))
     melody = next((t.name for t in heard if t.role == "melody"), None)

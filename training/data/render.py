@@ -56,9 +56,7 @@ class Renderer:
         except (RuntimeError, tinysoundfont.SoundFontException) as error:
             raise ValueError(f"soundfont {soundfont}: not a readable SoundFont ({error})") from None
 
-    def part(
-        self, piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.random.Generator
-    ) -> np.ndarray:
+    def part(self, piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.random.Generator) -> np.ndarray:
         """One part alone: float32 (samples, 2) at `self.rate`, from `preroll_s` before the clip to its
         end."""
         events = _events(piece, track, clip_s, preroll_s, self.rate, rng)
@@ -143,9 +141,7 @@ def _events(
         start = max(start, 0.0) if piece.fresh else start
         first = round((max(start + move, -preroll_s) + preroll_s) * rate)
         last = max(first + round(0.03 * rate), round((end + move + preroll_s) * rate))
-        strength = (
-            127.0 * min(1.0, float(velocity)) ** 1.6
-        )  # tinysoundfont's velocity law is shallower than usual
+        strength = 127.0 * min(1.0, float(velocity)) ** 1.6  # tinysoundfont's velocity law is shallower than usual
         events.append((first, True, int(pitch), max(1, round(strength))))
         events.append((last, False, int(pitch), 0))
     total = round((preroll_s + clip_s) * rate)

@@ -78,9 +78,7 @@ def make_clip(index: int) -> str:
     settings: Settings = _worker["settings"]
     root = Path(settings.output_dir)
     for split in SPLITS:
-        if (root / ".rows" / split / f"{index:06d}.json").is_file() and (
-            root / split / f"{index:06d}.flac"
-        ).is_file():
+        if (root / ".rows" / split / f"{index:06d}.json").is_file() and (root / split / f"{index:06d}.flac").is_file():
             return split
     piece, audio, heard = _render(settings, index)
     split = split_of(piece.work)
@@ -166,9 +164,7 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", default="data/scorebook")
     parser.add_argument("--soundfont", help="an .sf2 or .sf3 file with a General MIDI bank")
-    parser.add_argument(
-        "--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES)
-    )
+    parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
     parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
