@@ -224,3 +224,10 @@ def test_missing_data_is_named(tmp_path):
         train_autoencoder.main(["--config", AUTOENCODER, *folders])
     with pytest.raises(ValueError, match="no encoded train split"):
         train_unet.main(["--config", UNET, *folders])
+
+
+def test_from_the_command_line_an_error_is_one_line(tmp_path):
+    run = [sys.executable, "-m", "training.train_unet", "--config", UNET, "--data_dir", str(tmp_path)]
+    done = subprocess.run([*run, "--output_dir", str(tmp_path / "run")], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "no encoded train split" in done.stderr and "Traceback" not in done.stderr

@@ -8,11 +8,13 @@ The architecture of a model is not here: it is the JSON beside the YAML, with th
 
 import dataclasses
 import difflib
+import inspect
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import yaml
 from transformers import HfArgumentParser
@@ -156,6 +158,16 @@ def parse_config(config_class: type[Config], argv: list[str] | None = None) -> C
     return config
 
 
+def command(main: Callable[[], object]) -> NoReturn:
+    """Run a stage as a program: what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    try:
+        main()
+    except (ValueError, OSError, FloatingPointError) as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        raise SystemExit(2) from None
+    raise SystemExit(0)
+
+
 def invalid(config: object) -> str | None:
     """The first value out of range, as one line, or None."""
     positive = {
@@ -189,8 +201,6 @@ def invalid(config: object) -> str | None:
 def load_model_config(path: str, model_class: type) -> dict:
     """Read an architecture JSON, refusing keys that the class does not take (diffusers would only log them)."""
     values = json.loads(Path(path).read_text())
-    import inspect
-
     allowed = set(inspect.signature(model_class.__init__).parameters) - {"self"}
     for key in values:
         if not key.startswith("_") and key not in allowed:

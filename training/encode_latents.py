@@ -23,7 +23,7 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedMode
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from training import loop
-from training.config import LatentsRun, parse_config
+from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows
 
 SHARD_CLIPS = 256
@@ -175,4 +175,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -11,7 +11,7 @@ from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training.config import parse_config
+from training.config import command, parse_config
 from training.encode_latents import load_text_encoder
 from training.train_unet import load_scheduler
 
@@ -48,4 +48,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

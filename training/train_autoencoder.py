@@ -12,7 +12,7 @@ from diffusers.training_utils import EMAModel
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.losses import SpectralLoss, weighted_sum
 from training import loop
-from training.config import AutoencoderRun, load_model_config, parse_config
+from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
 
 
@@ -147,4 +147,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

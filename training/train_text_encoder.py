@@ -24,7 +24,7 @@ from torch.nn.functional import cosine_similarity, normalize
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from training import loop
-from training.config import RunConfig, load_model_config, parse_config
+from training.config import RunConfig, command, load_model_config, parse_config
 from training.text_corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus
 from training.text_moods import MOODS, MoodAxes, extend
 from training.text_report import print_report, report
@@ -250,4 +250,4 @@ def main(argv: list[str] | None = None) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)

@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import flow, loop
-from training.config import UNetRun, load_model_config, parse_config
+from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.latents import LatentCrops, random_mask
 
 
@@ -183,4 +183,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command(main)
