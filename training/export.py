@@ -6,6 +6,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import save_checkpoint
@@ -27,8 +28,10 @@ class ExportRun:
     """the folder that stage 2 was given"""
     scheduler_config: str = "training/configs/small/scheduler.json"
     output_dir: str = "checkpoints/mine"
-    default_num_inference_steps: int = 24
-    default_guidance_scale: float = 3.0
+    notes: str | None = None
+    """Markdown file for the model card: data, training, figures, limits"""
+    default_num_inference_steps: int = 12
+    default_guidance_scale: float = 2.5
     default_duration_s: float = 10.0
 
 
@@ -43,7 +46,8 @@ def main(argv: list[str] | None = None) -> None:
         scheduler=load_scheduler(config.scheduler_config),
         **{k: v for k, v in dataclasses.asdict(config).items() if k.startswith("default_")},
     )
-    save_checkpoint(pipe, config.output_dir)
+    notes = Path(config.notes).read_text() if config.notes else ""
+    save_checkpoint(pipe, config.output_dir, notes)
     print(config.output_dir)
 
 
