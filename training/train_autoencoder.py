@@ -114,8 +114,9 @@ def main(argv: list[str] | None = None) -> None:
     part = 0
     shape = (config.batch_size, 2, model.config.latent_channels, config.crop_frames)
     for batch in loader:
-        draws = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
-        draws = loop.shard(draws, accelerator, part, config).to(accelerator.device)
+        if part == 0:  # the whole global batch is drawn everywhere; each process takes its rows
+            all_draws = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
+        draws = loop.shard(all_draws, accelerator, part, config).to(accelerator.device)
         with accelerator.accumulate(network):
             losses = training_losses(network, model, spectral, batch["audio"].to(accelerator.device), draws, config)
             loss = weighted_sum(losses, weights)
