@@ -19,6 +19,8 @@ from typing import NoReturn, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
+from training import interrupt
+
 Config = TypeVar("Config")
 
 
@@ -63,6 +65,8 @@ class RunConfig:
     checkpoint_minutes: float = 5.0
     """also write a checkpoint when this much time has passed since the last"""
     keep_checkpoints: int = 2
+    force: bool = False
+    """go on with a run although settings or data differ from those of its checkpoint"""
     tracker: str | None = "tensorboard"
     """any Accelerate tracker by name, or null"""
 
@@ -160,6 +164,7 @@ def parse_config(config_class: type[Config], argv: list[str] | None = None) -> C
 
 def command(main: Callable[[], object]) -> NoReturn:
     """Run a stage as a program: what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    interrupt.listen()
     try:
         main()
     except (ValueError, OSError, FloatingPointError) as error:

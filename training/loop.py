@@ -7,9 +7,8 @@ noise, and N processes together draw what one process would.
 
 import dataclasses
 import json
-import os
+import resource
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,9 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
+from training import interrupt
 from training.config import RunConfig
+from training.files import data_fingerprint, provenance, replace_folder, write_json
 
 
 def item_rng(seed: int, *position: int) -> np.random.Generator:
@@ -116,7 +117,8 @@ def start(config: RunConfig) -> Accelerator:
     )
     if accelerator.is_main_process:
         Path(config.output_dir).mkdir(parents=True, exist_ok=True)
-        described = {**dataclasses.asdict(config), "git_commit": git_commit(), "torch": torch.__version__}
+        check_output_dir(config.output_dir)
+        described = {**dataclasses.asdict(config), "made_with": provenance(config.data_dir)}
         write_json(Path(config.output_dir) / "config.json", described)
     accelerator.wait_for_everyone()
     if config.tracker:
@@ -124,33 +126,16 @@ def start(config: RunConfig) -> Accelerator:
     return accelerator
 
 
-def git_commit() -> str | None:
-    try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+def check_output_dir(output_dir: str) -> None:
+    """Refuse a folder that holds something else than a run, so that nothing foreign is overwritten or mixed in.
 
-
-def write_json(path: Path, value: object) -> None:
-    """Write to a temporary file, then rename: the file is whole or absent."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(partial, path)
-
-
-def replace_folder(partial: Path, final: Path) -> None:
-    """Make `partial` the folder `final`; what stood there goes only when the new one is complete."""
-    for file in partial.rglob("*"):
-        if file.is_file():
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-    old = final.with_name(final.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.exists():
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+    Raises:
+        ValueError: naming a few of the files that are there.
+    """
+    names = sorted(path.name for path in Path(output_dir).iterdir())
+    if names and not {"config.json", "checkpoints"} & set(names):
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ValueError(f"output_dir {output_dir} holds {some} and no run; give a new or empty folder")
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------------------------
@@ -163,57 +148,66 @@ def checkpoints(output_dir: str) -> list[Path]:
 
 
 def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> None:
-    """Weights, EMA, optimiser, schedule and scaler of `step`, in a folder that appears only when it is complete."""
+    """Weights, EMA, optimiser, schedule and scaler of `step`, in a folder that appears only when it is complete.
+
+    Raises:
+        OSError: if it cannot be written, as on a full disk; the checkpoints before it are untouched.
+    """
     final = Path(config.output_dir) / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".partial")
     if accelerator.is_main_process:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    accelerator.save_state(str(partial))
-    accelerator.wait_for_everyone()
+    try:
+        accelerator.save_state(str(partial))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            about = {"step": step, "config": dataclasses.asdict(config), "data": data_fingerprint(config.data_dir)}
+            write_json(partial / "run.json", about)
+            replace_folder(partial, final)
+    except Exception as error:  # torch and safetensors each raise an error of their own for a full disk
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"the checkpoint of step {step} could not be written to {final.parent} ({error}); earlier ones are kept"
+        ) from error
     if accelerator.is_main_process:
-        write_json(partial / "run.json", {"step": step, "config": dataclasses.asdict(config)})
-        replace_folder(partial, final)
         for stale in checkpoints(config.output_dir)[: -config.keep_checkpoints]:
             shutil.rmtree(stale)
     accelerator.wait_for_everyone()
+
+
+# Settings that may differ between a run and its continuation: they change when and where, not what is computed.
+FREE = frozenset({
+    "max_minutes", "num_threads", "num_workers", "log_every", "checkpoint_every", "checkpoint_minutes",
+    "keep_checkpoints", "tracker", "validate_every", "compile", "output_dir", "data_dir", "force",
+})  # fmt: skip
 
 
 def resume(accelerator: Accelerator, config: RunConfig) -> int:
     """Load the newest complete checkpoint; return the step to go on from (0 for a new run).
 
     Raises:
-        ValueError: if that checkpoint was made with other settings that change the result.
+        ValueError: if that checkpoint was made with other settings that change the result, or on other data, and
+            `config.force` is not set.
     """
     found = checkpoints(config.output_dir)
     if not found:
         return 0
     saved = json.loads((found[-1] / "run.json").read_text())
-    free = {
-        "max_minutes",
-        "num_threads",
-        "num_workers",
-        "log_every",
-        "checkpoint_every",
-        "checkpoint_minutes",
-        "keep_checkpoints",
-        "tracker",
-        "validate_every",
-        "compile",
-        "output_dir",
-        "data_dir",
-    }
     now = dataclasses.asdict(config)
     changed = [
         f"{k} was {saved['config'].get(k)!r}, is {now[k]!r}"
         for k in now
-        if k not in free and saved["config"].get(k) != now[k]
+        if k not in FREE and saved["config"].get(k) != now[k]
     ]
-    if changed:
+    data = data_fingerprint(config.data_dir)
+    if saved.get("data", data) != data:
+        changed.append(f"the data was {saved['data']} ({saved['config'].get('data_dir')}), is {data} in data_dir")
+    if changed and not config.force:
         raise ValueError(
-            f"{config.output_dir} holds a run with other settings ({'; '.join(changed)}); "
-            "choose another output_dir or the same settings"
+            f"output_dir {config.output_dir} holds a run with other settings ({'; '.join(changed)}); choose another "
+            "output_dir, the same settings, or --force to go on all the same"
         )
     accelerator.load_state(str(found[-1]))
     return int(saved["step"])
@@ -271,7 +265,8 @@ class Progress:
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         if step % self.config.log_every == 0:
             means = {name: total / self.count for name, total in self.sums.items()}
-            self.bar.set_postfix({k: f"{v:.4f}" for k, v in means.items()}, refresh=False)
+            shown = {k: f"{v:.4f}" for k, v in means.items()} | {"GB": f"{peak_memory_gb(self.accelerator):.1f}"}
+            self.bar.set_postfix(shown, refresh=False)
             self.report(step, {f"train/{name}": value for name, value in means.items()})
             self.sums, self.count = {}, 0
 
@@ -284,22 +279,35 @@ class Progress:
                 log.write(json.dumps({"step": step, "minutes": minutes, **values}) + "\n")
 
     def due(self, step: int) -> bool:
-        """Is a checkpoint due? All processes get the main one's answer."""
+        """Is a checkpoint due? All processes get the same answer."""
         late = time.monotonic() - self.saved > 60.0 * self.config.checkpoint_minutes
         answer = step % self.config.checkpoint_every == 0 or self._together(late)
         if answer:
             self.saved = time.monotonic()
         return answer
 
+    def interrupted(self) -> bool:
+        """Has any process been asked to stop? Then all are to write a checkpoint and leave."""
+        return self._together(interrupt.asked())
+
     def out_of_time(self) -> bool:
+        """Has `max_minutes` passed, by the clock of any process?"""
         limit = self.config.max_minutes
         return limit is not None and self._together(time.monotonic() - self.began > 60.0 * limit)
 
     def _together(self, mine: bool) -> bool:
+        """What any process says, told to all: they stop and save at the same step."""
         if self.accelerator.num_processes == 1:
             return mine
-        flag = torch.tensor([float(mine and self.accelerator.is_main_process)], device=self.accelerator.device)
+        flag = torch.tensor([float(mine)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum").item() > 0)
 
     def close(self) -> None:
         self.bar.close()
+
+
+def peak_memory_gb(accelerator: Accelerator) -> float:
+    """The most memory this process has held so far: of its GPU, or resident in RAM where it has none."""
+    if accelerator.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(accelerator.device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9

@@ -1,0 +1,79 @@
+"""Files that are whole or absent, and what a run was made with and on."""
+
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write to a temporary file, then rename: the file is whole or absent."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def replace_folder(partial: Path, final: Path) -> None:
+    """Make `partial` the folder `final`; what stood there goes only when the new one is complete."""
+    for path in [*partial.rglob("*"), partial]:
+        sync(path)
+    old = final.with_name(final.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    sync(final.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
+    """Have the disk hold a file's contents, or a folder's list of names, before going on."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def provenance(data_dir: str) -> dict:
+    """What a run was made with and on: enough to repeat it."""
+    packages = ("torch", "numpy", "diffusers", "transformers", "accelerate")
+    return {
+        "git_commit": git_commit(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in packages},
+        "data": data_fingerprint(data_dir),
+    }
+
+
+def data_fingerprint(data_dir: str) -> str:
+    """Hash of the names and sizes of a folder's files and of the contents of its JSON descriptions.
+
+    Not of all contents, which would be read for minutes at every start; the descriptions that stages write
+    (info.json, latents.json) name what made the files.
+    """
+    digest, folder = hashlib.sha256(), Path(data_dir)
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name.startswith(".") or name.endswith(".partial"):
+            continue
+        digest.update(f"{name} {path.stat().st_size}\n".encode())
+        if path.suffix == ".json":
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def git_commit() -> str | None:
+    """Commit of the code, with "+changes" where tracked files differ from it; None outside a git checkout."""
+    try:
+        commit, changes = (
+            subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return commit + ("+changes" if changes else "")
