@@ -125,6 +125,7 @@ def check_checkpoint(folder: str | Path) -> dict:
     from safetensors import SafetensorError, safe_open
 
     from pipelines.pipeline_vivace import FORMAT
+    from pipelines.vivace_publish import helper_stems
 
     folder = Path(folder)
 
@@ -161,8 +162,12 @@ def check_checkpoint(folder: str | Path) -> dict:
         code = folder / part / f"{index[part][0]}.py"
         if not code.is_file():
             raise ValueError(f"checkpoint {folder}: {part}/{code.name} is missing")
-    if not (folder / f"{index['_class_name'][0]}.py").is_file():
-        raise ValueError(f"checkpoint {folder}: {index['_class_name'][0]}.py is missing")
+    pipeline = folder / f"{index['_class_name'][0]}.py"
+    if not pipeline.is_file():
+        raise ValueError(f"checkpoint {folder}: {pipeline.name} is missing")
+    for stem in helper_stems(pipeline):
+        if not (folder / f"{stem}.py").is_file():
+            raise ValueError(f"checkpoint {folder}: {stem}.py is missing")
     return index
 
 

@@ -1,20 +1,15 @@
 """VivacePipeline: a prompt and a beat grid -> latents -> audio.
 
-The text says what the music should sound like; the frame grid says when. For each latent frame the network is told
-where in the beat and in the bar it stands and which chord sounds. The first half of this file turns tempo, meter, key,
-chords and the words of the prompt into those numbers; training imports the same functions, so that both agree.
+The text says what the music should sound like; the frame grid says when. The parts stand in the vivace_*.py files
+beside this one, all of which it names, since only then does diffusers load them from the Hub.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers.
+transformers, and files published beside it.
 """
 
 import inspect
-import json
 import math
-import re
-import shutil
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -23,328 +18,34 @@ from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler, ModelM
 from diffusers.utils import BaseOutput, logging
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
+from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
+from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
+from .vivace_publish import settle, ship_code
+from .vivace_text import text_states
+from .vivace_theory import (
+    KEYS,
+    MAX_BEATS_PER_BAR,
+    PITCH_CLASSES,
+    parse_chord,
+    parse_chords,
+    parse_key,
+    parse_note,
+    parse_time_signature,
+)
+
+__all__ = [
+    "BEAT_HARMONICS", "BPM_RANGE", "FORMAT", "GRID_CHANNELS", "KEYS", "MAX_BEATS_PER_BAR", "MIN_DURATION_S",
+    "NOISE_BLOCK", "PITCH_CLASSES", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds",
+    "frame_grid", "frame_noise", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature",
+    "read_key", "read_prompt", "understand",
+]  # fmt: skip
+
 logger = logging.get_logger(__name__)
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
-GRID_CHANNELS = 22
-BEAT_HARMONICS = (1, 2, 4)
-PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-KEYS = tuple(f"{note} {mode}" for note in PITCH_CLASSES for mode in ("major", "minor"))
-BPM_RANGE = (20.0, 300.0)  # beats a minute
-MIN_DURATION_S = 0.5
-MAX_BEATS_PER_BAR = 15
 MAX_TEXT_TOKENS = 64
-NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
-
-NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-ACCIDENTALS = {"": 0, "#": 1, "\u266f": 1, "sharp": 1, "b": -1, "\u266d": -1, "flat": -1}
-# Semitones above the root, and the names of such a chord.
-CHORD_QUALITIES = {
-    (0, 4, 7): ("", "maj", "M", "major"), (0, 3, 7): ("m", "min", "-", "minor"), (0, 7): ("5",),
-    (0, 4, 7, 10): ("7", "dom7"), (0, 4, 7, 11): ("maj7", "M7", "Maj7"), (0, 3, 7, 10): ("m7", "min7", "-7"),
-    (0, 3, 7, 11): ("mmaj7", "mM7", "m(maj7)"), (0, 3, 6): ("dim", "o"), (0, 3, 6, 9): ("dim7", "o7"),
-    (0, 3, 6, 10): ("m7b5", "min7b5"), (0, 4, 8): ("aug", "+"), (0, 2, 7): ("sus2",), (0, 5, 7): ("sus4", "sus"),
-    (0, 5, 7, 10): ("7sus4", "7sus"), (0, 4, 7, 9): ("6", "maj6"), (0, 3, 7, 9): ("m6", "min6"),
-    (0, 2, 4, 7): ("add9",), (0, 2, 4, 7, 10): ("9",), (0, 2, 4, 7, 11): ("maj9", "M9"),
-    (0, 2, 3, 7, 10): ("m9", "min9"),
-}  # fmt: skip
-QUALITY_INTERVALS = {name: intervals for intervals, names in CHORD_QUALITIES.items() for name in names}
-NO_CHORD = ("N", "NC", "N.C.")
-LOCAL_FACTS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # of the machine, not the model
-
-
-# ---- numbers that condition the network ------------------------------------------------------------------------------
-
-
-def frame_grid(
-    num_frames: int,
-    frame_rate: float,
-    bpm: float | None = None,
-    beats_per_bar: int | None = None,
-    downbeat_s: float = 0.0,
-    beat_chroma: np.ndarray | list | None = None,
-    first_beat_s: float = 0.0,
-) -> torch.Tensor:
-    """What each latent frame is told: beat and bar phase, chord, and whether these are known.
-
-    Channels: 0-5 sin, cos of 2 pi h beat_phase for h = 1, 2, 4; 6-7 sin, cos of 2 pi bar_phase; 8-19 chord chroma
-    (0 or 1, C first); 20 grid known; 21 chord known. A group that is absent is zero.
-
-    Args:
-        num_frames: length of the grid.
-        frame_rate: latent frames a second; frame i is centred at (i + 0.5) / frame_rate seconds.
-        bpm: beats a minute, None = no grid.
-        beats_per_bar: None = no bar phase.
-        downbeat_s: time of a first beat of a bar, seconds; may lie outside the clip.
-        beat_chroma: (beats, 12); row k sounds from first_beat_s + k * 60 / bpm for one beat; a row of zeros = unknown.
-        first_beat_s: time of row 0 of `beat_chroma`, seconds.
-
-    Returns:
-        (22, num_frames) float32.
-    """
-    grid = np.zeros((GRID_CHANNELS, num_frames), dtype=np.float64)
-    if bpm is None:
-        return torch.from_numpy(grid).float()
-    times = (np.arange(num_frames) + 0.5) / frame_rate  # seconds
-    beats = (times - downbeat_s) * bpm / 60.0
-    for row, harmonic in enumerate(BEAT_HARMONICS):
-        angle = 2.0 * np.pi * ((harmonic * beats) % 1.0)
-        grid[2 * row], grid[2 * row + 1] = np.sin(angle), np.cos(angle)
-    if beats_per_bar is not None:
-        angle = 2.0 * np.pi * ((beats / beats_per_bar) % 1.0)
-        grid[6], grid[7] = np.sin(angle), np.cos(angle)
-    grid[20] = 1.0
-    if beat_chroma is not None and len(beat_chroma):
-        chroma = np.asarray(beat_chroma, dtype=np.float64)  # (beats, 12)
-        index = np.floor((times - first_beat_s) * bpm / 60.0).astype(int)
-        inside = (index >= 0) & (index < len(chroma))
-        grid[8:20, inside] = chroma[index[inside]].T
-        grid[21] = grid[8:20].any(axis=0)
-    return torch.from_numpy(grid).float()
-
-
-def parse_note(letter: str, accidental: str) -> int:
-    """Pitch class 0..11 (C = 0) of a letter and "#", "b", "sharp", "flat" or ""."""
-    return (NATURALS[letter.upper()] + ACCIDENTALS[accidental.strip(" -").lower()]) % 12
-
-
-def parse_key(text: str) -> str:
-    """Name in `KEYS` of "A minor", "am", "C# major", "F sharp min", "Bb".
-
-    Raises:
-        ValueError: if it is no key.
-    """
-    match = re.fullmatch(
-        r"\s*([A-Ga-g])([ -]?(?:sharp|flat)|[#b\u266f\u266d])?[ -]*(major|minor|maj|min|m|M)?\s*", str(text)
-    )
-    if match is None:
-        raise ValueError(
-            f"key is {text!r}; allowed: a note from A to G, optionally # or b, then major or minor, as in 'Bb major'"
-        )
-    letter, accidental, mode = match.groups()
-    minor = mode in ("minor", "min", "m")
-    return f"{PITCH_CLASSES[parse_note(letter, accidental or '')]} {'minor' if minor else 'major'}"
-
-
-def parse_time_signature(text: str) -> int:
-    """Beats in a bar: 4 for "4/4", 2 for "6/8", where the beat is the dotted quarter.
-
-    Raises:
-        ValueError: if it is no time signature.
-    """
-    match = re.fullmatch(r"\s*(\d{1,2})\s*/\s*(2|4|8|16)\s*", str(text))
-    upper = int(match[1]) if match else 0
-    if upper and int(match[2]) >= 8 and upper > 3 and upper % 3 == 0:  # compound meter: three to the beat
-        upper //= 3
-    if not 1 <= upper <= MAX_BEATS_PER_BAR:
-        raise ValueError(
-            f"time_signature is {text!r}; allowed: at most {MAX_BEATS_PER_BAR} beats and a unit of 2, 4, 8 or 16, as "
-            "in '4/4', '3/4' or '6/8'"
-        )
-    return upper
-
-
-def parse_chord(symbol: str) -> np.ndarray:
-    """Chroma (12,) of 0 and 1, C first, of "Am", "F#maj7", "C/G"; "N" (no chord) is all zero.
-
-    Raises:
-        ValueError: if it is no chord.
-    """
-    chroma = np.zeros(12)
-    if symbol in NO_CHORD:
-        return chroma
-    match = re.fullmatch(r"([A-G])([#b\u266f\u266d]?)([^/]*)(?:/([A-G])([#b\u266f\u266d]?))?", symbol)
-    if match is None or match[3] not in QUALITY_INTERVALS:
-        raise ValueError(
-            f"chords has {symbol!r}; allowed: a root from A to G, optionally # or b, a quality such as m, 7, maj7, m7, "
-            "dim, aug, sus2, sus4, 6 or 9 and optionally a bass, as in 'Am', 'F#m7' or 'C/G'; N for none"
-        )
-    root = parse_note(match[1], match[2])
-    chroma[[(root + interval) % 12 for interval in QUALITY_INTERVALS[match[3]]]] = 1.0
-    if match[4]:
-        chroma[parse_note(match[4], match[5])] = 1.0
-    return chroma
-
-
-def parse_chords(chords: str | list[str], beats_per_bar: int, num_beats: int) -> np.ndarray:
-    """Chroma of each beat, (num_beats, 12), of a progression that starts on the first downbeat and repeats.
-
-    Args:
-        chords: "Am F C G" gives each chord one bar; "Am:2 F:2" counts beats. A list of symbols means the same.
-        beats_per_bar: beats that a chord without a count lasts.
-        num_beats: rows to make.
-
-    Raises:
-        ValueError: no chord, one that cannot be read, or a count that is not a whole number of beats from 1.
-    """
-    symbols = re.split(r"[\s,|]+", chords.strip(" ,|\t\n")) if isinstance(chords, str) else [str(c) for c in chords]
-    rows = []
-    for symbol in symbols:
-        name, colon, count = symbol.strip().partition(":")
-        if colon and not (count.isdigit() and 1 <= int(count) <= 1000):
-            raise ValueError(f"chords has {symbol!r}; after the colon stands a whole number of beats, 1 to 1000")
-        rows += [parse_chord(name)] * (int(count) if colon else beats_per_bar)
-    if not rows:
-        raise ValueError("chords is empty; give at least one chord, as in 'Am F C G', or None")
-    return np.stack([rows[beat % len(rows)] for beat in range(num_beats)])
-
-
-# ---- reading the prompt ----------------------------------------------------------------------------------------------
-
-NUMBER_WORDS = [
-    "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "sixteen",
-]  # fmt: skip
-NUMBERS = dict(zip(NUMBER_WORDS, [*range(1, 13), 16], strict=True))
-COUNT = rf"(\d{{1,4}}|{'|'.join(NUMBER_WORDS)})"
-DECIMAL = r"(\d+(?:\.\d+)?)"
-BPM_PATTERNS = (
-    rf"\b{DECIMAL}[\s-]*(?:bpm|beats (?:per|a) minute)\b",
-    rf"\bbpm\s*(?:of|is|=|:)?\s*{DECIMAL}\b",
-    rf"\b(?:tempo|metronome)\s*(?:of|is|on|at|=|:)?\s*{DECIMAL}\b",
-)
-KEY_PATTERN = re.compile(
-    r"(?P<lead>\b(?:in|key of|key:)\s+(?:the key of\s+)?)?(?<![\w#'\u266f\u266d-])(?P<note>[A-Ga-g])"
-    r"(?P<accidental>[ -](?:sharp|flat)\b|(?:sharp|flat)\b|[#b\u266f\u266d])?"
-    r"(?:[ -]*(?P<mode>major|minor|maj|min)\b|(?P<m>m)\b)"
-)
-NOT_AN_ARTICLE = re.compile(r"\s*(?:$|[.,;:!?()\d/-]|(?:at|with|and|for|on|key|scale|tonality|mode)\b)")
-
-
-def read_key(prompt: str) -> str | None:
-    """The first key in a prompt; "a minor detail" and "A major hit" hold none.
-
-    A lower-case a, or an A that begins a sentence, may be an article: it is a note only when what follows the mode is
-    no noun (the end, punctuation, a number, "at", "with", ...), and a lower-case a also needs "in" or "key of" before.
-    "Am" is a key only after "in" or "key of"; elsewhere it is a chord.
-    """
-    for match in KEY_PATTERN.finditer(prompt):
-        lead, note, accidental = match["lead"], match["note"], match["accidental"]
-        if match["m"] and not lead:
-            continue
-        if note in "Aa" and not accidental and not match["m"]:
-            starts_sentence = re.search(r"(?:^|[.!?])\s*$", prompt[: match.start()]) is not None
-            if (note == "a" or (starts_sentence and not lead)) and not NOT_AN_ARTICLE.match(prompt[match.end() :]):
-                continue
-            if note == "a" and not lead:
-                continue
-        return parse_key(f"{note}{accidental or ''} {match['mode'] or 'minor'}")
-    return None
-
-
-def read_prompt(prompt: str) -> dict[str, float | int | str | None]:
-    """Tempo, key, meter and length that a prompt spells out; what it does not say is None.
-
-    Returns:
-        `bpm` (beats a minute), `key` (a name in `KEYS`), `time_signature` ("3/4"), `bars` and `duration_s`. Numbers
-        are returned as written and not checked.
-    """
-    text = prompt.lower()
-    bpm = next((match for match in (re.search(pattern, text) for pattern in BPM_PATTERNS) if match), None)
-    meter = re.search(r"(?<![\d/])(\d{1,2})/(2|4|8|16)(?![\d/])", text)
-    bars = re.search(rf"\b{COUNT}[\s-]*(?:bars?|measures?)\b(?![\s-]*blues)", text)  # "12-bar blues" is a form
-    seconds = re.search(rf"\b{DECIMAL}[\s-]*(?:seconds?|secs?)\b", text)
-    # "30s" is a length, "80s synth pop" and "the 30s" are decades.
-    short = re.search(r"(?<!the )(?<![\w.'])(\d{1,2}|[1-5]\d\d)s(?=\s*(?:$|[.,;)]|long\b|loop\b|clip\b))", text)
-    minutes = re.search(rf"\b{DECIMAL}[\s-]*(?:minutes?|mins?)\b", text)
-    duration_s = None
-    if seconds:
-        duration_s = float(seconds[1])
-    elif short and int(short[1]) not in (50, 60, 70, 80, 90):
-        duration_s = float(short[1])
-    elif minutes:
-        duration_s = 60.0 * float(minutes[1])
-    bpm_value = None if bpm is None else float(bpm[1])
-    return {
-        "bpm": int(bpm_value) if bpm_value is not None and bpm_value.is_integer() else bpm_value,
-        "key": read_key(prompt),
-        "time_signature": meter and meter[0],
-        "bars": bars and (int(bars[1]) if bars[1].isdigit() else NUMBERS[bars[1]]),
-        "duration_s": duration_s,
-    }
-
-
-def check_number(name: str, value: float, low: float, high: float, unit: str = "", whole: bool = False) -> None:
-    """Raise a ValueError unless `value` is a number in [low, high], and a whole one if asked."""
-    number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    if not number or not low <= value <= high or (whole and value != int(value)):
-        kind = "whole numbers" if whole else "numbers"
-        raise ValueError(f"{name} is {value}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
-
-
-def understand(
-    prompt: str | None,
-    bpm: float | None,
-    key: str | None,
-    time_signature: str | None,
-    bars: int | None,
-    duration_s: float | None,
-    chords: str | list[str] | None,
-    default_duration_s: float,
-    max_duration_s: float,
-) -> dict:
-    """The conditions of one item: the arguments, and what the prompt says where an argument is None.
-
-    Returns:
-        `bpm`, `key`, `time_signature`, `beats_per_bar`, `bars`, `duration_s` (a float, or a Fraction where bars and
-        tempo fix it), `chords`; None = unknown, but for `duration_s`.
-
-    Raises:
-        ValueError: a value out of range or unreadable, bars or chords without a tempo, or two lengths that differ.
-    """
-    read = read_prompt(prompt or "")
-    bpm = read["bpm"] if bpm is None else bpm
-    key = read["key"] if key is None else parse_key(key)
-    time_signature = read["time_signature"] if time_signature is None else str(time_signature).replace(" ", "")
-    if bpm is not None:
-        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
-        time_signature = "4/4" if time_signature is None else time_signature
-    beats_per_bar = None if time_signature is None else parse_time_signature(time_signature)
-    if bars is None and duration_s is None:
-        bars = read["bars"]
-        duration_s = read["duration_s"] if bars is None else None
-    if bars is not None:
-        check_number("bars", bars, 1, 10000, whole=True)
-        if bpm is None:
-            raise ValueError(f"bars is {bars} and needs a tempo: give bpm, or write it in the prompt, as in '90 bpm'")
-        exact = Fraction(int(bars) * beats_per_bar * 60) / Fraction(str(bpm))
-        if duration_s is not None and abs(float(exact) - duration_s) > 1e-3:
-            raise ValueError(
-                f"duration_s is {duration_s}, but {int(bars)} bars of {time_signature} at {bpm:g} bpm last "
-                f"{float(exact):.3f} s; give one of them, or equal lengths"
-            )
-        duration_s, bars, name = exact, int(bars), f"duration_s ({int(bars)} bars at {bpm:g} bpm)"
-        check_number(name, round(float(exact), 3), MIN_DURATION_S, max_duration_s, "s")
-    else:
-        duration_s = default_duration_s if duration_s is None else duration_s
-        check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
-    if chords is not None:
-        if bpm is None:
-            raise ValueError(f"chords is {chords!r} and needs a tempo: give bpm, or write it in the prompt")
-        parse_chords(chords, beats_per_bar, 1)
-        chords = chords if isinstance(chords, str) else " ".join(chords)
-    return {
-        "bpm": bpm,
-        "key": key,
-        "time_signature": time_signature,
-        "beats_per_bar": beats_per_bar,
-        "bars": bars,
-        "duration_s": duration_s,
-        "chords": chords,
-    }
-
-
-def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
-    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
-
-    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    blocks = -(-num_frames // NOISE_BLOCK)
-    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
-    return noise[:num_frames].T.contiguous(), generator
-
-
-# ---- the pipeline ----------------------------------------------------------------------------------------------------
+CODE = globals().get("CODE")  # digest of the code that ran here before, if diffusers runs this file a second time
 
 
 @dataclass
@@ -459,30 +160,7 @@ class VivacePipeline(DiffusionPipeline):
         `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
         """
         super().save_config(save_directory)
-        folder = Path(save_directory)
-
-        def ship(kind: type, target: Path) -> list[str]:
-            source = Path(inspect.getsourcefile(kind))
-            if source.resolve() != (target / source.name).resolve():
-                shutil.copyfile(source, target / source.name)
-            return [source.stem, kind.__name__]
-
-        index = json.loads((folder / self.config_name).read_text())
-        index["_class_name"] = ship(type(self), folder)
-        stem, name = index["_class_name"]
-        (folder / "pipeline.py").write_text(f"from .{stem} import {name}\n")  # read by custom_pipeline="user/name"
-        for part, component in self.components.items():
-            kind = type(getattr(component, "_orig_mod", component))  # a compiled module wraps the original
-            if component is not None and kind.__module__.split(".")[0] not in ("diffusers", "transformers"):
-                index[part] = ship(kind, folder / part)
-            if index[part] == ["transformers", "TokenizersBackend"]:  # transformers' new name for the same class
-                index[part][1] = "PreTrainedTokenizerFast"
-        (folder / self.config_name).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
-        for path in (folder / self.config_name, *folder.glob("*/*config.json")):  # no path of this machine goes out
-            values = json.loads(path.read_text())
-            kept = {k: v for k, v in values.items() if k not in LOCAL_FACTS}
-            if len(kept) < len(values):
-                path.write_text(json.dumps(kept, indent=2) + "\n")
+        ship_code(self, Path(save_directory))
 
     def _requests(self, prompt, prompt_embeds, per_item: dict, seed, generator, per_prompt: int) -> list[dict]:
         """One dict per output: its prompt, conditions, sizes and seed. Raises a ValueError for any bad argument."""
@@ -506,8 +184,7 @@ class VivacePipeline(DiffusionPipeline):
             return list(value) if listed else [value] * count
 
         columns = {name: spread(name, value, len(prompts)) for name, value in per_item.items()}
-        total = len(prompts) * per_prompt
-        seeds = self._seeds(seed, generator, len(prompts), per_prompt, total)
+        seeds = choose_seeds(seed, generator, len(prompts), per_prompt)
         rate, hop = self.vae.config.sampling_rate, self.vae.hop_length
         requests = []
         for i, text in enumerate(prompts):
@@ -523,63 +200,6 @@ class VivacePipeline(DiffusionPipeline):
             item |= {"samples": samples, "frames": -(-samples // hop)}
             requests += [{**item, "seed": seeds[i * per_prompt + w]} for w in range(per_prompt)]
         return requests
-
-    def _seeds(self, seed, generator, prompts: int, per_prompt: int, total: int) -> list[int]:
-        """One seed per output, from `seed` or `generator` (one or a list), else from torch's global generator."""
-        if seed is not None and generator is not None:
-            raise ValueError("seed and generator: give at most one of them")
-        if seed is None:
-            many = isinstance(generator, (list, tuple))
-            if many and len(generator) != total:
-                raise ValueError(
-                    f"generator has {len(generator)} entries for {total} outputs; give one or one for each"
-                )
-            sources = generator if many else [generator] * total
-            return [
-                int(torch.randint(2**31, (1,), generator=source, device=None if source is None else source.device))
-                for source in sources
-            ]
-        given = list(seed) if isinstance(seed, (list, tuple, np.ndarray)) else [seed] * prompts
-        for value in given:
-            check_number("seed", value, 0, 2**62, whole=True)
-        if len(given) == prompts:
-            return [int(value) + w for value in given for w in range(per_prompt)]
-        if len(given) != total:
-            raise ValueError(f"seed has {len(given)} entries for {total} outputs; give one for each, or one")
-        return [int(value) for value in given]
-
-    def _text(self, requests: list[dict], per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
-        """States (2 * batch, tokens, dim) and masks (2 * batch, tokens) of the wanted texts, then of the unwanted."""
-        wanted, unwanted = [item["text"] for item in requests], [item["negative"] for item in requests]
-        texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
-        encoded = self.encode_prompt(texts, device) if texts else None
-
-        def branch(names: list[str | None], given: tuple, argument: str) -> tuple[torch.Tensor, torch.Tensor]:
-            states, mask = given
-            if states is not None:
-                mask = torch.ones(states.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-                if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) * per_prompt != len(names):
-                    raise ValueError(
-                        f"{argument} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: "
-                        f"(prompts, tokens, dim) and (prompts, tokens) for {len(names) // per_prompt} prompts"
-                    )
-                return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(
-                    per_prompt, 0
-                )
-            if encoded is None:  # no text at all, and nothing to learn its width from but the network
-                width = self.unet.config.cross_attention_dim
-                no_text = torch.zeros(len(names), 1, width, device=device)
-                return no_text, torch.zeros(len(names), 1, dtype=torch.bool, device=device)
-            rows = [texts.index(name) if name in texts else None for name in names]
-            present = torch.tensor([row is not None for row in rows], device=device)
-            rows = [row or 0 for row in rows]
-            return encoded[0][rows], encoded[1][rows] & present[:, None]
-
-        branches = branch(wanted, embeds, "prompt_embeds"), branch(unwanted, negative_embeds, "negative_prompt_embeds")
-        tokens = max(mask.shape[1] for _, mask in branches)
-        pad = torch.nn.functional.pad
-        states = [pad(states.to(self.unet.dtype), (0, 0, 0, tokens - states.shape[1])) for states, _ in branches]
-        return torch.cat(states), torch.cat([pad(mask, (0, tokens - mask.shape[1])) for _, mask in branches])
 
     def _conditions(self, requests: list[dict], states: torch.Tensor, mask: torch.Tensor, device) -> dict:
         """Arguments of the network for twice the batch: what is asked for, then the unconditional half.
@@ -769,7 +389,7 @@ class VivacePipeline(DiffusionPipeline):
         try:
             positive = (prompt_embeds, prompt_attention_mask)
             negative = (negative_prompt_embeds, negative_prompt_attention_mask)
-            states, mask = self._text(requests, num_waveforms_per_prompt, positive, negative, device)
+            states, mask = text_states(self, requests, num_waveforms_per_prompt, positive, negative, device)
             conditions = self._conditions(requests, states, mask, device)
             visible = torch.arange(shape[2]) < torch.tensor(lengths)[:, None]  # (batch, frames)
             frame_mask = None if visible.all() else visible.to(device)
@@ -825,3 +445,6 @@ class VivacePipeline(DiffusionPipeline):
             conditions=[{name: item["known"][name] for name in public} for item in requests],
         )
         return output if return_dict else output.to_tuple()
+
+
+CODE = settle(Path(__file__), __package__, CODE)

@@ -12,9 +12,10 @@ from conftest import make_pipeline
 from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from pipelines.hub import check_checkpoint, load_native, load_published, save_checkpoint
+from pipelines.hub import ROOT, check_checkpoint, load_native, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 
+HELPERS = [path.name for path in (ROOT / "pipelines").glob("vivace_*.py")]
 # As a stranger: neither this repository nor anything beyond torch, diffusers and transformers can be imported.
 STRANGER = """
 import sys
@@ -60,7 +61,7 @@ def test_a_stranger_loads_it_saves_it_and_loads_that(tiny_checkpoint, tmp_path):
 def test_layout(tiny_checkpoint):
     names = sorted(str(path.relative_to(tiny_checkpoint)) for path in tiny_checkpoint.rglob("*") if path.is_file())
     assert names == sorted([
-        "LICENSE", "README.md", "model_index.json", "pipeline.py", "pipeline_vivace.py",
+        "LICENSE", "README.md", "model_index.json", "pipeline.py", "pipeline_vivace.py", *HELPERS,
         "scheduler/scheduler_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
         "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
         "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/unet_1d_condition_vivace.py",
@@ -134,6 +135,7 @@ DAMAGE = {
     "unet/config.json": "unet/config.json cannot be read",
     "tokenizer/tokenizer.json": "tokenizer/tokenizer.json cannot",
     "vae/autoencoder_vivace.py": "vae/autoencoder_vivace.py is missing",
+    "vivace_grid.py": "vivace_grid.py is missing",
 }  # fmt: skip
 
 
@@ -145,3 +147,17 @@ def test_damaged_checkpoints_are_named(tiny_checkpoint, tmp_path, what):
     with pytest.raises(ValueError, match=r"checkpoint .*small: ") as caught:
         load_published(folder)
     assert DAMAGE[what] in str(caught.value)
+
+
+def test_two_versions_of_a_helper_in_one_process(tiny_checkpoint, tmp_path):
+    """diffusers keeps helper modules by name; each load must still run the helpers of its own folder."""
+    other = tmp_path / "other"
+    shutil.copytree(tiny_checkpoint, other)
+    helper = other / "vivace_noise.py"
+    changed = helper.read_text().replace("manual_seed(seed)", "manual_seed(seed + 1)")
+    assert changed != helper.read_text()
+    helper.write_text(changed)
+    first = load_published(tiny_checkpoint)("piano", seed=7).audios
+    second = load_published(other)("piano", seed=6).audios
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(load_published(tiny_checkpoint)("piano", seed=7).audios, first)

@@ -54,10 +54,13 @@ def test_python_files_named_in_the_tree_exist():
 
 def test_shipped_code_is_the_code_of_this_commit():
     folder = ROOT / "checkpoints" / "small"
+    helpers = [path.name for path in sorted((ROOT / "pipelines").glob("vivace_*.py"))]
+    assert sorted(path.name for path in folder.glob("vivace_*.py")) == helpers
     for source, copy in (
         ("autoencoder/autoencoder_vivace.py", "vae/autoencoder_vivace.py"),
         ("pipelines/unet_1d_condition_vivace.py", "unet/unet_1d_condition_vivace.py"),
         ("pipelines/pipeline_vivace.py", "pipeline_vivace.py"),
+        *((f"pipelines/{name}", name) for name in helpers),
     ):
         assert (ROOT / source).read_bytes() == (folder / copy).read_bytes(), f"export again: {source} has changed"
 
