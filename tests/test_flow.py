@@ -1,5 +1,7 @@
 """The noise process agrees with itself and with diffusers' schedulers."""
 
+import itertools
+
 import pytest
 import torch
 from diffusers import (
@@ -190,3 +192,38 @@ def test_processes_share_the_batch_of_one():
         assert shares[0].state_dict() == shares[1].state_dict() == single.state_dict()
     with pytest.raises(ValueError, match="rank"):
         flow.UniformSampler(0, rank=2, world_size=2)
+
+
+def test_min_snr_weighs_the_implied_data_alike_for_epsilon_and_v():
+    """A prediction error that means the same error of x_0 costs the same, min(SNR, gamma), whatever is predicted."""
+    timesteps = torch.tensor([0, 10, 200, 500, 999])
+    costs = []
+    for kind in ("epsilon", "v_prediction"):
+        scheduler = DDPMScheduler(prediction_type=kind, clip_sample=False)
+        noisy = torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(0))
+        clean = flow.to_clean(scheduler, noisy, torch.zeros_like(noisy), timesteps)
+        moved = flow.to_clean(scheduler, noisy, torch.ones_like(noisy), timesteps)
+        error = (moved - clean).square().mean((1, 2))  # of x_0, for an error of 1 in the prediction
+        costs.append(flow.min_snr_weight(scheduler, timesteps, gamma=5.0) / error)
+    a, s = flow.coefficients(scheduler, timesteps, timesteps)
+    expected = (a / s).square().clamp(max=5.0)
+    for cost in costs:
+        assert torch.allclose(cost, expected, rtol=1e-3)
+
+
+def test_min_snr_is_refused_for_flow_and_without_a_limit():
+    timesteps = torch.tensor([5])
+    with pytest.raises(ValueError, match="epsilon and v_prediction only"):
+        flow.min_snr_weight(FlowMatchEulerDiscreteScheduler(), timesteps, 5.0)
+    with pytest.raises(ValueError, match="min_snr_gamma is 0"):
+        flow.min_snr_weight(DDPMScheduler(clip_sample=False), timesteps, 0.0)
+
+
+def test_paired_noise_is_the_nearest_of_all_permutations():
+    generator = torch.Generator().manual_seed(3)
+    clean, noise = torch.randn(5, 3, 4, generator=generator), torch.randn(5, 3, 4, generator=generator)
+    paired = flow.pair_noise(clean, noise)
+    costs = [(clean - noise[list(order)]).square().sum() for order in itertools.permutations(range(5))]
+    assert (clean - paired).square().sum() == pytest.approx(min(costs).item(), rel=1e-6)
+    shuffled = torch.tensor([3, 0, 4, 1, 2])
+    assert torch.equal(flow.pair_noise(clean, clean[shuffled]), clean)

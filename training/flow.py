@@ -18,6 +18,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     SchedulerMixin,
 )
+from scipy.optimize import linear_sum_assignment
 from torch.quasirandom import SobolEngine
 
 DIFFUSION_SCHEDULERS = (DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler)
@@ -95,6 +96,38 @@ def to_clean(
     if kind == "epsilon":
         return (noisy - s * prediction) / a  # x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
     return a * noisy - s * prediction  # x_0 = sqrt(abar_t) x_t - sqrt(1 - abar_t) v
+
+
+def min_snr_weight(scheduler: SchedulerMixin, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
+    """Weight of each item's squared error, (batch,) fp32, that keeps nearly clean timesteps from ruling the loss.
+
+    Hang et al. 2023 (https://arxiv.org/abs/2303.09556), with SNR = abar_t / (1 - abar_t): min(SNR, gamma) / SNR for
+    epsilon and min(SNR, gamma) / (SNR + 1) for v, which both weigh the implied x_0 by min(SNR, gamma).
+
+    Raises:
+        ValueError: `gamma` not above 0, or rectified flow, whose times are drawn where the effort should go.
+    """
+    kind = prediction_type(scheduler)
+    if kind == "flow":
+        raise ValueError(f"min_snr_gamma is {gamma:g}; it applies to epsilon and v_prediction only, not to flow")
+    if not gamma > 0:
+        raise ValueError(f"min_snr_gamma is {gamma:g}; allowed: above 0 (5 in the paper), or none")
+    a, s = coefficients(scheduler, timesteps, timesteps)
+    snr = (a / s).square()
+    return snr.clamp(max=gamma) / (snr if kind == "epsilon" else snr + 1.0)
+
+
+def pair_noise(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """The rows of `noise` in the order that brings them nearest to the rows of `clean`, same shape.
+
+    Minibatch optimal transport (Pooladian et al. 2023, https://arxiv.org/abs/2304.14772; Tong et al. 2023,
+    https://arxiv.org/abs/2302.00482): of all permutations the one with the least sum of |x_0 - eps|^2, so that the
+    paths of a batch cross less. The rows are those of one process; more processes pair within smaller sets.
+    """
+    # |x - e|^2 = |x|^2 + |e|^2 - 2 x.e, and the first two sum to the same for every permutation.
+    agreement = clean.float().flatten(1) @ noise.float().flatten(1).T  # (batch, batch)
+    _, order = linear_sum_assignment(agreement.cpu().numpy(), maximize=True)
+    return noise[torch.from_numpy(order).to(noise.device)]
 
 
 class UniformSampler:
