@@ -1,6 +1,10 @@
-"""A tiny pipeline of real parts, made here: no file is read and nothing is downloaded."""
+"""A tiny pipeline of real parts and tiny runs of the stages, made here: nothing is downloaded."""
 
+import json
+
+import numpy as np
 import pytest
+import soundfile
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils import dynamic_modules_utils
@@ -11,6 +15,7 @@ from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training import encode_latents, train_autoencoder
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads
 WORDS = ["<pad>", "<unk>", "</s>", "slow", "fast", "calm", "solo", "piano", "drums", "loud", "jazz", "in", "bpm"]
@@ -23,6 +28,11 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>", model_max_length=64
     )
+
+
+def make_text_encoder() -> T5EncoderModel:
+    config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0)
+    return T5EncoderModel(config).eval()
 
 
 def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
@@ -57,11 +67,10 @@ def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
     with torch.no_grad():  # the model starts with zeroed branches; move them so that nothing is without effect
         for parameter in unet.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
-    config = T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, dropout_rate=0.0)
     pipe = VivacePipeline(
         vae=vae.eval(),
         unet=unet.eval(),
-        text_encoder=T5EncoderModel(config).eval(),
+        text_encoder=make_text_encoder(),
         tokenizer=make_tokenizer(),
         scheduler=FlowMatchEulerDiscreteScheduler(),
         default_num_inference_steps=3,
@@ -91,3 +100,51 @@ def tiny_checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "tiny"
     save_checkpoint(make_pipeline(), folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_text_encoder(tmp_path_factory):
+    """A random text encoder and its tokenizer, in the folder that stage 2 reads."""
+    folder = tmp_path_factory.mktemp("text")
+    torch.manual_seed(0)
+    make_text_encoder().save_pretrained(folder / "text_encoder")
+    make_tokenizer().save_pretrained(folder / "tokenizer")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """Three splits of two-second tones with a click on every beat, labelled."""
+    folder = tmp_path_factory.mktemp("data")
+    rate, seconds = 24000, 2.0
+    time = np.arange(int(rate * seconds)) / rate
+    for split, count in (("train", 6), ("validation", 2), ("test", 2)):
+        (folder / split).mkdir()
+        lines = []
+        for i in range(count):
+            bpm, hertz = 90.0 + 10.0 * i, 220.0 * 2 ** (i / 12)
+            audio = 0.3 * np.sin(2 * np.pi * hertz * time) + 0.5 * ((time * bpm / 60) % 1.0 < 0.01)
+            soundfile.write(folder / split / f"{i}.flac", audio, rate)
+            beats = list(np.arange(0.0, seconds, 60 / bpm))
+            lines.append(json.dumps({
+                "file_name": f"{i}.flac", "text": ["slow calm piano", "fast drums"], "duration_s": seconds,
+                "sampling_rate": rate, "bpm": bpm, "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": beats,
+                "key": "A minor", "chords": [[1.0, 0, 0, 0, 1.0, 0, 0, 1.0, 0, 0, 0, 0]] * len(beats),
+            }))  # fmt: skip
+        (folder / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def encode_arguments(folder, data, text_encoder) -> list[str]:
+    return ["--autoencoder", str(folder / "ae" / "final"), "--text_encoder", str(text_encoder),
+            "--data_dir", str(data), "--output_dir", str(folder / "latents")]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tiny_latents(tiny_data, tiny_text_encoder, tmp_path_factory):
+    """The clips as latents of a tiny trained autoencoder, which lies beside them in `ae/final`."""
+    folder = tmp_path_factory.mktemp("run")
+    config = "training/configs/tiny/autoencoder.yaml"
+    train_autoencoder.main(["--config", config, "--data_dir", str(tiny_data), "--output_dir", str(folder / "ae")])
+    encode_latents.main(encode_arguments(folder, tiny_data, tiny_text_encoder))
+    return folder / "latents"

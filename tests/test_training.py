@@ -1,15 +1,13 @@
 """The three stages as a user runs them, tiny, on audio made here: files, resume, processes, config."""
 
-import json
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import soundfile
 import torch
+from conftest import encode_arguments
 from safetensors.torch import load_file
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from training import encode_latents, loop, train_autoencoder, train_unet
@@ -18,61 +16,6 @@ from training.data.latents import LatentCrops, random_mask
 
 AUTOENCODER = "training/configs/tiny/autoencoder.yaml"
 UNET = "training/configs/tiny/unet.yaml"
-WORDS = ["<pad>", "<unk>", "</s>", "a", "tone", "click", "low", "high", "slow", "fast"]
-
-
-@pytest.fixture(scope="module")
-def text_encoder(tmp_path_factory):
-    """A random T5 of width 16 and a word tokenizer, saved as stage 2 reads them."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-
-    folder = tmp_path_factory.mktemp("text")
-    torch.manual_seed(0)
-    T5EncoderModel(
-        T5Config(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    ).save_pretrained(folder / "text_encoder")
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(WORDS)}, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
-    ).save_pretrained(folder / "tokenizer")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    """Three splits of two-second tones with a click on every beat, labelled."""
-    folder = tmp_path_factory.mktemp("data")
-    rate, seconds = 24000, 2.0
-    time = np.arange(int(rate * seconds)) / rate
-    for split, count in (("train", 6), ("validation", 2), ("test", 2)):
-        (folder / split).mkdir()
-        lines = []
-        for i in range(count):
-            bpm, hertz = 90.0 + 10.0 * i, 220.0 * 2 ** (i / 12)
-            audio = 0.3 * np.sin(2 * np.pi * hertz * time) + 0.5 * ((time * bpm / 60) % 1.0 < 0.01)
-            soundfile.write(folder / split / f"{i}.flac", audio, rate)
-            beats = list(np.arange(0.0, seconds, 60 / bpm))
-            lines.append(json.dumps({
-                "file_name": f"{i}.flac", "text": ["a slow low tone", "a fast click"], "duration_s": seconds,
-                "sampling_rate": rate, "bpm": bpm, "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": beats,
-                "key": "A minor", "chords": [[1.0, 0, 0, 0, 1.0, 0, 0, 1.0, 0, 0, 0, 0]] * len(beats),
-            }))  # fmt: skip
-        (folder / split / "metadata.jsonl").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def latents(data, text_encoder, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("run")
-    train_autoencoder.main(["--config", AUTOENCODER, "--data_dir", str(data), "--output_dir", str(folder / "ae")])
-    encode_latents.main(encode_arguments(folder, data, text_encoder))
-    return folder / "latents"
-
-
-def encode_arguments(folder, data, text_encoder) -> list[str]:
-    return ["--autoencoder", str(folder / "ae" / "final"), "--text_encoder", str(text_encoder),
-            "--data_dir", str(data), "--output_dir", str(folder / "latents")]  # fmt: skip
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -83,41 +26,41 @@ def same(first: dict, second: dict) -> bool:
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_latents_are_standardised_and_labels_move_with_the_crop(latents):
-    crops = LatentCrops(str(latents), "train", crop_frames=50)
+def test_latents_are_standardised_and_labels_move_with_the_crop(tiny_latents):
+    crops = LatentCrops(str(tiny_latents), "train", crop_frames=50)
     frames = torch.cat([crops.read(i, np.random.default_rng(i))["latents"] for i in range(6)], dim=1)
     assert frames.mean(dim=1).abs().max() < 0.1
     assert (frames.std(dim=1) - 1.0).abs().max() < 0.1
-    short = LatentCrops(str(latents), "train", crop_frames=20)
+    short = LatentCrops(str(tiny_latents), "train", crop_frames=20)
     whole, part = crops.read(0, np.random.default_rng(0)), short.read(0, np.random.default_rng(3))
     offset = int(np.random.default_rng(3).integers(0, 31))
     assert torch.allclose(part["grid"], whole["grid"][:, offset : offset + 20], atol=1e-5)
     assert part["duration_s"] == pytest.approx(0.8)
-    vae = AutoencoderVivace.from_pretrained(latents / "vae")
+    vae = AutoencoderVivace.from_pretrained(tiny_latents / "vae")
     assert len(vae.config.latents_std) == 4
 
 
-def test_second_encoding_does_nothing_and_a_new_model_invalidates(latents, data, text_encoder):
-    run = latents.parent
-    shard = latents / "train" / "00000.safetensors"
+def test_second_encoding_does_nothing_and_a_new_model_invalidates(tiny_latents, tiny_data, tiny_text_encoder):
+    run = tiny_latents.parent
+    shard = tiny_latents / "train" / "00000.safetensors"
     before = shard.stat().st_mtime_ns
-    encode_latents.main(encode_arguments(run, data, text_encoder))
+    encode_latents.main(encode_arguments(run, tiny_data, tiny_text_encoder))
     assert shard.stat().st_mtime_ns == before
     other = AutoencoderVivace.from_pretrained(run / "ae" / "final")
     with torch.no_grad():
         other.encoder_linear.bias.add_(1.0)
     other.save_pretrained(run / "other")
-    arguments = encode_arguments(run, data, text_encoder)
+    arguments = encode_arguments(run, tiny_data, tiny_text_encoder)
     arguments[1] = str(run / "other")
     encode_latents.main(arguments)
     assert shard.stat().st_mtime_ns != before
-    encode_latents.main(encode_arguments(run, data, text_encoder))
+    encode_latents.main(encode_arguments(run, tiny_data, tiny_text_encoder))
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "unet"])
-def test_resumed_run_ends_bitwise_like_the_uninterrupted_one(stage, data, latents, tmp_path):
+def test_resumed_run_ends_bitwise_like_the_uninterrupted_one(stage, tiny_data, tiny_latents, tmp_path):
     module, config, source = {
-        "autoencoder": (train_autoencoder, AUTOENCODER, data), "unet": (train_unet, UNET, latents),
+        "autoencoder": (train_autoencoder, AUTOENCODER, tiny_data), "unet": (train_unet, UNET, tiny_latents),
     }[stage]  # fmt: skip
     arguments = ["--config", config, "--data_dir", str(source)]
     module.main([*arguments, "--output_dir", str(tmp_path / "whole")])
@@ -130,9 +73,9 @@ def test_resumed_run_ends_bitwise_like_the_uninterrupted_one(stage, data, latent
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
-def test_two_processes_equal_one(latents, tmp_path):
+def test_two_processes_equal_one(tiny_latents, tmp_path):
     """Global batch, noise and times do not depend on the number of processes; only summation order does."""
-    arguments = ["--config", UNET, "--data_dir", str(latents), "--max_steps", "3", "--output_dir"]
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--max_steps", "3", "--output_dir"]
     train_unet.main([*arguments, str(tmp_path / "one")])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "training.train_unet"]
@@ -142,18 +85,18 @@ def test_two_processes_equal_one(latents, tmp_path):
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
 
 
-def test_accumulation_equals_one_batch(latents, tmp_path):
-    arguments = ["--config", UNET, "--data_dir", str(latents), "--max_steps", "3", "--output_dir"]
+def test_accumulation_equals_one_batch(tiny_latents, tmp_path):
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--max_steps", "3", "--output_dir"]
     train_unet.main([*arguments, str(tmp_path / "one")])
     train_unet.main([*arguments, str(tmp_path / "two"), "--gradient_accumulation_steps", "2"])
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
 
 
-def test_ddpm_trains_by_its_scheduler(latents, tmp_path):
+def test_ddpm_trains_by_its_scheduler(tiny_latents, tmp_path):
     scheduler = tmp_path / "ddpm.json"
     scheduler.write_text('{"_class_name": "DDPMScheduler", "prediction_type": "v_prediction", "clip_sample": false}')
-    train_unet.main(["--config", UNET, "--data_dir", str(latents), "--scheduler_config", str(scheduler),
+    train_unet.main(["--config", UNET, "--data_dir", str(tiny_latents), "--scheduler_config", str(scheduler),
                      "--output_dir", str(tmp_path / "run")])  # fmt: skip
     assert weights(tmp_path / "run")
 
@@ -210,8 +153,8 @@ def test_bad_settings_exit_with_one_line(tmp_path, capsys, text, argument, messa
     assert message in capsys.readouterr().err
 
 
-def test_resume_with_other_settings_is_refused(data, tmp_path):
-    arguments = ["--config", AUTOENCODER, "--data_dir", str(data), "--output_dir", str(tmp_path)]
+def test_resume_with_other_settings_is_refused(tiny_data, tmp_path):
+    arguments = ["--config", AUTOENCODER, "--data_dir", str(tiny_data), "--output_dir", str(tmp_path)]
     train_autoencoder.main(arguments)
     with pytest.raises(ValueError, match="learning_rate was"):
         train_autoencoder.main([*arguments, "--learning_rate", "0.5"])

@@ -286,9 +286,14 @@ class Progress:
             self.saved = time.monotonic()
         return answer
 
-    def interrupted(self) -> bool:
-        """Has any process been asked to stop? Then all are to write a checkpoint and leave."""
-        return self._together(interrupt.asked())
+    def leave_if_asked(self, step: int) -> None:
+        """Where any process was sent SIGTERM: write a checkpoint and end the program with exit code 0, in all."""
+        if not self._together(interrupt.asked()):
+            return
+        save_checkpoint(self.accelerator, self.config, step)
+        self.close()
+        self.accelerator.end_training()
+        raise SystemExit(0)
 
     def out_of_time(self) -> bool:
         """Has `max_minutes` passed, by the clock of any process?"""

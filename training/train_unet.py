@@ -178,6 +178,7 @@ def main(argv: list[str] | None = None) -> None:
             loop.save_checkpoint(accelerator, config, step)
         if stop:
             break
+        progress.leave_if_asked(step)
     progress.close()
     loop.save_final(accelerator, model, ema, config)
 

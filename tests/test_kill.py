@@ -1,0 +1,111 @@
+"""Runs killed with SIGKILL at random moments and started again by the same command, until they are done.
+
+Slow: a start costs seconds. `make slow` runs it; `-s` prints how many kills each run took.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from training import loop
+
+KILLS = 20
+LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
+LAUNCH += ["--dynamo_backend", "no", "--num_processes", "2", "-m"]
+# name: module, config, fixture of its data, processes, loader workers
+RUNS = {
+    "autoencoder": ("training.train_autoencoder", "training/configs/tiny/autoencoder.yaml", "tiny_data", 1, 0),
+    "unet": ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents", 1, 0),
+    "unet, loader workers": ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents", 1, 2),
+    "unet, two processes": ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents", 2, 0),
+}
+
+
+def command(name: str, data: Path, output: Path) -> list[str]:
+    module, config, _, processes, workers = RUNS[name]
+    start = [sys.executable, *(LAUNCH if processes == 2 else ["-m"]), module]
+    return [*start, "--config", config, "--data_dir", str(data), "--output_dir", str(output), "--max_steps", "60",
+            "--checkpoint_every", "5", "--validate_every", "20", "--num_workers", str(workers)]  # fmt: skip
+
+
+def last_step(output: Path) -> int:
+    found = loop.checkpoints(str(output))
+    return int(found[-1].name.removeprefix("step_")) if found else 0
+
+
+def run_and_kill(words: list[str], output: Path, after_s: float) -> bool:
+    """Start, wait for the first step and then `after_s` seconds, kill the whole group. True if it ended before."""
+    log = output / "log.jsonl"
+    before = log.stat().st_size if log.is_file() else 0
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        began = time.monotonic()
+        while process.poll() is None and not (log.is_file() and log.stat().st_size > before):
+            assert time.monotonic() - began < 300, "no step was made in five minutes"
+            time.sleep(0.01)
+        try:
+            return process.wait(after_s) == 0
+        except subprocess.TimeoutExpired:
+            return False
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RUNS)
+def test_killed_run_ends_bitwise_like_the_uninterrupted_one(name, request, tmp_path):
+    data = request.getfixturevalue(RUNS[name][2])
+    subprocess.run(command(name, data, tmp_path / "whole"), check=True, capture_output=True)
+    parts, kills, draw = tmp_path / "parts", 0, random.Random(0)
+    words = command(name, data, parts)
+    while kills < KILLS and not run_and_kill(words, parts, draw.uniform(0.0, 0.35)):
+        kills += 1
+        if last_step(parts) > 40:  # keep kills for the beginning too: the same steps can be lost again
+            for stale in loop.checkpoints(str(parts))[1:]:
+                shutil.rmtree(stale)
+    subprocess.run(words, check=True, capture_output=True)
+    whole, again = (load_file(f / "final" / "diffusion_pytorch_model.safetensors") for f in (tmp_path / "whole", parts))
+    differing = [key for key in whole if not torch.equal(whole[key], again[key])]
+    print(f"{name}: {kills} kills")
+    assert kills == KILLS and differing == []
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_leaves_with_exit_code_0(tiny_latents, tmp_path):
+    words = command("unet", tiny_latents, tmp_path)
+    words[words.index("60")] = "100000"
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "log.jsonl").is_file():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors[-2000:]
+    logged = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert last_step(tmp_path) >= len(logged) > 0 and not (tmp_path / "final").exists()
+
+
+@pytest.mark.slow
+def test_full_disk_stops_with_the_last_good_checkpoint(tiny_latents, tmp_path):
+    """RLIMIT_FSIZE makes the write of a file fail as a full disk does."""
+    words = command("unet", tiny_latents, tmp_path)
+    subprocess.run([*words, "--max_minutes", "0.0001"], check=True, capture_output=True)
+    good = last_step(tmp_path)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "checkpoints" / f"step_{good:08d}").iterdir() if p.is_file()}
+    limited = ["bash", "-c", 'trap "" XFSZ; ulimit -f 40; exec "$@"', "limited", *words]
+    done = subprocess.run(limited, capture_output=True, text=True)
+    assert done.returncode == 2 and "could not be written" in done.stderr, done.stderr[-2000:]
+    assert last_step(tmp_path) == good
+    folder = tmp_path / "checkpoints" / f"step_{good:08d}"
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
