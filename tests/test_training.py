@@ -163,7 +163,7 @@ def test_resume_with_other_settings_is_refused(tiny_data, tmp_path):
 
 def test_missing_data_is_named(tmp_path):
     folders = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
-    with pytest.raises(ValueError, match=r"no train/metadata\.jsonl"):
+    with pytest.raises(ValueError, match=r"train/metadata\.jsonl is there"):
         train_autoencoder.main(["--config", AUTOENCODER, *folders])
     with pytest.raises(ValueError, match="no encoded train split"):
         train_unet.main(["--config", UNET, *folders])

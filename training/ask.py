@@ -6,6 +6,7 @@ import soxr
 import torch
 from tqdm import tqdm
 
+from training.data.clips import read_audio
 from training.metrics.request import chords_text
 
 
@@ -34,12 +35,11 @@ def read_real(row: dict, sampling_rate: int) -> np.ndarray:
         ValueError: the file is missing or unreadable.
     """
     try:
-        audio, rate = soundfile.read(row["path"], dtype="float32", always_2d=True)
+        mono = read_audio(row).mean(dim=0).numpy()
     except (OSError, soundfile.LibsndfileError) as error:
         raise ValueError(f"{row['path']}: cannot be read ({str(error).splitlines()[0]})") from None
-    mono = audio.mean(axis=1)
-    if rate != sampling_rate:
-        mono = soxr.resample(mono, rate, sampling_rate)
+    if row["sampling_rate"] != sampling_rate:
+        mono = soxr.resample(mono, row["sampling_rate"], sampling_rate)
     return np.ascontiguousarray(mono)
 
 

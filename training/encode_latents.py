@@ -24,7 +24,7 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedMode
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from training import loop
 from training.config import LatentsRun, command, parse_config
-from training.data.clips import read_audio, read_rows
+from training.data.clips import read_audio, read_bytes, read_rows
 
 SHARD_CLIPS = 256
 
@@ -81,7 +81,7 @@ def encode_shard(
     """Ragged arrays of one shard: frames of all clips end to end, tokens of all captions end to end."""
     means, stds = [], []
     for row in rows:
-        posterior = vae.encode(read_audio(row["path"])[None].to(vae.device)).latent_dist
+        posterior = vae.encode(read_audio(row)[None].to(vae.device)).latent_dist
         means.append(posterior.mean[0].T.cpu().half())  # (frames, channels)
         stds.append(posterior.std[0].T.cpu().half())
     texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]], config.max_text_tokens)
@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> None:
                     part
                     for row in shards[number]
                     for part in (
-                        Path(row["path"]).read_bytes(),
+                        read_bytes(row),
                         json.dumps({k: v for k, v in row.items() if k != "path"}),
                     )
                 ),

@@ -26,7 +26,7 @@ def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> 
     chosen = loop.item_rng(config.seed, 3).choice(len(rows), min(config.pca_clips, len(rows)), replace=False)
     total, outer, count = 0.0, 0.0, 0
     for index in chosen:
-        features = model.audio_to_features(read_audio(rows[index]["path"])[None])[0].double()
+        features = model.audio_to_features(read_audio(rows[index])[None])[0].double()
         total, outer, count = total + features.sum(0), outer + features.T @ features, count + len(features)
     mean = total / count
     covariance = outer / count - torch.outer(mean, mean)
@@ -76,7 +76,7 @@ def validate(model: AutoencoderVivace, spectral: SpectralLoss, config: Autoencod
     totals: dict[str, float] = {}
     rows = read_rows(config.data_dir, "validation")[: config.validate_clips]
     for row in rows:
-        features = model.audio_to_features(read_audio(row["path"])[None].to(model.device))
+        features = model.audio_to_features(read_audio(row)[None].to(model.device))
         posterior = model.encode_features(features)
         losses = spectral(model.decode_features(posterior.mode()), features)
         for name, value in {**losses, "kl": posterior.kl().mean()}.items():

@@ -5,18 +5,16 @@
 Thresholds are chosen on the validation split; average precision on the test split stands in `tagger.json`.
 """
 
-import sys
-import time
 from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
-from training.config import parse_config
-from training.data.clips import read_audio, read_rows
+from training.config import command, parse_config
+from training.data.clips import read_rows
+from training.fit import fit, pictures
 from training.metrics.instruments import DRUMS, STYLE
 from training.metrics.tagger import MELS, RATE, Tagger
 from training.metrics.weights import save_network
@@ -32,7 +30,7 @@ class TaggerRun:
     output_dir: str = "checkpoints/tagger"
     seed: int = 0
     max_minutes: float = 15.0
-    """of training; reading the clips comes before"""
+    """of training, CPU time; reading the clips comes before"""
     max_steps: int = 1200
     batch_size: int = 32
     learning_rate: float = 3e-3
@@ -65,16 +63,6 @@ def targets(rows: list[dict], tags: list[str]) -> torch.Tensor:
             if known:
                 table[index, column] = float(value)
     return table
-
-
-def spectrograms(tagger: Tagger, rows: list[dict], label: str) -> torch.Tensor:
-    """(rows, MELS, frames) fp16; shorter clips are padded with silence."""
-    frames = max(round(row["duration_s"] * RATE) for row in rows) + 1
-    out = torch.zeros(len(rows), MELS, frames, dtype=torch.float16)
-    for index, row in enumerate(tqdm(rows, desc=label, disable=None)):
-        mel = tagger.spectrogram(read_audio(row["path"]).mean(dim=0, keepdim=True))[0, :, :frames]
-        out[index, :, : mel.shape[1]] = mel.half()
-    return out
 
 
 def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -129,43 +117,30 @@ def train(config: TaggerRun) -> dict:
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
     rows = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}
     tags = tag_names(rows["train"], config.min_clips)
     if len(tags) < 2:
         raise ValueError(f"data_dir {config.data_dir}: no tag stands in {config.min_clips} clips of the train split")
     tagger = Tagger(tags, rows["train"][0]["sampling_rate"])
-    mel = {split: spectrograms(tagger, split_rows, f"{split} spectrograms") for split, split_rows in rows.items()}
+    mel = {split: pictures(kept, tagger.spectrogram, 0.0, f"{split} spectrograms") for split, kept in rows.items()}
     truth = {split: targets(split_rows, tags) for split, split_rows in rows.items()}
     share = torch.nanmean(truth["train"], dim=0).clamp(1e-3, 1 - 1e-3)
     tagger.head[-1].bias.data = torch.logit(share)
+    frames = mel["train"].shape[2]
+    crop = min(round(config.crop_s * RATE), frames)
 
-    optimiser = torch.optim.AdamW(tagger.parameters(), lr=config.learning_rate, weight_decay=0.02)
-    crop, began, done, running = round(config.crop_s * RATE), time.monotonic(), 0, 0.0
-    with tqdm(total=config.max_steps, desc="tagger", disable=None) as bar:
-        while done < config.max_steps:
-            # The share of the time or of the steps that is gone, whichever is more, drives the learning rate.
-            gone = max(done / config.max_steps, (time.monotonic() - began) / (60.0 * config.max_minutes))
-            if gone >= 1.0:
-                break
-            for group in optimiser.param_groups:
-                cosine = 0.02 + 0.49 * (1.0 + np.cos(np.pi * gone))
-                group["lr"] = config.learning_rate * min(1.0, (done + 1) / 30) * cosine
-            pick = rng.integers(0, len(mel["train"]), size=config.batch_size)
-            starts = rng.integers(0, max(mel["train"].shape[2] - crop, 0) + 1, size=config.batch_size)
-            batch = torch.stack([mel["train"][i, :, s : s + crop] for i, s in zip(pick, starts, strict=True)]).float()
-            wanted = truth["train"][pick]
-            tagger.train()
-            logits = tagger(augment(batch, rng))
-            loss = F.binary_cross_entropy_with_logits(logits, wanted.nan_to_num(), reduction="none")
-            loss = (loss * wanted.isfinite()).sum() / wanted.isfinite().sum()
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            done, running = done + 1, 0.95 * running + 0.05 * loss.item()
-            bar.update()
-            bar.set_postfix(loss=f"{running / (1 - 0.95**done):.4f}")
-    minutes = (time.monotonic() - began) / 60.0
+    def batch_loss(rng: np.random.Generator) -> torch.Tensor:
+        pick = rng.integers(0, len(mel["train"]), size=config.batch_size)
+        starts = rng.integers(0, frames - crop + 1, size=config.batch_size)
+        batch = torch.stack([mel["train"][i, :, s : s + crop] for i, s in zip(pick, starts, strict=True)]).float()
+        wanted = truth["train"][pick]
+        logits = tagger(augment(batch, rng))
+        loss = F.binary_cross_entropy_with_logits(logits, wanted.nan_to_num(), reduction="none")
+        return (loss * wanted.isfinite()).sum() / wanted.isfinite().sum()
+
+    done, minutes = fit(
+        tagger, batch_loss, config.learning_rate, 0.02, config.max_steps, config.max_minutes, config.seed, "tagger"
+    )
     card = measure(tagger, mel, truth)
     card |= {"trained_on": config.data_dir, "clips": {k: len(v) for k, v in rows.items()}, "steps": done}
     card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
@@ -205,18 +180,13 @@ def measure(tagger: Tagger, mel: dict[str, torch.Tensor], truth: dict[str, torch
     return card
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Command line; bad input gives one line and exit code 2."""
+def main(argv: list[str] | None = None) -> None:
+    """Command line."""
     config = parse_config(TaggerRun, argv)
-    try:
-        card = train(config)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    card = train(config)
     print(f"{config.output_dir}: instrument mAP {card['test_instrument_map']:.3f} on test "
           f"(chance {card['test_instrument_map_chance']:.3f}), style top-1 {card.get('test_style_top1')}")  # fmt: skip
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)
