@@ -1,0 +1,147 @@
+"""Is generated music distributed as real music is? Distances with their floor and ceiling, diversity, memorisation.
+
+All figures of one call are taken in one space: embeddings minus the mean of the training clips, divided by the root of
+their mean variance. A distance of 1 per dimension is thus one standard deviation, whatever the embedding's own scale.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from training.metrics.diversity import mean_pairwise_distance, vendi_score
+from training.metrics.embedding import Embedder
+from training.metrics.frechet import frechet_distance, frechet_infinite
+from training.metrics.kernel_distance import kernel_distance
+from training.metrics.memorisation import memorisation_figures
+
+COMPONENTS = 24  # 25 clips have a covariance, 50 an extrapolation
+
+
+@dataclass(frozen=True)
+class EmbeddedClips:
+    """Embeddings (n, d) of clips, and what the clips are called."""
+
+    vectors: np.ndarray
+    names: list[str]
+
+
+def embed_clips(
+    embedder: Embedder, audios: list[np.ndarray], sampling_rate: int, names: list[str] | None = None
+) -> EmbeddedClips:
+    """Clips (samples,) at `sampling_rate` Hz, embedded; without names they are called by their numbers.
+
+    Raises:
+        ValueError: clips that the embedder refuses, or names that are not one a clip.
+    """
+    names = [str(i) for i in range(len(audios))] if names is None else [Path(name).name for name in names]
+    if len(names) != len(audios):
+        raise ValueError(f"{len(names)} names for {len(audios)} clips; needed: one each")
+    return EmbeddedClips(embedder.embed(audios, sampling_rate), names)
+
+
+class Space:
+    """Where distances are taken, made from the training clips alone, so that no other set can bend it.
+
+    Args:
+        train: (m, d) embeddings.
+        components: principal components in which the Frechet distance is taken: a covariance needs more clips than
+            dimensions.
+
+    Raises:
+        ValueError: fewer than 2 training clips, or all alike.
+    """
+
+    def __init__(self, train: np.ndarray, components: int = COMPONENTS):
+        if train.ndim != 2 or len(train) < 2:
+            raise ValueError(f"train has shape {train.shape}; needed: (m, d), m at least 2")
+        self.mean = train.mean(axis=0)
+        centred = train - self.mean
+        self.scale = float(np.sqrt(np.mean(centred**2)))
+        if not self.scale > 0.0:
+            raise ValueError("train: all embeddings are alike; needed: clips that differ")
+        _, values, directions = np.linalg.svd(centred, full_matrices=False)
+        self.components = min(components, len(values))
+        self.basis = directions[: self.components].T
+        self.explained = float(np.sum(values[: self.components] ** 2) / np.sum(values**2))
+
+    def standardise(self, vectors: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, d)."""
+        return (vectors - self.mean) / self.scale
+
+    def reduce(self, standardised: np.ndarray) -> np.ndarray:
+        """(n, d) -> (n, components)."""
+        return standardised @ self.basis
+
+
+def distribution_figures(
+    embedder: Embedder,
+    real_test: EmbeddedClips,
+    disjoint_real: EmbeddedClips,
+    reconstructed: EmbeddedClips,
+    generated: EmbeddedClips,
+    train: EmbeddedClips,
+    seed: int = 0,
+) -> dict:
+    """Everything about distributions that a report holds; ready for JSON.
+
+    Distances run from `real_test` to the other sets, all cut to the count of the smallest, because the finite Frechet
+    distance and the Vendi score depend on it. A set is cut to its first clips.
+
+    Args:
+        embedder: whose vectors these are; only its name and card are read.
+        real_test: real clips that were not trained on.
+        disjoint_real: other real clips, sharing no work with those: the floor.
+        reconstructed: `real_test` through the autoencoder: the ceiling. Clip by clip the same music, so that it may
+            lie below the floor.
+        generated: clips of the model.
+        train: clips that the model was trained on; they also define the space.
+        seed: of subsets and bootstrap draws.
+
+    Returns:
+        `frechet`, `frechet_infinite`, `kernel`: {"floor", "ceiling", "generated"}, each figure None with its reason
+        under `missing` where clips are too few; `diversity`: {"real", "generated"}; `memorisation`; `counts`;
+        `embedder`; `space`; `seed`.
+
+    Raises:
+        ValueError: an empty set, or sets of different widths.
+    """
+    sets = {"real": real_test, "floor": disjoint_real, "ceiling": reconstructed, "generated": generated}
+    for name, clips in {**sets, "train": train}.items():
+        if clips.vectors.ndim != 2 or not len(clips.vectors) or clips.vectors.shape[1] != train.vectors.shape[1]:
+            raise ValueError(f"{name} has shape {clips.vectors.shape}; needed: (n, {train.vectors.shape[-1]})")
+    space = Space(train.vectors)
+    count = min(len(clips.vectors) for clips in sets.values())
+    full = {name: space.standardise(clips.vectors) for name, clips in sets.items()}
+    cut = {name: vectors[:count] for name, vectors in full.items()}
+    low = {name: space.reduce(vectors) for name, vectors in cut.items()}
+    missing: dict[str, str] = {}
+
+    def against_real(figure: str, vectors: dict[str, np.ndarray], measure: Callable) -> dict:
+        out = {}
+        for name in ("floor", "ceiling", "generated"):
+            try:
+                out[name] = measure(vectors["real"], vectors[name])
+            except ValueError as error:  # too few clips: the other figures still stand
+                out[name], missing[figure] = None, str(error)
+        return out
+
+    def diversity(vectors: np.ndarray) -> dict:
+        pairs = mean_pairwise_distance(vectors) if len(vectors) > 1 else None
+        return {"vendi": vendi_score(vectors), "mean_pairwise_distance": pairs}
+
+    return {
+        "frechet": against_real("frechet", low, frechet_distance),
+        "frechet_infinite": against_real("frechet_infinite", low, lambda a, b: frechet_infinite(a, b, seed)),
+        "kernel": against_real("kernel", cut, lambda a, b: kernel_distance(a, b, seed)),
+        "diversity": {"real": diversity(cut["real"]), "generated": diversity(cut["generated"])},
+        "memorisation": memorisation_figures(
+            full["generated"], full["real"], space.standardise(train.vectors), generated.names, train.names
+        ),
+        "missing": missing,
+        "counts": {"compared": count, **{k: len(v.vectors) for k, v in sets.items()}, "train": len(train.vectors)},
+        "space": {"components": space.components, "explained": space.explained, "scale": space.scale},
+        "embedder": {"name": embedder.name, **embedder.card},
+        "seed": seed,
+    }

@@ -1,0 +1,62 @@
+"""Kernel distance between two sets of embeddings: unbiased squared MMD with a cubic kernel (Binkowski et al. 2018)."""
+
+import numpy as np
+
+FEWEST = 2  # clips a set: without pairs there is nothing unbiased to take
+
+
+def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(x . y / d + 1)^3 of all pairs: (n, d), (m, d) -> (n, m), float64."""
+    return (np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T / a.shape[1] + 1.0) ** 3
+
+
+def kernel_distance(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> dict:
+    """Unbiased estimate of the squared MMD, with a bootstrap interval over clips.
+
+    Unlike the Frechet distance it needs no covariance and has no bias for few clips: equal distributions give 0 on
+    average, hence values below 0 too.
+
+    Args:
+        a, b: (n, d) and (m, d).
+        seed: of the resampling.
+        resamples: bootstrap draws.
+        level: coverage of the interval, between 0 and 1.
+
+    Returns:
+        `mean`, `low`, `high`, and `n`, the clips of the smaller set.
+
+    Raises:
+        ValueError: other shapes, values that are not finite, fewer than 2 clips, or a level outside (0, 1).
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}; needed: (n, d) and (m, d)")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("embeddings hold values that are not finite")
+    if min(len(a), len(b)) < FEWEST:
+        raise ValueError(f"{min(len(a), len(b))} clips are too few for a kernel distance; needed: at least {FEWEST}")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; allowed: above 0 and below 1")
+    within_a, within_b, across = polynomial_kernel(a, a), polynomial_kernel(b, b), polynomial_kernel(a, b)
+    rng = np.random.default_rng([seed, 8])
+    counts_a = rng.multinomial(len(a), np.full(len(a), 1.0 / len(a)), size=resamples)
+    counts_b = rng.multinomial(len(b), np.full(len(b), 1.0 / len(b)), size=resamples)
+    draws = [
+        _unbiased(within_a, within_b, across, x.astype(np.float64), y.astype(np.float64))
+        for x, y in zip(counts_a, counts_b, strict=True)
+    ]
+    mean = _unbiased(within_a, within_b, across, np.ones(len(a)), np.ones(len(b)))
+    low, high = np.quantile(draws, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return {"mean": mean, "low": float(low), "high": float(high), "n": min(len(a), len(b))}
+
+
+def _unbiased(
+    within_a: np.ndarray, within_b: np.ndarray, across: np.ndarray, count_a: np.ndarray, count_b: np.ndarray
+) -> float:
+    """Squared MMD of clips that are there `count` times each; a clip is never paired with itself or its own copy."""
+
+    def pairs(kernel: np.ndarray, count: np.ndarray) -> float:
+        total = count @ kernel @ count - np.sum(count**2 * np.diag(kernel))
+        return total / (count.sum() ** 2 - np.sum(count**2))
+
+    between = count_a @ across @ count_b / (count_a.sum() * count_b.sum())
+    return float(pairs(within_a, count_a) + pairs(within_b, count_b) - 2.0 * between)
