@@ -1,0 +1,170 @@
+"""Tempo, beats, downbeats, key and chords by ear, each with a confidence; below its threshold a label is unknown.
+
+Confidence is agreement: what is heard the same in parts of the clip, and by trackers that have nothing in common, is
+likely right (mutual agreement: Holzapfel et al., "Selective sampling for beat tracking evaluation", IEEE TASLP 2012).
+`python -m training.data.prepare.measure` prints how often each label is right at its threshold, and how many clips
+get one.
+"""
+
+import itertools
+from dataclasses import dataclass
+
+import librosa
+import numpy as np
+import soxr
+
+from training.metrics import features
+from training.metrics.beat_tracker import BeatTracker
+from training.metrics.beats import beat_f
+from training.metrics.features import CHROMA_RATE, LISTEN_RATE
+from training.metrics.key import estimate_key, key_mirex
+
+# Confidence from which a label is given. Chosen on the scorebook's validation split.
+THRESHOLDS = {"beats": 0.75, "downbeats": 0.80, "key": 0.90, "chords": 0.60}
+PART = 0.7  # of the clip, from its beginning and to its end, that are listened to by themselves
+NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+STAY = 0.75  # probability that the chord of a beat is that of the one before
+SHARPNESS = 14.0  # of a chord's likelihood in the cosine with its triad
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What was heard in a clip; None = unknown. Times in seconds from its start.
+
+    Attributes:
+        bpm, beats_s: an even grid; both or neither.
+        downbeats_s, beats_per_bar: both or neither, and only with beats.
+        key: as "A minor".
+        chords: (beats, 12) of 0 and 1, a row of zeros where unknown; None without beats.
+        chord_symbols: a name a beat, "N" where unknown.
+        confidence: 0 to 1 of beats, downbeats, key and (mean) chords, whether above the threshold or not.
+    """
+
+    bpm: float | None
+    beats_s: list[float] | None
+    downbeats_s: list[float] | None
+    beats_per_bar: int | None
+    key: str | None
+    chords: list[list[int]] | None
+    chord_symbols: list[str] | None
+    confidence: dict[str, float]
+
+
+def hear(
+    audio: np.ndarray, sampling_rate: int, tracker: BeatTracker, thresholds: dict[str, float] | None = None
+) -> Labels:
+    """Label a clip (samples,) of a few bars."""
+    limits = THRESHOLDS if thresholds is None else thresholds
+    if sampling_rate != LISTEN_RATE:
+        audio = soxr.resample(audio.astype(np.float32), sampling_rate, LISTEN_RATE)
+    duration_s = len(audio) / LISTEN_RATE
+    bpm, beats, downbeats, confidence = hear_beats(audio, tracker)
+    chroma = features.chroma(audio)
+    key, confidence["key"] = hear_key(chroma)
+    known = confidence["beats"] >= limits["beats"]
+    bars = known and confidence["downbeats"] >= limits["downbeats"] and len(downbeats) > 1
+    rows, symbols, sure = hear_chords(chroma, np.append(beats, duration_s)) if known else (None, None, np.zeros(0))
+    if known:
+        confidence["chords"] = float(sure.mean()) if len(sure) else 0.0
+        unsure = sure < limits["chords"]
+        rows = [[0] * 12 if hidden else row for row, hidden in zip(rows, unsure, strict=True)]
+        symbols = ["N" if hidden else name for name, hidden in zip(symbols, unsure, strict=True)]
+    return Labels(
+        bpm=round(bpm, 3) if known else None,
+        beats_s=beats.round(6).tolist() if known else None,
+        downbeats_s=downbeats.round(6).tolist() if bars else None,
+        beats_per_bar=_beats_per_bar(beats, downbeats) if bars else None,
+        key=key if confidence["key"] >= limits["key"] else None,
+        chords=rows,
+        chord_symbols=symbols,
+        confidence={name: round(value, 3) for name, value in confidence.items()},
+    )
+
+
+def hear_beats(audio: np.ndarray, tracker: BeatTracker) -> tuple[float, np.ndarray, np.ndarray, dict[str, float]]:
+    """Tempo, beats and downbeats (seconds) of audio (samples,) at LISTEN_RATE, and how far independent ears agree.
+
+    The ears: the trained tracker on the whole, on the first and on the last part, and librosa's on the whole. The
+    confidence is the mean F-measure at 70 ms between the whole and each of the others.
+    """
+    duration_s = len(audio) / LISTEN_RATE
+    whole = tracker.track(audio, LISTEN_RATE)
+    beats, downbeats = np.asarray(whole.beats_s), np.asarray(whole.downbeats_s)
+    if len(beats) < 3 or not np.any(np.abs(audio) > 1e-4):
+        return 0.0, np.zeros(0), np.zeros(0), {"beats": 0.0, "downbeats": 0.0}
+    heard, bars = [], []
+    length = round(PART * len(audio))
+    for start in (0, len(audio) - length):
+        part = tracker.track(audio[start : start + length], LISTEN_RATE)
+        begin_s = start / LISTEN_RATE
+        heard.append(beat_f(_within(part.beats_s + begin_s, begin_s, begin_s + PART * duration_s),
+                            _within(beats, begin_s, begin_s + PART * duration_s)))  # fmt: skip
+        bars.append(beat_f(part.downbeats_s + begin_s, _within(downbeats, begin_s, begin_s + PART * duration_s)))
+    _, others = features.track(features.onset_strength(audio))
+    heard.append(max(beat_f(others, beats), 0.9 * beat_f(others[::2], beats), 0.9 * beat_f(others[1::2], beats)))
+    return float(whole.tempo_bpm), beats, downbeats, {
+        "beats": float(np.mean(heard)), "downbeats": float(np.mean(bars)) if len(downbeats) > 1 else 0.0,
+    }  # fmt: skip
+
+
+def _within(times: np.ndarray, first_s: float, last_s: float) -> np.ndarray:
+    times = np.asarray(times)
+    return times[(times >= first_s) & (times < last_s)]
+
+
+def _beats_per_bar(beats: np.ndarray, downbeats: np.ndarray) -> int:
+    return max(1, round(float(np.median(np.diff(downbeats)) / np.median(np.diff(beats)))))
+
+
+def hear_key(chroma: np.ndarray) -> tuple[str | None, float]:
+    """Key of a chroma (12, frames), and the mean MIREX score of what its parts say against it."""
+    key = estimate_key(chroma)
+    if key is None:
+        return None, 0.0
+    frames = chroma.shape[1]
+    parts = [(0.0, PART), (1.0 - PART, 1.0), (0.0, 0.5), (0.5, 1.0)]
+    votes = [estimate_key(chroma[:, int(a * frames) : max(int(b * frames), int(a * frames) + 1)]) for a, b in parts]
+    return key, float(np.mean([key_mirex(vote, key) for vote in votes]))
+
+
+def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[int]], list[str], np.ndarray]:
+    """The triad of each beat, by a hidden Markov model over beats whose states are the 24 major and minor triads.
+
+    Args:
+        chroma: (12, frames).
+        borders_s: (beats + 1,) where each beat begins and the last ends.
+
+    Returns:
+        Chroma rows (beats, 12), names, and the posterior probability of each (beats,).
+    """
+    templates = np.zeros((24, 12))
+    for state, (mode, tonic) in enumerate(itertools.product(range(2), range(12))):
+        templates[state, [tonic, (tonic + 4 - mode) % 12, (tonic + 7) % 12]] = 1.0
+    names = [NOTES[s % 12] + ("" if s < 12 else "m") for s in range(24)]
+    frames = np.round(np.asarray(borders_s) * CHROMA_RATE).astype(int)
+    heard = np.zeros((len(frames) - 1, 12))
+    for beat, (first, last) in enumerate(itertools.pairwise(frames)):
+        part = chroma[:, max(first, 0) : max(last, first + 1)]
+        heard[beat] = np.sqrt(part.mean(axis=1)) if part.shape[1] else 0.0  # compressed: partials count less
+    # A chord with more energy than its triad is as likely as before: cosine, not correlation.
+    size = np.linalg.norm(heard, axis=1, keepdims=True) * np.sqrt(3.0)
+    likelihood = np.exp(SHARPNESS * (heard @ templates.T / np.maximum(size, 1e-9)))  # (beats, 24)
+    moves = librosa.sequence.transition_loop(24, STAY)
+    posterior = _posterior(likelihood / likelihood.sum(axis=1, keepdims=True), moves)
+    best = posterior.argmax(axis=1)
+    return templates[best].astype(int).tolist(), [names[state] for state in best], posterior.max(axis=1)
+
+
+def _posterior(likelihood: np.ndarray, moves: np.ndarray) -> np.ndarray:
+    """(beats, states) probability of each state given all beats: forward-backward (Rabiner 1989, section III)."""
+    forward, backward = np.empty_like(likelihood), np.ones_like(likelihood)
+    state = np.full(likelihood.shape[1], 1.0 / likelihood.shape[1])
+    for beat, seen in enumerate(likelihood):
+        state = (state @ moves if beat else state) * seen
+        state = state / state.sum()
+        forward[beat] = state
+    for beat in range(len(likelihood) - 2, -1, -1):
+        step = moves @ (likelihood[beat + 1] * backward[beat + 1])
+        backward[beat] = step / step.sum()
+    both = forward * backward
+    return both / both.sum(axis=1, keepdims=True)
