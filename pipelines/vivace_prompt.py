@@ -9,10 +9,19 @@ from fractions import Fraction
 
 import numpy as np
 
-from .vivace_theory import parse_chords, parse_key, parse_time_signature
+from .vivace_theory import parse_key, parse_time_signature, progression_beats
 
 BPM_RANGE = (20.0, 300.0)  # beats a minute
 MIN_DURATION_S = 0.5
+DEFAULT_BPM = 100
+TEMPO_WORDS = {  # the metronome's usual marks; the first word found decides
+    60: "very slow|largo|grave|lento|drone|ambient",
+    152: "very fast|presto|vivace|frantic|frenetic|breakneck|furious",
+    72: "slow|slowly|adagio|ballad|lullaby|calm|peaceful|gentle|relaxed|sleepy|solemn|mournful",
+    132: "fast|quick|allegro|lively|upbeat|energetic|driving|brisk",
+    88: "andante|mid-tempo|midtempo|laid-back|lofi|lo-fi",
+    112: "moderato|moderate",
+}
 NUMBER_WORDS = [
     "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "sixteen",
 ]  # fmt: skip
@@ -93,6 +102,21 @@ def check_number(name: str, value: float, low: float, high: float, unit: str = "
         raise ValueError(f"{name} is {value}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
 
 
+def choose_bpm(prompt: str, beats: Fraction | None, duration_s: float | None) -> tuple[float, str]:
+    """A tempo where bars or chords need one and none is said, and why it was chosen.
+
+    Bars that must last a given time fix the tempo. Otherwise the words that composers have for tempo decide, at the
+    usual metronome marks, and 100 where there are none: a walking pace, in the middle of most music's range.
+    """
+    if beats is not None and duration_s is not None:
+        return float(beats) * 60.0 / duration_s, "the bars must fill the duration"
+    for bpm, words in TEMPO_WORDS.items():
+        found = re.search(rf"\b(?:{words})\b", prompt.lower())
+        if found:
+            return bpm, f"the prompt says {found[0]!r}"
+    return DEFAULT_BPM, "no word of the prompt tells"
+
+
 def understand(
     prompt: str | None,
     bpm: float | None,
@@ -103,53 +127,88 @@ def understand(
     chords: str | list[str] | None,
     default_duration_s: float,
     max_duration_s: float,
+    loop: bool = False,
+    downbeat_s: float | None = None,
 ) -> dict:
     """The conditions of one item: the arguments, and what the prompt says where an argument is None.
 
+    Bars and chords need a tempo; where none is said, `choose_bpm` takes one. Chords without a length last as long as
+    the progression, as often as fits into the default duration, and a loop with a tempo has whole bars.
+
     Returns:
-        `bpm`, `key`, `time_signature`, `beats_per_bar`, `bars`, `duration_s` (a float, or a Fraction where bars and
-        tempo fix it), `chords`; None = unknown, but for `duration_s`.
+        `bpm`, `bpm_reason` (why it was chosen, None = it was said), `key`, `time_signature`, `beats_per_bar`, `bars`,
+        `duration_s` (a float, or a Fraction where bars and tempo fix it), `chords`, `downbeat_s`; None = unknown.
 
     Raises:
-        ValueError: a value out of range or unreadable, bars or chords without a tempo, or two lengths that differ.
+        ValueError: a value out of range or unreadable, lengths that differ, chords that the piece is too short for, or
+            a loop that is no whole number of bars.
     """
     read = read_prompt(prompt or "")
-    bpm = read["bpm"] if bpm is None else bpm
+    bpm, reason = (read["bpm"] if bpm is None else bpm), None
     key = read["key"] if key is None else parse_key(key)
     time_signature = read["time_signature"] if time_signature is None else str(time_signature).replace(" ", "")
-    if bpm is not None:
-        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
-        time_signature = "4/4" if time_signature is None else time_signature
-    beats_per_bar = None if time_signature is None else parse_time_signature(time_signature)
     if bars is None and duration_s is None:
         bars = read["bars"]
         duration_s = read["duration_s"] if bars is None else None
     if bars is not None:
         check_number("bars", bars, 1, 10000, whole=True)
-        if bpm is None:
-            raise ValueError(f"bars is {bars} and needs a tempo: give bpm, or write it in the prompt, as in '90 bpm'")
-        exact = Fraction(int(bars) * beats_per_bar * 60) / Fraction(str(bpm))
+        bars = int(bars)
+    if downbeat_s is not None:
+        check_number("downbeat_s", downbeat_s, -max_duration_s, max_duration_s, "s")
+    if duration_s is not None:
+        check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
+    if bpm is not None or bars is not None or chords is not None:
+        time_signature = "4/4" if time_signature is None else time_signature
+    beats_per_bar = None if time_signature is None else parse_time_signature(time_signature)
+    if bpm is None and (bars is not None or chords is not None):
+        bpm, reason = choose_bpm(prompt or "", bars and Fraction(bars * beats_per_bar), duration_s)
+    if bpm is not None:
+        check_number("bpm", bpm, *BPM_RANGE, "beats a minute" + (f" ({reason})" if reason else ""))
+
+    def length_of(bars: int) -> Fraction:
+        return Fraction(bars * beats_per_bar * 60) / Fraction(str(bpm))
+
+    num_beats = 0 if chords is None else progression_beats(chords, beats_per_bar)
+    if bars is None and duration_s is None and (loop or chords is not None) and bpm is not None:
+        unit = -(-num_beats // beats_per_bar) or 1  # bars of a progression, or one
+        bars = unit * max(1, int(Fraction(str(default_duration_s)) / length_of(unit)))
+    if bars is None and loop and bpm is not None:
+        bars = round(Fraction(str(duration_s)) / length_of(1))
+        if bars < 1 or abs(float(length_of(bars)) - duration_s) > 1e-3:
+            raise ValueError(
+                f"duration_s is {duration_s}, which is {duration_s / float(length_of(1)):.3f} bars of {time_signature} "
+                f"at {bpm:g} bpm; a loop with a tempo has whole bars, as with bars={max(bars, 1)} "
+                f"({float(length_of(max(bars, 1))):.3f} s)"
+            )
+        duration_s = None
+    if bars is not None:
+        exact = length_of(bars)
+        if reason and duration_s is not None:
+            exact = Fraction(str(duration_s))
         if duration_s is not None and abs(float(exact) - duration_s) > 1e-3:
             raise ValueError(
-                f"duration_s is {duration_s}, but {int(bars)} bars of {time_signature} at {bpm:g} bpm last "
+                f"duration_s is {duration_s}, but {bars} bars of {time_signature} at {bpm:g} bpm last "
                 f"{float(exact):.3f} s; give one of them, or equal lengths"
             )
-        duration_s, bars, name = exact, int(bars), f"duration_s ({int(bars)} bars at {bpm:g} bpm)"
+        duration_s, name = exact, f"duration_s ({bars} bars at {bpm:g} bpm)"
         check_number(name, round(float(exact), 3), MIN_DURATION_S, max_duration_s, "s")
-    else:
-        duration_s = default_duration_s if duration_s is None else duration_s
-        check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
+    duration_s = default_duration_s if duration_s is None else duration_s
     if chords is not None:
-        if bpm is None:
-            raise ValueError(f"chords is {chords!r} and needs a tempo: give bpm, or write it in the prompt")
-        parse_chords(chords, beats_per_bar, 1)
+        last_start = num_beats - progression_beats(chords, beats_per_bar, last=True)
+        if last_start * 60.0 / bpm > float(duration_s) + 60.0 / bpm:
+            raise ValueError(
+                f"chords last {num_beats} beats ({num_beats * 60.0 / bpm:.3f} s at {bpm:g} bpm), but the piece is "
+                f"{float(duration_s):.3f} s long; give fewer chords or more bars"
+            )
         chords = chords if isinstance(chords, str) else " ".join(chords)
     return {
         "bpm": bpm,
+        "bpm_reason": reason,
         "key": key,
         "time_signature": time_signature,
         "beats_per_bar": beats_per_bar,
         "bars": bars,
         "duration_s": duration_s,
         "chords": chords,
+        "downbeat_s": 0.0 if downbeat_s is None else float(downbeat_s),
     }

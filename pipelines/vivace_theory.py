@@ -90,24 +90,39 @@ def parse_chord(symbol: str) -> np.ndarray:
     return chroma
 
 
-def parse_chords(chords: str | list[str], beats_per_bar: int, num_beats: int) -> np.ndarray:
-    """Chroma of each beat, (num_beats, 12), of a progression that starts on the first downbeat and repeats.
+def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[np.ndarray, int]]:
+    """Chroma (12,) and beats of each chord of a progression.
 
     Args:
         chords: "Am F C G" gives each chord one bar; "Am:2 F:2" counts beats. A list of symbols means the same.
         beats_per_bar: beats that a chord without a count lasts.
-        num_beats: rows to make.
 
     Raises:
         ValueError: no chord, one that cannot be read, or a count that is not a whole number of beats from 1.
     """
     symbols = re.split(r"[\s,|]+", chords.strip(" ,|\t\n")) if isinstance(chords, str) else [str(c) for c in chords]
-    rows = []
+    progression = []
     for symbol in symbols:
         name, colon, count = symbol.strip().partition(":")
         if colon and not (count.isdigit() and 1 <= int(count) <= 1000):
             raise ValueError(f"chords has {symbol!r}; after the colon stands a whole number of beats, 1 to 1000")
-        rows += [parse_chord(name)] * (int(count) if colon else beats_per_bar)
-    if not rows:
+        progression.append((parse_chord(name), int(count) if colon else beats_per_bar))
+    if not progression:
         raise ValueError("chords is empty; give at least one chord, as in 'Am F C G', or None")
+    return progression
+
+
+def progression_beats(chords: str | list[str], beats_per_bar: int, last: bool = False) -> int:
+    """Beats that a progression lasts, or its last chord alone. Raises as `read_progression`."""
+    counts = [count for _, count in read_progression(chords, beats_per_bar)]
+    return counts[-1] if last else sum(counts)
+
+
+def parse_chords(chords: str | list[str], beats_per_bar: int, num_beats: int) -> np.ndarray:
+    """Chroma of each beat, (num_beats, 12), of a progression that starts on the first downbeat and repeats.
+
+    Raises:
+        ValueError: as `read_progression`.
+    """
+    rows = [chroma for chroma, count in read_progression(chords, beats_per_bar) for _ in range(count)]
     return np.stack([rows[beat % len(rows)] for beat in range(num_beats)])

@@ -157,8 +157,8 @@ def test_grid_absent_is_zero_and_far_frames_are_exact():
     assert late[0].item() == pytest.approx(math.sin(2 * math.pi * phase), abs=1e-6)
 
 
-def length(prompt="piano", bpm=None, key=None, time_signature=None, bars=None, duration_s=None, chords=None):
-    return understand(prompt, bpm, key, time_signature, bars, duration_s, chords, 10.0, 600.0)
+def length(prompt="piano", bpm=None, key=None, time_signature=None, bars=None, duration_s=None, chords=None, **more):
+    return understand(prompt, bpm, key, time_signature, bars, duration_s, chords, 10.0, 600.0, **more)
 
 
 def test_what_counts_when_several_are_given():
@@ -174,10 +174,40 @@ def test_what_counts_when_several_are_given():
 
 
 @pytest.mark.parametrize(
+    ("given", "bpm", "reason"),
+    [
+        ({"prompt": "slow piano, 4 bars"}, 72, "the prompt says 'slow'"),
+        ({"prompt": "very slow piano, 4 bars"}, 60, "the prompt says 'very slow'"),
+        ({"prompt": "a LIVELY reel", "bars": 2}, 132, "the prompt says 'lively'"),
+        ({"prompt": "strings", "bars": 2}, 100, "no word of the prompt tells"),
+        ({"prompt": "slowness", "chords": "Am F"}, 100, "no word of the prompt tells"),
+        ({"prompt": "slow strings", "bars": 4, "duration_s": 8.0}, 120, "the bars must fill the duration"),
+        ({"prompt": "slow, 90 bpm", "bars": 4}, 90, None),
+        ({"prompt": "slow piano"}, None, None),
+    ],
+)
+def test_a_tempo_is_chosen_where_bars_or_chords_need_one(given, bpm, reason):
+    known = length(**given)
+    assert (known["bpm"], known["bpm_reason"]) == (bpm, reason)
+    if given.get("bars") and "duration_s" not in given:
+        assert float(known["duration_s"]) == pytest.approx(given["bars"] * 240 / known["bpm"])
+
+
+def test_chords_and_loops_without_a_length_fill_whole_bars():
+    assert length(bpm=96, chords="Am F C G")["bars"] == 4  # 10 s, the default
+    assert length(bpm=60, chords="Am F C G")["bars"] == 4  # 16 s: once through is the least
+    assert length(bpm=120, chords="Am:2 F:2")["bars"] == 5
+    assert length(bpm=60, chords="Am:3 F:2")["bars"] == 2  # five beats need a second bar
+    assert length(bpm=100, loop=True)["bars"] == 4 and length(loop=True)["bars"] is None
+    assert length(bpm=90, duration_s=8 / 3, loop=True)["duration_s"] * 3 == 8
+    assert length(bpm=60, chords="Am F", duration_s=4.0)["bars"] is None  # a beat of grace for crops
+    assert length(downbeat_s=-1.5)["downbeat_s"] == -1.5 and length()["downbeat_s"] == 0.0
+
+
+@pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"bars": 4}, "bars is 4 and needs a tempo"),
-        ({"prompt": "4 bars"}, "bars is 4 and needs a tempo"),
+        ({"bars": 100, "duration_s": 10}, r"bpm is 2400.* \(the bars must fill the duration\)"),
         ({"bpm": 0}, "bpm is 0; allowed: numbers from 20 to 300 beats a minute"),
         ({"bpm": 900}, "bpm is 900"),
         ({"prompt": "900 bpm"}, "bpm is 900"),
@@ -193,7 +223,9 @@ def test_what_counts_when_several_are_given():
         ({"bars": 9999, "bpm": 90}, r"duration_s \(9999 bars at 90 bpm\) is 26664"),
         ({"bars": 4, "bpm": 96, "duration_s": 12}, "4 bars of 4/4 at 96 bpm last 10.000 s"),
         ({"key": "H minor"}, "key is 'H minor'"),
-        ({"chords": "Am"}, "chords is 'Am' and needs a tempo"),
+        ({"chords": "Am F C G", "bpm": 60, "duration_s": 8}, r"chords last 16 beats \(16.000 s at 60 bpm\)"),
+        ({"bpm": 90, "duration_s": 10, "loop": True}, "3.750 bars of 4/4 at 90 bpm; .* whole bars, as with bars=4"),
+        ({"downbeat_s": math.nan}, "downbeat_s is nan"),
         ({"chords": "Am Hx", "bpm": 90}, "chords has 'Hx'"),
         ({"time_signature": "4"}, "time_signature is '4'"),
     ],

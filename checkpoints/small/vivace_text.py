@@ -5,11 +5,42 @@ transformers, and files published beside it.
 """
 
 import torch
+from diffusers.utils import logging
+
+MAX_TEXT_TOKENS = 64
+logger = logging.get_logger(__name__)
 
 
-def text_states(pipe, requests: list[dict], per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
-    """States (2 * batch, tokens, dim) and masks (2 * batch, tokens) of the wanted texts, then of the unwanted."""
-    wanted, unwanted = [item["text"] for item in requests], [item["negative"] for item in requests]
+def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
+
+    Raises:
+        ValueError: if the pipeline was loaded without its text encoder.
+    """
+    if pipe.text_encoder is None or pipe.tokenizer is None:
+        raise ValueError("prompt needs a text_encoder and a tokenizer; this pipeline has none, give prompt_embeds")
+    limit = min(pipe.tokenizer.model_max_length, MAX_TEXT_TOKENS)
+    inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    if any(len(ids) > limit for ids in pipe.tokenizer(prompts, verbose=False).input_ids):
+        logger.warning(f"prompt is cut to its first {limit} tokens")
+    mask = inputs.attention_mask.to(device)
+    states = pipe.text_encoder(input_ids=inputs.input_ids.to(device), attention_mask=mask).last_hidden_state
+    return states, mask.bool()
+
+
+def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
+    """States (texts + batch, tokens, dim) and masks (texts + batch, tokens): the texts of all requests, then the
+    negative text of each. Every text is encoded once.
+
+    Args:
+        pipe: the pipeline.
+        requests: see `vivace_request.Request`.
+        per_prompt: requests for each prompt.
+        embeds: states and mask in place of the texts, (prompts, tokens, dim) and (prompts, tokens), or None, None.
+        negative_embeds: likewise.
+        device: where to.
+    """
+    wanted, unwanted = [text for item in requests for text in item.texts], [item.negative for item in requests]
     texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
     encoded = pipe.encode_prompt(texts, device) if texts else None
 

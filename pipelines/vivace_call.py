@@ -1,0 +1,242 @@
+"""One call of the pipeline: its arguments understood, then its pieces made.
+
+This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
+transformers, and files published beside it.
+"""
+
+from collections.abc import Iterable, Iterator
+from types import SimpleNamespace
+
+import torch
+
+from .vivace_audio import fit_circle
+from .vivace_conditions import make_conditions
+from .vivace_denoise import Batch, denoise
+from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
+from .vivace_level import Leveller
+from .vivace_noise import frame_noise
+from .vivace_process import steps_of
+from .vivace_prompt import check_number
+from .vivace_request import CONDITIONS, STRENGTHS, is_list_of_pairs, make_guidance, make_requests, read_prompts, spread
+from .vivace_text import text_states
+from .vivace_timeline import is_timeline
+from .vivace_windows import windows
+
+
+def check_settings(pipe, asked: SimpleNamespace) -> None:
+    """Raise a ValueError for a setting that is none of a single piece's."""
+    check_number("num_inference_steps", asked.num_inference_steps, 1, 1000, whole=True)
+    check_number("apg_eta", asked.apg_eta, 0, 1)
+    check_number("apg_momentum", asked.apg_momentum, -1, 1)
+    check_number("tilt_db", asked.tilt_db, -24, 24, "dB")
+    check_number("true_peak_dbtp", asked.true_peak_dbtp, -30, 0, "dBTP")
+    check_number("loudness_lufs", asked.loudness_lufs, -60, -3, "LUFS")
+    for name in ("fade_in_s", "fade_out_s"):
+        check_number(name, getattr(asked, name), 0, pipe.config.max_duration_s, "s")
+        if asked.loop and getattr(asked, name):
+            raise ValueError(f"{name} is {getattr(asked, name)} with loop=True; a loop cannot fade, set it to 0")
+    if asked.apg_norm_threshold is not None:
+        check_number("apg_norm_threshold", asked.apg_norm_threshold, 1e-3, 1000)
+    if asked.output_type not in ("np", "pt", "latent"):
+        raise ValueError(f"output_type is {asked.output_type!r}; allowed: 'np', 'pt', 'latent'")
+    unknown = set(asked.callback_on_step_end_tensor_inputs) - set(pipe._callback_tensor_inputs)
+    if unknown:
+        allowed = ", ".join(pipe._callback_tensor_inputs)
+        raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
+
+
+class Call:
+    """The requests of one call, and what making them needs.
+
+    Args:
+        pipe: the pipeline.
+        arguments: all arguments of its `__call__` by name.
+
+    Attributes:
+        asked: the arguments, defaults of the checkpoint filled in.
+        requests: one per piece, see `vivace_request.Request`.
+
+    Raises:
+        ValueError: one line that names an argument, its value and what is allowed.
+    """
+
+    def __init__(self, pipe, arguments: dict):
+        self.pipe, self.asked = pipe, SimpleNamespace(**arguments)
+        asked = self.asked
+        if asked.num_inference_steps is None:
+            asked.num_inference_steps = pipe.config.default_num_inference_steps
+        if asked.guidance_scale is None:
+            asked.guidance_scale = pipe.config.default_guidance_scale
+        check_settings(pipe, asked)
+        embeds = asked.prompt_embeds
+        entries = read_prompts(asked.prompt, asked.morph, None if embeds is None else len(embeds))
+        per_item = {name: getattr(asked, name) for name in ("negative_prompt", *CONDITIONS, *STRENGTHS)}
+        single = embeds is not None or asked.morph is not None
+        single = single or isinstance(asked.prompt, str) or is_timeline(asked.prompt)
+        per_prompt = asked.num_waveforms_per_prompt
+        edits = self._edits(len(entries))
+        self.requests = make_requests(
+            pipe, entries, per_item, asked.seed, asked.generator, per_prompt, asked.loop, single, edits
+        )
+        shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
+        if asked.latents is not None and tuple(asked.latents.shape) != shape:
+            raise ValueError(f"latents has shape {tuple(asked.latents.shape)}; needed for this request: {shape}")
+        self.shape, self.device = shape, pipe._execution_device
+        self.told = self.guidance = self.noise = None
+        self.generators: list[torch.Generator] = []
+
+    def _edits(self, count: int) -> list[Edit | None]:
+        """What is to be done to the audio of each prompt."""
+        asked, limit = self.asked, self.pipe.config.max_duration_s
+        if asked.audio is None:
+            for name in ("strength", "mask_s", "extend_s", "sampling_rate"):
+                if getattr(asked, name) is not None:
+                    raise ValueError(f"{name} is {getattr(asked, name)!r} without audio; it says what to do with audio")
+            return [None] * count
+        if asked.loop:
+            raise ValueError("loop and audio: give one of them; a loop is made from words and a grid")
+        many = isinstance(asked.audio, (list, tuple))
+        sources = spread("audio", asked.audio, count, not many)
+        masks = asked.mask_s
+        apart = is_list_of_pairs(masks) and all(is_list_of_pairs(regions) for regions in masks)
+        masks = spread("mask_s", masks, count, not apart)
+        done: dict[tuple, Edit] = {}  # the same audio for all prompts is read once
+        edits = []
+        for source, mask in zip(sources, masks, strict=True):
+            place = (id(source), id(mask))
+            if place not in done:
+                done[place] = make_edit(source, asked.sampling_rate, asked.strength, mask, asked.extend_s, limit)
+            edits.append(done[place])
+        if len({edit.rate for edit in edits}) > 1:
+            raise ValueError("audio has files of several sampling rates; edit them in calls of their own")
+        return edits
+
+    def prepare(self) -> None:
+        """Encode the texts and the audio, lay out the conditions, draw the noise."""
+        asked, pipe = self.asked, self.pipe
+        positive = (asked.prompt_embeds, asked.prompt_attention_mask)
+        negative = (asked.negative_prompt_embeds, asked.negative_prompt_attention_mask)
+        per_prompt = asked.num_waveforms_per_prompt
+        states, mask = text_states(pipe, self.requests, per_prompt, positive, negative, self.device)
+        self.told = make_conditions(self.requests, states, mask, self.shape[1], pipe.frame_rate, self.device)
+        projection = (asked.apg_eta, asked.apg_norm_threshold, asked.apg_momentum)
+        self.guidance = make_guidance(self.requests, *projection, self.device)
+        noise, self.generators = torch.zeros(self.shape), []
+        for row, item in enumerate(self.requests):
+            own, source = frame_noise(item.seed, item.frames, self.shape[1])
+            noise[row, :, : item.frames] = own
+            self.generators.append(source)
+        self.noise = (noise if asked.latents is None else asked.latents.float()).to(self.device)
+        self.clean = torch.zeros_like(self.noise)
+        self.keep = torch.zeros(self.shape[0], self.shape[2], dtype=torch.bool, device=self.device)
+        for row, item in enumerate(self.requests):
+            if item.edit is not None:
+                rate, channels = pipe.vae.config.sampling_rate, pipe.vae.config.audio_channels
+                clean = pipe.encode_audio(network_input(item.edit, rate, channels).to(self.device))[0]
+                self.clean[row, :, : item.frames] = clean[:, : item.frames]
+                self.keep[row, : item.frames] = kept_frames(item.edit, item.frames, pipe.frame_rate)
+        self.windows = [
+            [(0, item.frames, 0, item.frames)] if asked.loop else list(windows(item.frames)) for item in self.requests
+        ]
+        together = any(len(spans) == 1 for spans in self.windows)  # short pieces are made in one batch
+        runs = sum(len(spans) for spans in self.windows if len(spans) > 1) + together
+        pipe._num_timesteps = runs * steps_of(pipe.scheduler, asked.num_inference_steps, self.strength)
+
+    @property
+    def sampling_rate(self) -> int:
+        """Of the result, Hz: with audio that of the audio."""
+        edit = self.requests[0].edit
+        return self.pipe.vae.config.sampling_rate if edit is None else edit.rate
+
+    @property
+    def strength(self) -> float:
+        edit = self.requests[0].edit
+        return 1.0 if edit is None else edit.strength
+
+    def _denoise(self, rows: list[int], first: int, last: int, progress) -> torch.Tensor:
+        """Frames [first, last) of pieces, (rows, latent_channels, last - first); what is kept is in `self.clean`.
+
+        Raises:
+            ValueError: if they are not finite.
+        """
+        asked, pipe = self.asked, self.pipe
+        keep, clean = self.keep[rows, first:last], self.clean[rows, :, first:last]
+        if keep.all():
+            return clean
+        told = self.told.part(rows, first, last)
+        given = keep[:, None].float()
+        told.edit = torch.cat([1.0 - given, clean * given], dim=1)
+        noise, sources = self.noise[rows, :, first:last], [self.generators[row] for row in rows]
+        batch = Batch(
+            told,
+            self.guidance.part(rows),
+            noise,
+            clean,
+            keep if keep.any() else None,
+            self.strength,
+            asked.loop,
+            sources,
+        )
+        wanted = list(asked.callback_on_step_end_tensor_inputs)
+        latents = denoise(pipe, batch, asked.num_inference_steps, asked.callback_on_step_end, wanted, progress)
+        if not torch.isfinite(latents).all():
+            raise ValueError(
+                f"the network gave values that are not finite (guidance_scale {asked.guidance_scale}, "
+                f"{pipe.unet.dtype}); lower guidance_scale or load with dtype=torch.float32"
+            )
+        return latents
+
+    def _chunks(self, row: int, progress) -> Iterator[torch.Tensor]:
+        """Latents of one piece (1, latent_channels, n), window after window."""
+        for first, last, given, done in self.windows[row]:
+            self.keep[row, first:given] = True
+            latents = self._denoise([row], first, last, progress)
+            self.clean[row, :, given:done] = latents[0, :, given - first : done - first]
+            yield latents[:, :, given - first : done - first]
+            if self.pipe.interrupt:
+                return
+
+    def latents(self) -> list[Iterable[torch.Tensor]]:
+        """For each piece its latents (1, latent_channels, n) in chunks: short pieces are made here, in one batch, long
+        ones as their chunks are asked for."""
+        progress = self.pipe.progress_bar(total=self.pipe.num_timesteps)
+        short = [row for row, spans in enumerate(self.windows) if len(spans) == 1]
+        made = {}
+        if short and not self.untouched:
+            longest = max(self.requests[row].frames for row in short)
+            together = self._denoise(short, 0, longest, progress)
+            made = {row: [latents[None, :, : self.requests[row].frames]]
+                    for row, latents in zip(short, together, strict=True)}  # fmt: skip
+        return [made.get(row, self._chunks(row, progress)) for row in range(len(self.requests))]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether the input is asked for as it is."""
+        return self.strength == 0.0
+
+    def audio(self, row: int, latents: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """One piece (channels, n) fp32, in chunks that together have its length."""
+        asked, pipe, item = self.asked, self.pipe, self.requests[row]
+        if item.edit is not None:
+            if self.untouched:
+                yield item.edit.audio
+                return
+            made = torch.cat(list(pipe.decode_latents(latents, False)), dim=1)[:, : item.samples]
+            yield splice(item.edit, made, pipe.vae.config.sampling_rate)
+            return
+        leveller = Leveller(
+            pipe.vae.config.sampling_rate, item.samples, asked.loudness_lufs if asked.normalize else None,
+            asked.true_peak_dbtp, asked.tilt_db, asked.fade_in_s, asked.fade_out_s, asked.loop,
+        )  # fmt: skip
+        decoded = pipe.decode_latents(latents, asked.loop)
+        whole = (fit_circle(audio, item.samples) for audio in decoded) if asked.loop else cut(decoded, item.samples)
+        yield from leveller.run(whole)
+
+
+def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
+    """Chunks (channels, n) up to that many samples in all."""
+    for chunk in chunks:
+        yield chunk[:, :samples]
+        samples -= chunk.shape[1]
+        if samples <= 0:
+            return

@@ -1,0 +1,166 @@
+"""Level and tone: loudness, true peak, brightness, fades. Every step is local, so a stream is levelled as it comes.
+
+This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
+transformers, and files published beside it.
+"""
+
+import math
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch.nn import functional
+
+MAX_GAIN_DB = 40.0  # of normalisation: silence stays silence
+LOOKAHEAD_S = 0.005  # of the limiter
+OVERSAMPLING, PEAK_TAPS = 4, 16  # of the true-peak meter, ITU-R BS.1770-4, annex 2
+TILT_TAPS = 1023
+
+
+def weighting(sampling_rate: int, num_bins: int) -> torch.Tensor:
+    """Squared magnitude of the K-weighting at `num_bins` frequencies from 0 to half the rate, (num_bins,) fp64.
+
+    ITU-R BS.1770-4, annex 1, gives the two biquads at 48 kHz; these are the analogue prototypes that give the same
+    coefficients there (De Man 2014, "Evaluation of implementations of the EBU R128 loudness measurement").
+    """
+    z = torch.exp(-1j * math.pi * torch.linspace(0.0, 1.0, num_bins, dtype=torch.float64))
+    total = torch.ones(num_bins, dtype=torch.float64)
+    for centre_hz, quality, gain_db in ((1681.974450955533, 0.7071752369554196, 3.999843853973347),
+                                        (38.13547087602444, 0.5003270373238773, None)):  # fmt: skip
+        k = math.tan(math.pi * centre_hz / sampling_rate)
+        a0 = 1.0 + k / quality + k * k
+        low = 1.0 + 2.0 * (k * k - 1.0) / a0 * z + (1.0 - k / quality + k * k) / a0 * z * z
+        if gain_db is None:
+            high = 1.0 - 2.0 * z + z * z
+        else:
+            shelf = 10.0 ** (gain_db / 20.0)
+            middle = shelf**0.4996667741545416 * k / quality
+            high = (shelf + middle + k * k + 2.0 * (k * k - shelf) * z + (shelf - middle + k * k) * z * z) / a0
+        total = total * (high / low).abs().square()
+    return total
+
+
+def loudness(audio: torch.Tensor, sampling_rate: int) -> float:
+    """Integrated loudness in LUFS of (channels, samples), ITU-R BS.1770-4 with both gates; silence is -inf.
+
+    Audio shorter than a gating block of 0.4 s counts as one block.
+    """
+    samples = audio.shape[1]
+    size = samples + sampling_rate  # the filters have died away after a second
+    spectrum = torch.fft.rfft(audio.double(), n=size)
+    weighted = torch.fft.irfft(spectrum * weighting(sampling_rate, spectrum.shape[1]).sqrt(), n=size)[:, :samples]
+    block = min(samples, round(0.4 * sampling_rate))
+    power = weighted.square().unfold(1, block, max(1, round(0.1 * sampling_rate))).mean(2).sum(0)  # (blocks,)
+    for floor in (-70.0, None):
+        if not len(power):
+            return -math.inf
+        floor = 10.0 * math.log10(power.mean().item() + 1e-30) - 10.691 if floor is None else floor
+        power = power[10.0 * torch.log10(power + 1e-30) - 0.691 > floor]
+    return -0.691 + 10.0 * math.log10(power.mean().item()) if len(power) else -math.inf
+
+
+def peaks(audio: torch.Tensor) -> torch.Tensor:
+    """Largest magnitude around each sample, the curve between samples included; (channels, n) -> (n,)."""
+    offsets = torch.arange(OVERSAMPLING, dtype=torch.float64)[:, None] / OVERSAMPLING
+    times = torch.arange(-PEAK_TAPS // 2 + 1, PEAK_TAPS // 2 + 1, dtype=torch.float64) - offsets
+    taps = torch.sinc(times) * torch.cos(math.pi * times / (PEAK_TAPS + 1)).square()
+    taps = (taps / taps.sum(1, keepdim=True))[:, None].to(audio)  # (phases, 1, taps)
+    padded = functional.pad(audio[:, None], (PEAK_TAPS // 2 - 1, PEAK_TAPS // 2))
+    return functional.conv1d(padded, taps).abs().amax((0, 1))
+
+
+def true_peak_db(audio: torch.Tensor) -> float:
+    """True peak of (channels, samples) in dBTP; silence is -inf."""
+    highest = float(peaks(audio).max())
+    return 20.0 * math.log10(highest) if highest > 0.0 else -math.inf
+
+
+def tilt_filter(tilt_db: float, sampling_rate: int) -> torch.Tensor:
+    """Taps (TILT_TAPS,) of a linear-phase filter, straight in dB over log frequency: `tilt_db` from 100 Hz to 10 kHz,
+    0 dB at 1 kHz, flat below 50 Hz and above 12 kHz."""
+    frequencies = torch.linspace(0.0, sampling_rate / 2, 4097, dtype=torch.float64).clamp(50.0, 12000.0)
+    response = 10.0 ** (tilt_db / 2.0 * torch.log10(frequencies / 1000.0) / 20.0)
+    taps = torch.fft.irfft(response.to(torch.complex128)).roll(TILT_TAPS // 2)[:TILT_TAPS]
+    return taps * torch.hann_window(TILT_TAPS + 1, periodic=True, dtype=torch.float64)[1:]
+
+
+class Leveller:
+    """Brings audio to a level and tone, chunk by chunk.
+
+    The gain is that of the first chunk's loudness; what then exceeds the limit is turned down by a limiter that looks
+    ahead, so nothing is ever clipped.
+
+    Args:
+        sampling_rate: Hz.
+        total_samples: length of the whole piece.
+        loudness_lufs: None = the level is left alone, and so is the peak.
+        true_peak_dbtp: limit, at most 0.
+        tilt_db: brightness, see `tilt_filter`.
+        fade_in_s, fade_out_s: raised-cosine fades.
+        loop: the piece is a circle and comes as one chunk.
+    """
+
+    def __init__(
+        self, sampling_rate: int, total_samples: int, loudness_lufs: float | None, true_peak_dbtp: float,
+        tilt_db: float, fade_in_s: float, fade_out_s: float, loop: bool,
+    ):  # fmt: skip
+        self.rate, self.total, self.loop = sampling_rate, total_samples, loop
+        self.target, self.limit = loudness_lufs, 10.0 ** (true_peak_dbtp / 20.0)
+        self.fade_in, self.fade_out = round(fade_in_s * sampling_rate), round(fade_out_s * sampling_rate)
+        self.taps = tilt_filter(tilt_db, sampling_rate) if tilt_db else None
+        self.ahead = round(LOOKAHEAD_S * sampling_rate)
+        self.reach = (TILT_TAPS // 2 if tilt_db else 0) + (
+            2 * self.ahead + PEAK_TAPS if loudness_lufs is not None else 0
+        )
+        self.gain = None
+
+    def _colour(self, audio: torch.Tensor) -> torch.Tensor:
+        if self.taps is None:
+            return audio
+        return functional.conv1d(audio[:, None], self.taps.to(audio)[None, None], padding=TILT_TAPS // 2)[:, 0]
+
+    def _limit(self, audio: torch.Tensor) -> torch.Tensor:
+        if self.target is None:
+            return audio
+        audio = audio * self.gain
+        need = (self.limit / peaks(audio).clamp_min(1e-9)).clamp_max(1.0)[None]  # gain that each sample may have
+        if bool((need == 1.0).all()):
+            return audio
+        # The least need in sight, averaged by a window that never looks further than that: at most each one's need.
+        size = 2 * self.ahead + 1
+        held = -functional.max_pool1d(-functional.pad(need, (self.ahead, self.ahead), value=1.0), size, 1)
+        window = torch.hann_window(size + 2, periodic=False)[1:-1].to(audio)
+        held = functional.pad(held, (self.ahead, self.ahead), value=1.0)
+        smooth = functional.conv1d(held[None], (window / window.sum())[None, None])[0]
+        return (audio * smooth).clamp(-1.0, 1.0)
+
+    def _fade(self, audio: torch.Tensor, start: int) -> torch.Tensor:
+        if not self.fade_in and not self.fade_out:
+            return audio
+        position = torch.arange(start, start + audio.shape[1], dtype=torch.float64, device=audio.device) + 0.5
+        into = (position / max(self.fade_in, 1)).clamp(0.0, 1.0) if self.fade_in else torch.ones_like(position)
+        left = (self.total - position) / max(self.fade_out, 1)
+        out = left.clamp(0.0, 1.0) if self.fade_out else torch.ones_like(position)
+        return audio * (torch.sin(math.pi / 2 * into) * torch.sin(math.pi / 2 * out)).square().to(audio)
+
+    def run(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Chunks (channels, n) fp32 in, chunks out, later by the reach of the filters; together as long."""
+        held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out
+        for chunk in chunks:
+            if self.gain is None:
+                level = -math.inf if self.target is None else loudness(self._colour(chunk).cpu(), self.rate)
+                self.gain = 1.0 if math.isinf(level) else 10.0 ** (min(self.target - level, MAX_GAIN_DB) / 20.0)
+            if self.loop:
+                size = chunk.shape[1]
+                index = torch.arange(-self.reach, size + self.reach, device=chunk.device) % size
+                yield self._limit(self._colour(chunk[:, index]))[:, self.reach : self.reach + size]
+                return
+            held = chunk if held is None else torch.cat([held, chunk], dim=1)
+            ready = known + held.shape[1] - self.reach
+            if ready > done:
+                levelled = self._limit(self._colour(held))[:, done - known : ready - known]
+                yield self._fade(levelled, done)
+                done = ready
+                drop = max(0, done - self.reach - known)
+                held, known = held[:, drop:], known + drop
+        if held is not None and done < known + held.shape[1]:
+            yield self._fade(self._limit(self._colour(held))[:, done - known :], done)
