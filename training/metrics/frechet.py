@@ -75,11 +75,12 @@ def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, f
     # Equal steps of 1 / fraction, which is what the line runs over.
     for steps in np.linspace(1.0, 1.0 / lowest, FRACTIONS):
         sizes = [max(clips_needed(dimensions), round(len(x) / steps)) for x in (a, b)]
-        draws = 1 if steps == 1.0 else DRAWS
-        values = [
-            frechet_distance(*(x[rng.permutation(len(x))[:size]] for x, size in zip((a, b), sizes, strict=True)))
-            for _ in range(draws)
-        ]
+        values = []
+        for _ in range(1 if steps == 1.0 else DRAWS):
+            # One order for both: where clip i of one set belongs to clip i of the other, they stay together.
+            order = rng.permutation(max(len(a), len(b)))
+            subsets = [x[order[order < len(x)][:size]] for x, size in zip((a, b), sizes, strict=True)]
+            values.append(frechet_distance(*subsets))
         inverse.append(0.5 * (len(a) / sizes[0] + len(b) / sizes[1]))
         measured.append(np.mean(values))
     slope, distance = np.polyfit(inverse, measured, 1)

@@ -45,7 +45,7 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int 
         for x, y in zip(counts_a, counts_b, strict=True)
     ]
     mean = _unbiased(within_a, within_b, across, np.ones(len(a)), np.ones(len(b)))
-    low, high = np.quantile(draws, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    low, high = np.nanquantile(draws, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return {"mean": mean, "low": float(low), "high": float(high), "n": min(len(a), len(b))}
 
 
@@ -56,7 +56,8 @@ def _unbiased(
 
     def pairs(kernel: np.ndarray, count: np.ndarray) -> float:
         total = count @ kernel @ count - np.sum(count**2 * np.diag(kernel))
-        return total / (count.sum() ** 2 - np.sum(count**2))
+        weight = count.sum() ** 2 - np.sum(count**2)
+        return total / weight if weight > 0 else np.nan  # a draw of one clip alone has no pairs
 
     between = count_a @ across @ count_b / (count_a.sum() * count_b.sum())
     return float(pairs(within_a, count_a) + pairs(within_b, count_b) - 2.0 * between)
