@@ -1,21 +1,28 @@
-"""The scorebook: exact labels, same bytes again, splits by work, captions, bad input. Renders a few short
-clips."""
+"""The scorebook: exact labels, same bytes again, splits by work, loops, captions, bad input. Renders a few clips."""
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 
+import datasets
 import numpy as np
 import pytest
-import soundfile
 
-from training.data import harmony, scorebook
+from training.data import harmony, scorebook, shards
 from training.data.adapt import excerpt, polyphony_piece, song_piece, tune_piece, usable
 from training.data.caption_words import MOOD_HELDOUT
 from training.data.captions import Facts, captions, heldout_captions, tempo_words
+from training.data.clips import read_audio, read_rows
+from training.data.draw import loop_s
+from training.data.ensembles import ENSEMBLES
 from training.data.grooves import BAR_Q
 from training.data.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS, of_program
+from training.data.piece import BEATS_PER_BAR
 from training.data.score import Part, Score
-from training.data.sources.fetch import find_soundfont
+from training.data.sources.fetch import find_soundfont, find_soundfonts
 from training.data.styles import STYLES
 
 
@@ -35,17 +42,18 @@ def options(folder, **changes):
 
 def read(folder):
     rows = {}
-    for split in scorebook.SPLITS:
-        for line in (folder / split / "metadata.jsonl").read_text().splitlines():
-            row = json.loads(line)
-            rows[row["seed"][1]] = row | {"split": split, "path": folder / split / row["file_name"]}
+    for split in shards.SPLITS:
+        for path in shards.shards_of(folder, split):
+            for row in shards.labels(path):
+                audio = read_audio(row).numpy()
+                rows[row["seed"][1]] = row | {"split": split, "samples": audio}
     return rows
 
 
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
-    assert scorebook.main(options(folder, hours=48 / 3600, clip_s=8)) == 0
+    scorebook.main(options(folder, hours=48 / 3600, clip_s=8, seed=1))
     return folder
 
 
@@ -53,15 +61,20 @@ def test_rows_are_complete_and_audio_is_sound(book):
     rows = read(book)
     assert sorted(rows) == list(range(6))
     for row in rows.values():
-        audio, rate = soundfile.read(row["path"])
-        assert rate == row["sampling_rate"] == 24000 and len(audio) == 8 * 24000 and audio.ndim == 1
+        audio = row["samples"][0]
+        assert row["sampling_rate"] == 24000 and len(audio) == round(row["duration_s"] * 24000)
+        assert row["loop"] or row["duration_s"] == 8
         assert np.abs(audio).max() <= 0.701 and -30 < 20 * np.log10(audio.std()) < -12
-        assert len(row["text"]) >= 4 and len(set(row["text"])) == len(row["text"])
-        assert len(row["text_heldout"]) >= 2 and not set(row["text"]) & set(row["text_heldout"])
+        assert len(row["text"]) == len(row["stated"]) == 8 and len(set(row["text"])) == len(row["text"])
+        assert len(row["text_heldout"]) == len(row["stated_heldout"]) == 4 and not set(row["text"]) & set(
+            row["text_heldout"]
+        )
         assert all(name in INSTRUMENTS for name in row["instruments"]) and row["instruments"]
         assert row["melody_instrument"] is None or row["melody_instrument"] in row["instruments"]
         assert row["split"] == scorebook.split_of(row["work"])
-        assert row["style"] in STYLES and row["license"]
+        assert row["style"] in STYLES and row["license"] and row["soundfont"] == "FluidR3Mono_GM"
+        assert len(row["roles"]) == len(row["instruments"]) and row["density"] > 0
+        assert row["starts_on_downbeat"] == (row["downbeat_s"] < 1e-6)
 
 
 def test_beats_are_exact(book):
@@ -71,7 +84,7 @@ def test_beats_are_exact(book):
         assert np.allclose(np.diff(beats), beat_s, atol=2e-6)
         assert np.allclose(np.diff(downbeats), beat_s * row["beats_per_bar"], atol=2e-6)
         assert 0 <= beats[0] < beat_s and 0 <= downbeats[0] < beat_s * row["beats_per_bar"]
-        assert abs(downbeats[0] - row["downbeat_s"]) < 1e-6 and 0 <= 8 - beats[-1] <= beat_s + 1e-6
+        assert abs(downbeats[0] - row["downbeat_s"]) < 1e-6 and 0 <= row["duration_s"] - beats[-1] <= beat_s + 1e-6
         assert len(row["chords"]) == len(row["chord_symbols"]) == len(beats)
         for chroma, name in zip(row["chords"], row["chord_symbols"], strict=True):
             assert len(chroma) == 12 and set(chroma) <= {0, 1} and (sum(chroma) >= 3) == bool(name)
@@ -81,7 +94,7 @@ def test_sound_begins_on_the_beats(book):
     """The rise of energy near labelled beats is well above the rise half-way to the next ones' middle."""
     near, between = [], []
     for row in read(book).values():
-        audio, rate = soundfile.read(row["path"])
+        audio, rate = row["samples"][0], row["sampling_rate"]
         hop = rate // 100
         frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, (hop, hop)), 2 * hop)[::hop]
         spectrum = np.log(1e-4 + np.abs(np.fft.rfft(frames * np.hanning(2 * hop))))
@@ -94,27 +107,153 @@ def test_sound_begins_on_the_beats(book):
     assert np.mean(near) > 1.4 * np.mean(between)
 
 
-def test_same_seed_same_bytes_alone_or_in_parallel(tmp_path):
-    assert scorebook.main(options(tmp_path / "a")) == 0
-    assert scorebook.main(options(tmp_path / "b", num_workers=2)) == 0
-    first, second = read(tmp_path / "a"), read(tmp_path / "b")
-    assert list(first) and sorted(first) == sorted(second)
-    for index, row in first.items():
-        assert row["path"].read_bytes() == second[index]["path"].read_bytes()
-        assert {k: v for k, v in row.items() if k != "path"} == {k: v for k, v in second[index].items() if k != "path"}
-    # A lost clip alone is made again, the same, and finished ones are kept.
-    row = first[4]
-    before, kept = row["path"].read_bytes(), first[5]["path"].stat().st_mtime_ns
-    row["path"].unlink()
-    assert scorebook.main(options(tmp_path / "a")) == 0
-    assert row["path"].read_bytes() == before and first[5]["path"].stat().st_mtime_ns == kept
-    assert not list((tmp_path / "a").rglob("*.partial"))
+def folder_bytes(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "data").iterdir())}
 
 
-def test_other_arguments_do_not_mix(tmp_path, capsys):
-    assert scorebook.main(options(tmp_path, hours=2 / 3600)) == 0
-    assert scorebook.main(options(tmp_path, hours=2 / 3600, seed=4)) == 2
-    assert "other arguments" in capsys.readouterr().err
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(scorebook, "SHARD_CLIPS", 2)
+
+
+def test_same_seed_same_bytes_alone_or_in_parallel_or_in_parts(tmp_path, small_shards):
+    scorebook.main(options(tmp_path / "a"))
+    scorebook.main(options(tmp_path / "b", num_workers=2))
+    scorebook.main(options(tmp_path / "c", shard="1/2"))
+    assert not (tmp_path / "c" / "info.json").exists()  # the other half is missing
+    scorebook.main(options(tmp_path / "c", shard="0/2"))
+    whole = folder_bytes(tmp_path / "a")
+    assert len(whole) >= 3 and whole == folder_bytes(tmp_path / "b") == folder_bytes(tmp_path / "c")
+    assert json.loads((tmp_path / "c" / "info.json").read_text())["clips"] == {
+        split: len([r for r in read(tmp_path / "a").values() if r["split"] == split]) for split in shards.SPLITS
+    }
+    assert (tmp_path / "c" / "histograms.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_lost_shard_alone_is_made_again_and_a_set_can_grow(tmp_path, small_shards):
+    scorebook.main(options(tmp_path, hours=8 / 3600))
+    before = folder_bytes(tmp_path)
+    kept, lost = (shards.shard_path(tmp_path, "train", number) for number in (0, 1))
+    written = kept.stat().st_mtime_ns
+    lost.unlink()
+    (tmp_path / ".shards" / "00001").unlink()
+    scorebook.main(options(tmp_path, hours=12 / 3600))
+    after = folder_bytes(tmp_path)
+    assert {name: after[name] for name in before} == before and len(read(tmp_path)) == 6
+    assert kept.stat().st_mtime_ns == written
+
+
+def test_killed_in_the_middle_no_partial_shard_is_readable_and_a_rerun_completes(tmp_path):
+    words = [sys.executable, "-m", "training.data.scorebook", *options(tmp_path / "killed", hours=1000 / 3600)]
+    script = "from training.data import scorebook\nscorebook.SHARD_CLIPS = 2\nscorebook.main()"
+    process = subprocess.Popen([sys.executable, "-c", script, *words[3:]], stderr=subprocess.DEVNULL)
+    try:
+        while len(shards.shards_of(tmp_path / "killed", "train")) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    for path in (tmp_path / "killed" / "data").glob("*.parquet"):
+        shards.labels(path)  # whole, or an exception
+    done = len(shards.shards_of(tmp_path / "killed", "train"))
+    assert 2 <= done < 250
+
+
+def test_datasets_opens_the_folder_without_decoding(book, tmp_path):
+    loaded = datasets.load_dataset(str(book), cache_dir=str(tmp_path))
+    rows = read(book)
+    assert sum(len(part) for part in loaded.values()) == len(rows)
+    row = loaded["train"][0]
+    assert row["audio"]["bytes"][:4] == b"fLaC" and row["text"] == rows[row["seed"][1]]["text"]
+
+
+def test_a_crop_is_a_part_of_the_clip(book):
+    row = read_rows(book, "train")[0]
+    whole, part = read_audio(row), read_audio(row, 1000, 500)
+    assert part.shape == (1, 500) and (part == whole[:, 1000:1500]).all()
+
+
+def test_rows_are_refused_with_a_key_that_is_no_column(tmp_path):
+    with pytest.raises(ValueError, match="row has tempo; allowed: audio, "):
+        shards.write_shard(tmp_path / "data" / "train-00000.parquet", [{"tempo": 3}])
+    assert not list(tmp_path.rglob("*.parquet*"))
+
+
+def test_other_arguments_do_not_mix(tmp_path):
+    scorebook.main(options(tmp_path, hours=2 / 3600))
+    with pytest.raises(ValueError, match="other arguments"):
+        scorebook.main(options(tmp_path, hours=2 / 3600, seed=4))
+    with pytest.raises(ValueError, match="holds a set of 1 clips, which cannot become one of 2"):
+        scorebook.main(options(tmp_path, hours=4 / 3600))
+
+
+@pytest.fixture(scope="module")
+def loops():
+    """Twelve loops as the command draws them: (row, audio (channels, samples))."""
+    settings = scorebook.check_arguments(scorebook.parse_arguments(options("x", clip_s=6, channels=2)))[0]
+    indices = [i for i in range(400) if scorebook.draw_form(settings, i)[1]]
+    made = [scorebook.make_clip(settings, {}, index)[1] for index in indices[:12]]
+    assert 20 < len(indices) < 60  # a tenth
+    return [(row, scorebook_audio(row)) for row in made]
+
+
+def scorebook_audio(row):
+    import io
+
+    import soundfile
+
+    return soundfile.read(io.BytesIO(row["audio"]["bytes"]), always_2d=True)[0].T
+
+
+def test_loops_are_whole_bars_from_a_downbeat(loops):
+    for row, audio in loops:
+        bars = row["duration_s"] * row["bpm"] / 60 / row["beats_per_bar"]
+        assert row["loop"] and row["starts_on_downbeat"] and abs(bars - round(bars)) < 1e-4
+        assert audio.shape == (2, round(row["duration_s"] * 24000)) and 3 <= row["duration_s"] <= 6 * 1.3 + 1e-3
+
+
+def test_the_end_of_a_loop_leads_into_its_beginning(loops):
+    """Across the seam a loop moves as it does inside: in the waveform, and in short spectra of two passes in a row."""
+    outside = []
+    for _, audio in loops:
+        mono = audio.mean(axis=0)
+        steps = np.abs(np.diff(mono))
+        outside.append(abs(mono[0] - mono[-1]) > np.quantile(steps, 0.999))
+        twice, hop, size = np.tile(mono, 2), 240, 1024
+        frames = np.lib.stride_tricks.sliding_window_view(twice, size)[::hop] * np.hanning(size)
+        flux = np.maximum(np.diff(np.log(1e-3 + np.abs(np.fft.rfft(frames))), axis=0), 0).mean(axis=1)
+        seam = (len(mono) - size // 2) // hop
+        beats = np.array([flux[max(0, k - 3) : k + 3].max() for k in range(len(flux))])
+        outside.append(flux[seam - 3 : seam + 3].max() > np.quantile(beats, 0.995))
+    assert np.mean(outside) <= 0.05
+
+
+def test_a_loop_that_is_cut_elsewhere_has_a_seam(loops):
+    """The measure above is not blind: without its last tenth of a second a loop is out of it."""
+    changed = 0
+    for _, audio in loops:
+        mono = audio.mean(axis=0)[: -24000 // 10]
+        twice, hop, size = np.tile(mono, 2), 240, 1024
+        frames = np.lib.stride_tricks.sliding_window_view(twice, size)[::hop] * np.hanning(size)
+        whole = np.lib.stride_tricks.sliding_window_view(np.tile(audio.mean(axis=0), 2), size)[::hop] * np.hanning(size)
+        seam = (len(mono) - size // 2) // hop
+        changed += not np.allclose(np.abs(np.fft.rfft(frames[seam])), np.abs(np.fft.rfft(whole[seam])), atol=1e-3)
+    assert changed >= 10
+
+
+@pytest.mark.parametrize(("bpm", "meter", "bars"), [(120, "4/4", 4), (60, "4/4", 2), (48, "4/4", 2), (200, "2/4", 16)])
+def test_loop_lengths_are_powers_of_two_near_the_clip(bpm, meter, bars):
+    piece = generated(bpm, meter)
+    assert loop_s(piece, 10.0, 24000) == pytest.approx(bars * BEATS_PER_BAR[meter] * 60 / bpm, abs=1e-4)
+
+
+def generated(bpm, meter):
+    from training.data.arrange import generated_piece
+
+    piece = generated_piece(0, 2.0, np.random.default_rng(0))
+    piece.bpm, piece.meter = float(bpm), meter
+    return piece
 
 
 def test_split_by_work():
@@ -124,14 +263,20 @@ def test_split_by_work():
 
 
 def test_stereo_and_other_rate(tmp_path):
-    assert scorebook.main(options(tmp_path, hours=2 / 3600, channels=2, sampling_rate=44100)) == 0
-    audio, rate = soundfile.read(read(tmp_path)[0]["path"])
-    assert rate == 44100 and audio.shape == (88200, 2) and np.abs(audio[:, 0] - audio[:, 1]).max() > 1e-3
+    scorebook.main(options(tmp_path, hours=2 / 3600, channels=2, sampling_rate=44100, soundfont=find_soundfonts()[1]))
+    row = read(tmp_path)[0]
+    audio = row["samples"]
+    assert (
+        row["sampling_rate"] == 44100
+        and audio.shape == (2, round(row["duration_s"] * 44100))
+        and np.abs(audio[0] - audio[1]).max() > 1e-3
+    )
+    assert row["soundfont"] == "MuseScore_General_Lite"
 
 
 def facts(**changes):
     values = dict(
-        style_words=("house", "deep house"), style_heldout_words=("club groove",), genre="electronic",
+        style="house", style_words=("house", "deep house"), style_heldout_words=("club groove",), genre="electronic",
         moods=("happy", "driving"),
         instruments=("piano", "synth bass"), melody="piano", drums="drums", bpm=124.0, key="A minor",
         time_signature="4/4",
@@ -143,14 +288,38 @@ def facts(**changes):
 def test_captions_say_numbers_now_and_then_and_keep_paraphrases_apart():
     texts, held = [], []
     for seed in range(150):
-        texts += captions(facts(), 6, np.random.default_rng(seed))
-        held += heldout_captions(facts(), 3, np.random.default_rng(seed))
+        texts += [text for text, _ in captions(facts(), 6, np.random.default_rng(seed))]
+        held += [text for text, _ in heldout_captions(facts(), 3, np.random.default_rng(seed))]
     share = lambda word: sum(word in t for t in texts) / len(texts)  # noqa: E731
     assert 0.25 < share("124") < 0.55 and 0.12 < share("A minor") < 0.4 and 0.05 < share("4/4") + share("4 bars") < 0.35
     assert not set(texts) & set(held) and len(set(texts)) > 300
     assert all("club groove" not in t for t in texts) and all("house" not in t for t in held)
     solo = captions(facts(instruments=("harp",), melody="harp", drums=None), 6, np.random.default_rng(0))
-    assert len(solo) == 6 and not any("drum" in t or "percussion" in t for t in solo)
+    assert len(solo) == 6 and not any("drum" in t or "percussion" in t for t, _ in solo)
+    assert any(said.drums is False for _, said in solo)
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_what_is_stated_is_what_the_words_say(heldout):
+    """Every canonical name stands for one of its words in the text, and no word of another fact is there unstated."""
+    known = facts(instruments=("piano", "slap bass", "harp"), melody="harp", bpm=131.0, loop=True)
+    write = heldout_captions if heldout else captions
+    drums = DRUM_HELDOUT_WORDS if heldout else DRUM_WORDS
+    style = known.style_heldout_words if heldout else known.style_words
+    seen = 0
+    for seed in range(150):
+        for text, said in write(known, 3, np.random.default_rng(seed)):
+            low = text.lower()
+            for name in known.instruments:
+                words = INSTRUMENTS[name].heldout_words if heldout else INSTRUMENTS[name].words
+                assert (name in said.instruments) == any(word.lower() in low for word in words), (text, said)
+            assert (said.drums is True) == any(word in low for word in drums), (text, said)
+            assert (said.style == "house") == any(word in low for word in style), (text, said)
+            assert said.bpm == ("131" in low) and said.key == ("a minor" in low) and said.bars == ("4 bars" in low)
+            spoken = {mood: MOOD_HELDOUT[mood] if heldout else mood for mood in known.moods}
+            assert {mood for mood, word in spoken.items() if word in low} == set(said.moods), (text, said)
+            seen += len(said.instruments)
+    assert seen > 300
 
 
 def test_heldout_words_are_disjoint():
@@ -158,11 +327,11 @@ def test_heldout_words_are_disjoint():
         assert not set(instrument.words) & set(instrument.heldout_words) and instrument.low < instrument.high
     trained = (
         {w for i in INSTRUMENTS.values() for w in i.words}
-        | {w for s in STYLES.values() for w in s.words}
+        | {w for s in (*STYLES.values(), *ENSEMBLES) for w in s.words}
         | set(DRUM_WORDS)
     )
     held = {w for i in INSTRUMENTS.values() for w in i.heldout_words} | {
-        w for s in STYLES.values() for w in s.heldout_words
+        w for s in (*STYLES.values(), *ENSEMBLES) for w in s.heldout_words
     }
     assert not trained & (held | set(DRUM_HELDOUT_WORDS))
     moods = {mood for style in STYLES.values() for mood in style.moods}
@@ -226,7 +395,7 @@ def test_scores_become_pieces_in_all_keys():
         for make, given in ((tune_piece, tune), (polyphony_piece, fugue), (song_piece, song)):
             piece = make(given, 10.0, np.random.default_rng(seed))
             tonics.add(piece.tonic)
-            assert 55 <= piece.bpm <= 180 and piece.minor and piece.work == "tune/1" and piece.tracks
+            assert 48 <= piece.bpm <= 200 and piece.minor and piece.work == "tune/1" and piece.tracks
             end_q = piece.start_q + piece.quarters(10.0)
             last = max(float((t.notes[:, 0] + t.notes[:, 1]).max()) for t in piece.tracks if len(t.notes))
             assert piece.start_q >= 0 and last > end_q - 2 * piece.bar_q
@@ -249,22 +418,27 @@ def test_downbeats_of_a_score_stay_downbeats():
     [
         ({"hours": 0}, "hours 0"), ({"hours": "nan"}, "hours nan"), ({"hours": -3}, "hours -3"),
         ({"sources": "essen"}, "sources 'essen'"),
-        ({"soundfont": "/nowhere/x.sf2"}, "soundfont /nowhere/x.sf2"), ({"soundfont": __file__},
+        ({"soundfont": "/nowhere/x.sf2"}, "soundfont '/nowhere/x.sf2'"), ({"soundfont": __file__},
             "not a SoundFont"),
         ({"channels": 3}, "channels 3"), ({"clip_s": "nan"}, "clip_s nan"), ({"num_workers": 0},
             "num_workers 0"),
-        ({"sampling_rate": 5}, "sampling_rate 5"), ({"seed": -1}, "seed -1"),
+        ({"sampling_rate": 5}, "sampling_rate 5"), ({"seed": -1}, "seed -1"), ({"shard": "2/2"}, "shard '2/2'"),
     ],
 )  # fmt: skip
-def test_bad_input_is_one_line(tmp_path, capsys, change, words):
-    assert scorebook.main(options(tmp_path / "out", **change)) == 2
-    error = capsys.readouterr().err.strip()
-    assert words in error and "\n" not in error and not (tmp_path / "out").exists()
+def test_bad_input_is_one_line(tmp_path, change, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        scorebook.main(options(tmp_path / "out", **change))
+    assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_damaged_soundfont_is_one_line(tmp_path, capfd):
+def test_from_the_command_line_an_error_is_one_line(tmp_path):
+    words = [sys.executable, "-m", "training.data.scorebook", *options(tmp_path / "out", hours=0)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.strip() == "error: hours 0.0: must be above 0 and at most 1000"
+
+
+def test_damaged_soundfont_is_one_line(tmp_path):
     damaged = tmp_path / "damaged.sf2"
     damaged.write_bytes(b"RIFF\x10\0\0\0sfbkJUNK")
-    assert scorebook.main(options(tmp_path / "out", soundfont=damaged)) == 2
-    error = capfd.readouterr().err.strip()
-    assert "damaged.sf2" in error and "\n" not in error
+    with pytest.raises(ValueError, match=r"damaged\.sf2"):
+        scorebook.main(options(tmp_path / "out", soundfont=damaged))

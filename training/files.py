@@ -10,11 +10,15 @@ from importlib import metadata
 from pathlib import Path
 
 
-def write_json(path: Path, value: object) -> None:
+def write_text(path: Path, text: str) -> None:
     """Write to a temporary file, then rename: the file is whole or absent."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n")
+    partial.write_text(text)
     os.replace(partial, path)
+
+
+def write_json(path: Path, value: object) -> None:
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def replace_folder(partial: Path, final: Path) -> None:

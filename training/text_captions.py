@@ -1,9 +1,9 @@
 """Captions for the text encoder: those of the scorebook where it is made, and such as it would write, without audio."""
 
-import json
 from pathlib import Path
 
 from training.data.captions import Facts, captions, heldout_captions
+from training.data.clips import read_rows
 from training.data.instruments import INSTRUMENTS
 from training.data.styles import STYLES
 from training.loop import item_rng
@@ -23,15 +23,11 @@ def scorebook_captions(data_dir: str, split: str, key: str, count: int) -> list[
     Returns:
         Captions, each once.
     """
-    file = Path(data_dir) / split / "metadata.jsonl"
-    if not file.is_file():
-        return []
     found: dict[str, None] = {}
-    with file.open() as lines:
-        for line in lines:
-            found.update(dict.fromkeys(json.loads(line).get(key) or []))
-            if len(found) >= count:
-                break
+    for row in read_rows(data_dir, split) if Path(data_dir).is_dir() else []:
+        found.update(dict.fromkeys(row.get(key) or []))
+        if len(found) >= count:
+            break
     return list(found)[:count]
 
 
@@ -58,6 +54,7 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
         moods = style.moods if rng.random() < 0.5 else tuple(MOODS[int(k)] for k in rng.integers(len(MOODS), size=2))
         players = tuple(names[int(k)] for k in rng.choice(len(names), int(rng.integers(1, 5)), replace=False))
         facts = Facts(
+            style=genre if classical else style.name,
             style_words=(genre,) if classical else style.words,
             style_heldout_words=(genre,) if classical else style.heldout_words,
             genre=genre if classical else style.genre,
@@ -70,5 +67,5 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
             room=("dry", "room", "hall", "cathedral")[int(rng.integers(4))],
             dynamics=("soft", "medium", "loud")[int(rng.integers(3))],
         )  # fmt: skip
-        out.update(dict.fromkeys(write(facts, 1, rng)))
+        out.update((text, None) for text, _ in write(facts, 1, rng))
     return list(out)

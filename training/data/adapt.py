@@ -24,9 +24,9 @@ _DRUM_STYLES = ("rock", "lo-fi", "trap", "house", "march", "bossa nova", "jazz s
 _MODES_MINOR = ("minor", "dorian", "aeolian", "phrygian", "locrian")
 
 
-_TUNE_WORDS = ("folk tune", "traditional tune", "folk melody"), ("old air",)
-_GAME_WORDS = ("game soundtrack", "video game music", "shooter game music"), ("level-background score",)
-_ROCK_GAME_WORDS = ("game rock", "rock game soundtrack", "hard rock"), ("monster-slaying guitar score",)
+_TUNE_WORDS = ("folk tune", "traditional tune", "folk melody"), ("old traditional air", "country dance tune")
+_GAME_WORDS = ("game soundtrack", "video game music", "shooter game music"), ("video game score", "level music")
+_ROCK_GAME_WORDS = ("game rock", "rock game soundtrack", "hard rock"), ("heavy video game music", "boss fight music")
 
 
 def usable(score: Score) -> bool:
@@ -91,7 +91,7 @@ def _limit(bpm: float, notes: np.ndarray, piece_beat_q: float, rng: np.random.Ge
         / 2.0
     )
     most = 60.0 * _MAX_RATE / max(per_beat, 1e-3)
-    return bpm if bpm <= most else float(max(55, int(rng.uniform(0.75, 1.0) * most)))
+    return bpm if bpm <= most else float(max(48, int(rng.uniform(0.75, 1.0) * most)))
 
 
 def _blank(
@@ -163,7 +163,7 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
     meter = METERS[score.time_signature]
     ensemble = ENSEMBLES[int(rng.integers(len(ENSEMBLES)))]
     parts = [k for k, p in enumerate(score.parts) if not p.is_drums and len(p.notes)]
-    bpm = float(rng.integers(55, 151)) if meter != "6/8" else float(rng.integers(55, 116))
+    bpm = float(rng.integers(48, 161)) if meter != "6/8" else float(rng.integers(48, 116))
     for k in parts:
         bpm = _limit(bpm, score.parts[k].notes, grooves.BEAT_Q[meter], rng)
     bars = clip_bars(meter, bpm, clip_s) + 2
@@ -199,9 +199,9 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     families."""
     meter = METERS[score.time_signature]
     if score.bpm and rng.random() < 0.5:
-        bpm = float(np.clip(round(score.bpm * rng.uniform(0.8, 1.25)), 55, 180))
+        bpm = float(np.clip(round(score.bpm * rng.uniform(0.8, 1.25)), 48, 200))
     else:
-        bpm = float(rng.integers(65, 171)) if meter != "6/8" else float(rng.integers(55, 121))
+        bpm = float(rng.integers(60, 191)) if meter != "6/8" else float(rng.integers(52, 121))
     for part in score.parts:
         if not part.is_drums:
             bpm = _limit(bpm, part.notes, grooves.BEAT_Q[meter], rng)

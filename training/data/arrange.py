@@ -27,10 +27,14 @@ def pick(names: tuple[str, ...], rng: np.random.Generator) -> Instrument:
 
 
 def draw_bpm(style: Style, meter: str, rng: np.random.Generator) -> float:
-    """A whole tempo in the style's range, within 55 and 180 bpm; compound beats are longer, so slower."""
-    low, high = max(style.tempo[0], 55), min(style.tempo[1], 180)
+    """A whole tempo in the style's range, now and then outside it, within 48 and 200 bpm; compound beats are longer,
+    so slower."""
+    low, high = style.tempo
+    if rng.random() < 0.15:  # what a style is not often asked for has to work as well
+        low, high = low * 0.8, high * 1.2
     if meter == "6/8":
-        low, high = max(55, low * 0.8), min(140, high * 0.95)
+        low, high = low * 0.8, min(140, high * 0.95)
+    low, high = max(low, 48), min(high, 200)
     return float(rng.integers(int(low), int(max(high, low + 15)) + 1))
 
 

@@ -1,11 +1,11 @@
 """Captions of a clip from its labels: a grammar with synonyms, partial attributes and several registers.
 
-Training captions and held-out captions use disjoint templates and, for instruments, styles, tempo and moods,
-disjoint
-words: held-out captions test whether a model understands paraphrase. Every word said is true of the clip.
+Training captions and held-out captions use disjoint templates and, for instruments, styles, tempo and moods, disjoint
+words: held-out captions test whether a model understands paraphrase. Every word said is true of the clip, and each
+caption comes with what it states, so that an evaluation can ask for that and no more.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,6 +28,7 @@ class Facts:
     `drums` is "drums", "percussion" or None; `bars` is None unless the clip is a whole number of bars long.
     """
 
+    style: str
     style_words: tuple[str, ...]
     style_heldout_words: tuple[str, ...]
     genre: str
@@ -41,6 +42,23 @@ class Facts:
     bars: int | None
     room: str
     dynamics: str
+    loop: bool = False
+
+
+@dataclass
+class Stated:
+    """What one caption says: canonical names, and whether it gives the tempo as a number, the key, the bars.
+
+    `drums` is True if they are named, False if the caption calls for one instrument alone, else None.
+    """
+
+    instruments: list[str] = field(default_factory=list)
+    drums: bool | None = None
+    style: str | None = None
+    moods: list[str] = field(default_factory=list)
+    bpm: bool = False
+    key: bool = False
+    bars: bool = False
 
 
 def _join(words: list[str]) -> str:
@@ -61,10 +79,11 @@ def tempo_words(bpm: float, heldout: bool = False) -> tuple[str, ...]:
 
 
 class _Speaker:
-    """Draws words for the facts of one clip."""
+    """Draws words for the facts of one clip and notes in `stated` what they say."""
 
     def __init__(self, facts: Facts, rng: np.random.Generator, heldout: bool):
         self.facts, self.rng, self.heldout = facts, rng, heldout
+        self.stated = Stated()
 
     def pick(self, options):
         """One of several options."""
@@ -75,15 +94,19 @@ class _Speaker:
 
     def instrument(self, name: str) -> str:
         if name == "drums":
+            self.stated.drums = True
             return self.pick(DRUM_HELDOUT_WORDS if self.heldout else DRUM_WORDS)
         if name == "percussion":
             return "hand percussion" if self.heldout else self.pick(("light percussion", "percussion"))
+        if name not in self.stated.instruments:
+            self.stated.instruments.append(name)
         known = INSTRUMENTS[name]
         if self.heldout:
             return self.pick(known.heldout_words)
         return known.name if self.chance(0.55) else self.pick(known.words)
 
     def style(self) -> str:
+        self.stated.style = self.facts.style
         if self.heldout:
             return self.pick(self.facts.style_heldout_words)
         words = self.facts.style_words
@@ -91,16 +114,17 @@ class _Speaker:
 
     def mood(self) -> str:
         word = self.pick(self.facts.moods)
+        if word not in self.stated.moods:
+            self.stated.moods.append(word)
         return MOOD_HELDOUT.get(word, word) if self.heldout else word
 
     def tempo(self) -> str:
         return self.pick(tempo_words(self.facts.bpm, self.heldout))
 
     def noun(self) -> str:
+        if self.facts.loop and self.chance(0.5):
+            return "looping cue" if self.heldout else self.pick(("loop", "seamless loop"))
         return self.pick(HELDOUT_NOUNS if self.heldout else NOUNS)
-
-    def genre_noun(self) -> str:
-        return self.style() if self.heldout else f"{self.facts.genre} {self.noun()}"
 
     def chosen(self, most: int) -> list[str]:
         """Some instruments, the melody first, drums last, as words."""
@@ -113,47 +137,56 @@ class _Speaker:
             names.append(facts.drums)
         return list(dict.fromkeys(self.instrument(n) for n in names))
 
+    def bpm(self) -> str:
+        self.stated.bpm = True
+        return f"{self.facts.bpm:g}"
+
     def number(self) -> str:
-        bpm = f"{self.facts.bpm:g}"
+        bpm = self.bpm()
         if self.heldout:
-            return self.pick((f"clocked at {bpm} beats a minute", f"metronome on {bpm}"))
+            return self.pick((f"{bpm} beats a minute", f"metronome at {bpm}"))
         return self.pick((f"{bpm} bpm", f"{bpm} BPM", f"at {bpm} bpm", f"tempo {bpm}", f"{bpm} beats per minute"))
 
+    def plain_key(self) -> str:
+        self.stated.key = True
+        return str(self.facts.key)
+
     def key(self) -> str:
-        key = self.facts.key
+        key = self.plain_key()
         if self.heldout:
             return f"written in {key}"
         return self.pick((f"in {key}", f"in {key}", f"key of {key}"))
 
+    def bars(self) -> str:
+        self.stated.bars = True
+        return f"{self.facts.bars} {'bar' if self.facts.bars == 1 else 'bars'}"
+
     def meter(self) -> str:
         facts = self.facts
         if facts.bars and self.chance(0.5):
-            return f"lasting {facts.bars} bars" if self.heldout else f"{facts.bars} bars"
+            return f"{self.bars()} long" if self.heldout else self.bars()
         if self.heldout:
             return f"counted in {facts.time_signature}"
         return self.pick((f"in {facts.time_signature}", f"{facts.time_signature} time"))
 
-    def details(self) -> list[str]:
-        """Tempo, key, meter, room: about 40 % say the bpm, 25 % the key, 15 % meter or bars."""
-        out = []
-        if self.chance(0.42):
-            out.append(self.number())
-        if self.facts.key and self.chance(0.27):
-            out.append(self.key())
-        if self.chance(0.15):
-            out.append(self.meter())
-        if self.chance(0.1):
-            out.append(ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room]))
-        return [out[k] for k in self.rng.permutation(len(out))]
+    def room(self) -> str:
+        return ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room])
+
+    def details(self, most: int = 4) -> list[str]:
+        """Tempo, key, meter, room, at most so many: about 40 % say the bpm, 25 % the key, 15 % meter or bars."""
+        key_share = 0.27 if self.facts.key else 0.0
+        shares = ((self.number, 0.42), (self.key, key_share), (self.meter, 0.15), (self.room, 0.1))
+        chosen = [say for say, share in shares if self.chance(share)]
+        return [chosen[k]() for k in self.rng.permutation(len(chosen))[:most]]
 
 
 def _sentence(s: _Speaker) -> str:
     adjectives = [w for w in (s.mood() if s.chance(0.7) else "", s.tempo() if s.chance(0.35) else "",
                               s.pick(DYNAMICS[s.facts.dynamics]) if s.chance(0.15) else "") if w]  # fmt: skip
     head = " ".join([", ".join(dict.fromkeys(adjectives)), s.style(), s.noun()]).strip()
-    players = s.chosen(3)
     text = _a(head)
-    if players and s.chance(0.85):
+    players = s.chosen(3) if s.chance(0.85) else []
+    if players:
         text += s.pick((" with ", " featuring ", " played by ", " for ")) + _join(players)
     for detail in s.details():
         text += ", " + detail
@@ -187,27 +220,32 @@ def _tags(s: _Speaker) -> str:
 
 
 def _short(s: _Speaker) -> str:
-    players = s.chosen(2)
-    options = [
-        f"{s.mood()} {s.style()}",
-        f"{s.tempo()} {s.style()}",
-        s.style(),
-        f"{s.mood()} {s.genre_noun()}",
-    ]
-    if players:
-        options += [_join(players), f"{s.style()} with {_join(players)}", f"{s.mood()} {players[0]}"]
-    return " ".join([s.pick(options), *s.details()[:1]])
+    lead = s.facts.melody or next(iter(s.facts.instruments), None)
+    # Only the form that is chosen is put into words: what is said is noted as stated.
+    form = s.pick(
+        (
+            lambda: f"{s.mood()} {s.style()}",
+            lambda: f"{s.tempo()} {s.style()}",
+            s.style,
+            lambda: f"{s.mood()} {s.facts.genre} {s.noun()}",
+            lambda: _join(s.chosen(2) or [s.noun()]),
+            lambda: f"{s.style()} with {_join(s.chosen(2) or [s.noun()])}",
+            lambda: f"{s.mood()} {s.instrument(lead) if lead else s.noun()}",
+        )
+    )
+    return " ".join([form(), *s.details(1)])
 
 
 def _casual(s: _Speaker) -> str:
-    players = s.chosen(2)
     text = s.pick(("something ", "give me something ", "i want something ", "make it ")) + s.mood()
+    players = s.chosen(2)
     if players:
         text += " with " + _join(players)
     if s.chance(0.5):
         text += s.pick((", like ", ", some ")) + s.style()
     if s.chance(0.42):
-        text += s.pick((f" around {s.facts.bpm:g}", f" at {s.facts.bpm:g} bpm", f", {s.facts.bpm:g} bpm"))
+        bpm = s.bpm()
+        text += s.pick((f" around {bpm}", f" at {bpm} bpm", f", {bpm} bpm"))
     return text
 
 
@@ -215,43 +253,47 @@ def _expert(s: _Speaker) -> str:
     facts = s.facts
     parts = [s.style().capitalize(), _join(s.chosen(3) or [s.noun()])]
     if s.chance(0.55):
-        parts.append(f"{facts.bpm:g} BPM")
+        parts.append(f"{s.bpm()} BPM")
     if facts.key and s.chance(0.5):
-        parts.append(facts.key)
+        parts.append(s.plain_key())
     if s.chance(0.3):
         parts.append(facts.time_signature)
     if facts.bars and s.chance(0.3):
-        parts.append(f"{facts.bars} bars")
+        parts.append(s.bars())
     return s.pick((", ", "; ", " / ")).join(parts)
 
 
 def _solo(s: _Speaker) -> str:
+    s.stated.drums = False
     lead = s.instrument(s.facts.instruments[0])
-    text = s.pick((f"solo {lead}", f"{lead} alone", f"{s.mood()} solo {lead}", f"{s.tempo()} {lead} solo"))
-    return ", ".join([text, *s.details()])
+    forms = (lambda: f"solo {lead}", lambda: f"{lead} alone", lambda: f"{s.mood()} solo {lead}",
+             lambda: f"{s.tempo()} {lead} solo")  # fmt: skip
+    return ", ".join([s.pick(forms)(), *s.details()])
 
 
 def _heldout_request(s: _Speaker) -> str:
-    text = f"please compose {_a(s.mood())} {s.style()}"
+    text = "please make " + _a(f"{s.mood()} {s.style()} {s.noun()}")
     players = s.chosen(2)
     if players:
-        text += f", scored for {_join(players)}"
+        text += f" using {_join(players)}"
     return ", ".join([text, *s.details()])
 
 
 def _heldout_scene(s: _Speaker) -> str:
     players = s.chosen(2) or ["the band"]
-    text = f"{_join(players)} can be heard in this {s.tempo()}, {s.mood()} {s.noun()}"
+    text = f"{_join(players)} in {_a(f'{s.tempo()}, {s.mood()} {s.noun()}')}"
+    if s.chance(0.5):
+        text += f" in the style of {s.style()}"
     return ", ".join([text, *s.details()])
 
 
 def _heldout_question(s: _Speaker) -> str:
     players = s.chosen(2) or [s.noun()]
-    return ", ".join([f"how about {_a(s.tempo())} {s.style()} where we hear {_join(players)}", *s.details()])
+    return ", ".join([f"can i get some {s.tempo()} {s.style()} where we hear {_join(players)}", *s.details()])
 
 
-def captions(facts: Facts, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` distinct training captions."""
+def captions(facts: Facts, count: int, rng: np.random.Generator) -> list[tuple[str, Stated]]:
+    """`count` distinct training captions, each with what it states."""
     forms = [_sentence, _sentence, _lead, _tags, _short, _casual, _expert]
     if facts.melody is None:
         forms.remove(_lead)
@@ -260,16 +302,18 @@ def captions(facts: Facts, count: int, rng: np.random.Generator) -> list[str]:
     return _distinct(speaker, [*forms, _solo, _solo] if alone else forms, count)
 
 
-def heldout_captions(facts: Facts, count: int, rng: np.random.Generator) -> list[str]:
-    """`count` distinct paraphrases out of templates and words that no training caption uses."""
+def heldout_captions(facts: Facts, count: int, rng: np.random.Generator) -> list[tuple[str, Stated]]:
+    """`count` distinct paraphrases out of templates and words that no training caption uses, likewise."""
     return _distinct(_Speaker(facts, rng, True), [_heldout_request, _heldout_scene, _heldout_question], count)
 
 
-def _distinct(speaker: _Speaker, forms: list, count: int) -> list[str]:
+def _distinct(speaker: _Speaker, forms: list, count: int) -> list[tuple[str, Stated]]:
     order = [forms[k] for k in speaker.rng.permutation(len(forms))]
-    texts: dict[str, None] = {}
+    texts: dict[str, Stated] = {}
     for number in range(20 * count):
-        texts[" ".join(order[number % len(order)](speaker).split())] = None
+        speaker.stated = Stated()
+        text = " ".join(order[number % len(order)](speaker).split())
+        texts.setdefault(text, speaker.stated)
         if len(texts) == count:
             break
-    return list(texts)
+    return list(texts.items())

@@ -19,6 +19,7 @@ _RMS_DB = {"soft": -20.0, "medium": -18.0, "loud": -16.5}
 _ROOMS = {"room": (0.45, 0.20), "hall": (1.6, 0.22), "cathedral": (3.0, 0.28)}  # decay time s, wet share
 _PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounds
 _FRESH_PREROLL_S = 0.15  # room for slow attacks that are started before their beat
+_LOOP_TAIL_S = 0.1  # music after a loop, so that its end is filtered like its middle
 
 
 class SilenceError(ValueError):
@@ -56,14 +57,14 @@ class Renderer:
         except (RuntimeError, tinysoundfont.SoundFontException) as error:
             raise ValueError(f"soundfont {soundfont}: not a readable SoundFont ({error})") from None
 
-    def part(self, piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.random.Generator) -> np.ndarray:
-        """One part alone: float32 (samples, 2) at `self.rate`, from `preroll_s` before the clip to its
-        end."""
-        events = _events(piece, track, clip_s, preroll_s, self.rate, rng)
-        drums = track.preset[0] == 128
+    def part(self, track: Track, events: list[tuple[int, bool, int, int]], total: int) -> np.ndarray:
+        """One part alone: float32 (`total`, 2) at `self.rate`, of events (sample, is on, pitch, velocity) in order."""
+        bank, program = track.preset
+        drums = bank == 128
         channel = 9 if drums else 0
-        self.synth.program_select(channel, self.font, *track.preset, drums)
-        total = round((preroll_s + clip_s) * self.rate)
+        if self.synth.sfpreset_name(self.font, bank, program) is None:
+            bank = 0  # a variant that this SoundFont does not have
+        self.synth.program_select(channel, self.font, bank, program, drums)
         buffer = memoryview(bytearray(total * 8))
         place = 0
         for sample, on, pitch, velocity in events:
@@ -81,8 +82,17 @@ class Renderer:
         self.synth.generate_simple(round(0.15 * self.rate))
         return np.frombuffer(buffer, dtype=np.float32).reshape(-1, 2)
 
-    def render(self, piece: Piece, clip_s: float, rng: np.random.Generator) -> tuple[np.ndarray, list[Track]]:
+    def render(
+        self, piece: Piece, clip_s: float, rng: np.random.Generator, loop: bool = False
+    ) -> tuple[np.ndarray, list[Track]]:
         """The whole clip.
+
+        A loop is played three times through and the second time is kept: what sounds on from the first is heard at
+        its beginning, and the third begins before it ends, so the end leads into the beginning.
+
+        Args:
+            clip_s: length in seconds; of a loop a whole number of bars.
+            loop: whether the clip is to repeat seamlessly.
 
         Returns:
             audio float32 (channels, samples) with its peak at most 0.7, and the tracks that can be heard in
@@ -91,12 +101,20 @@ class Renderer:
         Raises:
             SilenceError: if nothing sounds.
         """
-        preroll_s = _FRESH_PREROLL_S if piece.fresh else _PREROLL_S
-        cut = round(preroll_s * self.rate)
-        mix = np.zeros((round((preroll_s + clip_s) * self.rate), self.channels))
+        samples = round(clip_s * self.sampling_rate)
+        preroll_s = clip_s if loop else _FRESH_PREROLL_S if piece.fresh else _PREROLL_S
+        # In whole samples of the result, so that a loop repeats after exactly `samples`.
+        before, after = round(preroll_s * self.sampling_rate), round(_LOOP_TAIL_S * self.sampling_rate) if loop else 0
+        times = self.rate // self.sampling_rate
+        cut, total = before * times, (before + samples + after) * times
+        mix = np.zeros((total, self.channels))
         levels: list[tuple[float, Track]] = []
         for track in piece.tracks:
-            sound = self.part(piece, track, clip_s, preroll_s, rng)
+            if loop:
+                events = _loop_events(piece, track, samples * times, clip_s, total, rng)
+            else:
+                events = _events(piece, track, clip_s, cut, total, self.rate, rng)
+            sound = self.part(track, events, total)
             mono = sound.mean(axis=1)
             level, loudness = _active_rms(mono, self.rate), _rms(mono[cut:])
             gain_db = _ROLE_DB[track.role] + rng.uniform(-2.0, 2.0)
@@ -116,24 +134,36 @@ class Renderer:
         # Some pads carry a constant offset.
         mix = sosfilt(butterworth(2, 25.0, "highpass", fs=self.sampling_rate, output="sos"), mix, axis=0)
         mix = _in_room(mix, piece.room, self.sampling_rate, rng)
-        samples = round(clip_s * self.sampling_rate)
-        mix = mix[round(preroll_s * self.sampling_rate) :][:samples]
-        mix = np.pad(mix, ((0, samples - len(mix)), (0, 0)))
+        mix = np.pad(mix, ((0, max(0, before + samples - len(mix))), (0, 0)))[before : before + samples]
         loudest = max(level for level, _ in levels)
         heard = [track for level, track in levels if level > loudest * 10.0 ** (INAUDIBLE_DB / 20.0)]
-        return _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate).T.astype(np.float32), heard
+        return _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32), heard
 
 
-def _events(
-    piece: Piece, track: Track, clip_s: float, preroll_s: float, rate: int, rng: np.random.Generator
-) -> list[tuple[int, bool, int, int]]:
-    """Note events (sample, is on, pitch, velocity) of one part, in the order in which they happen."""
+Event = tuple[int, bool, int, int]  # sample, is on, pitch, velocity
+
+
+def _played(piece: Piece, track: Track, rng: np.random.Generator) -> list[tuple[float, float, float, int, int]]:
+    """Notes as played: start and end in seconds after the start of the clip, shift of both, pitch, velocity."""
     starts = piece.seconds(track.notes[:, 0])
     ends = piece.seconds(track.notes[:, 0] + track.notes[:, 1])
     spread = 0.0 if track.role in ("drums", "percussion") else 0.004
     shift = np.clip(rng.normal(0.0, 1.0, len(starts)), -2.0, 2.0) * spread - track.attack_s
-    events = []
-    for start, end, move, (_, _, pitch, velocity) in zip(starts, ends, shift, track.notes, strict=True):
+    # tinysoundfont's velocity law is shallower than usual.
+    strength = np.maximum(1, np.round(127.0 * np.minimum(1.0, track.notes[:, 3]) ** 1.6)).astype(int)
+    return list(zip(starts, ends, shift, track.notes[:, 2].astype(int).tolist(), strength.tolist(), strict=True))
+
+
+def _in_order(events: list[Event], total: int) -> list[Event]:
+    return sorted((e for e in events if 0 <= e[0] < total), key=lambda e: (e[0], e[1], e[2]))
+
+
+def _events(
+    piece: Piece, track: Track, clip_s: float, cut: int, total: int, rate: int, rng: np.random.Generator
+) -> list[Event]:
+    """Note events of one part, in the order in which they happen, for a clip that begins at sample `cut`."""
+    preroll_s, events = cut / rate, []
+    for start, end, move, pitch, velocity in _played(piece, track, rng):
         if start >= clip_s or end <= -preroll_s + 0.03:
             continue
         if piece.fresh and start < -1e-6 and end < 0.25:
@@ -141,11 +171,24 @@ def _events(
         start = max(start, 0.0) if piece.fresh else start
         first = round((max(start + move, -preroll_s) + preroll_s) * rate)
         last = max(first + round(0.03 * rate), round((end + move + preroll_s) * rate))
-        strength = 127.0 * min(1.0, float(velocity)) ** 1.6  # tinysoundfont's velocity law is shallower than usual
-        events.append((first, True, int(pitch), max(1, round(strength))))
-        events.append((last, False, int(pitch), 0))
-    total = round((preroll_s + clip_s) * rate)
-    return sorted((e for e in events if e[0] < total), key=lambda e: (e[0], e[1], e[2]))
+        events += [(first, True, pitch, velocity), (last, False, pitch, 0)]
+    return _in_order(events, total)
+
+
+def _loop_events(
+    piece: Piece, track: Track, period: int, clip_s: float, total: int, rng: np.random.Generator
+) -> list[Event]:
+    """Note events of three passes through the notes that begin within the clip, each pass `period` samples long."""
+    events, rate = [], period / clip_s
+    for start, end, move, pitch, velocity in _played(piece, track, rng):
+        if not -1e-6 <= start < clip_s - 1e-6:
+            continue
+        first = round((start + move) * rate)
+        last = max(first + round(0.03 * rate), round((min(end, start + clip_s) + move) * rate))
+        for begin in (0, period, 2 * period):
+            # What would start before the first pass starts with it: that pass is not kept.
+            events += [(max(0, begin + first), True, pitch, velocity), (begin + last, False, pitch, 0)]
+    return _in_order(events, total)
 
 
 def _rms(audio: np.ndarray) -> float:
@@ -176,13 +219,16 @@ def _in_room(mix: np.ndarray, room: str, rate: int, rng: np.random.Generator) ->
     return mix + wet * tail * (_rms(mix) / max(_rms(tail), 1e-9)) ** 0.5
 
 
-def _level(mix: np.ndarray, rms_db: float, rate: int) -> np.ndarray:
-    """Bring a mix to an RMS, with its peak held at 0.7 by a look-ahead limiter of at most 6 dB."""
+def _level(mix: np.ndarray, rms_db: float, rate: int, loop: bool) -> np.ndarray:
+    """Bring a mix to an RMS, with its peak held at 0.7 by a look-ahead limiter of at most 6 dB.
+
+    The limiter of a loop looks ahead from its end to its beginning.
+    """
     peak = float(np.abs(mix).max())
     gain = min(10.0 ** (rms_db / 20.0) / _rms(mix), 2.0 * PEAK / peak)
     mix = mix * gain
     need = np.minimum(1.0, PEAK / np.maximum(np.abs(mix).max(axis=1), 1e-9))
-    reach = round(0.004 * rate)
-    hold = minimum_filter1d(need, 2 * reach + 1)
-    mix = mix * uniform_filter1d(hold, reach)[:, None]
+    reach, edge = round(0.004 * rate), "wrap" if loop else "reflect"
+    hold = minimum_filter1d(need, 2 * reach + 1, mode=edge)
+    mix = mix * uniform_filter1d(hold, reach, mode=edge)[:, None]
     return np.clip(mix * min(1.0, PEAK / max(float(np.abs(mix).max()), 1e-9)), -PEAK, PEAK)

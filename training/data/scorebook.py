@@ -2,8 +2,9 @@
 
     python -m training.data.scorebook --hours 6 --seed 0 --output_dir data/scorebook
 
-Clip k depends on (seed, k) and the arguments alone, so any number of processes gives the same set, and a run
-that was stopped goes on where it was.
+Clip k depends on (seed, k) and the arguments alone, and shard s holds the clips 240 s to 240 s + 239. So any number of
+processes or machines (`--shard i/n`) gives the same set, a longer set begins with the shorter one, and a run that was
+stopped or killed goes on with the shards that are missing.
 """
 
 import argparse
@@ -12,23 +13,25 @@ import hashlib
 import json
 import math
 import os
-import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from training.data.draw import SOURCES, Settings, draw_piece, scores_of
+from training.config import command
+from training.data import shards
+from training.data.card import write_card
+from training.data.draw import SOURCES, Settings, draw_form, draw_piece, loop_s, scores_of
 from training.data.labels import row_of
 from training.data.piece import Piece, Track
 from training.data.render import Renderer, SilenceError
+from training.data.sources.fetch import find_soundfont, find_soundfonts
+from training.files import write_json
 
-SPLITS = ("train", "validation", "test")
-VERSION = 1
-_worker: dict = {}  # what a process keeps from clip to clip: settings, renderer, scores
+VERSION = 2
+SHARD_CLIPS = 240
+_worker: dict = {}  # what a process keeps from shard to shard: settings, scores
 
 
 def split_of(work: str) -> str:
@@ -37,30 +40,50 @@ def split_of(work: str) -> str:
     return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def renderer_of(soundfont: str, sampling_rate: int, channels: int) -> Renderer:
-    """A renderer, kept: loading a compressed SoundFont takes two seconds, and forked processes share it."""
+    """A renderer, kept: loading a compressed SoundFont takes seconds, and forked processes share it."""
     return Renderer(soundfont, sampling_rate, channels)
 
 
 def _start_worker(settings: Settings) -> None:
-    """Load the SoundFont and the scores once in each process."""
+    """Load the scores once in each process."""
     _worker["settings"] = settings
-    _worker["renderer"] = renderer_of(settings.soundfont, settings.sampling_rate, settings.channels)
     _worker["scores"] = scores_of(settings.sources)
 
 
-def _render(settings: Settings, index: int) -> tuple[Piece, np.ndarray, list[Track]]:
-    """Draw and render clip `index`; an excerpt that turns out to be silent or nearly so is drawn again."""
+def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict]:
+    """Clip `index`: its split and its row. An excerpt that turns out to be silent or nearly so is drawn again."""
+    soundfont, loop = draw_form(settings, index)
+    renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
     for attempt in range(8):
-        piece, rng = draw_piece(settings, index, _worker["scores"], attempt)
+        piece, rng = draw_piece(settings, index, scores, attempt)
+        clip_s = settings.clip_s
+        if loop:
+            piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
+            clip_s = loop_s(piece, clip_s, settings.sampling_rate)
         try:
-            audio, heard = _worker["renderer"].render(piece, settings.clip_s, rng)
+            audio, heard = renderer.render(piece, clip_s, rng, loop)
         except SilenceError:
             continue
         if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in heard):
-            return piece, audio, heard
+            return split_of(piece.work), _row(settings, index, piece, heard, audio, clip_s, loop, soundfont)
     raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
+
+
+def _row(
+    settings: Settings,
+    index: int,
+    piece: Piece,
+    heard: list[Track],
+    audio: np.ndarray,
+    clip_s: float,
+    loop: bool,
+    soundfont: str,
+) -> dict:
+    rate, seed = settings.sampling_rate, (settings.seed, index)
+    row = row_of(piece, heard, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
+    return row | {"audio": {"bytes": shards.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
 
 
 def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
@@ -70,89 +93,79 @@ def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
     return float((power < 1e-6).mean())
 
 
-def make_clip(index: int) -> str:
-    """Render clip `index` unless it is there; returns its split.
+def mark(settings: Settings, number: int) -> Path:
+    """A file that stands for a finished shard: a split that none of its clips fell into has no file of its own."""
+    return Path(settings.output_dir) / ".shards" / f"{number:05d}"
 
-    The row is written after the audio, each to a temporary name first: a clip with a row is a finished clip.
-    """
+
+def make_shard(number: int, count: int) -> int:
+    """Render the clips of shard `number` out of `count` clips in all, unless it is there; returns how many they are."""
     settings: Settings = _worker["settings"]
-    root = Path(settings.output_dir)
-    for split in SPLITS:
-        if (root / ".rows" / split / f"{index:06d}.json").is_file() and (root / split / f"{index:06d}.flac").is_file():
-            return split
-    piece, audio, heard = _render(settings, index)
-    split = split_of(piece.work)
-    row = row_of(piece, heard, audio, settings.sampling_rate, settings.clip_s, (settings.seed, index))
-    target = root / split / row["file_name"]
-    partial = target.with_suffix(".partial")
-    soundfile.write(partial, audio.T, settings.sampling_rate, subtype="PCM_16", format="FLAC")
-    os.replace(partial, target)
-    write_text(root / ".rows" / split / f"{index:06d}.json", json.dumps(row))
-    return split
+    indices = range(number * SHARD_CLIPS, min((number + 1) * SHARD_CLIPS, count))
+    if not mark(settings, number).is_file():
+        made = [make_clip(settings, _worker["scores"], index) for index in indices]
+        for split in shards.SPLITS:
+            rows = [row for own, row in made if own == split]
+            if rows:
+                shards.write_shard(shards.shard_path(settings.output_dir, split, number), rows)
+        mark(settings, number).touch()
+    return len(indices)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and then rename it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    os.replace(partial, path)
+def render_scorebook(settings: Settings, count: int, num_workers: int, part: tuple[int, int] = (0, 1)) -> dict | None:
+    """Render `count` clips, or of their shards those of `part` (this one, of how many).
 
+    Returns:
+        What info.json holds, once all shards are there; None before.
 
-def render_scorebook(settings: Settings, count: int, num_workers: int) -> dict:
-    """Render `count` clips and write the metadata; returns what info.json holds."""
+    Raises:
+        ValueError: if the folder holds clips made with other arguments.
+    """
     # What is missing or damaged shows here, once, before several processes want it.
-    renderer_of(settings.soundfont, settings.sampling_rate, settings.channels)
+    for soundfont in settings.soundfonts:
+        renderer_of(soundfont, settings.sampling_rate, settings.channels)
     scores_of(settings.sources)
     root = Path(settings.output_dir)
-    for split in SPLITS:
-        (root / split).mkdir(parents=True, exist_ok=True)
-        (root / ".rows" / split).mkdir(parents=True, exist_ok=True)
-    arguments = {k: v for k, v in asdict(settings).items() if k not in ("output_dir", "soundfont")}
-    arguments |= {
-        "sources": list(settings.sources),
-        "soundfont": Path(settings.soundfont).name,
-        "version": VERSION,
-    }
-    begun = root / ".rows" / "arguments.json"
-    if begun.is_file() and json.loads(begun.read_text()) != arguments:
-        raise ValueError(f"output_dir {root}: holds clips made with other arguments: {begun.read_text()}")
-    write_text(begun, json.dumps(arguments))
-    if num_workers == 1:
-        _start_worker(settings)
-        for index in tqdm(range(count), desc="scorebook", unit="clip", mininterval=2.0):
-            make_clip(index)
-    else:
-        with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(settings,)) as pool:
-            results = pool.map(make_clip, range(count), chunksize=8)
-            for _ in tqdm(results, total=count, desc="scorebook", unit="clip", mininterval=2.0):
-                pass
-    return write_metadata(root, arguments, count)
+    (root / ".shards").mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "seed": settings.seed, "sources": list(settings.sources), "sampling_rate": settings.sampling_rate,
+        "channels": settings.channels, "clip_s": settings.clip_s,
+        "soundfonts": [Path(path).name for path in settings.soundfonts], "version": VERSION,
+    }  # fmt: skip
+    check_arguments_of_folder(root, arguments, count)
+    numbers = range(part[0], math.ceil(count / SHARD_CLIPS), part[1])
+    with tqdm(total=count // part[1], desc="scorebook", unit="clip", mininterval=2.0) as bar:
+        if num_workers == 1:
+            _start_worker(settings)
+            for number in numbers:
+                bar.update(make_shard(number, count))
+        else:
+            with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(settings,)) as pool:
+                for clips in pool.map(make_shard, numbers, [count] * len(numbers)):
+                    bar.update(clips)
+    done = all(mark(settings, number).is_file() for number in range(math.ceil(count / SHARD_CLIPS)))
+    return write_card(root, arguments) if done else None
 
 
-def write_metadata(root: Path, arguments: dict, count: int) -> dict:
-    """Gather the rows of finished clips into metadata.jsonl for each split, and the counts into info.json."""
-    info: dict = {
-        "arguments": arguments,
-        "clips": {},
-        "works": {},
-        "hours": 0.0,
-        "sources": {},
-        "licenses": {},
-    }
-    for split in SPLITS:
-        rows = [json.loads(p.read_text()) for p in sorted((root / ".rows" / split).glob("*.json"))]
-        rows = [row for row in rows if row["seed"][1] < count]
-        write_text(root / split / "metadata.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        info["clips"][split] = len(rows)
-        info["works"][split] = len({row["work"] for row in rows})
-        info["hours"] += sum(row["duration_s"] for row in rows) / 3600.0
-        for name, key in (("sources", "source"), ("licenses", "license")):
-            for row in rows:
-                info[name][row[key]] = info[name].get(row[key], 0) + 1
-    info["hours"] = round(info["hours"], 4)
-    info["soundfont_license"] = "MIT (Fluid R3 Mono GM, Michael Cowgill, after Frank Wen's Fluid R3)"
-    write_text(root / "info.json", json.dumps(info, indent=2) + "\n")
-    return info
+def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
+    """Write down what the clips of a folder are made with, or compare it with what is written there.
+
+    A set may be made longer later, but not if its last shard is not full.
+
+    Raises:
+        ValueError: the folder holds clips made with other arguments, or a set that cannot become this long.
+    """
+    path = root / "arguments.json"
+    if path.is_file():
+        found = json.loads(path.read_text())
+        before = found.pop("clips")
+        if found != arguments:
+            raise ValueError(f"output_dir {root}: holds clips made with other arguments: {json.dumps(found)}")
+        if before > count or (before < count and before % SHARD_CLIPS):
+            raise ValueError(
+                f"output_dir {root}: holds a set of {before} clips, which cannot become one of {count}; give another"
+            )
+    write_json(path, arguments | {"clips": count})
 
 
 def parse_arguments(words: list[str] | None) -> argparse.Namespace:
@@ -163,17 +176,22 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hours", type=float, default=6.0, help="hours of audio")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_dir", default="data/scorebook")
-    parser.add_argument("--soundfont", help="an .sf2 or .sf3 file with a General MIDI bank")
+    parser.add_argument(
+        "--soundfont",
+        action="append",
+        help="an .sf2 or .sf3 file with a General MIDI bank; may be given several times, each clip is played with one",
+    )
     parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
     parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument("--shard", default="0/1", help="i/n: make every n-th shard from the i-th on, on n machines")
     return parser.parse_args(words)
 
 
-def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int]:
-    """Settings and number of clips.
+def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple[int, int]]:
+    """Settings, number of clips, and which part of the shards.
 
     Raises:
         ValueError: naming the first argument that is wrong.
@@ -194,48 +212,28 @@ def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int]:
     unknown = [s for s in sources if s not in SOURCES]
     if unknown or not sources:
         raise ValueError(f"sources {arguments.sources!r}: must be out of {', '.join(SOURCES)}")
-    soundfont = find_font(arguments.soundfont)
-    settings = Settings(arguments.seed, sources, arguments.sampling_rate, arguments.channels,
-        arguments.clip_s, soundfont,
-                        arguments.output_dir)  # fmt: skip
-    return settings, math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
+    part = arguments.shard.split("/")
+    if len(part) != 2 or not all(n.isdigit() for n in part) or not int(part[0]) < int(part[1]):
+        raise ValueError(f"shard {arguments.shard!r}: must be i/n with 0 <= i < n, as in 0/4")
+    given = arguments.soundfont
+    fonts = tuple(str(find_soundfont(path)) for path in given) if given else tuple(map(str, find_soundfonts()))
+    settings = Settings(
+        arguments.seed, sources, arguments.sampling_rate, arguments.channels, arguments.clip_s, fonts,
+        arguments.output_dir,
+    )  # fmt: skip
+    count = math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
+    return settings, count, (int(part[0]), int(part[1]))
 
 
-def find_font(path: str | None) -> str:
-    """The SoundFont to use.
-
-    Raises:
-        ValueError: if it cannot be read.
-    """
-    if path is None:
-        from training.data.sources.fetch import find_soundfont
-
-        return str(find_soundfont())
-    try:
-        with open(path, "rb") as file:
-            head = file.read(12)
-    except OSError as error:
-        raise ValueError(f"soundfont {path}: cannot be read ({error.strerror})") from None
-    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
-        raise ValueError(f"soundfont {path}: not a SoundFont")
-    return path
-
-
-def main(words: list[str] | None = None) -> int:
-    """Command line; bad input gives one line and exit code 2."""
+def main(words: list[str] | None = None) -> None:
     arguments = parse_arguments(words)
-    try:
-        settings, count = check_arguments(arguments)
-        info = render_scorebook(settings, count, arguments.num_workers)
-    except (ValueError, OSError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    print(json.dumps({k: info[k] for k in ("clips", "works", "hours", "sources")}))
-    return 0
+    settings, count, part = check_arguments(arguments)
+    info = render_scorebook(settings, count, arguments.num_workers, part)
+    if info is None:
+        print(f"shards {arguments.shard} are done; others are still missing in {settings.output_dir}")
+    else:
+        print(json.dumps({k: info[k] for k in ("clips", "works", "hours", "sources")}))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

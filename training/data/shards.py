@@ -64,7 +64,7 @@ def shard_path(folder: str | Path, split: str, number: int) -> Path:
 
 
 def write_shard(path: Path, rows: Iterable[dict]) -> None:
-    """Write rows as one shard; keys that a row lacks are null.
+    """Write rows, one at least, as one shard; keys that a row lacks are null.
 
     Raises:
         ValueError: a key that is no column.

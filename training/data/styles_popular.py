@@ -6,7 +6,7 @@ POPULAR = (
     Style(
         name="lo-fi", genre="hip hop", tempo=(60, 98),
         words=("lo-fi", "lofi hip hop", "lo-fi beats", "chillhop"),
-        heldout_words=("lo-fi study beat", "dusty chill beat"),
+        heldout_words=("lo-fi study beats", "chill study music"),
         moods=("chill", "mellow", "relaxed", "nostalgic"),
         melody=("vibraphone", "electric piano", "flute", "piano", "jazz guitar", "muted trumpet", "alto sax"),
         comp_on=("electric piano", "piano", "jazz guitar", "nylon guitar"),
@@ -24,7 +24,7 @@ POPULAR = (
     Style(
         name="house", genre="electronic", tempo=(112, 134),
         words=("house", "deep house", "house music", "club house"),
-        heldout_words=("four-to-the-floor club groove", "garage house"),
+        heldout_words=("four-on-the-floor club music", "garage house"),
         moods=("danceable", "energetic", "upbeat", "groovy"),
         melody=("saw lead", "piano", "synth brass", "square lead", "bell synth", "synth voice"),
         comp_on=("piano", "organ", "saw lead", "electric piano"),
@@ -43,7 +43,7 @@ POPULAR = (
     Style(
         name="techno", genre="electronic", tempo=(122, 150),
         words=("techno", "minimal techno", "driving techno"),
-        heldout_words=("warehouse rave track", "peak-time club track"),
+        heldout_words=("warehouse rave", "rave music"),
         moods=("hypnotic", "driving", "dark", "energetic"),
         melody=("square lead", "saw lead", "bell synth", "sine lead"),
         comp_on=("saw lead", "square lead", "clavinet"),
@@ -63,7 +63,7 @@ POPULAR = (
     Style(
         name="drum and bass", genre="electronic", tempo=(155, 180),
         words=("drum and bass", "dnb", "drum & bass"),
-        heldout_words=("jungle breaks", "fast breakbeat track"),
+        heldout_words=("jungle", "breakbeat"),
         moods=("fast", "energetic", "driving"),
         melody=("saw lead", "synth voice", "electric piano", "bell synth"),
         comp_on=("electric piano", "synth strings", "saw lead"),
@@ -81,7 +81,7 @@ POPULAR = (
     Style(
         name="trap", genre="hip hop", tempo=(62, 90),
         words=("trap", "hip hop", "trap beat"),
-        heldout_words=("808 hip-hop instrumental", "rap beat"),
+        heldout_words=("rap beat", "808 hip-hop"),
         moods=("dark", "moody", "heavy"),
         melody=("bell synth", "piano", "square lead", "flute", "synth voice"),
         comp_on=("bell synth", "piano", "synth strings"),
@@ -99,7 +99,7 @@ POPULAR = (
     Style(
         name="rock", genre="rock", tempo=(88, 168),
         words=("rock", "indie rock", "classic rock", "guitar rock"),
-        heldout_words=("garage band tune", "stadium rock"),
+        heldout_words=("garage rock", "arena rock"),
         moods=("energetic", "powerful", "bold", "driving"),
         melody=("electric guitar", "overdriven guitar", "distorted guitar", "organ", "saw lead", "piano"),
         comp_on=("overdriven guitar", "distorted guitar", "electric guitar", "steel guitar"),
@@ -125,7 +125,7 @@ POPULAR = (
     Style(
         name="funk", genre="funk", tempo=(88, 124),
         words=("funk", "funky", "groovy funk"),
-        heldout_words=("get-down groove", "p-funk"),
+        heldout_words=("70s funk jam", "p-funk"),
         moods=("groovy", "funky", "danceable", "playful"),
         melody=("alto sax", "tenor sax", "organ", "trumpet", "electric guitar", "synth brass"),
         comp_on=("muted guitar", "clavinet", "electric piano", "electric guitar"),
@@ -143,7 +143,7 @@ POPULAR = (
     Style(
         name="disco", genre="disco", tempo=(108, 132),
         words=("disco", "seventies disco", "dance pop"),
-        heldout_words=("boogie night dance", "studio-fifty-four groove"),
+        heldout_words=("boogie", "70s dance floor"),
         moods=("danceable", "happy", "bright", "upbeat"),
         melody=("string ensemble", "trumpet", "synth brass", "piano", "flute", "saw lead"),
         comp_on=("electric guitar", "piano", "muted guitar", "electric piano"),
@@ -161,7 +161,7 @@ POPULAR = (
     Style(
         name="bossa nova", genre="latin", tempo=(100, 150),
         words=("bossa nova", "bossa", "brazilian bossa nova"),
-        heldout_words=("ipanema-like beach tune", "brazilian lounge"),
+        heldout_words=("brazilian jazz", "brazilian lounge"),
         moods=("relaxed", "sunny", "smooth", "warm"),
         melody=("flute", "tenor sax", "nylon guitar", "piano", "vibraphone", "clarinet"),
         comp_on=("nylon guitar", "electric piano", "piano", "jazz guitar"),
@@ -179,7 +179,7 @@ POPULAR = (
     Style(
         name="salsa", genre="latin", tempo=(85, 112),
         words=("salsa", "latin", "afro-cuban"),
-        heldout_words=("havana dance band", "mambo"),
+        heldout_words=("cuban dance music", "mambo"),
         moods=("lively", "danceable", "festive", "sunny"),
         melody=("trumpet", "flute", "brass section", "piano", "trombone"),
         comp_on=("piano",),
@@ -197,7 +197,7 @@ POPULAR = (
     Style(
         name="reggae", genre="reggae", tempo=(66, 96),
         words=("reggae", "roots reggae", "laid-back reggae"),
-        heldout_words=("jamaican one-drop", "ska-like island groove"),
+        heldout_words=("jamaican music", "roots dub"),
         moods=("laid-back", "sunny", "relaxed", "warm"),
         melody=("organ", "trombone", "alto sax", "harmonica", "electric guitar", "steel drums"),
         comp_on=("electric guitar", "organ", "piano"),
@@ -214,7 +214,7 @@ POPULAR = (
     Style(
         name="jazz swing", genre="jazz", tempo=(92, 178),
         words=("jazz", "swing", "swing jazz", "jazz combo"),
-        heldout_words=("bebop club number", "small-band swing"),
+        heldout_words=("bebop", "straight-ahead jazz"),
         moods=("swinging", "cool", "smooth", "lively"),
         melody=("tenor sax", "alto sax", "trumpet", "muted trumpet", "vibraphone", "clarinet", "jazz guitar",
             "piano"),
@@ -235,7 +235,7 @@ POPULAR = (
     Style(
         name="blues", genre="blues", tempo=(66, 136),
         words=("blues", "blues shuffle", "slow blues"),
-        heldout_words=("twelve-bar shuffle", "juke-joint tune"),
+        heldout_words=("twelve-bar blues", "delta blues"),
         moods=("bluesy", "soulful", "raw", "laid-back"),
         melody=("harmonica", "overdriven guitar", "tenor sax", "organ", "piano", "electric guitar"),
         comp_on=("piano", "organ", "electric guitar", "honky-tonk piano"),
@@ -252,7 +252,7 @@ POPULAR = (
     Style(
         name="ballad", genre="pop", tempo=(55, 92),
         words=("ballad", "pop ballad", "slow ballad"),
-        heldout_words=("love song", "torch song"),
+        heldout_words=("love song", "slow love song"),
         moods=("tender", "romantic", "emotional", "gentle"),
         melody=("piano", "violin", "cello", "flute", "alto sax", "electric guitar", "oboe", "pan flute"),
         comp_on=("piano", "electric piano", "steel guitar", "nylon guitar"),

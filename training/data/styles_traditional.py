@@ -6,7 +6,7 @@ TRADITIONAL = (
     Style(
         name="waltz", genre="classical", tempo=(84, 178),
         words=("waltz", "viennese waltz", "waltz in three"),
-        heldout_words=("ballroom three-step", "valse"),
+        heldout_words=("ballroom dance in three", "valse"),
         moods=("elegant", "graceful", "romantic", "charming"),
         melody=("violin", "flute", "accordion", "clarinet", "piano", "oboe", "string ensemble"),
         comp_on=("string ensemble", "piano", "accordion", "pizzicato strings", "harp", "bandoneon"),
@@ -23,7 +23,7 @@ TRADITIONAL = (
     Style(
         name="march", genre="march", tempo=(92, 132),
         words=("march", "military march", "parade march"),
-        heldout_words=("regimental parade piece", "marching-band number"),
+        heldout_words=("parade music", "marching band"),
         moods=("proud", "bold", "triumphant", "festive"),
         melody=("trumpet", "piccolo", "brass section", "clarinet", "flute", "french horn"),
         comp_on=("brass section", "french horn", "trombone"),
@@ -46,7 +46,7 @@ TRADITIONAL = (
     Style(
         name="ambient", genre="ambient", tempo=(55, 110),
         words=("ambient", "atmospheric", "ambient soundscape"),
-        heldout_words=("floating sound bed", "drone-like background"),
+        heldout_words=("floating soundscape", "drone music"),
         moods=("calm", "dreamy", "ethereal", "peaceful"),
         melody=("bell synth", "sine lead", "flute", "piano", "kalimba", "synth voice"),
         comp_on=("choir pad", "glass pad", "warm pad", "sweep pad"),
@@ -67,7 +67,7 @@ TRADITIONAL = (
     Style(
         name="chiptune", genre="game music", tempo=(90, 178),
         words=("chiptune", "8-bit", "retro video game music"),
-        heldout_words=("pixel arcade music", "NES-style music"),
+        heldout_words=("arcade game music", "NES music"),
         moods=("playful", "bright", "energetic", "quirky"),
         melody=("square lead",),
         comp_on=("square lead", "saw lead"),
@@ -89,7 +89,7 @@ TRADITIONAL = (
     Style(
         name="folk", genre="folk", tempo=(72, 152),
         words=("folk", "acoustic folk", "country folk"),
-        heldout_words=("campfire song", "singer-songwriter strumming"),
+        heldout_words=("campfire song", "singer-songwriter"),
         moods=("warm", "simple", "cheerful", "earthy"),
         melody=("fiddle", "harmonica", "flute", "whistle", "mandolin", "accordion", "violin", "recorder",
             "banjo", "steel guitar"),
@@ -113,7 +113,7 @@ TRADITIONAL = (
     Style(
         name="celtic", genre="folk", tempo=(84, 132),
         words=("celtic", "irish jig", "irish dance"),
-        heldout_words=("ceilidh tune", "pub session tune"),
+        heldout_words=("ceilidh music", "irish pub session"),
         moods=("lively", "merry", "danceable", "bouncy"),
         melody=("fiddle", "whistle", "flute", "bagpipes", "accordion", "dulcimer", "banjo", "harp"),
         comp_on=("steel guitar", "mandolin", "accordion", "harp"),
@@ -133,7 +133,7 @@ TRADITIONAL = (
     Style(
         name="polka", genre="folk", tempo=(104, 150),
         words=("polka", "oompah polka", "beer-hall polka"),
-        heldout_words=("bohemian dance", "oom-pah band"),
+        heldout_words=("bohemian dance", "oom-pah music"),
         moods=("merry", "cheerful", "bouncy", "festive"),
         melody=("accordion", "clarinet", "trumpet", "fiddle", "xylophone"),
         comp_on=("accordion", "piano", "banjo"),
@@ -150,7 +150,7 @@ TRADITIONAL = (
     Style(
         name="lullaby", genre="children", tempo=(55, 96),
         words=("lullaby", "music box lullaby", "cradle song"),
-        heldout_words=("bedtime tune", "nursery berceuse"),
+        heldout_words=("bedtime song", "berceuse"),
         moods=("gentle", "sweet", "sleepy", "innocent"),
         melody=("music box", "celesta", "glockenspiel", "kalimba", "flute", "ocarina"),
         comp_on=("music box", "harp", "celesta", "nylon guitar"),
@@ -169,7 +169,7 @@ TRADITIONAL = (
     Style(
         name="cinematic", genre="orchestral", tempo=(60, 140),
         words=("cinematic", "film score", "orchestral film music"),
-        heldout_words=("movie-trailer underscore", "symphonic soundtrack"),
+        heldout_words=("movie trailer music", "symphonic score"),
         moods=("epic", "dramatic", "heroic", "majestic"),
         melody=("french horn", "string ensemble", "violin", "choir", "trumpet", "oboe", "cello"),
         comp_on=("string ensemble", "pizzicato strings", "brass section", "harp"),

@@ -1,4 +1,4 @@
-"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), the FluidR3Mono SoundFont.
+"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), two SoundFonts.
 
     python -m training.data.sources.fetch
 
@@ -18,10 +18,24 @@ PathLike = str | os.PathLike[str]
 
 MUSIC21 = "music21==10.5.1"
 WHEEL = "music21-10.5.1-py3-none-any.whl"
-SOUNDFONT_PACKAGE, SOUNDFONT = "fluidr3mono-gm-soundfont", "FluidR3Mono_GM.sf3"
+# Banks that a free licence allows to render and give away with: file -> Debian package. Both are MIT; MuseScore General
+# grew out of Fluid R3 Mono, with many instruments replaced by samples in the public domain or under CC0.
+SOUNDFONTS = {
+    "FluidR3Mono_GM.sf3": "fluidr3mono-gm-soundfont",
+    "MuseScore_General_Lite.sf3": "musescore-general-soundfont-small",
+}
+SOUNDFONT_LICENSES = {
+    "FluidR3Mono_GM.sf3": "MIT (Fluid R3 Mono GM: Michael Cowgill, after Frank Wen's Fluid R3)",
+    "MuseScore_General_Lite.sf3": "MIT, parts public domain or CC0 (MuseScore General: S. Christian Collins, after "
+    "Fluid R3 Mono; MuseScore Drumline, Splendid Grand, Versilian cymbals)",
+}
 FREEDOOM_PACKAGE, WADS = "freedoom", ("freedoom1.wad", "freedoom2.wad")
-_SOUND_FOLDERS = tuple(Path("/usr/share") / d for d in ("sounds/sf3", "sounds/sf2", SOUNDFONT_PACKAGE))
+_SOUND_FOLDERS = tuple(Path("/usr/share") / d for d in ("sounds/sf3", "sounds/sf2", *SOUNDFONTS.values()))
 _WAD_FOLDER = Path("/usr/share/games/doom")
+
+
+class MissingSourceError(OSError):
+    """Something that the scorebook is made of is not here and cannot be downloaded."""
 
 
 def cache_dir(cache: PathLike | None = None) -> Path:
@@ -31,23 +45,35 @@ def cache_dir(cache: PathLike | None = None) -> Path:
 
 
 def find_soundfont(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
-    """Path of the SoundFont (FluidR3Mono, MIT): the one given, or found, or downloaded.
+    """Path of one SoundFont: the one given, or the first of `SOUNDFONTS`, found or downloaded.
 
     Raises:
         ValueError: if the given file is not a SoundFont.
-        RuntimeError: if none is given, none is here and none can be downloaded.
+        MissingSourceError: if none is given, none is here and none can be downloaded.
     """
-    if path is not None:
-        with _opened(path, "soundfont") as file:
-            head = file.read(12)
-        if head[:4] != b"RIFF" or head[8:] != b"sfbk":
-            raise ValueError(f"soundfont {str(path)!r}: not a SoundFont file (.sf2 or .sf3)")
-        return Path(path)
-    cache = cache_dir(cache)
+    if path is None:
+        return _bank(next(iter(SOUNDFONTS)), cache_dir(cache))
+    with _opened(path, "soundfont") as file:
+        head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"sfbk":
+        raise ValueError(f"soundfont {str(path)!r}: not a SoundFont file (.sf2 or .sf3)")
+    return Path(path)
+
+
+def find_soundfonts(cache: PathLike | None = None) -> list[Path]:
+    """Paths of all of `SOUNDFONTS`, found or downloaded.
+
+    Raises:
+        MissingSourceError: if one is not here and cannot be downloaded.
+    """
+    return [_bank(name, cache_dir(cache)) for name in SOUNDFONTS]
+
+
+def _bank(name: str, cache: Path) -> Path:
     for folder in _SOUND_FOLDERS:
-        if (folder / SOUNDFONT).is_file():
-            return folder / SOUNDFONT
-    return _in_cache(cache, SOUNDFONT) or _from_debian(cache, SOUNDFONT_PACKAGE, SOUNDFONT, "--soundfont PATH")
+        if (folder / name).is_file():
+            return folder / name
+    return _in_cache(cache, name) or _from_debian(cache, SOUNDFONTS[name], name, "--soundfont PATH")
 
 
 def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -> list[Path]:
@@ -55,7 +81,7 @@ def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -
 
     Raises:
         ValueError: if the given folder lacks them.
-        RuntimeError: if no folder is given, none is here and none can be downloaded.
+        MissingSourceError: if no folder is given, none is here and none can be downloaded.
     """
     if path is not None:
         found = [Path(path) / name for name in WADS]
@@ -74,7 +100,7 @@ def find_music21(path: PathLike | None = None, cache: PathLike | None = None) ->
 
     Raises:
         ValueError: if the given file is not a zip.
-        RuntimeError: if none is given, none is here and none can be downloaded.
+        MissingSourceError: if none is given, none is here and none can be downloaded.
     """
     if path is not None:
         with _opened(path, "music21") as file:
@@ -90,7 +116,7 @@ def find_music21(path: PathLike | None = None, cache: PathLike | None = None) ->
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         problem = _run([*command, "--only-binary", ":all:", "--dest", folder, MUSIC21])
         if not (Path(folder) / WHEEL).is_file():
-            raise RuntimeError(
+            raise MissingSourceError(
                 f"cannot download {MUSIC21} with pip ({problem or 'no wheel'}); put {WHEEL} into {cache} "
                 "or leave out the sources folk and classical (--sources)"
             )
@@ -128,7 +154,7 @@ def _from_debian(cache: Path, package: str, name: str, option: str) -> Path:
     found = _in_cache(cache, name)
     if found is None:
         problem = problem or "not in it"
-        raise RuntimeError(f"cannot get {name} from the Debian package {package} ({problem}); use {option}")
+        raise MissingSourceError(f"cannot get {name} from the Debian package {package} ({problem}); use {option}")
     return found
 
 
@@ -166,11 +192,11 @@ def main() -> int:
     """Fetch all three; exit code 2 if scores or SoundFont are missing (the songs can be done without)."""
     argparse.ArgumentParser(prog="training.data.sources.fetch", description=main.__doc__).parse_args()
     status = 0
-    for name, find in (("scores", find_music21), ("SoundFont", find_soundfont), ("songs", find_freedoom)):
+    for name, find in (("scores", find_music21), ("SoundFonts", find_soundfonts), ("songs", find_freedoom)):
         try:
             found = find()
             print(f"{name}: {' '.join(str(p) for p in found) if isinstance(found, list) else found}")
-        except RuntimeError as error:
+        except MissingSourceError as error:
             print(f"{name}: {error}", file=sys.stderr)
             status = status if name == "songs" else 2
     return status

@@ -44,7 +44,7 @@ def load_scores(sources: Sequence[str] = SOURCES, cache: str | os.PathLike[str] 
 
     Raises:
         ValueError: for an unknown source.
-        RuntimeError: if a source is not here and cannot be downloaded.
+        MissingSourceError: if a source is not here and cannot be downloaded.
     """
     unknown = [s for s in sources if s not in SOURCES]
     if unknown or not sources:
@@ -165,7 +165,7 @@ def main() -> int:
     began = time.perf_counter()
     try:
         scores = load_scores([s for s in arguments.sources.split(",") if s])
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     seconds = time.perf_counter() - began
