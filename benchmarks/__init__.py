@@ -1,0 +1,1 @@
+"""Side-by-side benchmarks: `python -m benchmarks` runs all, `python -m benchmarks.<name>` one."""
