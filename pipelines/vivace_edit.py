@@ -116,7 +116,7 @@ def make_edit(audio, sampling_rate, strength, mask_s, extend_s, max_duration_s: 
     if mask_s is not None:
         inside = read_mask(mask_s, samples, rate)
     mask = torch.cat([torch.ones(before, dtype=torch.bool), inside, torch.ones(after, dtype=torch.bool)])
-    level = loudness(given, rate)
+    level = loudness(given.mean(0, keepdim=True), rate)  # as the network will hear it
     gain = 1.0 if math.isinf(level) else 10.0 ** ((WORKING_LUFS - level) / 20.0)
     strength = 1.0 if strength is None else float(strength)
     return Edit(mirrored(given, before, after), rate, mask, strength, min(gain, 1e3), before / rate, samples)
