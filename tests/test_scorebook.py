@@ -160,6 +160,13 @@ def test_killed_in_the_middle_no_partial_shard_is_readable_and_a_rerun_completes
     assert 2 <= done < 250
 
 
+def test_one_split_alone_is_the_same_as_in_the_whole_set(book, tmp_path):
+    scorebook.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=1, splits="validation"))
+    alone, whole = shards.shards_of(tmp_path, "validation"), shards.shards_of(book, "validation")
+    assert len(alone) == len(whole) == 1 and alone[0].read_bytes() == whole[0].read_bytes()
+    assert not shards.shards_of(tmp_path, "train")
+
+
 def test_datasets_opens_the_folder_without_decoding(book, tmp_path):
     loaded = datasets.load_dataset(str(book), cache_dir=str(tmp_path))
     rows = read(book)
@@ -423,6 +430,7 @@ def test_downbeats_of_a_score_stay_downbeats():
         ({"channels": 3}, "channels 3"), ({"clip_s": "nan"}, "clip_s nan"), ({"num_workers": 0},
             "num_workers 0"),
         ({"sampling_rate": 5}, "sampling_rate 5"), ({"seed": -1}, "seed -1"), ({"shard": "2/2"}, "shard '2/2'"),
+        ({"splits": "test,train"}, "splits 'test,train'"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(tmp_path, change, words):

@@ -9,6 +9,7 @@ from training.data.adapt import METERS, polyphony_piece, score_key, song_piece, 
 from training.data.arrange import METER_SHARES, generated_piece
 from training.data.piece import Piece
 from training.data.score import Score
+from training.data.shards import SPLITS
 from training.data.sources import load_scores
 
 # Shares of the clips.
@@ -19,7 +20,7 @@ LONGEST_LOOP = 1.3  # of a clip
 
 @dataclass(frozen=True)
 class Settings:
-    """What a clip depends on besides its index."""
+    """What a clip depends on besides its index, where it goes, and the splits that are wanted."""
 
     seed: int
     sources: tuple[str, ...]
@@ -28,6 +29,7 @@ class Settings:
     clip_s: float
     soundfonts: tuple[str, ...]
     output_dir: str
+    splits: tuple[str, ...] = SPLITS
 
 
 Strata = dict[tuple[str, bool], list[Score]]

@@ -52,12 +52,17 @@ def _start_worker(settings: Settings) -> None:
     _worker["scores"] = scores_of(settings.sources)
 
 
-def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict]:
-    """Clip `index`: its split and its row. An excerpt that turns out to be silent or nearly so is drawn again."""
+def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] | None:
+    """Clip `index`: its split and its row; None if its split is not wanted.
+
+    An excerpt that turns out to be silent or nearly so is drawn again.
+    """
     soundfont, loop = draw_form(settings, index)
     renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
     for attempt in range(8):
         piece, rng = draw_piece(settings, index, scores, attempt)
+        if split_of(piece.work) not in settings.splits:
+            return None  # before it costs a rendering
         clip_s = settings.clip_s
         if loop:
             piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
@@ -104,8 +109,8 @@ def make_shard(number: int, count: int) -> int:
     indices = range(number * SHARD_CLIPS, min((number + 1) * SHARD_CLIPS, count))
     if not mark(settings, number).is_file():
         made = [make_clip(settings, _worker["scores"], index) for index in indices]
-        for split in shards.SPLITS:
-            rows = [row for own, row in made if own == split]
+        for split in settings.splits:
+            rows = [row for own, row in filter(None, made) if own == split]
             if rows:
                 shards.write_shard(shards.shard_path(settings.output_dir, split, number), rows)
         mark(settings, number).touch()
@@ -129,7 +134,7 @@ def render_scorebook(settings: Settings, count: int, num_workers: int, part: tup
     (root / ".shards").mkdir(parents=True, exist_ok=True)
     arguments = {
         "seed": settings.seed, "sources": list(settings.sources), "sampling_rate": settings.sampling_rate,
-        "channels": settings.channels, "clip_s": settings.clip_s,
+        "channels": settings.channels, "clip_s": settings.clip_s, "splits": list(settings.splits),
         "soundfonts": [Path(path).name for path in settings.soundfonts], "version": VERSION,
     }  # fmt: skip
     check_arguments_of_folder(root, arguments, count)
@@ -186,6 +191,9 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--splits", default=",".join(shards.SPLITS), help="comma-separated; clips of others are left out, as for a test"
+    )
     parser.add_argument("--shard", default="0/1", help="i/n: make every n-th shard from the i-th on, on n machines")
     return parser.parse_args(words)
 
@@ -212,6 +220,9 @@ def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple
     unknown = [s for s in sources if s not in SOURCES]
     if unknown or not sources:
         raise ValueError(f"sources {arguments.sources!r}: must be out of {', '.join(SOURCES)}")
+    splits = tuple(split for split in shards.SPLITS if split in arguments.splits.split(","))
+    if ",".join(splits) != arguments.splits:
+        raise ValueError(f"splits {arguments.splits!r}: must be out of {','.join(shards.SPLITS)}, in this order")
     part = arguments.shard.split("/")
     if len(part) != 2 or not all(n.isdigit() for n in part) or not int(part[0]) < int(part[1]):
         raise ValueError(f"shard {arguments.shard!r}: must be i/n with 0 <= i < n, as in 0/4")
@@ -219,7 +230,7 @@ def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple
     fonts = tuple(str(find_soundfont(path)) for path in given) if given else tuple(map(str, find_soundfonts()))
     settings = Settings(
         arguments.seed, sources, arguments.sampling_rate, arguments.channels, arguments.clip_s, fonts,
-        arguments.output_dir,
+        arguments.output_dir, splits,
     )  # fmt: skip
     count = math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
     return settings, count, (int(part[0]), int(part[1]))
