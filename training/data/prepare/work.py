@@ -23,6 +23,7 @@ FRAME_S = 0.05  # of the level by which ends are trimmed
 SILENCE = 1e-3  # -60 dB
 DC_NOTED = 0.005  # of full scale
 CLIPPED_NOTED = 1e-4  # share of samples
+SHORT_NOTED_DB = 3.0  # of the wanted loudness
 CEILING = 0.98  # peak that loudness normalisation does not exceed
 _tracker: dict = {}
 
@@ -118,9 +119,9 @@ def _levelled(audio: np.ndarray, settings: Settings, fate: dict) -> tuple[np.nda
         gain = 10.0 ** ((settings.loudness_lufs - measured) / 20.0)
     peak = float(np.abs(audio).max())
     if gain * peak > CEILING:
-        gain = CEILING / peak
-        if not math.isnan(settings.loudness_lufs):
-            fate["notes"].append("quieter than asked for, so that its peaks fit")
+        short_db, gain = 20.0 * math.log10(gain * peak / CEILING), CEILING / peak
+        if short_db > SHORT_NOTED_DB:
+            fate["notes"].append(f"{short_db:.1f} dB quieter than asked for, so that its peaks fit")
     return audio * np.float32(gain), round(20.0 * math.log10(gain), 2)
 
 
