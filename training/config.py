@@ -19,8 +19,6 @@ from typing import NoReturn, TypeVar
 import yaml
 from transformers import HfArgumentParser
 
-from training import interrupt
-
 Config = TypeVar("Config")
 
 
@@ -164,7 +162,6 @@ def parse_config(config_class: type[Config], argv: list[str] | None = None) -> C
 
 def command(main: Callable[[], object]) -> NoReturn:
     """Run a stage as a program: what the user can mend is one line on stderr and exit code 2, not a traceback."""
-    interrupt.listen()
     try:
         main()
     except (ValueError, OSError, FloatingPointError) as error:

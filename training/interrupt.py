@@ -1,20 +1,27 @@
 """SIGTERM, which a scheduler sends before it kills: finish the step, write a checkpoint, leave with exit code 0."""
 
 import signal
-
-_asked = False
-
-
-def listen() -> None:
-    """Take SIGTERM as a wish from now on. Only programs do this (`training.config.command`), never a library call."""
-    signal.signal(signal.SIGTERM, _ask)
+import threading
+from types import FrameType
 
 
-def _ask(_number: int, _frame: object) -> None:
-    global _asked
-    _asked = True
+class Interruption:
+    """Takes SIGTERM as a wish between `listen` and `ignore`, as long as there is a loop that looks at `asked`."""
 
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: object = None
 
-def asked() -> bool:
-    """Whether this process was asked to stop."""
-    return _asked
+    def listen(self) -> None:
+        """Python lets only the main thread handle signals; from another one this does nothing."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGTERM, self._ask)
+
+    def ignore(self) -> None:
+        """Give the signal back to whoever had it."""
+        if self._before is not None:
+            signal.signal(signal.SIGTERM, self._before)
+            self._before = None
+
+    def _ask(self, _number: int, _frame: FrameType | None) -> None:
+        self.asked = True

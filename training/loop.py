@@ -21,9 +21,9 @@ from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 from tqdm.auto import tqdm
 
-from training import interrupt
 from training.config import RunConfig
 from training.files import data_fingerprint, provenance, replace_folder, write_json
+from training.interrupt import Interruption
 
 
 def item_rng(seed: int, *position: int) -> np.random.Generator:
@@ -254,6 +254,8 @@ class Progress:
             dynamic_ncols=True,
         )
         self.began = self.saved = time.monotonic()
+        self.interruption = Interruption()
+        self.interruption.listen()
         self.sums: dict[str, float] = {}
         self.count = 0
 
@@ -288,7 +290,7 @@ class Progress:
 
     def leave_if_asked(self, step: int) -> None:
         """Where any process was sent SIGTERM: write a checkpoint and end the program with exit code 0, in all."""
-        if not self._together(interrupt.asked()):
+        if not self._together(self.interruption.asked):
             return
         save_checkpoint(self.accelerator, self.config, step)
         self.close()
@@ -308,6 +310,7 @@ class Progress:
         return bool(self.accelerator.reduce(flag, "sum").item() > 0)
 
     def close(self) -> None:
+        self.interruption.ignore()
         self.bar.close()
 
 
