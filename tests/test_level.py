@@ -1,0 +1,101 @@
+"""Loudness against the standard's own numbers; limits, tilt and fades; the same in chunks as in one."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.vivace_level import Leveller, loudness, peaks, true_peak_db, weighting
+
+
+def tone(hertz, seconds, rate, level_db=0.0, phase=0.0):
+    times = torch.arange(round(seconds * rate), dtype=torch.float64) / rate
+    return (10 ** (level_db / 20) * torch.sin(2 * math.pi * hertz * times + phase)).float()[None]
+
+
+def level(audio, rate=24000, loudness_lufs=-16.0, peak=-1.0, tilt=0.0, into=0.0, out=0.0, loop=False, cuts=()):
+    leveller = Leveller(rate, audio.shape[1], loudness_lufs, peak, tilt, into, out, loop)
+    return torch.cat(list(leveller.run(torch.tensor_split(audio, list(cuts), dim=1))), dim=1)
+
+
+def test_loudness_is_that_of_the_standard():
+    """EBU Tech 3341: a stereo 1 kHz tone at -23 dBFS is -23 LUFS, a tone in one channel 3 dB less; gates as stated."""
+    for rate in (24000, 44100, 48000):
+        one = tone(1000.0, 20, rate, -23.0)
+        assert loudness(one.expand(2, -1), rate) == pytest.approx(-23.0, abs=0.1)
+        assert loudness(one, rate) == pytest.approx(-26.01, abs=0.1)
+        parts = [tone(1000.0, s, rate, d) for s, d in ((10, -72.0), (10, -36.0), (60, -23.0), (10, -36.0), (10, -72.0))]
+        assert loudness(torch.cat(parts, 1).expand(2, -1), rate) == pytest.approx(-23.0, abs=0.1)  # case 4
+    assert loudness(torch.zeros(1, 48000), 48000) == -math.inf
+    assert math.isfinite(loudness(tone(1000.0, 0.1, 24000), 24000))
+
+
+def test_the_weighting_is_the_tabulated_one_at_48_khz():
+    """ITU-R BS.1770-4, tables 1 and 2."""
+    z = torch.exp(-1j * math.pi * torch.linspace(0, 1, 200, dtype=torch.float64))
+    shelf = (1.53512485958697 - 2.69169618940638 * z + 1.19839281085285 * z**2) / (
+        1 - 1.69065929318241 * z + 0.73248077421585 * z**2
+    )
+    high = (1 - 2 * z + z**2) / (1 - 1.99004745483398 * z + 0.99007225036621 * z**2)
+    torch.testing.assert_close(weighting(48000, 200), (shelf * high).abs().square(), atol=1e-6, rtol=1e-5)
+
+
+def test_true_peaks_lie_between_samples():
+    wave = tone(12000.0, 0.1, 48000, 0.0, math.pi / 4)  # every sample at 0.707
+    assert wave.abs().max() < 0.71 and true_peak_db(wave[:, 100:-100]) == pytest.approx(0.0, abs=0.4)
+    assert true_peak_db(torch.zeros(1, 100)) == -math.inf
+    assert (peaks(wave) >= wave.abs()[0] - 1e-6).all()
+
+
+def test_it_is_as_loud_as_asked_and_never_clips():
+    rng = np.random.default_rng(0)
+    music = torch.from_numpy(rng.standard_normal((2, 5 * 24000)).astype(np.float32)) * 0.01
+    for target in (-30.0, -20.0):
+        assert loudness(level(music, loudness_lufs=target), 24000) == pytest.approx(target, abs=0.1)
+    for spikes in (0.2, 0.9, 5.0):
+        spiky = music.clone()
+        spiky[:, ::4000] += spikes
+        out = level(spiky, loudness_lufs=-14.0)
+        assert out.abs().max() <= 1.0 and true_peak_db(out) <= -0.9
+    torch.testing.assert_close(level(music, loudness_lufs=None), music, rtol=0, atol=0)
+    assert not level(torch.zeros(1, 9600)).any()
+
+
+def test_chunks_give_what_one_gives():
+    """Only the gain may differ, as it is the first chunk's; here all chunks are alike."""
+    times = torch.arange(48000) / 24000
+    music = (torch.sin(2 * math.pi * 300 * times) * (1 + (times % 0.1 < 0.01) * 3))[None].float() * 0.3
+    for settings in ({}, {"tilt": 6.0}, {"into": 0.5, "out": 0.7}, {"loudness_lufs": None, "tilt": -3.0}):
+        whole = level(music, **settings)
+        parts = level(music, cuts=(24000, 24100, 30000), **settings)
+        assert parts.shape == whole.shape == music.shape
+        difference = 20 * torch.log10(parts.abs().sum() / whole.abs().sum())
+        assert abs(difference) < 0.2
+        torch.testing.assert_close(parts * 10 ** (-difference / 20), whole, atol=0.02, rtol=0)
+    again = [level(music, cuts=(24000, 24100, 30000), tilt=6.0) for _ in range(2)]
+    torch.testing.assert_close(again[0], again[1], rtol=0, atol=0)
+
+
+def test_tilt_is_straight_in_decibels():
+    for tilt in (6.0, -12.0):
+        for hertz in (100.0, 316.2, 1000.0, 3162.0, 10000.0):
+            before = tone(hertz, 1.0, 24000, -30.0)
+            after = level(before, loudness_lufs=None, tilt=tilt)
+            gain = 20 * torch.log10(after[:, 6000:-6000].norm() / before[:, 6000:-6000].norm())
+            assert gain == pytest.approx(tilt / 2 * math.log10(hertz / 1000), abs=0.35), hertz
+
+
+def test_fades():
+    out = level(torch.full((1, 24000), 0.5), loudness_lufs=None, into=0.25, out=0.5)
+    assert out[0, 0] < 1e-4 and out[0, -1] < 1e-4 and (out[0, :6000].diff() > -1e-6).all()
+    torch.testing.assert_close(out[0, 6001:11999], torch.full((5998,), 0.5))
+    assert (out[0, 12000:].diff() < 1e-6).all()
+
+
+def test_a_circle_is_levelled_as_a_circle():
+    circle = tone(50.0, 1.0, 24000)  # whole periods
+    circle[:, 23990:] *= 4.0
+    out = level(circle, loop=True, tilt=3.0)
+    turned = level(circle.roll(5000, 1), loop=True, tilt=3.0).roll(-5000, 1)
+    torch.testing.assert_close(out, turned, atol=2e-3, rtol=0)
