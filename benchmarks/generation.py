@@ -29,10 +29,9 @@ from benchmarks.harness import (
     summary,
 )
 from benchmarks.peers import PEERS, count
+from benchmarks.subjects import DEFAULT_STEPS
 
 OURS = "Vivace small"
-DEFAULT_STEPS = 12  # of checkpoints/small; also the number of steps at which all are compared
-FEW = 3
 BYTES = 4  # of an fp32 weight
 
 
@@ -47,19 +46,18 @@ def weights_gb(name: str) -> float:
         return count(PEERS[name].parts(False))["sum"] * BYTES / 1e9
 
 
-def measure(child: Child, steps: int, duration_s: float, full: bool) -> tuple[float, dict]:
-    """Seconds of one request of `steps` steps, run as it is or extended from few steps, and the child's answer."""
-    run = steps if full else min(FEW, steps)
+def measure(child: Child, steps: int, duration_s: float, run: int) -> tuple[float, dict]:
+    """Seconds of one request of `steps` steps, of which `run` are run and the rest is added, and the child's answer."""
     answer = child.call(steps=run, duration_s=duration_s)
     return extended(answer, run, steps), answer
 
 
-def side(child: Child, steps: int, duration_s: float, full: bool, first: dict | None = None) -> dict:
+def side(child: Child, steps: int, duration_s: float, run_steps: int, first: dict | None = None) -> dict:
     """One side of a comparison; `run()` returns seconds for `steps`, `answers` collects what the child said."""
     answers = [] if first is None else [first]
 
     def run() -> float:
-        seconds, answer = measure(child, steps, duration_s, full)
+        seconds, answer = measure(child, steps, duration_s, run_steps)
         answers.append(answer)
         return seconds
 
@@ -82,7 +80,7 @@ def compare(name: str, options: argparse.Namespace) -> dict:
         )
     settings = {"threads": options.threads, "timeout_s": options.timeout_s}
     with Child("benchmarks.subjects:peer", {"name": name, "tiny": options.tiny}, **settings) as other:
-        few = min(FEW, steps)
+        few = min(peer.few, steps)
         first = other.call(steps=few, duration_s=duration_s)
         estimate_s = extended(first, few, steps)
         cold_peer_s = other.ready_s + estimate_s
@@ -90,8 +88,8 @@ def compare(name: str, options: argparse.Namespace) -> dict:
             own_first = own.call(steps=DEFAULT_STEPS, duration_s=duration_s)
             cold_ours_s = own.ready_s + own_first["seconds"]
             full = estimate_s * (1 if options.quick else 2) < options.peer_budget_s
-            ours = side(own, DEFAULT_STEPS, duration_s, True)
-            theirs = side(other, steps, duration_s, full, first)
+            ours = side(own, DEFAULT_STEPS, duration_s, DEFAULT_STEPS)
+            theirs = side(other, steps, duration_s, steps if full else few, first)
             rounds = 1 if options.quick else options.rounds
             found = alternate({"ours": ours["run"], "peer": theirs["run"]}, rounds, options.peer_budget_s)
             result = {
@@ -113,7 +111,7 @@ def compare(name: str, options: argparse.Namespace) -> dict:
                                        for a in theirs["answers"][1:]]  # fmt: skip
                     seconds["ours"] = found["ours"]
                 else:
-                    equal = side(other, DEFAULT_STEPS, duration_s, True)
+                    equal = side(other, DEFAULT_STEPS, duration_s, DEFAULT_STEPS)
                     seconds = alternate({"ours": ours["run"], "peer": equal["run"]}, rounds, options.peer_budget_s)
                 result["equal_steps"] = {
                     "steps": DEFAULT_STEPS,
@@ -177,7 +175,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--duration_s", type=float, default=10.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--peer_budget_s", type=float, default=90.0, help="seconds that a comparison may repeat for")
+    parser.add_argument("--peer_budget_s", type=float, default=60.0, help="seconds that a comparison may repeat for")
     parser.add_argument("--timeout_s", type=float, default=400.0, help="longest single request")
     parser.add_argument("--max_memory_gb", type=float, default=20.0, help="a peer whose weights need more is not run")
     parser.add_argument("--quick", action="store_true", help="one round each")

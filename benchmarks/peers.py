@@ -302,11 +302,13 @@ def ace_step(parts: Parts) -> Generate:
 @dataclass(frozen=True)
 class Peer:
     """`steps`: network passes of its default request of `duration_s` (a guided pass, two rows, counts once).
+    `few`: steps from which the rest is estimated where a default request takes too long.
     `published`: parameter counts as stated by the authors, in millions, and how far a part may be from them."""
 
     parts: Callable[[bool], Parts]
     pipeline: Callable[[Parts], Generate]
     steps: Callable[[float], int]
+    few: int
     equal_steps: bool
     published: dict[str, float]
     tolerance: float
@@ -315,23 +317,23 @@ class Peer:
 
 PEERS = {
     "MusicGen-small": Peer(
-        musicgen_parts, musicgen, lambda duration_s: round(50 * duration_s), False,
+        musicgen_parts, musicgen, lambda duration_s: round(50 * duration_s), 20, False,
         {"all": 587.0, "text_encoder": 110.0}, 0.01, "32 kHz mono, autoregressive: 50 tokens a second",
     ),
     "AudioLDM 2": Peer(
-        audioldm2_parts, audioldm2, lambda _: 200, True, {"network": 350.0, "sum": 1100.0}, 0.03,
+        audioldm2_parts, audioldm2, lambda _: 200, 3, True, {"network": 350.0, "sum": 1100.0}, 0.03,
         "16 kHz mono, 200 steps, guided",
     ),
     "Stable Audio Open 1.0": Peer(
-        stable_audio_open_parts, stable_audio_open, lambda _: 100, True, {"network": 1057.0, "vae": 156.0}, 0.005,
+        stable_audio_open_parts, stable_audio_open, lambda _: 100, 2, True, {"network": 1057.0, "vae": 156.0}, 0.005,
         "44.1 kHz stereo, 100 steps, guided, always its window of 47.55 s",
     ),
     "Stable Audio 3 small": Peer(
-        stable_audio_3_parts, stable_audio_3, lambda _: 8, True, {"network": 459.0, "vae": 108.0}, 0.006,
+        stable_audio_3_parts, stable_audio_3, lambda _: 8, 3, True, {"network": 459.0, "vae": 108.0}, 0.006,
         "44.1 kHz stereo, 8 steps, distilled",
     ),
     "ACE-Step 1.5 turbo": Peer(
-        ace_step_parts, ace_step, lambda _: 8, True, {"vae": 169.0, "text_encoder": 596.0}, 0.01,
+        ace_step_parts, ace_step, lambda _: 8, 3, True, {"vae": 169.0, "text_encoder": 596.0}, 0.01,
         "48 kHz stereo, 8 steps, distilled",
     ),
 }  # fmt: skip

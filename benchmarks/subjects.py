@@ -10,6 +10,8 @@ from benchmarks.harness import pick_device, synchronise
 from benchmarks.peers import PEERS, PROMPT, Generate
 from benchmarks.random_weights import cheap_weights
 
+DEFAULT_STEPS = 12  # of checkpoints/small; also the number of steps at which all are compared
+
 
 class PassClock:
     """Notes when each pass of a network begins."""
