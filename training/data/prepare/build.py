@@ -139,15 +139,18 @@ def _alone(item: Item, target: Path, settings: Settings, source: str) -> None:
         with ProcessPoolExecutor(1, initializer=start_worker, initargs=(settings,)) as pool:
             pool.submit(do_item, item, settings, source, target).result()
     except BrokenProcessPool:
-        fate = {"name": item.name, "sha256": hashlib.sha256(item.read()).hexdigest(), "split": item.split,
-                "fate": "unreadable", "reason": "the decoder crashed on it", "notes": list(item.notes)}  # fmt: skip
+        content = item.read()
+        fate = {
+            "name": item.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
+            "split": item.split, "fate": "unreadable", "reason": "the decoder crashed on it", "notes": list(item.notes),
+        }  # fmt: skip
         save(target, fate, np.zeros(0, np.uint32), [])
 
 
 def _mark_duplicates(fates: list[dict], prints: list[np.ndarray]) -> None:
-    """Leave out what is the same recording as another; the longest stays, then the first by name."""
+    """Leave out what is the same recording as another; the longest stays, then the largest file, then by name."""
     kept = [i for i, fate in enumerate(fates) if fate["fate"] == "kept"]
-    kept.sort(key=lambda i: (-round(fates[i]["duration_s"]), fates[i]["name"]))
+    kept.sort(key=lambda i: (-round(fates[i]["duration_s"]), -fates[i]["bytes"], fates[i]["name"]))
     first_with: dict[str, int] = {}
     same: dict[int, tuple[int, str]] = {}
     for i in kept:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pipelines.pipeline_vivace import parse_chord
+from pipelines.vivace_theory import parse_chord
 from training.data.prepare.labellers import Labels, hear
 from training.data.prepare.settings import Settings
 from training.metrics.beat_tracker import BeatTracker

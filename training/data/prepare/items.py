@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipelines.pipeline_vivace import parse_chord, parse_key, parse_time_signature
+from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
 
 AUDIO_COLUMNS = ("audio", "file_name", "file", "filename", "path", "audio_path", "filepath", "wav")
 TEXT_COLUMNS = ("text", "caption", "captions", "description", "prompt", "texts")

@@ -20,9 +20,10 @@ from training.metrics.features import CHROMA_RATE, LISTEN_RATE
 from training.metrics.key import estimate_key, key_mirex
 
 # Confidence from which a label is given. Chosen on the scorebook's validation split.
-THRESHOLDS = {"beats": 0.90, "downbeats": 0.80, "key": 0.90, "chords": 0.90}
+THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.90, "chords": 0.90}
 SPEED = 1.12  # at which the clip is heard again, and its inverse
 SAME_TEMPO = 0.03
+JOINED = 0.4  # difference of contrast from which two bars of two beats are one of four
 PART = 0.7  # of the clip, from its beginning and to its end, that are listened to by themselves
 NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 STAY = 0.75  # probability that the chord of a beat is that of the one before
@@ -60,8 +61,11 @@ def hear(
     if sampling_rate != LISTEN_RATE:
         audio = soxr.resample(audio.astype(np.float32), sampling_rate, LISTEN_RATE)
     duration_s = len(audio) / LISTEN_RATE
-    bpm, beats, downbeats, confidence = hear_beats(audio, tracker)
     chroma = features.chroma(audio)
+    bpm, beats, downbeats, confidence = hear_beats(audio, tracker)
+    if len(beats):
+        downbeats, change = bars_by_harmony(chroma, beats, downbeats)
+        confidence["downbeats"] *= change
     key, confidence["key"] = hear_key(chroma)
     known = confidence["beats"] >= limits["beats"]
     bars = known and confidence["downbeats"] >= limits["downbeats"] and len(downbeats) > 1
@@ -110,6 +114,38 @@ def hear_beats(audio: np.ndarray, tracker: BeatTracker) -> tuple[float, np.ndarr
     return float(whole.tempo_bpm), beats, downbeats, confidence
 
 
+def bars_by_harmony(chroma: np.ndarray, beats: np.ndarray, downbeats: np.ndarray) -> tuple[np.ndarray, float]:
+    """Downbeats confirmed, or bars of two beats joined to four, by where the harmony changes.
+
+    Chords change on downbeats more than elsewhere (Goto, "An audio-based real-time beat tracking system", 2001). The
+    contrast of a way to count is the mean change of chroma from the beat before on its downbeats less that on the other
+    beats, in standard deviations.
+
+    Returns:
+        Downbeats in seconds, and a confidence from 0 to 1: how far the contrast lies above that of the same bar counted
+        from another beat; at two standard deviations it is 1.
+    """
+    index = np.abs(beats[:, None] - downbeats[None, :]).argmin(axis=0)
+    bar = round(float(np.median(np.diff(index)))) if len(index) > 1 else 0
+    if not 2 <= bar <= 4 or len(beats) < 2 * bar:
+        return downbeats, 0.0
+    heard = beat_chroma(chroma, np.append(beats, 2.0 * beats[-1] - beats[-2]))
+    heard /= np.linalg.norm(heard, axis=1, keepdims=True) + 1e-9
+    change = 1.0 - (heard[1:] * heard[:-1]).sum(axis=1)
+    change = np.append(np.median(change), change)  # what was before the first beat is not known
+    place = np.arange(len(beats))
+
+    def contrast(beats_per_bar: int, first: int) -> float:
+        on = place % beats_per_bar == first
+        return float((change[on].mean() - change[~on].mean()) / (change.std() + 1e-9))
+
+    first = int(index[0]) % bar
+    if bar == 2 and len(beats) >= 8 and abs(contrast(4, first) - contrast(4, first + 2)) > JOINED:
+        bar, first = 4, max((first, first + 2), key=lambda beat: contrast(4, beat))
+    margin = contrast(bar, first) - max(contrast(bar, beat) for beat in range(bar) if beat != first)
+    return beats[place % bar == first], float(np.clip(margin / 2.0, 0.0, 1.0))
+
+
 def _beats_per_bar(beats: np.ndarray, downbeats: np.ndarray) -> int:
     return max(1, round(float(np.median(np.diff(downbeats)) / np.median(np.diff(beats)))))
 
@@ -139,11 +175,7 @@ def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[in
     for state, (mode, tonic) in enumerate(itertools.product(range(2), range(12))):
         templates[state, [tonic, (tonic + 4 - mode) % 12, (tonic + 7) % 12]] = 1.0
     names = [NOTES[s % 12] + ("" if s < 12 else "m") for s in range(24)]
-    frames = np.round(np.asarray(borders_s) * CHROMA_RATE).astype(int)
-    heard = np.zeros((len(frames) - 1, 12))
-    for beat, (first, last) in enumerate(itertools.pairwise(frames)):
-        part = chroma[:, max(first, 0) : max(last, first + 1)]
-        heard[beat] = np.sqrt(part.mean(axis=1)) if part.shape[1] else 0.0  # compressed: partials count less
+    heard = beat_chroma(chroma, borders_s)
     # A chord with more energy than its triad is as likely as before: cosine, not correlation.
     size = np.linalg.norm(heard, axis=1, keepdims=True) * np.sqrt(3.0)
     likelihood = np.exp(SHARPNESS * (heard @ templates.T / np.maximum(size, 1e-9)))  # (beats, 24)
@@ -151,6 +183,17 @@ def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[in
     posterior = _posterior(likelihood / likelihood.sum(axis=1, keepdims=True), moves)
     best = posterior.argmax(axis=1)
     return templates[best].astype(int).tolist(), [names[state] for state in best], posterior.max(axis=1)
+
+
+def beat_chroma(chroma: np.ndarray, borders_s: np.ndarray) -> np.ndarray:
+    """(beats, 12): the root of the mean of a chroma (12, frames) over each beat, in which partials count less."""
+    frames = np.round(np.asarray(borders_s) * CHROMA_RATE).astype(int)
+    heard = np.zeros((len(frames) - 1, 12))
+    for beat, (first, last) in enumerate(itertools.pairwise(frames)):
+        part = chroma[:, max(first, 0) : max(last, first + 1)]
+        if part.shape[1]:
+            heard[beat] = np.sqrt(part.mean(axis=1))
+    return heard
 
 
 def _posterior(likelihood: np.ndarray, moves: np.ndarray) -> np.ndarray:

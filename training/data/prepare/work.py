@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pipelines.pipeline_vivace import read_prompt
+from pipelines.vivace_prompt import read_prompt
 from training.data.prepare.cut import Clip, cut, is_silent
 from training.data.prepare.decode import Decoded, UnreadableError, decode, read_tags
 from training.data.prepare.fingerprint import fingerprint
@@ -37,7 +37,12 @@ def start_worker(settings: Settings) -> None:
 def do_item(item: Item, settings: Settings, source: str, target: Path) -> None:
     """Process an item; its fate, fingerprint and rows appear as one file, whole or not at all."""
     content = item.read()
-    fate: dict = {"name": item.name, "sha256": hashlib.sha256(content).hexdigest(), "split": item.split}
+    fate: dict = {
+        "name": item.name,
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "bytes": len(content),
+        "split": item.split,
+    }
     rows: list[dict] = []
     words = np.zeros(0, np.uint32)
     try:
