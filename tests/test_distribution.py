@@ -105,6 +105,16 @@ def test_kernel_distance_is_the_sum_over_pairs():
     assert polynomial_kernel(a, b).shape == (5, 4)
 
 
+def test_kernel_distance_of_pairs_is_not_pulled_down():
+    """Copies of the same clips, a little damaged: equal distributions, so 0 on average."""
+    sets = [normal(s, 20) for s in range(100)]
+    apart = [kernel_distance(a, a + 0.01, resamples=1)["mean"] for a in sets]
+    paired = [kernel_distance(a, a + 0.01, resamples=1, paired=True)["mean"] for a in sets]
+    assert np.mean(apart) < -0.1 and abs(np.mean(paired)) < 0.02
+    with pytest.raises(ValueError, match="needed where they are paired: equal"):
+        kernel_distance(normal(0, 5), normal(1, 6), paired=True)
+
+
 def test_kernel_interval_covers_the_truth():
     truth = kernel_distance(normal(0, 3000), normal(1, 3000, shift=0.4), resamples=1)["mean"]
     found = [kernel_distance(normal(s, 60), normal(900 + s, 60, shift=0.4), s, 300) for s in range(40)]

@@ -95,7 +95,7 @@ def distribution_figures(
         disjoint_real: other real clips, sharing no work with those: the floor.
         reconstructed: `real_test` through the autoencoder: the ceiling. Clip by clip the same music, so that it may
             lie below the floor.
-        generated: clips of the model.
+        generated: clips of the model, the i-th asked for by the labels of the i-th of `real_test`.
         train: clips that the model was trained on; they also define the space.
         seed: of subsets and bootstrap draws.
 
@@ -122,7 +122,7 @@ def distribution_figures(
         out = {}
         for name in ("floor", "ceiling", "generated"):
             try:
-                out[name] = measure(vectors["real"], vectors[name])
+                out[name] = measure(vectors["real"], vectors[name], name != "floor")
             except ValueError as error:  # too few clips: the other figures still stand
                 out[name], missing[figure] = None, str(error)
         return out
@@ -132,9 +132,9 @@ def distribution_figures(
         return {"vendi": vendi_score(vectors), "mean_pairwise_distance": pairs}
 
     return {
-        "frechet": against_real("frechet", low, frechet_distance),
-        "frechet_infinite": against_real("frechet_infinite", low, lambda a, b: frechet_infinite(a, b, seed)),
-        "kernel": against_real("kernel", cut, lambda a, b: kernel_distance(a, b, seed)),
+        "frechet": against_real("frechet", low, lambda a, b, paired: frechet_distance(a, b)),
+        "frechet_infinite": against_real("frechet_infinite", low, lambda a, b, paired: frechet_infinite(a, b, seed)),
+        "kernel": against_real("kernel", cut, lambda a, b, paired: kernel_distance(a, b, seed, paired=paired)),
         "diversity": {"real": diversity(cut["real"]), "generated": diversity(cut["generated"])},
         "memorisation": memorisation_figures(
             full["generated"], full["real"], space.standardise(train.vectors), generated.names, train.names

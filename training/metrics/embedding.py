@@ -15,8 +15,8 @@ from training.metrics.musicnn import TRAINED_ON, MusicnnEmbedder
 from training.metrics.tagger import load_tagger
 
 # Measured on the test split (64 clips a side, five steps each of noise, low-pass, shuffling, pitch, bit depth, clipping
-# and a wrong mix of styles): the tagger's Frechet and kernel distances grow at every step, and its five nearest training
-# clips name the style of 0.52 of the clips (chance 0.04). musicnn-mtt, shaped by no data of ours, grows too but for the
+# and a wrong mix of styles): the tagger's Frechet and kernel distances grow at every step, and its five nearest
+# training clips name the style of 0.52 (chance 0.04). musicnn-mtt, shaped by no data of ours, grows too but for the
 # Frechet distance at the strongest low-pass, names 0.35, and takes seven times as long: the second opinion.
 DEFAULT_EMBEDDER = "tagger"
 CHUNK = 64  # clips held in memory at once

@@ -10,7 +10,9 @@ def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T / a.shape[1] + 1.0) ** 3
 
 
-def kernel_distance(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> dict:
+def kernel_distance(
+    a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int = 1000, level: float = 0.95, paired: bool = False
+) -> dict:
     """Unbiased estimate of the squared MMD, with a bootstrap interval over clips.
 
     Unlike the Frechet distance it needs no covariance and has no bias for few clips: equal distributions give 0 on
@@ -21,6 +23,8 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int 
         seed: of the resampling.
         resamples: bootstrap draws.
         level: coverage of the interval, between 0 and 1.
+        paired: row i of `b` was made from row i of `a`: such pairs are left out, as a clip's with itself, for they are
+            alike for a reason that is not the distribution; the bootstrap draws them together.
 
     Returns:
         `mean`, `low`, `high`, and `n`, the clips of the smaller set.
@@ -34,30 +38,46 @@ def kernel_distance(a: np.ndarray, b: np.ndarray, seed: int = 0, resamples: int 
         raise ValueError("embeddings hold values that are not finite")
     if min(len(a), len(b)) < FEWEST:
         raise ValueError(f"{min(len(a), len(b))} clips are too few for a kernel distance; needed: at least {FEWEST}")
+    if paired and len(a) != len(b):
+        raise ValueError(f"a has {len(a)} clips, b {len(b)}; needed where they are paired: equal")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; allowed: above 0 and below 1")
     within_a, within_b, across = polynomial_kernel(a, a), polynomial_kernel(b, b), polynomial_kernel(a, b)
     rng = np.random.default_rng([seed, 8])
     counts_a = rng.multinomial(len(a), np.full(len(a), 1.0 / len(a)), size=resamples)
     counts_b = rng.multinomial(len(b), np.full(len(b), 1.0 / len(b)), size=resamples)
+    if paired:
+        counts_b = counts_a
+    own = np.diag(across) if paired else None
     draws = [
-        _unbiased(within_a, within_b, across, x.astype(np.float64), y.astype(np.float64))
+        _unbiased(within_a, within_b, across, x.astype(np.float64), y.astype(np.float64), own)
         for x, y in zip(counts_a, counts_b, strict=True)
     ]
-    mean = _unbiased(within_a, within_b, across, np.ones(len(a)), np.ones(len(b)))
+    mean = _unbiased(within_a, within_b, across, np.ones(len(a)), np.ones(len(b)), own)
     low, high = np.nanquantile(draws, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
     return {"mean": mean, "low": float(low), "high": float(high), "n": min(len(a), len(b))}
 
 
 def _unbiased(
-    within_a: np.ndarray, within_b: np.ndarray, across: np.ndarray, count_a: np.ndarray, count_b: np.ndarray
+    within_a: np.ndarray,
+    within_b: np.ndarray,
+    across: np.ndarray,
+    count_a: np.ndarray,
+    count_b: np.ndarray,
+    own: np.ndarray | None,
 ) -> float:
-    """Squared MMD of clips that are there `count` times each; a clip is never paired with itself or its own copy."""
+    """Squared MMD of clips that are there `count` times each; a clip is never paired with itself or its own copy,
+    nor, where `own` holds the kernel of those pairs, with what was made from it."""
 
     def pairs(kernel: np.ndarray, count: np.ndarray) -> float:
         total = count @ kernel @ count - np.sum(count**2 * np.diag(kernel))
         weight = count.sum() ** 2 - np.sum(count**2)
         return total / weight if weight > 0 else np.nan  # a draw of one clip alone has no pairs
 
-    between = count_a @ across @ count_b / (count_a.sum() * count_b.sum())
+    between, weight = count_a @ across @ count_b, count_a.sum() * count_b.sum()
+    if own is not None:
+        between, weight = between - np.sum(count_a * count_b * own), weight - np.sum(count_a * count_b)
+    if weight <= 0:
+        return np.nan
+    between /= weight
     return float(pairs(within_a, count_a) + pairs(within_b, count_b) - 2.0 * between)
