@@ -128,6 +128,19 @@ class UNetRun(RunConfig):
     logit_std: float = 1.0
     validate_every: int = 500
     validate_clips: int = 64
+    evaluate_every: int | None = None
+    """steps between evaluations by ear (training/watch.py), and one at the end; null = none"""
+    evaluate_clips: int = 8
+    evaluate_steps: int = 12
+    evaluate_guidance: float = 2.5
+    best_metric: str = "validation/all"
+    """the figure whose best weights are kept in `output_dir/best` while `evaluate_every` is set"""
+    text_encoder: str | None = None
+    """folder of the text encoder for evaluation; null = the one that the latents were made with"""
+    tagger: str = "checkpoints/tagger"
+    beat_tracker: str = "checkpoints/beat_tracker"
+    key_network: str = "checkpoints/key"
+    """listeners of the evaluation; one that is not there leaves its figures out"""
 
 
 def parse_config(config_class: type[Config], argv: list[str] | None = None) -> Config:
@@ -161,13 +174,16 @@ def parse_config(config_class: type[Config], argv: list[str] | None = None) -> C
 
 
 def command(main: Callable[[], object]) -> NoReturn:
-    """Run a stage as a program: what the user can mend is one line on stderr and exit code 2, not a traceback."""
+    """Run a stage as a program: what the user can mend is one line on stderr and exit code 2, not a traceback.
+
+    A number that `main` returns is the exit code.
+    """
     try:
-        main()
+        code = main()
     except (ValueError, OSError, FloatingPointError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
-    raise SystemExit(0)
+    raise SystemExit(code if isinstance(code, int) else 0)
 
 
 def invalid(config: object) -> str | None:
@@ -185,6 +201,9 @@ def invalid(config: object) -> str | None:
         "keep_checkpoints",
         "max_minutes",
         "validate_every",
+        "evaluate_every",
+        "evaluate_clips",
+        "evaluate_steps",
         "max_text_tokens",
     }
     for field in dataclasses.fields(config):

@@ -180,7 +180,9 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
 # Settings that may differ between a run and its continuation: they change when and where, not what is computed.
 FREE = frozenset({
     "max_minutes", "num_threads", "num_workers", "log_every", "checkpoint_every", "checkpoint_minutes",
-    "keep_checkpoints", "tracker", "validate_every", "compile", "output_dir", "data_dir", "force",
+    "keep_checkpoints", "tracker", "validate_every", "evaluate_every", "evaluate_clips",
+    "evaluate_steps", "evaluate_guidance", "best_metric", "text_encoder", "tagger", "beat_tracker", "key_network",
+    "compile", "output_dir", "data_dir", "force",
 })  # fmt: skip
 
 

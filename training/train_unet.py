@@ -136,6 +136,11 @@ def main(argv: list[str] | None = None) -> None:
 
     loader = loop.make_loader(TrainingCrops(crops, config), config, step, accelerator)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
+    watch = None
+    if config.evaluate_every is not None:
+        from training.watch import Watch  # the listeners' libraries take seconds to load
+
+        watch = Watch(config, validation, scheduler)
     progress = loop.Progress(accelerator, config, step, "unet")
     times = flow.UniformSampler(config.seed)
     times.load_state_dict({"num_drawn": step * config.batch_size})
@@ -171,9 +176,17 @@ def main(argv: list[str] | None = None) -> None:
         ema.step(model.parameters())
         progress.add(step, {"loss": loss.detach(), "grad_norm": norm})
         stop = step == config.max_steps or progress.out_of_time()
-        if step % config.validate_every == 0 or stop:
+        due = watch is not None and (step % config.evaluate_every == 0 or stop)
+        if step % config.validate_every == 0 or stop or due:
             with loop.ema_weights(ema, model):
-                progress.report(step, validate(model, scheduler, validation, config))
+                figures = validate(model, scheduler, validation, config)
+                if due and accelerator.is_main_process:
+                    heard, clips = watch.evaluate(model)
+                    figures |= heard
+                    watch.show(accelerator, step, clips)
+                    watch.keep_if_best(model, figures, step)
+                progress.report(step, figures)
+            accelerator.wait_for_everyone()
         if stop or progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
         if stop:

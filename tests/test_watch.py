@@ -1,0 +1,130 @@
+"""Evaluation while training: it changes nothing of the run, tells figures, shows clips and keeps the best weights."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training import loop, train_unet
+from training.config import UNetRun, parse_config
+from training.watch import KERNEL, Watch, generators_kept, lower_is_better, picture
+
+UNET = "training/configs/tiny/unet.yaml"
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "diffusion_pytorch_model.safetensors")
+
+
+def same(first: dict, second: dict) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_latents, tiny_text_encoder, tmp_path_factory):
+    """The same run without and with evaluation, the second with a tracker."""
+    folder = tmp_path_factory.mktemp("watched")
+    shared = ["--config", UNET, "--data_dir", str(tiny_latents), "--checkpoint_every", "2", "--keep_checkpoints", "9"]
+    watched = ["--evaluate_every", "2", "--evaluate_clips", "2", "--evaluate_steps", "2", "--tracker", "tensorboard",
+               "--text_encoder", str(tiny_text_encoder), "--tagger", "none", "--beat_tracker", "none",
+               "--key_network", "none"]  # fmt: skip
+    train_unet.main([*shared, "--output_dir", str(folder / "plain")])
+    train_unet.main([*shared, *watched, "--output_dir", str(folder / "watched")])
+    return folder, [*shared, *watched]
+
+
+def test_evaluation_changes_nothing_of_the_run(runs):
+    folder, _ = runs
+    assert same(weights(folder / "plain" / "final"), weights(folder / "watched" / "final"))
+    for step in (2, 4, 6):
+        a, b = (folder / name / "checkpoints" / f"step_{step:08d}" for name in ("plain", "watched"))
+        assert same(load_file(a / "model.safetensors"), load_file(b / "model.safetensors"))
+        states = [torch.load(f / "random_states_0.pkl", weights_only=False) for f in (a, b)]
+        assert torch.equal(states[0]["torch_manual_seed"], states[1]["torch_manual_seed"])
+
+
+def test_figures_are_logged_and_the_best_lies_whole(runs):
+    folder, _ = runs
+    lines = [json.loads(line) for line in (folder / "watched" / "log.jsonl").read_text().splitlines()]
+    told = {line["step"]: line for line in lines if "evaluation/chord_cosine" in line}
+    assert sorted(told) == [2, 4, 6]
+    assert all(-1.0 <= line["evaluation/chord_cosine"] <= 1.0 for line in told.values())
+    best = json.loads((folder / "watched" / "best" / "best.json").read_text())
+    assert best["metric"] == "validation/all"
+    assert best["value"] == min(line["validation/all"] for line in told.values())
+    assert best["value"] == told[best["step"]]["validation/all"]
+    model = UNet1DConditionModel.from_pretrained(folder / "watched" / "best")
+    if best["step"] == 6:
+        assert same(dict(model.state_dict()), weights(folder / "watched" / "final"))
+    assert not (folder / "watched" / "best.partial").exists() and not (folder / "watched" / "best.old").exists()
+    assert not (folder / "plain" / "best").exists()
+
+
+def test_tracker_gets_clips_spectrograms_and_prompts(runs):
+    folder, _ = runs
+    events = EventAccumulator(str(folder / "watched" / "logs"), size_guidance={"audio": 0, "images": 0}).Reload()
+    assert [e.step for e in events.Audio("demo/0")] == [2, 4, 6]
+    assert events.Audio("demo/1")[0].sample_rate == 24000
+    assert len(events.Images("demo/1_spectrogram")) == 3
+
+
+def test_a_resumed_watched_run_ends_like_the_plain_one_and_keeps_its_best(runs):
+    folder, arguments = runs
+    before = json.loads((folder / "watched" / "best" / "best.json").read_text())
+    for late in loop.checkpoints(str(folder / "watched"))[1:]:
+        (late / "run.json").unlink()  # as if killed after step 2
+    (folder / "watched" / "best.partial").mkdir()  # and while writing the best
+    train_unet.main([*arguments, "--output_dir", str(folder / "watched")])
+    assert same(weights(folder / "plain" / "final"), weights(folder / "watched" / "final"))
+    assert json.loads((folder / "watched" / "best" / "best.json").read_text()) == before
+
+
+def test_best_is_kept_only_when_better(runs, tiny_latents, tmp_path):
+    folder, arguments = runs
+    crops = train_unet.LatentCrops(str(tiny_latents), "validation", 16)
+    config = parse_config(
+        UNetRun, [*arguments, "--output_dir", str(tmp_path), "--best_metric", "evaluation/chord_cosine"]
+    )
+    watch = Watch(config, crops, train_unet.load_scheduler(config.scheduler_config))
+    model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")
+    metric = "evaluation/chord_cosine"
+    values = [(0.5, True), (0.4, False), (float("nan"), False), (0.6, True), (0.6, False)]
+    assert [watch.keep_if_best(model, {metric: v}, i) for i, (v, _) in enumerate(values)] == [
+        kept for _, kept in values
+    ]
+    assert not watch.keep_if_best(model, {}, 9)
+    assert json.loads((tmp_path / "best" / "best.json").read_text())["step"] == 3
+
+
+def test_metrics_know_which_way_is_better():
+    assert lower_is_better("validation/all") and lower_is_better(KERNEL)
+    assert not lower_is_better("evaluation/tempo_4pct")
+
+
+def test_unknown_metric_is_refused_before_training(runs, tmp_path):
+    _, arguments = runs
+    with pytest.raises(ValueError, match="best_metric is 'evaluation/tempo'; allowed: evaluation/beat_contrast"):
+        train_unet.main([*arguments, "--output_dir", str(tmp_path / "x"), "--best_metric", "evaluation/tempo"])
+
+
+def test_generators_stand_where_they_stood():
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    expected = random.random(), np.random.rand(), torch.rand(1).item()
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    with generators_kept():
+        random.random(), np.random.rand(5), torch.rand(7)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+
+
+def test_picture_shows_a_tone_where_it_is():
+    rate = 16000
+    tone = np.sin(2 * np.pi * 4000 * np.arange(2 * rate) / rate).astype(np.float32)
+    image = picture(tone)
+    assert image.min() >= 0.0 and image.max() == 1.0
+    row = int(image[0].mean(dim=1).argmax())
+    assert row == pytest.approx(image.shape[1] - 1 - 4000 / rate * 1024, abs=1)  # low notes below

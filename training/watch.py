@@ -1,0 +1,179 @@
+"""Listening to a run while it trains: figures and demo clips of the averaged weights, and the best of them kept.
+
+    python -m training.train_unet --config ... --evaluate_every 1000 --best_metric evaluation/tempo_4pct
+
+The clips ask for what the first rows of the validation latents were, so that neither the data nor its audio need be at
+hand. Nothing here draws from a generator that training uses: a run with evaluation ends bitwise like one without.
+"""
+
+import contextlib
+import dataclasses
+import json
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import SchedulerMixin
+
+from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training import ask
+from training.config import UNetRun
+from training.data.latents import LatentCrops
+from training.encode_latents import load_text_encoder
+from training.files import replace_folder, write_json
+from training.metrics import control
+from training.metrics.compare import compare
+from training.metrics.embedding import load_embedder
+from training.metrics.kernel_distance import kernel_distance
+from training.metrics.listening import listen, load_listeners
+from training.metrics.request import anchored_request
+
+KERNEL = "evaluation/kernel_distance_tagger"
+LEAST_FOR_KERNEL = 4  # clips; fewer say nothing about a distribution
+
+
+def lower_is_better(metric: str) -> bool:
+    """Losses and distances; every control figure is better when higher."""
+    return metric.startswith("validation/") or metric == KERNEL
+
+
+@contextlib.contextmanager
+def generators_kept() -> Iterator[None]:
+    """Inside the block anything may be drawn; after it every global generator stands where it stood."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        yield
+    random.setstate(states[0])
+    np.random.set_state(states[1])
+
+
+def picture(audio: np.ndarray, frames: int = 512) -> torch.Tensor:
+    """Spectrogram of a clip (samples,) as a grey image (1, height, width) in 0 to 1; 80 dB, low notes below."""
+    size = 1024
+    window = torch.hann_window(size)
+    hop = max(1, len(audio) // frames)
+    magnitude = torch.stft(torch.from_numpy(audio), size, hop, window=window, return_complex=True).abs()
+    level = 20.0 * torch.log10(magnitude.clamp_min(1e-8))
+    return ((level - level.max()) / 80.0 + 1.0).clamp(0.0, 1.0).flip(0)[None]
+
+
+class Watch:
+    """Evaluates averaged weights and keeps the best.
+
+    Args:
+        config: the run's settings.
+        crops: validation latents; their rows are what is asked for.
+        scheduler: of the run.
+
+    Raises:
+        ValueError: the latents' autoencoder or text encoder is not there, or `best_metric` is none that this run has.
+    """
+
+    def __init__(self, config: UNetRun, crops: LatentCrops, scheduler: SchedulerMixin):
+        self.config = config
+        self.scheduler = scheduler
+        self.rows = crops.rows[: config.evaluate_clips]
+        folder = Path(config.data_dir) / "vae"
+        if not folder.is_dir():
+            raise ValueError(f"data_dir {config.data_dir}: no vae/ there; make it with training.encode_latents")
+        self.vae = AutoencoderVivace.from_pretrained(folder).eval()
+        self.text_encoder, self.tokenizer = load_text_encoder(config.text_encoder or crops.about["text_encoder"])
+        self.captions = [ask.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
+        self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key_network)
+        self.embedder = None
+        if self.listeners.tagger is not None and len(self.rows) >= LEAST_FOR_KERNEL:
+            self.embedder = load_embedder("tagger")
+        names = {f"evaluation/{name}" for name in control.NAMES} | {KERNEL, "validation/all"}
+        if config.best_metric not in names:
+            raise ValueError(f"best_metric is {config.best_metric!r}; allowed: {', '.join(sorted(names))}")
+
+    @torch.no_grad()
+    def evaluate(self, model: UNet1DConditionModel) -> tuple[dict[str, float], list[np.ndarray]]:
+        """Figures and clips (samples,) of the model as it stands; its mode and all generators are left as they were."""
+        training = model.training
+        pipe = VivacePipeline(
+            vae=self.vae.to(model.device),
+            unet=model.eval(),
+            text_encoder=self.text_encoder.to(model.device),
+            tokenizer=self.tokenizer,
+            # Its own, since a scheduler keeps the steps it was last set to.
+            scheduler=type(self.scheduler).from_config(self.scheduler.config),
+        )
+        pipe.set_progress_bar_config(disable=True)
+        config, rate = self.config, int(self.vae.config.sampling_rate)
+        try:
+            with generators_kept():
+                clips = ask.generate(
+                    pipe, self.rows, self.captions, config.seed, 8, config.evaluate_steps, config.evaluate_guidance
+                )
+                heard = listen(clips, rate, self.listeners, None)
+                asked = [anchored_request(row, len(c) / rate) for row, c in zip(self.rows, clips, strict=True)]
+                figures = self._means(compare(heard, asked, self.listeners.thresholds))
+                if self.embedder is not None:
+                    figures[KERNEL] = self._kernel(clips, pipe, rate)
+        finally:
+            model.train(training)
+        return figures, clips
+
+    def _means(self, each: list[dict[str, float | None]]) -> dict[str, float]:
+        values = {name: [f[name] for f in each if f.get(name) is not None] for name in control.NAMES}
+        return {f"evaluation/{name}": float(np.mean(found)) for name, found in values.items() if found}
+
+    def _kernel(self, clips: list[np.ndarray], pipe: VivacePipeline, rate: int) -> float:
+        """Kernel distance to the validation clips as the autoencoder gives them back: with so few clips it tells a
+        trend within one run and is not to be compared with the figure of training.evaluate."""
+        whole = LatentCrops(self.config.data_dir, "validation", self._longest())
+        real = []
+        for index in range(len(self.rows)):
+            item = whole.read(index, np.random.default_rng([self.config.seed, index]))
+            latents = item["latents"][None, :, : int(item["frame_mask"].sum())].to(pipe.device)
+            (audio,) = pipe.decode_latents([latents], False)
+            real.append(audio.mean(dim=0).cpu().numpy())
+        vectors = [self.embedder.embed(audios, rate) for audios in (clips, real)]
+        return float(kernel_distance(*vectors, seed=self.config.seed, resamples=1)["mean"])
+
+    def _longest(self) -> int:
+        rate = self.vae.config.sampling_rate / self.vae.hop_length
+        return max(int(np.ceil(row["duration_s"] * rate)) for row in self.rows)
+
+    def show(self, accelerator: Accelerator, step: int, clips: list[np.ndarray]) -> None:
+        """Demo clips and their spectrograms with their prompts to every tracker that takes them (tensorboard does)."""
+        rate = int(self.vae.config.sampling_rate)
+        for tracker in accelerator.trackers:
+            writer = tracker.tracker
+            if not hasattr(writer, "add_audio"):
+                continue
+            for index, (clip, caption) in enumerate(zip(clips, self.captions, strict=True)):
+                writer.add_audio(f"demo/{index}", torch.from_numpy(clip)[None], step, sample_rate=rate)
+                writer.add_image(f"demo/{index}_spectrogram", picture(clip), step)
+                writer.add_text(f"demo/{index}_prompt", caption, step)
+
+    def keep_if_best(self, model: UNet1DConditionModel, figures: dict[str, float], step: int) -> bool:
+        """Write the model to `output_dir/best` if its `best_metric` is better than what lies there.
+
+        The folder appears whole or not at all. A run that went back to an earlier checkpoint meets the same figures
+        again at the same steps, so that what lies there stays right.
+        """
+        metric = self.config.best_metric
+        value = figures.get(metric)
+        if value is None or not np.isfinite(value):
+            return False
+        final = Path(self.config.output_dir) / "best"
+        if (final / "best.json").is_file():
+            kept = json.loads((final / "best.json").read_text())
+            better = value < kept["value"] if lower_is_better(metric) else value > kept["value"]
+            if kept["metric"] == metric and not better:
+                return False
+        partial = final.with_name("best.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        model.save_pretrained(partial)
+        about = {"metric": metric, "value": value, "step": step, "figures": figures}
+        write_json(partial / "best.json", {**about, "config": dataclasses.asdict(self.config)})
+        replace_folder(partial, final)
+        return True
