@@ -71,12 +71,12 @@ class Call:
         embeds = asked.prompt_embeds
         entries = read_prompts(asked.prompt, asked.morph, None if embeds is None else len(embeds))
         per_item = {name: getattr(asked, name) for name in ("negative_prompt", *CONDITIONS, *STRENGTHS)}
-        single = embeds is not None or asked.morph is not None
-        single = single or isinstance(asked.prompt, str) or is_timeline(asked.prompt)
+        single = asked.prompt is None or isinstance(asked.prompt, str) or is_timeline(asked.prompt)
+        prompts = [asked.prompt] * len(entries) if single else list(asked.prompt)
         per_prompt = asked.num_waveforms_per_prompt
         edits = self._edits(len(entries))
         self.requests = make_requests(
-            pipe, entries, per_item, asked.seed, asked.generator, per_prompt, asked.loop, single, edits
+            pipe, entries, per_item, asked.seed, asked.generator, per_prompt, asked.loop, single, edits, prompts
         )
         shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
         if asked.latents is not None and tuple(asked.latents.shape) != shape:

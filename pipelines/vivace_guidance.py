@@ -1,7 +1,7 @@
 """Guidance: how strictly the words and the grid are followed.
 
 Every pass of the network has a row for each text, and where guidance is on one without any condition and, if the grid
-has a strength of its own, one with the grid alone. All arithmetic is in fp32.
+has a strength of its own, one with the words alone. All arithmetic is in fp32.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -72,19 +72,19 @@ class Guidance:
         return self.apg_eta != 1.0 or self.apg_norm_threshold is not None or self.apg_momentum != 0.0
 
 
-def run_network(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, grid: bool, free: bool) -> tuple:
-    """Predictions of the network, fp32: of the texts (texts, channels, frames), and, each None if not asked for, with
-    the grid alone and without any condition (batch, channels, frames).
+def run_network(
+    pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, words: bool, free: bool
+) -> tuple:
+    """Predictions of the network, fp32: with everything (texts, channels, frames) and, None if not asked for, without
+    any condition (batch, channels, frames) and with the words alone (texts, channels, frames).
 
     The rows run in one pass, or a few at a time after `enable_guidance_slicing`.
     """
     batch, texts = len(latents), len(told.owner)
-    every = torch.arange(batch, device=latents.device)
-    parts = [told.owner] + [every] * free + [every] * grid
-    item = torch.cat(parts)  # the item of each row
-    text = torch.cat([torch.arange(texts, device=latents.device)] + [texts + every] * (free + grid))
-    blind = torch.zeros(len(item), dtype=torch.bool, device=latents.device)
-    blind[texts : texts + batch * free] = True
+    every, each = torch.arange(batch, device=latents.device), torch.arange(texts, device=latents.device)
+    item = torch.cat([told.owner] + [every] * free + [told.owner] * words)  # the item of each row
+    text = torch.cat([each] + [texts + every] * free + [each] * words)
+    blind = torch.arange(len(item), device=latents.device) >= texts  # to tempo, key, meter, length and grid
     scalars = {
         name: torch.where(blind, torch.full_like(values[item], ABSENT[name]), values[item])
         for name, values in told.scalars.items()
@@ -109,27 +109,33 @@ def run_network(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condi
             )[0].float()
         )
     out = torch.cat(out)
-    return out[:texts], out[texts + batch * free :] if grid else None, out[texts : texts + batch] if free else None
+    return out[:texts], out[texts : texts + batch] if free else None, out[texts + batch :] if words else None
 
 
 def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, guidance: Guidance, level) -> tuple:
     """Guided and conditional prediction of the network, each (batch, channels, frames) fp32, and what guidance adds.
 
-    Guidance: Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598); with two strengths as in Brooks, Holynski and
-    Efros 2023, equation 3 (https://arxiv.org/abs/2211.09800), the grid first and then the text:
-    free + grid_scale (grid - free) + text_scale (full - grid). Equal strengths give the former, in two passes. Several
-    texts share a frame by their weights (Bar-Tal et al. 2023, https://arxiv.org/abs/2302.08113).
+    Guidance: Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598). With two strengths as in Brooks, Holynski and
+    Efros 2023, equation 3 (https://arxiv.org/abs/2211.09800), the words first and then, given the words, the grid:
+    free + text_scale (words - free) + grid_scale (full - words). In this order a strong text does not pull the music
+    off its grid. Equal strengths give the former, in two passes. Several texts share a frame by their weights (Bar-Tal
+    et al. 2023, https://arxiv.org/abs/2302.08113).
     """
     text_scale, grid_scale = guidance.at(level)
     guided = bool((text_scale > 1.0).any() or (grid_scale > 1.0).any())
     apart = bool((text_scale != grid_scale).any())
-    by_text, grid, free = run_network(pipe, latents, timestep, told, guided and apart, guided)
-    full = torch.zeros_like(latents, dtype=torch.float32)
-    full = full.index_add(0, told.owner, by_text * told.weights[:, None])
+    full, free, words = run_network(pipe, latents, timestep, told, guided and apart, guided)
+
+    def together(by_text: torch.Tensor) -> torch.Tensor:
+        nothing = torch.zeros(latents.shape, device=latents.device)
+        return nothing.index_add(0, told.owner, by_text * told.weights[:, None])
+
+    full = together(full)
     if not guided:
         return full, full
     if apart:
-        return full, free + grid_scale * (grid - free) + text_scale * (full - grid)
+        words = together(words)
+        return full, free + text_scale * (words - free) + grid_scale * (full - words)
     return full, free + text_scale * (full - free)
 
 

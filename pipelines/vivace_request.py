@@ -35,6 +35,7 @@ class Request:
         frames: its length in latent frames.
         seed: of its noise.
         strengths: guidance_scale, grid_guidance_scale, guidance_rescale, guidance_interval.
+        arguments: of the call, as they were given for this piece.
         edit: what is to be done to given audio, or None.
     """
 
@@ -46,6 +47,7 @@ class Request:
     frames: int
     seed: int
     strengths: dict
+    arguments: dict
     edit: Edit | None = None
 
 
@@ -143,7 +145,16 @@ def hear(edit: Edit, given: dict, prompt: str) -> dict:
 
 
 def make_requests(
-    pipe, entries: list, per_item: dict, seed, generator, per_prompt: int, loop: bool, single: bool, edits: list
+    pipe,
+    entries: list,
+    per_item: dict,
+    seed,
+    generator,
+    per_prompt: int,
+    loop: bool,
+    single: bool,
+    edits: list,
+    prompts: list,
 ) -> list[Request]:
     """One request for each output, `per_prompt` for each prompt.
 
@@ -155,6 +166,7 @@ def make_requests(
         per_prompt: pieces of each prompt.
         loop: whether they are circles.
         edits: for each prompt what is to be done to given audio, or None.
+        prompts: for each what was given.
         single: whether a list of chords is one progression for all rather than one for each prompt.
 
     Raises:
@@ -193,8 +205,10 @@ def make_requests(
         else:
             starts_s = [read_start(start, known["bpm"], known["beats_per_bar"]) for start in starts]
             weights = timeline_weights(starts_s, frames, pipe.frame_rate, known["duration_s"])
+        arguments = {name: column[i] for name, column in columns.items()}
+        arguments["prompt"] = prompts[i]
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]
             negative = columns["negative_prompt"][i]
-            requests.append(Request(texts, weights, negative, known, samples, frames, own, strengths, edit))
+            requests.append(Request(texts, weights, negative, known, samples, frames, own, strengths, arguments, edit))
     return requests

@@ -88,11 +88,10 @@ def test_refusals_are_one_line(call, tmp_path, arguments, words):
 def test_a_file_that_cannot_be_written_leaves_nothing(call, tmp_path, monkeypatch):
     (tmp_path / "out.wav").write_text("precious")
 
-    def full_disk(file, *rest, **options):
-        file.write_bytes(b"half")
+    def full_disk(file, samples):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(soundfile, "write", full_disk)
+    monkeypatch.setattr(soundfile.SoundFile, "write", full_disk)
     code, said, errors = call()
     assert code == 2 and said == "" and "No space left on device" in errors
     assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]

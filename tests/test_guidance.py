@@ -21,7 +21,7 @@ def prediction(pipe, **changes):
 
 @pytest.fixture(scope="module")
 def parts():
-    """Predictions of one pass each: with everything, with the grid alone, with nothing."""
+    """Predictions of one pass: with everything, with nothing, with the words alone."""
     pipe = make_pipeline()
     seen = []
     hook = pipe.unet.register_forward_hook(
@@ -29,32 +29,32 @@ def parts():
     )
     prediction(pipe, guidance_scale=3.0, grid_guidance_scale=2.0)
     hook.remove()
-    full, free, grid = seen[0]
-    return pipe, full, free, grid
+    full, free, words = seen[0]
+    return pipe, full, free, words
 
 
 def test_three_passes_are_the_formula(parts):
-    pipe, full, free, grid = parts
+    pipe, full, free, words = parts
     for text_scale, grid_scale in ((3.0, 2.0), (1.0, 4.0), (5.0, 1.0)):
         got = prediction(pipe, guidance_scale=text_scale, grid_guidance_scale=grid_scale)
         torch.testing.assert_close(
-            got, free + grid_scale * (grid - free) + text_scale * (full - grid), atol=1e-5, rtol=0
+            got, free + text_scale * (words - free) + grid_scale * (full - words), atol=1e-5, rtol=0
         )
     same = prediction(pipe, guidance_scale=3.0, grid_guidance_scale=3.0)
     torch.testing.assert_close(same, prediction(pipe, guidance_scale=3.0), rtol=0, atol=0)
-    assert (grid - free).abs().max() > 1e-3 and (full - grid).abs().max() > 1e-3
+    assert (words - free).abs().max() > 1e-3 and (full - words).abs().max() > 1e-3
 
 
-def test_what_the_grid_row_knows(tiny_pipeline):
+def test_what_each_row_knows(tiny_pipeline):
     seen = []
     tiny_pipeline.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     prediction(tiny_pipeline, guidance_scale=3.0, grid_guidance_scale=2.0, negative_prompt="loud")
     told = seen[0]
-    full, free, grid = told["frame_cond"]
-    assert torch.equal(full, grid) and not free[:22].any()
-    assert told["added_cond_kwargs"]["bpm"].tolist()[::2] == [100.0, 100.0]
+    full, free, words = told["frame_cond"]
+    assert full[20].all() and not free[:22].any() and not words[:22].any()
+    assert told["added_cond_kwargs"]["bpm"].isnan().tolist() == [False, True, True]
     states = told["encoder_hidden_states"]
-    assert torch.equal(states[1], states[2]) and not torch.equal(states[0], states[1])  # both with the negative text
+    assert torch.equal(states[0], states[2]) and not torch.equal(states[0], states[1])  # the second has the negative
 
 
 def test_passes(tiny_pipeline):

@@ -9,9 +9,11 @@ from .vivace_grid import __doc__ as _vivace_grid
 from .vivace_guidance import __doc__ as _vivace_guidance
 from .vivace_level import __doc__ as _vivace_level
 from .vivace_noise import __doc__ as _vivace_noise
+from .vivace_output import __doc__ as _vivace_output
 from .vivace_process import __doc__ as _vivace_process
 from .vivace_prompt import __doc__ as _vivace_prompt
 from .vivace_publish import __doc__ as _vivace_publish
+from .vivace_recipe import __doc__ as _vivace_recipe
 from .vivace_request import __doc__ as _vivace_request
 from .vivace_text import __doc__ as _vivace_text
 from .vivace_theory import __doc__ as _vivace_theory

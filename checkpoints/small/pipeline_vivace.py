@@ -9,13 +9,11 @@ transformers, and files published beside it.
 
 import inspect
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
-from diffusers.utils import BaseOutput
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import resample
@@ -28,9 +26,11 @@ from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
 from .vivace_guidance import Guidance
 from .vivace_level import loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
+from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level
 from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
 from .vivace_publish import settle, ship_code
+from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
 from .vivace_request import Request
 from .vivace_text import encode_texts
 from .vivace_theory import (
@@ -49,9 +49,10 @@ from .vivace_windows import WINDOW, windows
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
     "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Request",    "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats", "frame_grid",
+    "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats", "frame_grid",
     "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key", "parse_note",
-    "parse_time_signature", "read_key", "read_prompt", "resample", "true_peak_db", "understand", "windows",
+    "parse_time_signature", "read_key", "read_prompt", "read_recipe", "resample", "true_peak_db", "understand",
+    "windows", "write_audio",
 ]  # fmt: skip
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
@@ -65,24 +66,6 @@ PUBLIC = (
     "duration_s",
     "chords",
 )  # conditions that are told to the user
-
-
-@dataclass
-class VivacePipelineOutput(BaseOutput):
-    """Result of `VivacePipeline`.
-
-    Attributes:
-        audios: (batch, channels, samples) float32 in [-1, 1], numpy or torch; a list of (channels, samples) if the
-            items differ in length; standardised latents (batch, latent_channels, frames) for `output_type="latent"`.
-        sampling_rate: Hz.
-        seeds: one per item; each gives its item again.
-        conditions: one dict per item, what was understood: bpm, key, time_signature, bars, duration_s, chords.
-    """
-
-    audios: np.ndarray | torch.Tensor | list
-    sampling_rate: int
-    seeds: list[int]
-    conditions: list[dict]
 
 
 class VivacePipeline(DiffusionPipeline):
@@ -270,32 +253,52 @@ class VivacePipeline(DiffusionPipeline):
     ) -> VivacePipelineOutput | tuple:
         """Make music.
 
-        Tempo, key, meter and length that the prompt spells out are used unless given as arguments. Arguments from
-        `negative_prompt` to `chords` hold for all prompts, or are lists with one entry per prompt.
+        Tempo, key, meter and length that the prompt spells out are used unless given as arguments. The task follows
+        from the arguments: words alone generate, `loop` makes a circle, `audio` with `strength`, `mask_s` or
+        `extend_s` edits. What is said per prompt holds for all prompts, or is a list with one entry for each.
 
         Args:
-            prompt: what it should sound like.
-            negative_prompt: what it should not sound like; has an effect where guidance is on.
-            duration_s: length in seconds, 0.5 up to the checkpoint's `max_duration_s`.
-            bars: length in bars, exact to the sample; needs a tempo.
-            bpm: beats a minute, 20 to 300; None = as the music likes.
-            time_signature: "4/4" (taken where there is a tempo), "3/4", "6/8" (two dotted beats), ...
-            key: "A minor", "Bb major".
-            chords: "Am F C G", each one bar, or "Am:2 F:2" with beats, repeated to the end; for a single prompt also
-                a list of symbols. Needs a tempo.
-            num_inference_steps, guidance_scale: None = the checkpoint's. Up to 1, guidance is off and a step costs one
-                pass. Guidance strengthens everything asked for: text, tempo, key, meter and chords.
-            guidance_rescale: 0 to 1, brings the level of the guided prediction back to the unguided one.
-            guidance_interval: noise levels (0 = data, 1 = noise) between which guidance is on.
+            prompt: what it should sound like; or a timeline [(0, "calm piano"), ("bar 5", "drums enter")] with starts
+                in seconds or bars and crossfades of 1 s; or a list of either.
+            negative_prompt: what it should not sound like, per prompt; has an effect where guidance is on.
+            duration_s: length in seconds, 0.5 up to the checkpoint's `max_duration_s`, per prompt.
+            bars: length in bars, exact to the sample, per prompt; where no tempo is said, one is chosen and told.
+            bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`.
+            time_signature: "4/4" (taken where there is a tempo), "3/4", "6/8" (two dotted beats), ..., per prompt.
+            key: "A minor", "Bb major", per prompt.
+            chords: "Am F C G", each one bar, or "Am:2 F:2" with beats, repeated to the end, per prompt; for a single
+                prompt also a list of symbols.
+            downbeat_s: time of a first beat of a bar in seconds, per prompt; None = 0, or as heard in `audio`.
+            num_inference_steps: None = the checkpoint's.
+            guidance_scale: strength of all that is asked for, per prompt; None = the checkpoint's, up to 1 = off, a
+                step then costs one pass.
+            grid_guidance_scale: strength of tempo, key, meter, length and chords, per prompt; `guidance_scale` is
+                then that of the words. None = they go together; apart they cost a third pass.
+            guidance_rescale: 0 to 1, brings the level of the guided prediction back to the unguided one, per prompt.
+            guidance_interval: noise levels (0 = data, 1 = noise) between which guidance is on, per prompt.
+            apg_eta, apg_norm_threshold, apg_momentum: adaptive projected guidance: the share kept of what guidance
+                adds along the predicted data (1 = all, 0 = none), a limit of its root mean square (None = none), and
+                how much of the last step's is added (-1 to 1, 0 = none).
             num_waveforms_per_prompt: pieces of each prompt, with the seeds seed, seed + 1, ...
             generator: seeds are drawn from it (or from one per piece); `seed` is the simpler way.
             seed: one for all prompts, one per prompt or one per piece; None = at random, told in the output.
             latents: noise to start from, (pieces, latent_channels, frames of the longest piece).
             prompt_embeds, prompt_attention_mask: text states in place of `prompt`, (prompts, tokens, dim) and
                 (prompts, tokens); likewise `negative_prompt_embeds`, `negative_prompt_attention_mask`.
-            loop, audio, strength, mask_s: of editing, which is not available yet.
+            morph: two texts in place of `prompt`: the piece goes from the first to the second.
+            loop: the end leads into the beginning; with a tempo a whole number of bars, 120 s at most.
+            audio: what to edit: an array or tensor (samples,) or (channels, samples) with its `sampling_rate` in Hz,
+                or a file; a list = one per prompt. The result has its rate and channels.
+            strength: 0 returns `audio` bit for bit, 1 ignores what is to be made anew.
+            mask_s: regions (start, end) in seconds that are made anew, or a bool for each sample; the rest of `audio`
+                comes back bit for bit. A list of lists of regions = one per prompt.
+            extend_s: seconds to add before and after `audio`.
+            normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP); False =
+                as decoded. A piece of several windows takes its gain from the first; an edit has its input's level.
+            tilt_db: brightness, dB from 100 Hz to 10 kHz.
+            fade_in_s, fade_out_s: seconds.
             output_type: "np", "pt" or "latent".
-            return_dict: whether to return a `VivacePipelineOutput` or its values as a tuple.
+            return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
                 replace. Setting `pipe._interrupt = True` in it ends the loop.
             callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" (both halves) it is given.
@@ -328,7 +331,32 @@ class VivacePipeline(DiffusionPipeline):
             seeds=[item.seed for item in call.requests],
             conditions=[{name: item.known[name] for name in PUBLIC} for item in call.requests],
         )
-        return output if return_dict else output.to_tuple()
+        if not return_dict:
+            return output.to_tuple()
+        if output_type != "latent":
+            made_with = surroundings(self, CODE)
+            output.recipes = [make_recipe(call, row, made_with) for row in range(len(call.requests))]
+        return output
+
+    def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):
+        """Make the piece in a file again from the recipe that the file carries.
+
+        Args:
+            path: a .wav or .flac that `VivacePipelineOutput.save` or the command line wrote.
+            audio: what was edited, if the piece is an edit; the file knows only its hash.
+
+        Returns:
+            A `VivacePipelineOutput`. Its `differences` are empty if every sample is that of the file; otherwise they
+            say by how much it differs, and what is not as it was: weights, versions, device, threads.
+
+        Raises:
+            ValueError: no recipe, or one that cannot be played again.
+        """
+        recipe = read_recipe(path)
+        output = self(**replay_arguments(recipe, audio))
+        made_with = output.recipes[0]["made_with"]
+        output.differences = compare(path, output.audios[0], recipe["made_with"], made_with)
+        return output
 
     @torch.no_grad()
     def stream(self, *args, **kwargs) -> Iterator[np.ndarray]:

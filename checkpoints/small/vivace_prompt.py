@@ -13,6 +13,7 @@ from .vivace_theory import parse_key, parse_time_signature, progression_beats
 
 BPM_RANGE = (20.0, 300.0)  # beats a minute
 MIN_DURATION_S = 0.5
+MAX_LOOP_S = 120.0  # a circle is made in one piece
 DEFAULT_BPM = 100
 TEMPO_WORDS = {  # the metronome's usual marks; the first word found decides
     60: "very slow|largo|grave|lento|drone|ambient",
@@ -143,6 +144,7 @@ def understand(
         ValueError: a value out of range or unreadable, lengths that differ, chords that the piece is too short for, or
             a loop that is no whole number of bars.
     """
+    max_duration_s = min(max_duration_s, MAX_LOOP_S) if loop else max_duration_s
     read = read_prompt(prompt or "")
     bpm, reason = (read["bpm"] if bpm is None else bpm), None
     key = read["key"] if key is None else parse_key(key)

@@ -1,0 +1,121 @@
+"""A file carries what makes it again, in standard tags, and nothing private."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from conftest import make_pipeline
+
+from pipelines import generate
+from pipelines.pipeline_vivace import read_recipe, write_audio
+
+ASKED = {
+    "prompt": "slow piano", "negative_prompt": "loud", "bars": 1, "bpm": 97, "chords": "Am:1 F:3", "key": "A minor",
+    "guidance_scale": 3.0, "grid_guidance_scale": 2.0, "guidance_interval": (0.1, 0.9), "apg_eta": 0.5, "tilt_db": 2.0,
+    "fade_out_s": 0.5, "seed": 11,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_file_is_made_again_bit_for_bit(tiny_pipeline, tmp_path, ending):
+    path = tmp_path / f"song.{ending}"
+    tiny_pipeline(**ASKED).save(path)
+    again = tiny_pipeline.replay(path)
+    assert again.differences == [] and again.seeds == [11]
+    again.save(tmp_path / f"again.{ending}")
+    assert (tmp_path / f"again.{ending}").read_bytes() == path.read_bytes()
+    with soundfile.SoundFile(path) as file:  # standard tags that any player shows
+        assert file.title == "slow piano" and "Vivace" in file.software
+    recipe = read_recipe(path)
+    assert recipe["arguments"]["bpm"] == 97 and recipe["arguments"]["seed"] == 11
+    assert recipe["made_with"]["torch"] == torch.__version__ and len(recipe["made_with"]["weights"]) == 16
+    assert str(tmp_path) not in json.dumps(recipe) and "/" not in json.dumps(recipe["made_with"])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"prompt": [(0, "slow piano"), (0.7, "fast drums")], "duration_s": 1.5},
+        {"prompt": None, "morph": ("slow", "fast"), "duration_s": 1.0},
+        {"prompt": "Gr\u00fc\u00dfe, \u266b", "normalize": False, "duration_s": 0.7},
+        {"prompt": "piano", "chords": ["Am", "F:2"], "bpm": 200},
+    ],
+)
+def test_other_requests_are_made_again(tiny_pipeline, tmp_path, asked):
+    tiny_pipeline(**asked, seed=3).save(tmp_path / "a.wav")
+    assert tiny_pipeline.replay(tmp_path / "a.wav").differences == []
+
+
+def test_each_piece_of_a_batch_has_its_own(tiny_pipeline, tmp_path):
+    out = tiny_pipeline(["piano", "drums"], bpm=[100, 120], bars=1, seed=[5, 9], num_waveforms_per_prompt=2)
+    assert [recipe["arguments"]["seed"] for recipe in out.recipes] == [5, 6, 9, 10] == out.seeds
+    out.save(tmp_path / "third.flac", 2)
+    again = tiny_pipeline.replay(tmp_path / "third.flac")
+    assert again.conditions[0] == out.conditions[2]
+    np.testing.assert_allclose(again.audios[0], out.audios[2], atol=1e-4)
+
+
+def test_edits_need_their_audio(tiny_pipeline, tmp_path):
+    audio = np.random.default_rng(0).standard_normal((2, 11025)).astype(np.float32) * 0.1
+    mask = np.zeros(11025, bool)
+    mask[4001:6003] = True
+    for edit in ({"mask_s": mask}, {"strength": 0.5}, {"extend_s": (0.1, 0.5), "mask_s": [(0.2, 0.3)]}):
+        tiny_pipeline("piano", audio=audio, sampling_rate=11025, seed=1, **edit).save(tmp_path / "edit.wav")
+        assert tiny_pipeline.replay(tmp_path / "edit.wav", audio=audio).differences == []
+    with pytest.raises(ValueError, match="audio is needed"):
+        tiny_pipeline.replay(tmp_path / "edit.wav")
+    with pytest.raises(ValueError, match="audio is not what the piece was made from"):
+        tiny_pipeline.replay(tmp_path / "edit.wav", audio=audio[:, :-1])
+    soundfile.write(tmp_path / "secret name.wav", audio.T, 11025, subtype="FLOAT")
+    tiny_pipeline("piano", audio=tmp_path / "secret name.wav", strength=0.5, seed=1).save(tmp_path / "edit.wav")
+    assert "secret" not in (tmp_path / "edit.wav").read_bytes().decode("latin1")
+    assert tiny_pipeline.replay(tmp_path / "edit.wav", audio=tmp_path / "secret name.wav").differences == []
+
+
+def test_it_says_what_differs(tiny_pipeline, tmp_path):
+    tiny_pipeline(**ASKED).save(tmp_path / "song.wav")
+    other = make_pipeline()
+    with torch.no_grad():
+        other.unet.conv_out.bias.add_(0.3)
+    said = " ".join(other.replay(tmp_path / "song.wav").differences)
+    assert "samples differ by up to" in said and "weights was" in said and "torch" not in said
+    audio, rate = soundfile.read(tmp_path / "song.wav", dtype="float32", always_2d=True)
+    write_audio(tmp_path / "cut.wav", audio[:-10].T, rate, read_recipe(tmp_path / "song.wav"))
+    assert "the length was" in tiny_pipeline.replay(tmp_path / "cut.wav").differences[0]
+
+
+def test_what_cannot_be_played_again(tiny_pipeline, tmp_path):
+    soundfile.write(tmp_path / "plain.wav", np.zeros(100), 8000)
+    (tmp_path / "text.wav").write_text("no audio")
+    for path, words in (("plain.wav", "has no recipe"), ("text.wav", "cannot be read"), ("none.wav", "no such file")):
+        with pytest.raises(ValueError, match=words):
+            tiny_pipeline.replay(tmp_path / path)
+    states, mask = tiny_pipeline.encode_prompt(["piano"], torch.device("cpu"))
+    tiny_pipeline(prompt_embeds=states, prompt_attention_mask=mask).save(tmp_path / "embeds.wav")
+    with pytest.raises(ValueError, match="made with prompt_embeds"):
+        tiny_pipeline.replay(tmp_path / "embeds.wav")
+    with pytest.raises(ValueError, match="latents"):
+        tiny_pipeline("piano", output_type="latent").save(tmp_path / "latents.wav")
+    with pytest.raises(ValueError, match=r"ends in \.wav or \.flac"):
+        tiny_pipeline("piano").save(tmp_path / "song.mp3")
+
+
+def test_the_command_plays_it_again(tiny_checkpoint, tmp_path, capsys):
+    first, second = tmp_path / "first.flac", tmp_path / "second.flac"
+    place = ["--checkpoint", str(tiny_checkpoint)]
+    timeline = ["--prompt", "slow piano, 120 bpm, 2 bars", "--at", "bar 2", "fast drums", "--tilt_db", "1"]
+    generate.main([*place, *timeline, "--out", str(first)])
+    capsys.readouterr()
+    generate.main([*place, "--replay", str(first), "--out", str(second)])
+    assert "replay      equal to the file, bit for bit" in capsys.readouterr().out
+    assert first.read_bytes() == second.read_bytes()
+    with pytest.raises(SystemExit):
+        generate.main([*place, "--replay", str(first), "--bpm", "90", "--out", str(second)])
+    assert "leave out bpm" in capsys.readouterr().err
+    generate.main([*place, "--prompt", "piano", "--audio", str(first), "--mask_s", "1:2", "--out", str(second)])
+    (kept, rate), (edited, _) = soundfile.read(first, dtype="int16"), soundfile.read(second, dtype="int16")
+    assert len(kept) == len(edited) == 4 * rate
+    np.testing.assert_array_equal(kept[:rate], edited[:rate])
+    np.testing.assert_array_equal(kept[2 * rate :], edited[2 * rate :])
