@@ -35,7 +35,7 @@ from training.metrics.listening import listen, load_listeners
 from training.metrics.request import anchored_request
 
 KERNEL = "evaluation/kernel_distance_tagger"
-LEAST_FOR_KERNEL = 4  # clips; fewer say nothing about a distribution
+LEAST_FOR_KERNEL = 16  # clips; with fewer the estimate is all noise
 
 
 def lower_is_better(metric: str) -> bool:
@@ -84,7 +84,9 @@ class Watch:
             raise ValueError(f"data_dir {config.data_dir}: no vae/ there; make it with training.encode_latents")
         self.vae = AutoencoderVivace.from_pretrained(folder).eval()
         self.text_encoder, self.tokenizer = load_text_encoder(config.text_encoder or crops.about["text_encoder"])
-        self.captions = [ask.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
+        said = [ask.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
+        self.captions = [words for words, _ in said]
+        self.stated = [stated for _, stated in said]
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key_network)
         self.embedder = None
         if self.listeners.tagger is not None and len(self.rows) >= LEAST_FOR_KERNEL:
@@ -113,7 +115,8 @@ class Watch:
                     pipe, self.rows, self.captions, config.seed, 8, config.evaluate_steps, config.evaluate_guidance
                 )
                 heard = listen(clips, rate, self.listeners, None)
-                asked = [anchored_request(row, len(c) / rate) for row, c in zip(self.rows, clips, strict=True)]
+                each = zip(self.rows, clips, self.stated, strict=True)
+                asked = [anchored_request(row, len(clip) / rate, stated) for row, clip, stated in each]
                 figures = self._means(compare(heard, asked, self.listeners.thresholds))
                 if self.embedder is not None:
                     figures[KERNEL] = self._kernel(clips, pipe, rate)
@@ -127,7 +130,7 @@ class Watch:
 
     def _kernel(self, clips: list[np.ndarray], pipe: VivacePipeline, rate: int) -> float:
         """Kernel distance to the validation clips as the autoencoder gives them back: with so few clips it tells a
-        trend within one run and is not to be compared with the figure of training.evaluate."""
+        trend within one run (below 0 is noise) and is not to be compared with the figure of training.evaluate."""
         whole = LatentCrops(self.config.data_dir, "validation", self._longest())
         real = []
         for index in range(len(self.rows)):
@@ -135,8 +138,14 @@ class Watch:
             latents = item["latents"][None, :, : int(item["frame_mask"].sum())].to(pipe.device)
             (audio,) = pipe.decode_latents([latents], False)
             real.append(audio.mean(dim=0).cpu().numpy())
-        vectors = [self.embedder.embed(audios, rate) for audios in (clips, real)]
-        return float(kernel_distance(*vectors, seed=self.config.seed, resamples=1)["mean"])
+        generated, real = (self.embedder.embed(audios, rate) for audios in (clips, real))
+        # On the scale of the real clips: the raw one is that of whatever layer of the tagger is read.
+        mean, scale = real.mean(axis=0), real.std(axis=0).clip(1e-6)
+        return float(
+            kernel_distance((generated - mean) / scale, (real - mean) / scale, seed=self.config.seed, resamples=1)[
+                "mean"
+            ]
+        )
 
     def _longest(self) -> int:
         rate = self.vae.config.sampling_rate / self.vae.hop_length
