@@ -11,6 +11,7 @@ This file is published with every checkpoint and imports only torch, numpy and d
 """
 
 import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -128,6 +129,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             if values is not None and len(values) != latent_channels:
                 raise ValueError(f"{name} has {len(values)} values; needed: one per latent channel ({latent_channels})")
         self.hop_length = hop_length
+        self.tile_frames: int | None = None
         self.num_bins = stft_size // 2 + 1
         features = audio_channels * (hop_length // stft_hop) * self.num_bins
 
@@ -161,7 +163,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
     def _window(self, like: torch.Tensor) -> torch.Tensor:
         return torch.hann_window(self.config.stft_size, device=like.device, dtype=torch.float32)
 
-    def _stft(self, audio: torch.Tensor) -> torch.Tensor:
+    def _stft(self, audio: torch.Tensor, loop: bool = False) -> torch.Tensor:
         """(batch, samples) with samples a multiple of stft_hop -> (batch, bins, samples / stft_hop), complex.
 
         STFT frame j is centred on sample (j + 0.5) * stft_hop, so that frames tile the clip with none to spare.
@@ -169,11 +171,11 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """
         size, hop = self.config.stft_size, self.config.stft_hop
         edge = (size - hop) // 2
-        padded = nn.functional.pad(audio, (edge, edge))
+        padded = nn.functional.pad(audio[:, None], (edge, edge), mode="circular" if loop else "constant")[:, 0]
         spectrum = torch.stft(padded, size, hop, window=self._window(audio), center=False, return_complex=True)
         return spectrum * (4.0 / size)
 
-    def _istft(self, spectrum: torch.Tensor) -> torch.Tensor:
+    def _istft(self, spectrum: torch.Tensor, loop: bool = False) -> torch.Tensor:
         """Least-squares inverse of `_stft` (Griffin and Lim 1984, eq. 6): (batch, bins, frames) -> (batch, samples)."""
         size, hop = self.config.stft_size, self.config.stft_hop
         edge, frames = (size - hop) // 2, spectrum.shape[-1]
@@ -186,11 +188,16 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             blocks = columns.transpose(1, 2).unflatten(2, (overlap, hop))  # (batch, frames, overlap, hop)
             for k in range(overlap):
                 total[:, k : k + frames] += blocks[:, :, k]
-            return total.flatten(1)
+            total = total.flatten(1)
+            inside = total[:, edge : edge + frames * hop]
+            if loop:  # what hangs over one end of the circle belongs to the other
+                inside = inside.clone()
+                inside[:, :edge] += total[:, edge + frames * hop :]
+                inside[:, -edge:] += total[:, :edge]
+            return inside
 
         weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
-        audio = overlap_add(pieces)
-        return audio[:, edge : edge + frames * hop] / weight[:, edge : edge + frames * hop]
+        return overlap_add(pieces) / weight
 
     def audio_to_features(self, audio: torch.Tensor) -> torch.Tensor:
         """Audio (batch, audio_channels, samples) -> log spectra (batch, frames, features) in about [-1, 1].
@@ -225,7 +232,9 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         phase = torch.from_numpy((2.0 * math.pi * (turns - np.floor(turns))).astype(np.float32)).to(device)
         return torch.polar(torch.ones_like(phase), phase)
 
-    def magnitude_to_audio(self, magnitude: torch.Tensor, iterations: int | None = None) -> torch.Tensor:
+    def magnitude_to_audio(
+        self, magnitude: torch.Tensor, iterations: int | None = None, loop: bool = False
+    ) -> torch.Tensor:
         """Magnitudes (batch, channels, bins, stft frames) -> audio (batch, channels, samples) by fast Griffin-Lim.
 
         With P_A the projection on the given magnitudes and P_C the one on spectra of real signals:
@@ -237,14 +246,14 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         phasor = self._first_phase(frames, magnitude.device).expand_as(joint)
         previous = None
         for _ in range(iterations):
-            consistent = self._stft(self._istft(joint * phasor))
+            consistent = self._stft(self._istft(joint * phasor, loop), loop)
             moved = (
                 consistent if previous is None else consistent + self.config.phase_momentum * (consistent - previous)
             )
             phasor = moved / (moved.abs() + 1e-9)
             previous = consistent
         spectrum = magnitude * phasor[:, None]
-        return self._istft(spectrum.flatten(0, 1)).unflatten(0, (batch, channels))
+        return self._istft(spectrum.flatten(0, 1), loop).unflatten(0, (batch, channels))
 
     # ---- latents -------------------------------------------------------------------------------------------------
 
@@ -283,9 +292,48 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         posterior = self.encode_features(self.audio_to_features(audio))
         return AutoencoderVivaceOutput(latent_dist=posterior) if return_dict else (posterior,)
 
+    @property
+    def _reach(self) -> tuple[int, int]:
+        """Latent frames on each side that a decoded sample depends on, and the period of the first phase."""
+        config = self.config
+        blocks = sum(block.mix.kernel_size[0] // 2 for block in self.decoder_blocks)
+        samples = (config.phase_iterations + 1) * config.stft_size  # each iteration looks one window further
+        per_frame = self.hop_length // config.stft_hop
+        return blocks + -(-samples // self.hop_length) + 1, 48 // math.gcd(48, per_frame)
+
+    def _decode(self, latents: torch.Tensor, loop: bool = False) -> torch.Tensor:
+        if not loop:
+            return self.magnitude_to_audio(self.features_to_magnitude(self.decode_features(latents)))
+        frames, margin = latents.shape[2], self._reach[0]
+        around = torch.arange(-margin, frames + margin, device=latents.device) % frames
+        features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
+        return self.magnitude_to_audio(self.features_to_magnitude(features), loop=True)
+
+    def _decode_span(self, latents: torch.Tensor, first: int, last: int) -> torch.Tensor:
+        """The samples of frames [first, last) within the whole, from no more frames than they depend on."""
+        reach, period = self._reach
+        begin = max(0, first - reach) // period * period
+        audio = self._decode(latents[:, :, begin : last + reach])
+        return audio[:, :, (first - begin) * self.hop_length : (last - begin) * self.hop_length]
+
+    def enable_tiling(self, tile_frames: int = 256) -> None:
+        """Decode longer latents in tiles of so many frames: memory of one tile, the same audio."""
+        if tile_frames < 1:
+            raise ValueError(f"tile_frames is {tile_frames}; allowed: at least 1")
+        self.tile_frames = tile_frames
+
+    def disable_tiling(self) -> None:
+        """Decode in one piece again."""
+        self.tile_frames = None
+
     @apply_forward_hook
-    def decode(self, latents: torch.Tensor, return_dict: bool = True) -> AudioDecoderOutput | tuple:
+    def decode(self, latents: torch.Tensor, loop: bool = False, return_dict: bool = True) -> AudioDecoderOutput | tuple:
         """Raw latents (batch, latent_channels, frames) -> audio (batch, audio_channels, frames * hop_length), float32.
+
+        Args:
+            latents: as the encoder gives them, not standardised.
+            loop: whether the last frame is followed by the first: the audio is then exactly periodic.
+            return_dict: whether to return an `AudioDecoderOutput` or a tuple.
 
         Raises:
             ValueError: if the latents have another shape or no frames.
@@ -295,8 +343,30 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
                 f"latents have shape {tuple(latents.shape)}; needed: (batch, {self.config.latent_channels}, frames) "
                 "with at least one frame"
             )
-        audio = self.magnitude_to_audio(self.features_to_magnitude(self.decode_features(latents)))
+        frames, tile = latents.shape[2], self.tile_frames
+        if loop or tile is None or frames <= tile:
+            audio = self._decode(latents, loop)
+        else:
+            starts = range(0, frames, tile)
+            audio = torch.cat([self._decode_span(latents, first, min(first + tile, frames)) for first in starts], dim=2)
         return AudioDecoderOutput(sample=audio) if return_dict else (audio,)
+
+    @apply_forward_hook
+    def stream_decode(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Audio of latents that come in chunks (batch, latent_channels, any): what `decode` gives for all of them
+        together, later by the frames that a sample depends on, in constant memory."""
+        reach, period = self._reach
+        held, begin, done = None, 0, 0  # `held` begins at frame `begin`; frames before `done` have been given out
+        for chunk in chunks:
+            held = chunk if held is None else torch.cat([held, chunk], dim=2)
+            ready = begin + held.shape[2] - reach
+            if ready > done:
+                yield self._decode_span(held, done - begin, ready - begin)
+                done = ready
+                drop = max(0, done - reach) // period * period - begin
+                held, begin = held[:, :, max(drop, 0) :], begin + max(drop, 0)
+        if held is not None and done < begin + held.shape[2]:
+            yield self._decode_span(held, done - begin, held.shape[2])
 
     def forward(
         self, audio: torch.Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None

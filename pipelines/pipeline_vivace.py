@@ -197,8 +197,8 @@ class VivacePipeline(DiffusionPipeline):
             mean, std = self._latent_scale(latents)
             return (latents * std + mean).to(self.vae.dtype)
 
-        if isinstance(chunks, list) or not hasattr(self.vae, "stream_decode"):
-            latents = torch.cat(list(chunks), dim=2)
+        if isinstance(chunks, list):
+            (latents,) = chunks
             options = {"loop": True} if loop else {}
             yield self.vae.decode(raw(latents), **options).sample[0].float()
         else:

@@ -166,6 +166,10 @@ class Call:
         told = self.told.part(rows, first, last)
         given = keep[:, None].float()
         told.edit = torch.cat([1.0 - given, clean * given], dim=1)
+        if last - first < self.told.visible[rows].sum(1).max():  # a window is as long as it is, whatever the piece
+            told.scalars["duration_s"] = torch.full_like(
+                told.scalars["duration_s"], (last - first) / self.pipe.frame_rate
+            )
         noise, sources = self.noise[rows, :, first:last], [self.generators[row] for row in rows]
         batch = Batch(
             told,
