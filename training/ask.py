@@ -1,12 +1,9 @@
 """Ask a pipeline for what rows of a test split describe, and pass the real clips through its autoencoder."""
 
 import numpy as np
-import soundfile
-import soxr
 import torch
 from tqdm import tqdm
 
-from training.data.clips import read_audio
 from training.metrics.request import chords_text
 
 
@@ -16,8 +13,13 @@ def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
     return [rows[i] for i in sorted(picked)]
 
 
-def caption(row: dict, captions: str, seed: int, index: int) -> str:
-    """One of the row's captions.
+def caption(row: dict, captions: str, seed: int, index: int) -> tuple[str, dict | None]:
+    """One of the row's captions, drawn, and what it states (None where the row does not tell).
+
+    Args:
+        row: of training/data/clips.py.
+        captions: "text" or "text_heldout".
+        seed, index: what it is drawn from.
 
     Raises:
         ValueError: it has none.
@@ -25,22 +27,9 @@ def caption(row: dict, captions: str, seed: int, index: int) -> str:
     texts = row.get(captions) or []
     if not texts:
         raise ValueError(f"{row['file_name']}: the row has no {captions}")
-    return texts[int(np.random.default_rng([seed, 1, index]).integers(len(texts)))]
-
-
-def read_real(row: dict, sampling_rate: int) -> np.ndarray:
-    """The row's clip as (samples,) at `sampling_rate`.
-
-    Raises:
-        ValueError: the file is missing or unreadable.
-    """
-    try:
-        mono = read_audio(row).mean(dim=0).numpy()
-    except (OSError, soundfile.LibsndfileError) as error:
-        raise ValueError(f"{row['path']}: cannot be read ({str(error).splitlines()[0]})") from None
-    if row["sampling_rate"] != sampling_rate:
-        mono = soxr.resample(mono, row["sampling_rate"], sampling_rate)
-    return np.ascontiguousarray(mono)
+    number = int(np.random.default_rng([seed, 1, index]).integers(len(texts)))
+    stated = row.get(captions.replace("text", "stated"))
+    return texts[number], stated[number] if stated else None
 
 
 def generate(

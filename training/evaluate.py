@@ -1,13 +1,15 @@
-"""Measure a checkpoint: does it play what it is asked for, and how good is its autoencoder?
+"""Measure a checkpoint, or audio of any origin: does it play what was asked, is it like real music, is it sound?
 
     python -m training.evaluate --checkpoint checkpoints/small --data_dir data/scorebook --split test --num_clips 64
+    python -m training.evaluate --audio_dir generated                         # audio with labels, or without
+    python -m training.evaluate --audio_dir generated --reference_dir real    # two folders
 
-For each chosen row the pipeline gets a caption, and the row's tempo, meter, key and chords as arguments. Every control
+A checkpoint gets, for each chosen row, a caption and the row's tempo, meter, key and chords as arguments. Every control
 figure stands beside chance (the same clips against the requests of others), the oracle (the real clips against their
-own labels) and the ceiling of the autoencoder (the real clips, encoded and decoded). One JSON, and a table.
+own labels) and the ceiling of the autoencoder (the real clips, encoded and decoded). One JSON, a table, and with
+`--html` a page to look at and listen to. Exit code 1 if clips were left out because they cannot be read.
 """
 
-import json
 import multiprocessing
 import sys
 import time
@@ -20,34 +22,26 @@ import soundfile
 
 from pipelines.hub import load_published
 from training import ask
-from training.config import parse_config
+from training.config import command, parse_config
 from training.data.clips import read_rows
+from training.files import write_json, write_text
 from training.metrics import control, provenance
 from training.metrics.compare import SHUFFLES, chance, compare, summaries
-from training.metrics.listening import Listeners, listen, load_listeners
+from training.metrics.distribution import distribution_figures, embed_clips, folder_figures
+from training.metrics.embedding import DEFAULT_EMBEDDER, load_embedder
+from training.metrics.folder import Clips, folder_rows, load_clips
+from training.metrics.html import ClipPage, html_report
+from training.metrics.listening import Heard, Listeners, listen, load_listeners
 from training.metrics.reconstruction import reconstruction_figures
+from training.metrics.report import AUTOENCODER, SIGNAL, text_report
 from training.metrics.request import anchored_request, request_of_row
-from training.metrics.table import figures_table
 
 LABELS = ("bpm", "beats_s", "key", "chords", "instruments", "drums", "style")
-AUTOENCODER = {
-    "log_mel": "log10-mel L1 (80 bands, floor -80 dB)",
-    "si_sdr_db": "SI-SDR, dB",
-    "mr_stft": "multi-resolution STFT distance",
-}
-SIGNAL = {
-    "clipped": "share of samples clipped",
-    "silent": "share of silent windows",
-    "dc": "DC offset",
-    "peak": "peak",
-    "rms_db": "RMS, dB",
-    "bandwidth_hz": "bandwidth, Hz",
-}
 CARD = (
     "name", "sha256", "trained_on", "test_instrument_map", "test_style_top1", "test_tempo_4pct",
-    "test_tempo_4pct_octaves", "test_beat_f", "test_downbeat_f",
+    "test_tempo_4pct_octaves", "test_beat_f", "test_downbeat_f", "test_key_exact", "test_key_mirex",
 )  # fmt: skip
-COLUMNS = ["generated", "chance", "oracle", "reconstructed"]
+PARAPHRASES = "text_heldout"
 
 
 @dataclass(frozen=True)
@@ -55,20 +49,35 @@ class EvaluateRun:
     """One evaluation."""
 
     checkpoint: str = "checkpoints/small"
+    """a published folder; not used with audio_dir"""
+    audio_dir: str | None = None
+    """measure this audio instead: a data folder, a folder with metadata.jsonl, or plain audio files"""
+    reference_dir: str | None = None
+    """compare audio_dir with this folder: distribution, and reconstruction where file names are alike"""
     data_dir: str = "data/scorebook"
     split: str = "test"
     num_clips: int = 64
     seed: int = 0
     """chooses the rows and their captions, and starts the noise"""
     output: str = "runs/evaluate.json"
-    audio_dir: str | None = None
-    """keep the generated clips here"""
-    captions: str = "text"
-    """text (made from the templates of training) or text_heldout (never seen in training)"""
+    html: str | None = None
+    """also write a page with pictures and sound, complete in itself"""
+    html_clips: int = 12
+    """clips on the page, those that obey least first"""
+    save_audio: str | None = None
+    """keep the generated clips in this folder"""
+    paraphrases: bool = True
+    """ask a second time, in words and templates that training never saw"""
     tagger: str = "checkpoints/tagger"
     """folder of the tagger; without one, instruments, drums and style are left out"""
     beat_tracker: str = "checkpoints/beat_tracker"
     """folder of the beat tracker; without one, tempo and beats are librosa's alone"""
+    key: str = "checkpoints/key"
+    """folder of the key network; without one, keys are those of a chroma profile alone"""
+    clap: str = DEFAULT_EMBEDDER
+    """what the distribution is measured with: tagger, musicnn-mtt, musicnn-msd, or the folder or Hub id of a CLAP"""
+    train_clips: int = 400
+    """training clips that memorisation is looked for in"""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     batch_size: int = 8
@@ -78,19 +87,39 @@ class EvaluateRun:
 
 def check(config: EvaluateRun) -> None:
     """Raise a ValueError for a number or a word out of range."""
-    if config.captions not in ("text", "text_heldout"):
-        raise ValueError(f"captions is {config.captions!r}; allowed: 'text', 'text_heldout'")
-    for name, low in (("num_clips", 1), ("batch_size", 1), ("num_workers", 0), ("seed", 0)):
+    lows = {"num_clips": 1, "batch_size": 1, "num_workers": 0, "seed": 0, "html_clips": 1, "train_clips": 2}
+    for name, low in lows.items():
         if getattr(config, name) < low:
             raise ValueError(f"{name} is {getattr(config, name)}; allowed: at least {low}")
-    if not Path(config.checkpoint).is_dir():
+    if config.audio_dir is None and not Path(config.checkpoint).is_dir():
         raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
-    if Path(config.output).is_dir():
-        raise ValueError(f"output {config.output} is a folder; allowed: a file name")
+    if config.reference_dir is not None and config.audio_dir is None:
+        raise ValueError(
+            f"reference_dir is {config.reference_dir} without audio_dir; give the folder to compare with it"
+        )
+    for name in ("output", "html"):
+        if getattr(config, name) is not None and Path(getattr(config, name)).is_dir():
+            raise ValueError(f"{name} {getattr(config, name)} is a folder; allowed: a file name")
 
 
-def evaluate(config: EvaluateRun, pipe, listeners: Listeners, pool: Executor | None = None) -> dict:
-    """Everything that the JSON holds.
+class Clock:
+    """Wall time of the parts, seconds."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        self.parts[name] = round(time.monotonic() - self._began - sum(self.parts.values()), 2)
+
+    def total(self) -> dict[str, float]:
+        return self.parts | {"all": round(time.monotonic() - self._began, 2)}
+
+
+def evaluate_checkpoint(
+    config: EvaluateRun, pipe, listeners: Listeners, pool: Executor | None = None
+) -> tuple[dict, list[ClipPage]]:
+    """What the JSON holds, and what the page shows.
 
     Args:
         config: what to measure.
@@ -101,124 +130,207 @@ def evaluate(config: EvaluateRun, pipe, listeners: Listeners, pool: Executor | N
     Raises:
         ValueError: one line that says what is wrong with the data, the checkpoint or the arguments.
     """
-    wall: dict[str, float] = {}
-    began = time.monotonic()
+    clock, rate = Clock(), int(pipe.vae.config.sampling_rate)
+    all_rows = read_rows(config.data_dir, config.split)
+    clips = load_clips(ask.choose(all_rows, config.num_clips, config.seed), rate)
+    rows, real = clips.rows, clips.mono
+    clock.lap("reading")
+    said = {"generated": [ask.caption(row, "text", config.seed, i) for i, row in enumerate(rows)]}
+    if config.paraphrases:
+        said["paraphrased"] = [ask.caption(row, PARAPHRASES, config.seed, i) for i, row in enumerate(rows)]
+    settings = (config.seed, config.batch_size, config.num_inference_steps, config.guidance_scale)
+    audios = {
+        source: ask.generate(pipe, rows, [text for text, _ in words], *settings) for source, words in said.items()
+    }
+    clock.lap("generating")
+    audios |= {"oracle": real, "reconstructed": ask.reconstruct(pipe, real)}
+    clock.lap("reconstructing")
+    if config.save_audio is not None:
+        save(config.save_audio, rows, audios["generated"], rate)
 
-    def lap(name: str) -> None:
-        wall[name] = round(time.monotonic() - began - sum(wall.values()), 2)
-
-    rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
-    rate = int(pipe.vae.config.sampling_rate)
-    real = [ask.read_real(row, rate) for row in rows]
-    lap("reading")
-    captions = [ask.caption(row, config.captions, config.seed, i) for i, row in enumerate(rows)]
-    generated = ask.generate(
-        pipe, rows, captions, config.seed, config.batch_size, config.num_inference_steps, config.guidance_scale
-    )
-    lap("generating")
-    rebuilt = ask.reconstruct(pipe, real)
-    lap("reconstructing")
-    if config.audio_dir is not None:
-        folder = Path(config.audio_dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        for row, audio in zip(rows, generated, strict=True):
-            soundfile.write(folder / f"{Path(row['file_name']).stem}.wav", audio, rate, subtype="PCM_16")
-
-    audios = {"generated": generated, "oracle": real, "reconstructed": rebuilt}
-    heard = {source: listen(clips, rate, listeners, pool) for source, clips in audios.items()}
-    lap("listening")
-    asked = [anchored_request(row, len(audio) / rate) for row, audio in zip(rows, generated, strict=True)]
-    labels = [request_of_row(row) for row in rows]
-    figures = {
-        "generated": compare(heard["generated"], asked, listeners.thresholds),
-        "chance": chance(heard["generated"], asked, listeners.thresholds, config.seed),
+    heard = {source: listen(sounds, rate, listeners, pool) for source, sounds in audios.items()}
+    clock.lap("listening")
+    labels = [request_of_row(row, stated) for row, (_, stated) in zip(rows, said["generated"], strict=True)]
+    asked = {
+        source: [
+            anchored_request(row, len(audio) / rate, stated)
+            for row, audio, (_, stated) in zip(rows, audios[source], words, strict=True)
+        ]
+        for source, words in said.items()
+    }
+    figures = {source: compare(heard[source], asked[source], listeners.thresholds) for source in said}
+    figures |= {
+        "chance": chance(heard["generated"], asked["generated"], listeners.thresholds, config.seed),
         "oracle": compare(heard["oracle"], labels, listeners.thresholds),
         "oracle_chance": chance(heard["oracle"], labels, listeners.thresholds, config.seed),
         "reconstructed": compare(heard["reconstructed"], labels, listeners.thresholds),
     }
     run = map if pool is None else pool.map
-    rebuilding = list(run(reconstruction_figures, rebuilt, real, [rate] * len(rows)))
-    signal = {source: [clip.features.signal for clip in clips] for source, clips in heard.items()}
-    lap("comparing")
-    wall["all"] = round(time.monotonic() - began, 2)
-    return {
-        "arguments": asdict(config),
+    rebuilt = [audio[None] for audio in audios["reconstructed"]]
+    rebuilding = list(run(reconstruction_figures, rebuilt, [audio[None] for audio in real], [rate] * len(rows)))
+    clock.lap("comparing")
+    distribution = checkpoint_distribution(config, all_rows, rows, audios, rate)
+    clock.lap("distribution")
+    result = {
         "clips": len(rows),
-        "missing_labels": {name: sum(row.get(name) is None for row in rows) for name in LABELS},
         "control": summaries(figures, control.NAMES, config.seed),
         "autoencoder": summaries({"reconstructed": rebuilding}, AUTOENCODER, config.seed),
-        "signal": summaries(signal, SIGNAL, config.seed),
-        "listeners": {name: {k: card[k] for k in card if k in CARD} for name, card in listeners.cards.items()},
-        "listeners_absent": list(listeners.absent),
+        "signal": signal_summaries(heard, config.seed),
+        "distribution": distribution,
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
-        "sampling_rate": rate,
-        "wall_s": wall,
+        "stated_known": sum(stated is not None for _, stated in said["generated"]),
+        **common(config, clips, listeners, clock),
         **provenance.provenance(config.checkpoint),
-        "per_clip": [
-            {
-                "file_name": row["file_name"],
-                "caption": captions[i],
-                "seed": config.seed + i,
-                "heard_bpm": clip.tracked.tempo_bpm if clip.tracked else None,
-                "requested_bpm": row.get("bpm"),
-                **{source: values[i] for source, values in figures.items() if values},
-            }
-            for i, (row, clip) in enumerate(zip(rows, heard["generated"], strict=True))
-        ],
+    }
+    made = zip(rows, said["generated"], heard["generated"], strict=True)
+    result["per_clip"] = [
+        per_clip(row, clip, i, figures) | {"caption": text, "seed": config.seed + i}
+        for i, (row, (text, _), clip) in enumerate(made)
+    ]
+    columns = zip(rows, audios["generated"], asked["generated"], figures["generated"], said["generated"], strict=True)
+    pages = [ClipPage(row["file_name"], text, audio, want, own) for row, audio, want, own, (text, _) in columns]
+    return result, pages
+
+
+def checkpoint_distribution(
+    config: EvaluateRun, all_rows: list[dict], rows: list[dict], audios: dict[str, list], rate: int
+) -> dict:
+    """Distances of the generated clips from the real ones, with their floor: real clips of other works."""
+    works = {row.get("work") for row in rows}
+    chosen = {row["file_name"] for row in rows}
+    others = [r for r in all_rows if r["file_name"] not in chosen and (r.get("work") not in works or None in works)]
+    if not others:
+        return {"left_out": f"no clips of other works in the {config.split} split, so that there is no floor"}
+    other = load_clips(ask.choose(others, len(rows), config.seed), rate)
+    train = load_clips(ask.choose(read_rows(config.data_dir, "train"), config.train_clips, config.seed), rate)
+    embedder = load_embedder(config.clap)
+    names = [row["file_name"] for row in rows]
+    return distribution_figures(
+        embedder,
+        *(embed_clips(embedder, sounds, rate, name) for sounds, name in (
+            (audios["oracle"], names), (other.mono, [row["file_name"] for row in other.rows]),
+            (audios["reconstructed"], names), (audios["generated"], names),
+            (train.mono, [row["file_name"] for row in train.rows]),
+        )),
+        seed=config.seed,
+    )  # fmt: skip
+
+
+def evaluate_folder(
+    config: EvaluateRun, listeners: Listeners, pool: Executor | None = None
+) -> tuple[dict, list[ClipPage]]:
+    """The same for audio of any origin: control where it is labelled, signal, and against a reference folder.
+
+    Raises:
+        ValueError: no audio, or too few clips for a distance between distributions.
+    """
+    clock = Clock()
+    clips = load_clips(folder_rows(config.audio_dir))
+    rate, rows = clips.sampling_rate, clips.rows
+    heard = listen(clips.audios, rate, listeners, pool)
+    clock.lap("listening")
+    labels = [request_of_row(row) for row in rows]
+    figures = {
+        "labelled": compare(heard, labels, listeners.thresholds),
+        "chance": chance(heard, labels, listeners.thresholds, config.seed),
+    }
+    result = {
+        "clips": len(rows),
+        "control": summaries(figures, control.NAMES, config.seed),
+        "signal": signal_summaries({"audio": heard}, config.seed),
+        "chance_shuffles": min(SHUFFLES, len(rows) - 1),
+        **provenance.provenance(config.audio_dir),
+    }
+    if config.reference_dir is not None:
+        reference = load_clips(folder_rows(config.reference_dir), rate)
+        embedder = load_embedder(config.clap)
+        result["distribution"] = folder_figures(
+            embedder, embed_clips(embedder, clips.mono, rate), embed_clips(embedder, reference.mono, rate), config.seed
+        )
+        by_name = {row["file_name"]: audio for row, audio in zip(reference.rows, reference.audios, strict=True)}
+        pairs = [
+            (a, by_name[r["file_name"]]) for r, a in zip(rows, clips.audios, strict=True) if r["file_name"] in by_name
+        ]
+        shortest = [min(a.shape[1], b.shape[1]) for a, b in pairs]
+        rebuilding = [
+            reconstruction_figures(a[:, :n], b[:, :n], rate) for (a, b), n in zip(pairs, shortest, strict=True)
+        ]
+        result["autoencoder"] = summaries({"reconstructed": rebuilding}, AUTOENCODER, config.seed)
+        clips.unreadable.update(reference.unreadable)
+        clock.lap("reference")
+    result |= common(config, clips, listeners, clock)
+    result["per_clip"] = [
+        per_clip(row, clip, i, figures) for i, (row, clip) in enumerate(zip(rows, heard, strict=True))
+    ]
+    columns = zip(rows, clips.mono, labels, figures["labelled"], strict=True)
+    return result, [ClipPage(row["file_name"], "", audio, want, own) for row, audio, want, own in columns]
+
+
+def signal_summaries(heard: dict[str, list[Heard]], seed: int) -> dict:
+    return summaries(
+        {source: [clip.features.signal for clip in clips] for source, clips in heard.items()}, SIGNAL, seed
+    )
+
+
+def per_clip(row: dict, clip: Heard, index: int, figures: dict[str, list[dict]]) -> dict:
+    """What the JSON tells of one clip."""
+    return {
+        "file_name": row["file_name"],
+        "heard_bpm": clip.tracked.tempo_bpm if clip.tracked else None,
+        "heard_key": clip.key,
+        "requested_bpm": row.get("bpm"),
+        "requested_key": row.get("key"),
+        **{source: values[index] for source, values in figures.items() if values},
     }
 
 
-def report(result: dict) -> str:
-    """The table that is printed."""
-    config = result["arguments"]
-    rows = [
-        f"{config['checkpoint']} on {result['clips']} clips of {config['data_dir']}/{config['split']} "
-        f"({config['captions']}), seed {config['seed']}, {result['wall_s']['all']:.0f} s",
-        "",
-        figures_table(result["control"], control.NAMES, COLUMNS),
-        "chance: requests shuffled among the clips; oracle: real clips, their own labels; interval and n: generated",
-        "",
-        figures_table(result["autoencoder"], AUTOENCODER, ["reconstructed"]),
-        "",
-        figures_table(result["signal"], SIGNAL, ["generated", "oracle", "reconstructed"]),
-    ]
-    for name, card in result["listeners"].items():
-        own = ", ".join(f"{k.removeprefix('test_')} {v:.3f}" for k, v in card.items() if isinstance(v, float))
-        rows += ["", f"{name}: {card['name']}; on the test split: {own}"]
-    if result["listeners_absent"]:
-        rows += ["", f"not there, their figures left out: {', '.join(result['listeners_absent'])}"]
-    missing = {name: count for name, count in result["missing_labels"].items() if count}
-    if missing:
-        rows += ["", f"labels missing (figure left out for those clips): {missing}"]
-    return "\n".join(rows)
+def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: Clock) -> dict:
+    """What both kinds of evaluation tell of themselves."""
+    return {
+        "arguments": asdict(config),
+        "sampling_rate": clips.sampling_rate,
+        "unreadable": clips.unreadable,
+        "resampled": clips.resampled,
+        "missing_labels": {name: sum(row.get(name) is None for row in clips.rows) for name in LABELS},
+        "listeners": {name: {k: card[k] for k in card if k in CARD} for name, card in listeners.cards.items()},
+        "listeners_absent": list(listeners.absent),
+        "wall_s": clock.total(),
+    }
+
+
+def save(folder: str, rows: list[dict], audios: list, rate: int) -> None:
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for row, audio in zip(rows, audios, strict=True):
+        soundfile.write(Path(folder) / f"{Path(row['file_name']).stem}.wav", audio, rate, subtype="PCM_16")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; bad input gives one line and exit code 2."""
+    """Command line; returns the exit code."""
     config = parse_config(EvaluateRun, argv)
-    try:
-        check(config)
-        read_rows(config.data_dir, config.split)
-
-        pipe = load_published(config.checkpoint)
-        pipe.set_progress_bar_config(disable=True)
-        # Spawned, since a fork of a process in which torch has threads may hang.
-        context = multiprocessing.get_context("spawn")
-        workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
-        with workers as pool:
-            result = evaluate(config, pipe, load_listeners(config.tagger, config.beat_tracker), pool)
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    output = Path(config.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_text(json.dumps(result, indent=1) + "\n")
-    partial.replace(output)
-    print(report(result))
-    print(f"\n{output}")
-    return 0
+    check(config)
+    listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
+    # Spawned, since a fork of a process in which torch has threads may hang.
+    context = multiprocessing.get_context("spawn")
+    workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
+    with workers as pool:
+        if config.audio_dir is not None:
+            result, pages = evaluate_folder(config, listeners, pool)
+        else:
+            read_rows(config.data_dir, config.split)  # before minutes are spent
+            pipe = load_published(config.checkpoint)
+            pipe.set_progress_bar_config(disable=True)
+            result, pages = evaluate_checkpoint(config, pipe, listeners, pool)
+    for path in filter(None, (config.output, config.html)):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(config.output), result)
+    text = text_report(result)
+    if config.html is not None:
+        write_text(Path(config.html), html_report(text, pages, result["sampling_rate"], config.html_clips))
+    print(f"{text}\n\n{config.output}" + (f"\n{config.html}" if config.html else ""))
+    for name, reason in result["unreadable"].items():
+        print(f"left out: {name}: {reason}", file=sys.stderr)
+    return 1 if result["unreadable"] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command(main)

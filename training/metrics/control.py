@@ -17,9 +17,13 @@ NAMES = {
     "beat_contrast": "onset contrast on the requested grid",
     "key_exact": "key, exact",
     "key_mirex": "key, MIREX weights",
+    "key_exact_profile": "key, exact, by chroma profile",
+    "key_mirex_profile": "key, MIREX weights, by chroma profile",
     "chord_cosine": "chord chroma cosine per beat",
-    "instrument_f1": "instruments, F1",
-    "instrument_ranking": "instruments, ranking precision",
+    "stated_heard": "stated instruments, share heard",
+    "stated_above_absent": "stated instruments, ranked above absent ones",
+    "instrument_f1": "instruments of all that play, F1",
+    "instrument_ranking": "instruments of all that play, ranking precision",
     "drums": "drums present or not",
     "style": "style, top 1",
 }
@@ -30,8 +34,8 @@ def control_figures(
 ) -> dict[str, float | None]:
     """One figure per name in `NAMES`; None where the request lacks the label or no network listened.
 
-    Tempo, beats and downbeats are the learned tracker's where no other is named; neither it nor librosa's knows the
-    request, but for those of which the name says so.
+    Tempo, beats, downbeats and key are the learned networks' where no other is named; neither they nor librosa's
+    trackers know the request, but for those of which the name says so.
 
     Args:
         heard: the clip.
@@ -60,13 +64,20 @@ def control_figures(
             figures["chord_cosine"] = chords.chord_cosine(sound.chroma, CHROMA_RATE, grid, bpm, request.chroma)
     if request.key is not None:
         estimate = key.estimate_key(sound.chroma)
-        figures["key_exact"] = key.key_right(estimate, request.key)
-        figures["key_mirex"] = key.key_mirex(estimate, request.key)
+        figures["key_exact_profile"] = key.key_right(estimate, request.key)
+        figures["key_mirex_profile"] = key.key_mirex(estimate, request.key)
+        if heard.key_listened:
+            figures["key_exact"] = key.key_right(heard.key, request.key)
+            figures["key_mirex"] = key.key_mirex(heard.key, request.key)
     if tags is not None:
         thresholds = thresholds or {}
         if request.instruments is not None:
             figures["instrument_f1"] = instruments.instrument_f1(tags, request.instruments, thresholds)
             figures["instrument_ranking"] = instruments.instrument_ranking(tags, request.instruments)
+        if request.stated is not None:
+            figures["stated_heard"] = instruments.stated_heard(tags, request.stated, thresholds)
+            playing = request.instruments or ()
+            figures["stated_above_absent"] = instruments.stated_above_absent(tags, request.stated, playing)
         if request.drums is not None:
             figures["drums"] = instruments.drums_right(tags, request.drums, thresholds)
         if request.style is not None:

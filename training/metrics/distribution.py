@@ -12,7 +12,7 @@ import numpy as np
 
 from training.metrics.diversity import mean_pairwise_distance, vendi_score
 from training.metrics.embedding import Embedder
-from training.metrics.frechet import frechet_distance, frechet_infinite
+from training.metrics.frechet import clips_needed, frechet_distance, frechet_infinite
 from training.metrics.kernel_distance import kernel_distance
 from training.metrics.memorisation import memorisation_figures
 
@@ -141,6 +141,54 @@ def distribution_figures(
         ),
         "missing": missing,
         "counts": {"compared": count, **{k: len(v.vectors) for k, v in sets.items()}, "train": len(train.vectors)},
+        "space": {"components": space.components, "explained": space.explained, "scale": space.scale},
+        "embedder": {"name": embedder.name, **embedder.card},
+        "seed": seed,
+    }
+
+
+def folder_figures(embedder: Embedder, clips: EmbeddedClips, reference: EmbeddedClips, seed: int = 0) -> dict:
+    """Distances of a set of clips from a reference set, beside those of one half of the reference from the other.
+
+    The space is that of the reference. All sets are cut to half of the reference's count or to the clips' count,
+    whichever is less, so that the figures can be compared.
+
+    Returns:
+        `frechet`, `frechet_infinite`, `kernel`: {"floor", "generated"}; `diversity`, `counts`, `space`, `embedder`,
+        `missing`, `seed`, as of `distribution_figures`.
+
+    Raises:
+        ValueError: too few clips for a covariance, with the number that is needed.
+    """
+    space = Space(reference.vectors)
+    order = np.random.default_rng([seed, 9]).permutation(len(reference.vectors))
+    real = space.standardise(reference.vectors[order])
+    made = space.standardise(clips.vectors)
+    count = min(len(real) // 2, len(made))
+    needed = clips_needed(space.components)
+    if count < needed:
+        raise ValueError(
+            f"{len(made)} clips and {len(real)} reference clips are too few for a covariance; needed: {needed} clips "
+            f"and {2 * needed} reference clips"
+        )
+    sets = {"floor": real[count : 2 * count], "generated": made[:count]}
+    first, missing = real[:count], {}
+    infinite = {}
+    for name, vectors in sets.items():
+        try:
+            infinite[name] = frechet_infinite(space.reduce(first), space.reduce(vectors), seed)
+        except ValueError as error:  # it takes twice as many
+            infinite[name], missing["frechet_infinite"] = None, str(error)
+    return {
+        "frechet": {k: frechet_distance(space.reduce(first), space.reduce(v)) for k, v in sets.items()},
+        "frechet_infinite": infinite,
+        "kernel": {name: kernel_distance(first, vectors, seed) for name, vectors in sets.items()},
+        "diversity": {
+            name: {"vendi": vendi_score(vectors), "mean_pairwise_distance": mean_pairwise_distance(vectors)}
+            for name, vectors in (("reference", first), ("generated", sets["generated"]))
+        },
+        "missing": missing,
+        "counts": {"compared": count, "generated": len(made), "reference": len(real)},
         "space": {"components": space.components, "explained": space.explained, "scale": space.scale},
         "embedder": {"name": embedder.name, **embedder.card},
         "seed": seed,

@@ -1,6 +1,5 @@
 """What is heard in a clip, computed once and shared by all metrics. Nothing here knows what was requested."""
 
-from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import librosa
@@ -36,22 +35,22 @@ class ClipFeatures:
     tempo_bpm: float
     beats_s: np.ndarray
     chroma: np.ndarray
-    signal: dict[str, float]
+    signal: dict[str, float | None]
 
 
 def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
     """Listen to one clip.
 
     Args:
-        audio: (samples,) in [-1, 1].
+        audio: (samples,) or (channels, samples) in [-1, 1].
         sampling_rate: Hz.
 
     Raises:
-        ValueError: audio that is not (samples,) or not finite.
+        ValueError: audio that is of another shape, empty or not finite.
     """
     figures = signal_figures(audio, sampling_rate)
+    audio = np.atleast_2d(audio).mean(axis=0, dtype=np.float32)
     duration_s = len(audio) / sampling_rate
-    audio = audio.astype(np.float32)
     if sampling_rate != LISTEN_RATE:
         audio = soxr.resample(audio, sampling_rate, LISTEN_RATE)
     onset = onset_strength(audio)
@@ -95,10 +94,3 @@ def chroma(audio: np.ndarray) -> np.ndarray:
         tuning=0.0,
         norm=None,
     )
-
-
-def all_features(audios: list[np.ndarray], sampling_rate: int, pool: Executor | None) -> list[ClipFeatures]:
-    """`clip_features` of each clip, in the worker processes of `pool` if there is one."""
-    rates = [sampling_rate] * len(audios)
-    run = map if pool is None else pool.map
-    return list(run(clip_features, audios, rates))

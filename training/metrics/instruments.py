@@ -35,6 +35,38 @@ def instrument_ranking(probabilities: dict[str, float], requested: tuple[str, ..
     return float(np.mean((above & wanted).sum(axis=1) / above.sum(axis=1)))
 
 
+def stated_heard(
+    probabilities: dict[str, float], stated: tuple[str, ...], thresholds: dict[str, float]
+) -> float | None:
+    """Share of the stated instruments that are above their threshold; None if the tagger knows none of them.
+
+    What else plays is left to the music, so that this is a recall; a tagger that hears everything everywhere shows in
+    the chance beside it and in `stated_above_absent`.
+    """
+    known = [name for name in stated if name in instrument_tags(probabilities)]
+    if not known:
+        return None
+    return float(np.mean([probabilities[name] >= thresholds.get(name, 0.5) for name in known]))
+
+
+def stated_above_absent(
+    probabilities: dict[str, float], stated: tuple[str, ...], playing: tuple[str, ...]
+) -> float | None:
+    """Over the stated instruments, the mean share of instruments that do not play in the labelled clip that are less
+    likely: 1 if all stated ones come first, 0.5 by chance. None if the tagger knows none of them, or no other.
+
+    Args:
+        stated: what the caption names.
+        playing: all that the row says plays; those that the caption does not name neither help nor harm.
+    """
+    known = instrument_tags(probabilities)
+    wanted = np.array([probabilities[name] for name in known if name in stated])
+    absent = np.array([probabilities[name] for name in known if name not in stated and name not in playing])
+    if not len(wanted) or not len(absent):
+        return None
+    return float(np.mean(wanted[:, None] > absent[None, :]))
+
+
 def style_right(probabilities: dict[str, float], requested: str) -> float | None:
     """1 if the likeliest style is the requested one; None if the tagger does not know it."""
     styles = {name: value for name, value in probabilities.items() if name.startswith(STYLE)}

@@ -7,17 +7,28 @@ from pathlib import Path
 import numpy as np
 
 from training.metrics.beat_tracker import BeatTracker, Tracked, load_beat_tracker
-from training.metrics.features import ClipFeatures, all_features
+from training.metrics.features import ClipFeatures, clip_features
+from training.metrics.key_network import KeyNetwork, load_key_network
 from training.metrics.tagger import Tagger, load_tagger
 
 
 @dataclass(frozen=True)
 class Heard:
-    """One clip: `features`, and what the tracker and the tagger (probability a tag) say where there is one."""
+    """One clip.
+
+    Attributes:
+        features: what needs no network.
+        tracked: tempo and beats; None = no tracker listened.
+        tags: probability a tag; None = no tagger listened.
+        key: "A minor"; None in silence, or if no key network listened.
+        key_listened: whether one did.
+    """
 
     features: ClipFeatures
     tracked: Tracked | None = None
     tags: dict[str, float] | None = None
+    key: str | None = None
+    key_listened: bool = False
 
 
 @dataclass(frozen=True)
@@ -32,12 +43,13 @@ class Listeners:
 
     tagger: Tagger | None = None
     tracker: BeatTracker | None = None
+    key: KeyNetwork | None = None
     thresholds: dict[str, float] = field(default_factory=dict)
     cards: dict[str, dict] = field(default_factory=dict)
     absent: tuple[str, ...] = ()
 
 
-def load_listeners(tagger: str, beat_tracker: str) -> Listeners:
+def load_listeners(tagger: str, beat_tracker: str, key: str) -> Listeners:
     """The networks in these folders, as far as they are there.
 
     Raises:
@@ -45,7 +57,12 @@ def load_listeners(tagger: str, beat_tracker: str) -> Listeners:
     """
     networks: dict = {}
     cards, absent = {}, []
-    for name, folder, load in (("tagger", tagger, load_tagger), ("tracker", beat_tracker, load_beat_tracker)):
+    loaders = (
+        ("tagger", tagger, load_tagger),
+        ("tracker", beat_tracker, load_beat_tracker),
+        ("key", key, load_key_network),
+    )
+    for name, folder, load in loaders:
         if Path(folder).is_dir():
             networks[name], cards[name] = load(folder)
         else:
@@ -56,16 +73,20 @@ def load_listeners(tagger: str, beat_tracker: str) -> Listeners:
 
 
 def listen(audios: list[np.ndarray], sampling_rate: int, listeners: Listeners, pool: Executor | None) -> list[Heard]:
-    """Hear each clip (samples,); signal features in the processes of `pool` if there is one.
+    """Hear each clip (channels, samples) or (samples,); what needs no network in the processes of `pool` if there is
+    one, meanwhile the networks here.
 
     Raises:
         ValueError: a clip is empty or not finite.
     """
-    features = all_features(audios, sampling_rate, pool)
-    tags: list = [None] * len(audios)
-    if listeners.tagger is not None:
-        tags = listeners.tagger.probabilities(audios, sampling_rate)
-    tracked: list = [None] * len(audios)
-    if listeners.tracker is not None:
-        tracked = [listeners.tracker.track(audio, sampling_rate) for audio in audios]
-    return [Heard(*parts) for parts in zip(features, tracked, tags, strict=True)]
+    run = map if pool is None else pool.map
+    features = run(clip_features, audios, [sampling_rate] * len(audios))
+    mono = [np.atleast_2d(audio).mean(axis=0) for audio in audios]
+    empty: list = [None] * len(audios)
+    tags = empty if listeners.tagger is None else listeners.tagger.probabilities(mono, sampling_rate)
+    tracked = empty if listeners.tracker is None else [listeners.tracker.track(a, sampling_rate) for a in mono]
+    keys = empty if listeners.key is None else [listeners.key.listen(a, sampling_rate) for a in mono]
+    return [
+        Heard(sound, beats, named, key and key.name, listeners.key is not None)
+        for sound, beats, named, key in zip(features, tracked, tags, keys, strict=True)
+    ]

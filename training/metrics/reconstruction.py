@@ -1,4 +1,4 @@
-"""How far a decoded waveform is from the one that was encoded. Figures of one clip each, arrays (samples,)."""
+"""How far a decoded waveform is from the one that was encoded. Figures of one clip each."""
 
 import librosa
 import numpy as np
@@ -6,6 +6,7 @@ import numpy as np
 MELS = 80
 FLOOR = 1e-4  # -80 dB below the strongest mel magnitude of the reference
 RESOLUTIONS = (512, 1024, 2048)  # samples of a window
+SIDE_LIMIT_DB = 30.0  # beyond this a sound is at one side
 
 
 def _pair(estimate: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -64,10 +65,50 @@ def stft_distance(estimate: np.ndarray, reference: np.ndarray) -> float:
     return float(total / len(RESOLUTIONS))
 
 
-def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> dict[str, float]:
-    """All of the above for one clip: `si_sdr_db`, `log_mel`, `mr_stft`."""
+def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
+    """How far sounds have moved between left and right, in dB: mean difference of the level difference between the
+    channels, over windows of 2048 samples and bins, weighted by the reference's energy; level differences limited to
+    30 dB.
+
+    Args:
+        estimate, reference: (channels, samples).
+
+    Returns:
+        None unless both have two channels.
+
+    Raises:
+        ValueError: lengths that differ.
+    """
+    if len(estimate) != 2 or len(reference) != 2:
+        return None
+    if estimate.shape != reference.shape:
+        raise ValueError(f"estimate has shape {estimate.shape}, reference {reference.shape}; needed: equal")
+
+    def sides(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        power = np.abs(librosa.stft(audio.astype(np.float64), n_fft=2048, hop_length=1024)) ** 2  # (2, bins, frames)
+        floor = 1e-8 * max(power.max(), 1e-12)
+        difference = 10.0 * np.log10((power[0] + floor) / (power[1] + floor))
+        return np.clip(difference, -SIDE_LIMIT_DB, SIDE_LIMIT_DB), power.sum(axis=0)
+
+    (got, _), (wanted, energy) = sides(estimate), sides(reference)
+    return float((np.abs(got - wanted) * energy).sum() / max(energy.sum(), 1e-20))
+
+
+def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
+    """All of the above for one clip: `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and `stereo_db`.
+
+    Args:
+        estimate, reference: (channels, samples). Where one is mono and the other is not, the other is mixed down.
+
+    Raises:
+        ValueError: lengths that differ.
+    """
+    if len(estimate) != len(reference):
+        estimate, reference = (audio.mean(axis=0, keepdims=True) for audio in (estimate, reference))
+    pairs = list(zip(estimate, reference, strict=True))
     return {
-        "si_sdr_db": si_sdr(estimate, reference),
-        "log_mel": log_mel_distance(estimate, reference, sampling_rate),
-        "mr_stft": stft_distance(estimate, reference),
+        "si_sdr_db": float(np.mean([si_sdr(got, wanted) for got, wanted in pairs])),
+        "log_mel": float(np.mean([log_mel_distance(got, wanted, sampling_rate) for got, wanted in pairs])),
+        "mr_stft": float(np.mean([stft_distance(got, wanted) for got, wanted in pairs])),
+        "stereo_db": stereo_error(estimate, reference),
     }

@@ -1,53 +1,141 @@
-"""What is wrong with a waveform as such: clipping, silence, offset, level, missing treble."""
+"""What is wrong with a waveform as such: clipping, silence, offset, clicks, level, missing treble, a seam in a loop."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
+import pyloudnorm
+from scipy.ndimage import uniform_filter1d
 
 CLIP_LEVEL = 0.999  # of full scale
 SILENCE_DB = -60.0  # RMS of a 50 ms window
 BANDWIDTH_DB = -60.0  # below the strongest band
+LOUDNESS_BLOCK_S = 0.4  # of ITU-R BS.1770; shorter clips have no loudness
+CLICK_RATIO = 12.0  # of a fourth difference to its RMS around
+CLICK_FLOOR = 0.02  # fourth differences below are inaudible
+CLICK_NEAR_S, CLICK_FAR_S = 0.0003, 0.008  # "around" is from here to there, before or after, whichever is louder
+CLICK_MERGE_S = 0.005  # what lies closer together is one click
 
 
-def signal_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float]:
+def signal_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
     """Figures of one clip.
 
     Args:
-        audio: (samples,) in [-1, 1].
+        audio: (samples,) or (channels, samples) in [-1, 1].
         sampling_rate: Hz.
 
     Returns:
-        `peak` (0 to 1), `rms_db` (dB of full scale), `crest_db`, `dc` (mean), `clipped` (share of samples in runs of at
-        least three at full scale), `silent` (share of 50 ms windows below -60 dB), `bandwidth_hz` (highest frequency
-        whose long-term third-octave level is within 60 dB of the strongest band).
+        `peak` (0 to 1), `rms_db` (dB of full scale), `lufs` (integrated loudness by ITU-R BS.1770-4; None under 0.4 s
+        or where nothing passes the gate), `crest_db`, `dc` (largest mean of a channel, as a magnitude), `clipped`
+        (share of samples in runs of at least three at full scale), `silent` (share of 50 ms windows below -60 dB),
+        `clicks` (a second), `bandwidth_hz` (highest frequency whose long-term third-octave level is within 60 dB of
+        the strongest band).
 
     Raises:
-        ValueError: not one-dimensional, empty, or with values that are not finite.
+        ValueError: of another shape, empty, or with values that are not finite.
     """
-    if audio.ndim != 1 or not len(audio):
-        raise ValueError(f"audio has shape {audio.shape}; needed: (samples,) with at least one sample")
-    if not np.isfinite(audio).all():
-        raise ValueError("audio has values that are not finite")
-    audio = audio.astype(np.float64)
+    audio = _checked(audio)
     peak, rms = float(np.abs(audio).max()), float(np.sqrt(np.mean(audio**2)))
-    full = np.abs(audio) >= CLIP_LEVEL
-    # A single sample may touch full scale unharmed; a flat top is three or more.
-    runs = full[:-2] & full[1:-1] & full[2:] if len(audio) > 2 else np.zeros(0, bool)
-    flat = np.zeros(len(audio), bool)
-    for shift in range(3):
-        flat[shift : shift + len(runs)] |= runs
     window = max(1, round(0.05 * sampling_rate))
-    parts = audio[: len(audio) // window * window].reshape(-1, window) if len(audio) >= window else audio[None]
-    levels = 20.0 * np.log10(np.sqrt(np.mean(parts**2, axis=1)) + 1e-12)
+    mono = audio.mean(axis=0)
+    power = np.mean(audio**2, axis=0)
+    parts = power[: len(power) // window * window].reshape(-1, window) if len(power) >= window else power[None]
     return {
         "peak": peak,
         "rms_db": 20.0 * np.log10(rms + 1e-9),
+        "lufs": loudness(audio, sampling_rate),
         "crest_db": 20.0 * np.log10((peak + 1e-9) / (rms + 1e-9)),
-        "dc": float(audio.mean()),
-        "clipped": float(flat.mean()),
-        "silent": float((levels < SILENCE_DB).mean()),
-        "bandwidth_hz": _bandwidth(audio, sampling_rate),
+        "dc": float(np.abs(audio.mean(axis=1)).max()),
+        "clipped": float(np.mean([_flat_tops(channel).mean() for channel in audio])),
+        "silent": float((10.0 * np.log10(parts.mean(axis=1) + 1e-12) < SILENCE_DB).mean()),
+        "clicks": len(clicks(audio, sampling_rate)) / (audio.shape[1] / sampling_rate),
+        "bandwidth_hz": _bandwidth(mono, sampling_rate),
     }
+
+
+def loudness(audio: np.ndarray, sampling_rate: int) -> float | None:
+    """Integrated loudness in LUFS of (channels, samples); None under 0.4 s or where nothing passes the gate."""
+    if audio.shape[1] < LOUDNESS_BLOCK_S * sampling_rate or not np.any(audio):
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(pyloudnorm.Meter(sampling_rate).integrated_loudness(audio.T))
+    return value if math.isfinite(value) else None
+
+
+def clicks(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """Where the waveform jumps for a moment and goes on as before: times in seconds.
+
+    A sample is a click where the fourth difference, which is deaf to all but the highest frequencies, exceeds 12 times
+    its RMS in the 8 ms before and in the 8 ms after. A drum is none: what follows it is loud as well.
+
+    Args:
+        audio: (samples,) or (channels, samples).
+    """
+    ratio = np.max([_jump_ratio(channel, sampling_rate) for channel in _checked(audio)], axis=0)
+    places = np.flatnonzero(ratio > CLICK_RATIO)
+    if not len(places):
+        return np.zeros(0)
+    first = np.concatenate([[True], np.diff(places) > CLICK_MERGE_S * sampling_rate])
+    return places[first] / sampling_rate
+
+
+def seam_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float]:
+    """How a clip goes over into itself when it is repeated.
+
+    Returns:
+        `seam_click` (the ratio of `clicks` within 1 ms of the seam: above 12 it clicks; 0 where too weak to hear) and
+        `seam_step_db` (level of the 50 ms after the seam less that of the 50 ms before, dB, floored at -60 dB of full
+        scale; music that begins on a downbeat and ends on a tail rises by itself, so compare with real loops).
+
+    Raises:
+        ValueError: as `signal_figures`.
+    """
+    audio = _checked(audio)
+    half = audio.shape[1] // 2
+    turned = np.roll(audio, half, axis=1)  # the seam lies before sample `half`
+    reach = max(2, round(0.001 * sampling_rate))
+    near = slice(max(half - reach, 0), half + reach)
+    window = min(max(1, round(0.05 * sampling_rate)), audio.shape[1])
+    after, before = (np.sqrt(np.mean(part**2)) for part in (audio[:, :window], audio[:, -window:]))
+    return {
+        "seam_click": float(max(_jump_ratio(channel, sampling_rate)[near].max() for channel in turned)),
+        "seam_step_db": 20.0 * math.log10(max(after, 1e-3) / max(before, 1e-3)),
+    }
+
+
+def _checked(audio: np.ndarray) -> np.ndarray:
+    """(channels, samples) float64."""
+    if audio.ndim not in (1, 2) or not audio.size:
+        raise ValueError(f"audio has shape {audio.shape}; needed: (samples,) or (channels, samples), not empty")
+    if not np.isfinite(audio).all():
+        raise ValueError("audio has values that are not finite")
+    return np.atleast_2d(audio).astype(np.float64)
+
+
+def _flat_tops(channel: np.ndarray) -> np.ndarray:
+    """(samples,) bool: within three or more at full scale. A single sample may touch it unharmed."""
+    full = np.abs(channel) >= CLIP_LEVEL
+    runs = full[:-2] & full[1:-1] & full[2:] if len(channel) > 2 else np.zeros(0, bool)
+    flat = np.zeros(len(channel), bool)
+    for shift in range(3):
+        flat[shift : shift + len(runs)] |= runs
+    return flat
+
+
+def _jump_ratio(channel: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """(samples,) magnitude of the fourth difference over the louder of its RMS before and after; 0 below the floor."""
+    if len(channel) < 8:
+        return np.zeros(len(channel))
+    jump = np.pad(np.diff(channel, 4), (2, 2))
+    near, far = (max(1, round(s * sampling_rate)) for s in (CLICK_NEAR_S, CLICK_FAR_S))
+    near = max(near, 5)  # the four neighbours that one jump reaches are no surroundings
+    length = max(far - near, 1)
+    power = uniform_filter1d(jump**2, length, mode="nearest")
+    shift = near + length // 2
+    edged = np.pad(power, shift, mode="edge")
+    before, after = edged[: len(power)], edged[2 * shift :]
+    around = np.sqrt(np.maximum(np.maximum(before, after), 1e-16))
+    return np.where(np.abs(jump) >= CLICK_FLOOR, np.abs(jump) / around, 0.0)
 
 
 def _bandwidth(audio: np.ndarray, sampling_rate: int) -> float:

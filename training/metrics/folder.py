@@ -1,0 +1,91 @@
+"""Audio to be measured, with its labels where there are any: rows of a data folder, or plain audio files."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from training.data.clips import read_audio, read_rows
+from training.data.shards import SPLITS, shards_of
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Clips that could be read.
+
+    Attributes:
+        rows: labels, each at least with `file_name` and `path`.
+        audios: (channels, samples) float32 of each, all at `sampling_rate`.
+        unreadable: file name -> reason, of those that were skipped.
+        resampled: how many had another sampling rate.
+    """
+
+    rows: list[dict]
+    audios: list[np.ndarray]
+    sampling_rate: int
+    unreadable: dict[str, str] = field(default_factory=dict)
+    resampled: int = 0
+
+    @property
+    def mono(self) -> list[np.ndarray]:
+        """(samples,) of each."""
+        return [audio.mean(axis=0) for audio in self.audios]
+
+
+def folder_rows(folder: str | Path) -> list[dict]:
+    """Rows of a folder: of all splits of a data folder, or of its own metadata.jsonl, or one without labels a file.
+
+    Raises:
+        ValueError: no such folder, or no audio in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    found = [s for s in SPLITS if shards_of(folder, s) or (folder / s / "metadata.jsonl").is_file()]
+    if found:
+        return [row for split in found for row in read_rows(folder, split)]
+    if (folder / "metadata.jsonl").is_file():
+        return read_rows(folder.parent, folder.name)
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    if not files:
+        raise ValueError(f"{folder}: no audio in it; looked for metadata.jsonl, data/*.parquet, {' '.join(SUFFIXES)}")
+    return [{"file_name": str(path.relative_to(folder)), "path": str(path)} for path in files]
+
+
+def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
+    """Read the audio of rows; what cannot be read is left out and named.
+
+    Args:
+        rows: as `folder_rows` or training.data.clips gives them.
+        sampling_rate: Hz that all are brought to; None = the rate that most have.
+
+    Raises:
+        ValueError: not one can be read.
+    """
+    kept, audios, rates, unreadable = [], [], [], {}
+    for row in rows:
+        try:
+            audio = read_audio(row).numpy()
+            rate = row.get("sampling_rate") or soundfile.info(row["path"]).samplerate
+            if not audio.size or not np.isfinite(audio).all():
+                raise ValueError("empty, or values that are not finite")
+        except (OSError, ValueError, soundfile.LibsndfileError) as error:
+            unreadable[row["file_name"]] = str(error).splitlines()[0]
+            continue
+        kept.append(row)
+        audios.append(audio)
+        rates.append(rate)
+    if not kept:
+        name, reason = next(iter(unreadable.items()))
+        raise ValueError(f"none of {len(rows)} clips can be read; the first is {name}: {reason}")
+    wanted = sampling_rate or Counter(rates).most_common(1)[0][0]
+    audios = [
+        audio if rate == wanted else soxr.resample(audio.T, rate, wanted).T.astype(np.float32)
+        for audio, rate in zip(audios, rates, strict=True)
+    ]
+    return Clips(kept, audios, wanted, unreadable, sum(rate != wanted for rate in rates))
