@@ -109,7 +109,11 @@ def test_what_is_odd_about_a_file_is_noted():
     offset = decode(encoded(0.5 * audio + 0.1, "WAV"), "a.wav", RATE, 1)
     assert offset.dc[0] == pytest.approx(0.1, abs=1e-3) and abs(offset.audio.mean()) < 1e-5
     assert decode(encoded(np.clip(8 * audio, -1, 1), "WAV"), "a.wav", RATE, 1).clipped > 0.02
-    for form, note in (("WAV", "truncated: 50 % of the file is there"), ("FLAC", "truncated: ")):
+    for form, note in (
+        ("WAV", "truncated: 50 % of the file is there"),
+        ("FLAC", "truncated: "),
+        ("OGG", "truncated: the stream"),
+    ):
         content = encoded(audio, form)
         found = decode(content[: len(content) // 2], "a." + form.lower(), RATE, 1)
         assert found.notes[0].startswith(note) and 0.9 <= found.source_s <= 2.6

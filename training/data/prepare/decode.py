@@ -121,11 +121,19 @@ def decode(content: bytes, name: str, sampling_rate: int, channels: int, denoise
             raise UnreadableError(f"damaged {label}: {_reason(error)}") from None
         # ffmpeg reads what libsndfile does not (Opus of odd rates, MP3 after rubbish), or says better why not.
         decoded = _read(_through_ffmpeg(content, label, False), label, sampling_rate, channels)
+    decoded.notes[:0] = [*notes, *_cut_off(content, label)]
+    return decoded
+
+
+def _cut_off(content: bytes, label: str) -> list[str]:
+    """A note where a WAV or OGG file ends before its own end, which libsndfile passes over."""
     declared = int.from_bytes(content[4:8], "little") + 8
     if label == "WAV" and content[:4] == b"RIFF" and len(content) < 0.98 * declared and declared < 2**32:
-        notes.append(f"truncated: {100.0 * len(content) / declared:.0f} % of the file is there")
-    decoded.notes[:0] = notes
-    return decoded
+        return [f"truncated: {100.0 * len(content) / declared:.0f} % of the file is there"]
+    page = content.rfind(b"OggS")  # RFC 3533: bit 2 of the header type marks the last page of a stream
+    if label == "OGG" and 0 <= page < len(content) - 6 and not content[page + 5] & 4:
+        return ["truncated: the stream has no last page"]
+    return []
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:

@@ -20,14 +20,14 @@ from training.metrics.features import CHROMA_RATE, LISTEN_RATE
 from training.metrics.key import estimate_key, key_mirex
 
 # Confidence from which a label is given. Chosen on the scorebook's validation split.
-THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.90, "chords": 0.90}
+THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.90, "chords": 0.75}
 SPEED = 1.12  # at which the clip is heard again, and its inverse
 SAME_TEMPO = 0.03
 JOINED = 0.4  # difference of contrast from which two bars of two beats are one of four
 PART = 0.7  # of the clip, from its beginning and to its end, that are listened to by themselves
 NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
-STAY = 0.75  # probability that the chord of a beat is that of the one before
-SHARPNESS = 14.0  # of a chord's likelihood in the cosine with its triad
+STAY = 0.6  # probability that the chord of a beat is that of the one before
+SHARPNESS = 40.0  # of a chord's likelihood in the cosine with its triad
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,8 @@ def bars_by_harmony(chroma: np.ndarray, beats: np.ndarray, downbeats: np.ndarray
     bar = round(float(np.median(np.diff(index)))) if len(index) > 1 else 0
     if not 2 <= bar <= 4 or len(beats) < 2 * bar:
         return downbeats, 0.0
-    heard = beat_chroma(chroma, np.append(beats, 2.0 * beats[-1] - beats[-2]))
+    # Rooted, so that a louder note on a downbeat is no change of harmony.
+    heard = np.sqrt(beat_chroma(chroma, np.append(beats, 2.0 * beats[-1] - beats[-2])))
     heard /= np.linalg.norm(heard, axis=1, keepdims=True) + 1e-9
     change = 1.0 - (heard[1:] * heard[:-1]).sum(axis=1)
     change = np.append(np.median(change), change)  # what was before the first beat is not known
@@ -186,13 +187,13 @@ def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[in
 
 
 def beat_chroma(chroma: np.ndarray, borders_s: np.ndarray) -> np.ndarray:
-    """(beats, 12): the root of the mean of a chroma (12, frames) over each beat, in which partials count less."""
+    """(beats, 12): the mean of a chroma (12, frames) over each beat."""
     frames = np.round(np.asarray(borders_s) * CHROMA_RATE).astype(int)
     heard = np.zeros((len(frames) - 1, 12))
     for beat, (first, last) in enumerate(itertools.pairwise(frames)):
         part = chroma[:, max(first, 0) : max(last, first + 1)]
         if part.shape[1]:
-            heard[beat] = np.sqrt(part.mean(axis=1))
+            heard[beat] = part.mean(axis=1)
     return heard
 
 

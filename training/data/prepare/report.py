@@ -11,7 +11,7 @@ th,td{text-align:left;padding:.3rem .6rem;border-bottom:1px solid #dfe3e6;vertic
 th{font-weight:600;background:#f4f6f7;position:sticky;top:0}td.n{text-align:right;font-variant-numeric:tabular-nums}
 .fate{border-radius:.3rem;padding:.05rem .45rem;background:#fde8e0;color:#8a2c0d;white-space:nowrap}
 .kept{background:#e0f3e6;color:#14572b}.ignored{background:#eceff1;color:#4a5257}
-.note{color:#5b656b}td{overflow-wrap:anywhere}
+.note{color:#5b656b}td{overflow-wrap:anywhere}td:first-child{min-width:12rem}.splits{width:auto}
 """
 
 
@@ -37,7 +37,8 @@ def page(report: dict) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>prepare: report</title>'
         f"<style>{STYLE}</style><h1>What became of {_safe(report['source'])}</h1>"
         f"<p>{len(report['files'])} files: {_safe(counts)}.</p>"
-        f"<table><tr><th>split</th><th>files</th><th>clips</th><th>hours</th></tr>{splits}</table>"
+        '<table class="splits"><tr><th>split</th><th>files</th><th>clips</th><th>hours</th></tr>'
+        f"{splits}</table>"
         "<table><tr><th>file</th><th>fate</th><th>why, and what was noticed</th><th>seconds</th><th>clips</th>"
         "<th>LUFS</th><th>labelled clips: tempo, bar, key</th><th>caption</th></tr>"
         + "".join(_row(entry) for entry in files)
