@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation uses what the machine has.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test slow evaluate scorebook train app style quality clean
+.PHONY: music test slow evaluate bench scorebook app style quality clean
 
 music: $(VENV)/.base
 	$(BIN)/python -m pipelines.generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -24,12 +24,16 @@ app: $(VENV)/.full
 	$(BIN)/python app.py
 
 evaluate: $(VENV)/.full data/scorebook/info.json
-	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test --output runs/evaluate.json
+	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test \
+		--output runs/evaluate.json --html runs/evaluate.html
+
+bench: $(VENV)/.full
+	$(BIN)/python -m benchmarks --threads 2
 
 scorebook: data/scorebook/info.json
 
 data/scorebook/info.json: | $(VENV)/.full
-	$(ONE_THREAD) $(BIN)/python -m training.data.scorebook --hours 16 --seed 0 --output_dir data/scorebook
+	$(ONE_THREAD) $(BIN)/python -m training.data.scorebook --hours 20 --seed 0 --output_dir data/scorebook
 
 style: $(VENV)/.full
 	$(BIN)/ruff check --fix .
@@ -46,7 +50,7 @@ $(VENV)/.base: pyproject.toml
 $(VENV)/.full: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -e ".[train,app,dev]"
-	$(BIN)/python -m pip install --quiet --no-deps tinysoundfont
+	$(BIN)/python -m pip install --quiet --no-deps tinysoundfont musicnn
 	$(BIN)/python -m training.data.sources.fetch
 	@touch $@ $(VENV)/.base
 
