@@ -19,7 +19,7 @@ from .vivace_prompt import check_number
 
 WORKING_LUFS = -18.0  # the training clips' level, at which audio is encoded
 KEEP_MARGIN = 1  # latent frames beside a border that are made anew, since the encoder sees across it
-FADE_S = 0.02  # from kept to made, inside the made part
+FADE_S = 0.05  # from kept to made, inside the made part
 
 
 @dataclass
