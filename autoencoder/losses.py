@@ -67,6 +67,86 @@ class SpectralLoss(nn.Module):
         }
 
 
+class WaveformLoss(nn.Module):
+    """Distances between waveforms (batch, channels, samples), for autoencoders that give audio and not spectra.
+
+    Stereo is compared as left, right, mid and side, so that a wrong image costs as much as a wrong sound.
+
+    Args:
+        sampling_rate: Hz.
+        wanted: of "mel", "stft", "complex" and "waveform", the ones to compute; the others cost nothing.
+        floor_db: level (dB re full-scale sine) below which log-mel magnitudes count as silence.
+        windows: of the STFTs, samples; hops are a quarter.
+    """
+
+    NAMES = ("mel", "stft", "complex", "waveform")
+
+    def __init__(
+        self,
+        sampling_rate: int,
+        wanted: tuple[str, ...] = NAMES,
+        floor_db: float = -80.0,
+        windows: tuple[int, ...] = (2048, 1024, 512, 256, 128),
+    ):
+        super().__init__()
+        unknown = sorted(set(wanted) - set(self.NAMES))
+        if unknown:
+            raise ValueError(f"wanted has {unknown}; allowed: {', '.join(self.NAMES)}")
+        self.wanted, self.windows, self.level = tuple(wanted), windows, 10.0 ** (floor_db / 20.0)
+        for window in windows:
+            bins = window // 2 + 1
+            weight = 1.0 / (torch.linspace(0.0, sampling_rate / 2.0, bins) + 300.0)
+            self.register_buffer(f"band_{window}", (weight / weight.mean())[:, None], persistent=False)
+            mel = mel_filterbank(bins, sampling_rate, min(80, window // 16))
+            self.register_buffer(f"mel_{window}", mel, persistent=False)
+
+    def spectrum(self, audio: torch.Tensor, window: int) -> torch.Tensor:
+        """(batch, channels, samples) -> complex (batch * channels, bins, frames); a full-scale sine has magnitude 1."""
+        flat = nn.functional.pad(audio.flatten(0, 1), (window // 2, window // 2))
+        hann = torch.hann_window(window, device=audio.device)
+        return torch.stft(flat, window, window // 4, window=hann, center=False, return_complex=True) * (4.0 / window)
+
+    def forward(self, predicted: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the wanted losses, scalars in fp32, zero when predicted equals reference.
+
+        mel: mean |difference| of log10 mel magnitudes, in decades (20 dB), over all windows.
+        stft: distance of magnitudes relative to the reference's (Arik et al. 2018, spectral convergence), by band.
+        complex: the same of complex spectra, so that phase counts.
+        waveform: mean |difference| of samples.
+        """
+        predicted, reference = predicted.float(), reference.float()
+        if reference.shape[1] == 2:
+            predicted, reference = (torch.cat([x, mid_side(x)], dim=1) for x in (predicted, reference))
+        losses = {}
+        if "waveform" in self.wanted:
+            losses["waveform"] = (predicted - reference).abs().mean()
+        spectral = [name for name in self.wanted if name != "waveform"]
+        sums = dict.fromkeys(spectral, 0.0)
+        for window in self.windows if spectral else ():
+            ours, theirs = self.spectrum(predicted, window), self.spectrum(reference, window)
+            band = getattr(self, f"band_{window}")
+            # |z| has no gradient at 0, where digital silence is; the smallest power keeps it finite
+            sizes = [(z.real.square() + z.imag.square() + 1e-14).sqrt() for z in (ours, theirs)]
+            if "mel" in self.wanted:
+                filters = getattr(self, f"mel_{window}")
+                logs = [(filters @ size + self.level).log10() for size in sizes]
+                sums["mel"] = sums["mel"] + (logs[0] - logs[1]).abs().mean()
+            scale = (band * (sizes[1] + self.level)).norm()
+            if "stft" in self.wanted:
+                sums["stft"] = sums["stft"] + (band * (sizes[0] - sizes[1])).norm() / scale
+            if "complex" in self.wanted:
+                sums["complex"] = (
+                    sums["complex"] + (band * (ours - theirs).abs()).mean() / (band * (sizes[1] + self.level)).mean()
+                )
+        return {**losses, **{name: value / len(self.windows) for name, value in sums.items()}}
+
+
+def mid_side(audio: torch.Tensor) -> torch.Tensor:
+    """Left and right (batch, 2, samples) -> mid and side, each half their sum and difference."""
+    left, right = audio[:, :1], audio[:, 1:]
+    return torch.cat([left + right, left - right], dim=1) / 2.0
+
+
 def weighted_sum(losses: dict[str, torch.Tensor], weights: dict[str, float]) -> torch.Tensor:
     """Sum of the losses that have a weight other than zero."""
     return sum(weight * losses[name] for name, weight in weights.items() if weight)
