@@ -8,12 +8,15 @@ import pytest
 import torch
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
+from training import train_beat_tracker, train_key
+from training.fit import fit
 from training.metrics import beats, chords, control, instruments, key, reconstruction, signal, tempo
 from training.metrics.beat_tracker import RATE as RATE_OF_BEATS
 from training.metrics.beat_tracker import BeatTracker, best_grid, first_beats
 from training.metrics.bootstrap import summarise
 from training.metrics.compare import chance, compare, summaries
 from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures, clip_features
+from training.metrics.key_network import KeyNetwork, key_names, load_key_network
 from training.metrics.listening import Heard, load_listeners
 from training.metrics.request import anchored_request, chords_text, request_of_row
 from training.metrics.table import figures_table
@@ -148,8 +151,8 @@ def test_beat_tracker_on_silence_and_its_files(tmp_path):
     heard = tracker.track(np.zeros(RATE), RATE)
     assert np.isfinite(heard.tempo_bpm) and (np.diff(heard.beats_s) > 0).all()
     save_network(tracker, tmp_path, "beat_tracker", {"width": 4, "name": "none"})
-    listeners = load_listeners(str(tmp_path / "none"), str(tmp_path))
-    assert listeners.tagger is None and len(listeners.absent) == 1
+    listeners = load_listeners(str(tmp_path / "none"), str(tmp_path), str(tmp_path / "none"))
+    assert listeners.tagger is None and listeners.key is None and len(listeners.absent) == 2
     again = listeners.tracker.track(clicks(120.0)[::3], 8000)
     assert again.tempo_bpm > 0 and set(again.downbeats_s) <= set(again.beats_s)
 
@@ -167,6 +170,81 @@ def test_instrument_figures():
     assert instruments.style_right(heard, "zydeco") is None
     assert instruments.drums_right(heard, True, {}) == 1.0
     assert instruments.drums_right(heard, True, {"drums": 0.95}) == 0.0
+    # Only what was said is asked for; what else plays neither helps nor harms.
+    assert instruments.stated_heard(heard, ("piano",), {}) == 1.0
+    assert instruments.stated_heard(heard, ("piano", "harp"), {}) == 0.5
+    assert instruments.stated_heard(heard, ("kazoo",), {}) is None
+    assert instruments.stated_above_absent(heard, ("flute",), ("flute", "piano")) == 1.0
+    assert instruments.stated_above_absent(heard, ("flute",), ("flute",)) == 0.5
+    assert instruments.stated_above_absent(heard, ("harp",), ("harp",)) == 0.0
+    assert instruments.stated_above_absent(heard, ("piano", "flute", "harp"), ()) is None
+
+
+def test_only_what_the_caption_states_is_asked():
+    labels = row(instruments=["piano", "flute"], drums=True, style="folk")
+    said = {"instruments": ["flute"], "drums": None, "style": None, "moods": [], "bpm": True, "key": False}
+    asked = request_of_row(labels, said)
+    assert asked.stated == ("flute",) and asked.instruments == ("piano", "flute")
+    assert asked.drums is None and asked.style is None and asked.key == "C major"
+    nothing = anchored_request(labels, SECONDS, said | {"instruments": ["drums"], "drums": True})
+    assert nothing.stated is None and nothing.drums is True
+    # Rows that do not tell: all that they say is taken as asked for.
+    assert request_of_row(labels).stated == ("piano", "flute") and request_of_row(labels).style == "folk"
+
+
+def test_key_network_is_equivariant_and_deaf_to_loudness(tmp_path):
+    torch.manual_seed(0)
+    network = KeyNetwork(width=4)
+    pitch = torch.zeros(1, 3, 72, 20)
+    pitch[:, :, 30:40] = torch.rand(1, 3, 10, 20)
+    with torch.no_grad():
+        network.eval()
+        plain, higher = (network(p).view(2, 12) for p in (pitch, pitch.roll(2, dims=2)))
+    # All but the edges of the range, which the first convolutions feel as silence.
+    assert (plain.roll(2, dims=1) - higher).abs().max() < 0.3 * plain.std()
+    clip = tones(["C", "F", "G", "C"], 0.5)
+    one, other = network.listen(clip, RATE), network.listen(0.1 * clip, RATE)
+    assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    assert sum(one.probabilities.values()) == pytest.approx(1.0) and list(one.probabilities) == key_names()
+    assert network.listen(np.zeros(RATE), RATE) is None
+    assert network.listen(clip[: RATE // 10], RATE).name in key_names()  # shorter than a window
+    save_network(network, tmp_path, "key", {"width": 4})
+    assert load_key_network(tmp_path)[0].listen(clip, RATE).probabilities == pytest.approx(one.probabilities, abs=2e-3)
+
+
+def test_transposed_spectrograms_keep_their_label():
+    names = key_names()
+    pitch = torch.zeros(40, 3, 72, 4)
+    pitch[:, 1, 36] = 1.0  # C5 alone
+    moved, label = train_key.augment(pitch, torch.full((40,), names.index("C minor")), np.random.default_rng(0))
+    heard = moved[:, 1].mean(dim=2).argmax(dim=1) % 12
+    assert [names[i] for i in label.tolist()] == [f"{key.PITCH_CLASSES[p]} minor" for p in heard.tolist()]
+    assert len(set(label.tolist())) > 6
+
+
+def test_beat_targets_follow_the_stretch():
+    labels = row(120.0)
+    plain = train_beat_tracker.beat_target(labels, 0.0, 1.0, 200)
+    assert np.flatnonzero(plain[0] == 1.0).tolist() == [0, 25, 50, 75, 100, 125, 150, 175]
+    assert np.flatnonzero(plain[1] == 1.0).tolist() == [0, 100]
+    # A second of the crop holds 1.25 s of the clip: the beats come sooner; the crop starts on the second beat.
+    faster = train_beat_tracker.beat_target(labels, 0.5, 1.25, 100)
+    assert np.flatnonzero(faster[0] == 1.0).tolist() == [0, 20, 40, 60, 80]
+    assert faster[0, 1] == faster[0, 19] == 0.5
+
+
+def test_fit_spends_its_steps_or_its_minutes(monkeypatch):
+    torch.manual_seed(0)
+    network, goal = torch.nn.Linear(2, 1), torch.tensor([[1.0, -2.0]])
+
+    def loss(rng: np.random.Generator) -> torch.Tensor:
+        batch = torch.from_numpy(rng.normal(size=(16, 2)).astype(np.float32))
+        return torch.nn.functional.mse_loss(network(batch), batch @ goal.T)
+
+    steps, minutes = fit(network, loss, 0.05, 0.0, 300, 1.0, 0, "test")
+    assert steps == 300 and minutes < 1.0
+    assert network.weight.detach() == pytest.approx(goal, abs=0.02)
+    assert fit(network, loss, 0.05, 0.0, 300, 1e-9, 0, "test")[0] == 0
 
 
 def test_si_sdr():
@@ -184,7 +262,7 @@ def test_si_sdr():
 def test_spectral_distances_grow_with_noise():
     rng = np.random.default_rng(0)
     music = tones(["C", "F"], 0.5)[: 2 * RATE]
-    assert reconstruction.reconstruction_figures(music, music, RATE)["log_mel"] == 0.0
+    assert reconstruction.reconstruction_figures(music[None], music[None], RATE)["log_mel"] == 0.0
     noisy = [music + level * rng.normal(size=len(music)) for level in (0.0, 1e-3, 1e-2, 1e-1)]
     mel = [reconstruction.log_mel_distance(n, music, RATE) for n in noisy]
     stft = [reconstruction.stft_distance(n, music) for n in noisy]
@@ -206,7 +284,8 @@ def test_signal():
     assert signal.signal_figures(0.1 * noise, RATE)["bandwidth_hz"] == pytest.approx(RATE / 2)
     narrow = np.convolve(noise, np.sinc(np.arange(-200, 201) / 6) / 6 * np.hanning(401), "same")  # 2 kHz
     assert 1800 < signal.signal_figures(0.1 * narrow, RATE)["bandwidth_hz"] < 3500
-    for bad in (np.zeros((2, 5)), np.zeros(0), np.array([np.nan])):
+    assert signal.signal_figures(np.stack([sine, np.zeros(RATE)]), RATE)["peak"] == plain["peak"]
+    for bad in (np.zeros((2, 5, 1)), np.zeros(0), np.array([np.nan])):
         with pytest.raises(ValueError, match="audio has"):
             signal.signal_figures(bad, RATE)
 
@@ -239,7 +318,8 @@ def test_missing_labels_leave_figures_out(click_120):
     for request in (request_of_row(nothing), anchored_request(nothing, SECONDS)):
         assert set(control.control_figures(Heard(click_120), request).values()) == {None}
     only_key = control.control_figures(Heard(click_120), request_of_row(nothing | {"key": "C major"}))
-    assert {name for name, value in only_key.items() if value is not None} == {"key_exact", "key_mirex"}
+    heard = {name for name, value in only_key.items() if value is not None}
+    assert heard == {"key_exact_profile", "key_mirex_profile"}  # no network listened
 
 
 def test_chance_lies_below(click_90, click_120, in_c):
@@ -259,6 +339,7 @@ def test_table():
     summary = summarise([0.5, 1.0])
     text = figures_table({"a": {"x": summary, "y": summarise([])}}, {"a": "words", "b": "none"}, ["x", "y"])
     assert "words" in text and "0.750" in text and "none" not in text
+    assert "empty" not in figures_table({"c": {"x": summarise([])}}, {"c": "empty"}, ["x"])
 
 
 def test_tagger_round_trip(tmp_path):

@@ -1,10 +1,18 @@
 """Ask a pipeline for what rows of a test split describe, and pass the real clips through its autoencoder."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import soundfile
 import torch
 from tqdm import tqdm
 
-from training.metrics.request import chords_text
+from training.files import write_text
+from training.metrics.request import anchored_request, chords_text
+
+KEPT = ("bpm", "time_signature", "beats_per_bar", "key", "instruments", "drums", "style", "work", "license")
 
 
 def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
@@ -32,6 +40,22 @@ def caption(row: dict, captions: str, seed: int, index: int) -> tuple[str, dict 
     return texts[number], stated[number] if stated else None
 
 
+def text_requests(rows: list[dict], captions: list[str]) -> dict[str, list]:
+    """Arguments of the pipeline for music from words, tempo, meter, key and chords; one value a row."""
+    return {
+        "prompt": captions,
+        "duration_s": [float(row["duration_s"]) for row in rows],
+        "bpm": [row.get("bpm") for row in rows],
+        "time_signature": [row.get("time_signature") for row in rows],
+        "key": [row.get("key") for row in rows],
+        "chords": [chords_text(row) if row.get("bpm") is not None else None for row in rows],
+    }
+
+
+# What can be asked for: name -> (rows, their captions) -> arguments of the pipeline, one value a row.
+TASKS: dict[str, Callable[[list[dict], list[str]], dict[str, list]]] = {"text": text_requests}
+
+
 def generate(
     pipe,
     rows: list[dict],
@@ -40,33 +64,54 @@ def generate(
     batch_size: int = 8,
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
+    task: str = "text",
 ) -> list[np.ndarray]:
     """A clip (samples,) for each row, at the pipeline's sampling rate.
 
     Args:
         pipe: a VivacePipeline, or anything that is called like one.
-        rows: what to ask for: duration, and tempo, meter, key and chords where the row has them.
+        rows: what to ask for.
         captions: the prompt of each row.
         seed: clip i has the seed `seed` + i.
         num_inference_steps, guidance_scale: None = the checkpoint's.
+        task: of TASKS; how rows become requests.
     """
     audios = []
     for start in tqdm(range(0, len(rows), batch_size), desc="generating", unit="batch", disable=None):
-        part = rows[start : start + batch_size]
-        requests = {
-            "prompt": captions[start : start + batch_size],
-            "duration_s": [float(row["duration_s"]) for row in part],
-            "bpm": [row.get("bpm") for row in part],
-            "time_signature": [row.get("time_signature") for row in part],
-            "key": [row.get("key") for row in part],
-            "chords": [chords_text(row) if row.get("bpm") is not None else None for row in part],
-            "seed": [seed + start + i for i in range(len(part))],
-        }
-        if len(part) == 1:  # a list of chords for one prompt would be read as one progression
+        part = slice(start, start + batch_size)
+        requests = TASKS[task](rows[part], captions[part])
+        requests["seed"] = list(range(seed + start, seed + start + len(rows[part])))
+        if len(rows[part]) == 1:  # a list of chords for one prompt would be read as one progression
             requests = {name: values[0] for name, values in requests.items()}
         out = pipe(**requests, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
         audios += [np.asarray(audio, dtype=np.float32).mean(axis=0) for audio in out.audios]
     return audios
+
+
+def save_clips(
+    folder: str | Path, rows: list[dict], said: list[tuple[str, dict | None]], audios: list[np.ndarray], rate: int
+) -> None:
+    """Generated clips as WAV, and a metadata.jsonl that holds what was asked of each, for `training.evaluate
+    --audio_dir`.
+
+    Args:
+        rows: what was asked for.
+        said: caption of each, and what it states.
+        audios: (samples,) of each, at `rate` Hz.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for row, (text, stated), audio in zip(rows, said, audios, strict=True):
+        name, request = f"{Path(row['file_name']).stem}.wav", anchored_request(row, len(audio) / rate)
+        soundfile.write(folder / name, np.clip(audio, -1.0, 1.0), rate, subtype="PCM_16")
+        asked = {key: None if times is None else np.asarray(times).tolist() for key, times in (
+            ("beats_s", request.beats_s), ("downbeats_s", request.downbeats_s), ("chords", request.chroma)
+        )}  # fmt: skip
+        line = {"file_name": name, "text": [text], "stated": None if stated is None else [stated]}
+        line |= {"duration_s": len(audio) / rate, "sampling_rate": rate, "downbeat_s": 0.0, **asked}
+        lines.append(json.dumps(line | {key: row.get(key) for key in KEPT}) + "\n")
+    write_text(folder / "metadata.jsonl", "".join(lines))
 
 
 def reconstruct(pipe, audios: list[np.ndarray]) -> list[np.ndarray]:

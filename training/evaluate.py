@@ -12,13 +12,10 @@ own labels) and the ceiling of the autoencoder (the real clips, encoded and deco
 
 import multiprocessing
 import sys
-import time
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import soundfile
 
 from pipelines.hub import load_published
 from training import ask
@@ -26,15 +23,16 @@ from training.config import command, parse_config
 from training.data.clips import read_rows
 from training.files import write_json, write_text
 from training.metrics import control, provenance
-from training.metrics.compare import SHUFFLES, chance, compare, summaries
+from training.metrics.compare import SHUFFLES, by_source, chance, compare, summaries
 from training.metrics.distribution import distribution_figures, embed_clips, folder_figures
-from training.metrics.embedding import DEFAULT_EMBEDDER, load_embedder
+from training.metrics.embedding import DEFAULT_EMBEDDER, Embedder, load_embedder
 from training.metrics.folder import Clips, folder_rows, load_clips
 from training.metrics.html import ClipPage, html_report
 from training.metrics.listening import Heard, Listeners, listen, load_listeners
 from training.metrics.reconstruction import reconstruction_figures
 from training.metrics.report import AUTOENCODER, SIGNAL, text_report
 from training.metrics.request import anchored_request, request_of_row
+from training.metrics.signal import seam_figures
 
 LABELS = ("bpm", "beats_s", "key", "chords", "instruments", "drums", "style")
 CARD = (
@@ -42,6 +40,7 @@ CARD = (
     "test_tempo_4pct_octaves", "test_beat_f", "test_downbeat_f", "test_key_exact", "test_key_mirex",
 )  # fmt: skip
 PARAPHRASES = "text_heldout"
+TOLD_BY_SOURCE = ("tempo_4pct", "beat_f", "downbeat_f", "key_exact", "chord_cosine", "stated_heard", "drums", "style")
 
 
 @dataclass(frozen=True)
@@ -94,30 +93,14 @@ def check(config: EvaluateRun) -> None:
     if config.audio_dir is None and not Path(config.checkpoint).is_dir():
         raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
     if config.reference_dir is not None and config.audio_dir is None:
-        raise ValueError(
-            f"reference_dir is {config.reference_dir} without audio_dir; give the folder to compare with it"
-        )
+        raise ValueError(f"reference_dir is {config.reference_dir} without audio_dir; give the folder to compare")
     for name in ("output", "html"):
         if getattr(config, name) is not None and Path(getattr(config, name)).is_dir():
             raise ValueError(f"{name} {getattr(config, name)} is a folder; allowed: a file name")
 
 
-class Clock:
-    """Wall time of the parts, seconds."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, float] = {}
-        self._began = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        self.parts[name] = round(time.monotonic() - self._began - sum(self.parts.values()), 2)
-
-    def total(self) -> dict[str, float]:
-        return self.parts | {"all": round(time.monotonic() - self._began, 2)}
-
-
 def evaluate_checkpoint(
-    config: EvaluateRun, pipe, listeners: Listeners, pool: Executor | None = None
+    config: EvaluateRun, pipe, listeners: Listeners, embedder: Embedder, pool: Executor | None = None
 ) -> tuple[dict, list[ClipPage]]:
     """What the JSON holds, and what the page shows.
 
@@ -125,12 +108,13 @@ def evaluate_checkpoint(
         config: what to measure.
         pipe: a VivacePipeline, or anything that is called like one.
         listeners: networks that listen.
-        pool: processes that help them.
+        embedder: what distributions are compared by.
+        pool: processes that help to listen.
 
     Raises:
         ValueError: one line that says what is wrong with the data, the checkpoint or the arguments.
     """
-    clock, rate = Clock(), int(pipe.vae.config.sampling_rate)
+    clock, rate = provenance.Clock(), int(pipe.vae.config.sampling_rate)
     all_rows = read_rows(config.data_dir, config.split)
     clips = load_clips(ask.choose(all_rows, config.num_clips, config.seed), rate)
     rows, real = clips.rows, clips.mono
@@ -146,7 +130,7 @@ def evaluate_checkpoint(
     audios |= {"oracle": real, "reconstructed": ask.reconstruct(pipe, real)}
     clock.lap("reconstructing")
     if config.save_audio is not None:
-        save(config.save_audio, rows, audios["generated"], rate)
+        ask.save_clips(config.save_audio, rows, said["generated"], audios["generated"], rate)
 
     heard = {source: listen(sounds, rate, listeners, pool) for source, sounds in audios.items()}
     clock.lap("listening")
@@ -169,13 +153,14 @@ def evaluate_checkpoint(
     rebuilt = [audio[None] for audio in audios["reconstructed"]]
     rebuilding = list(run(reconstruction_figures, rebuilt, [audio[None] for audio in real], [rate] * len(rows)))
     clock.lap("comparing")
-    distribution = checkpoint_distribution(config, all_rows, rows, audios, rate)
+    distribution = checkpoint_distribution(config, embedder, all_rows, rows, audios, rate)
     clock.lap("distribution")
     result = {
         "clips": len(rows),
         "control": summaries(figures, control.NAMES, config.seed),
+        "oracle_by_source": by_source(figures["oracle"], rows, TOLD_BY_SOURCE, config.seed),
         "autoencoder": summaries({"reconstructed": rebuilding}, AUTOENCODER, config.seed),
-        "signal": signal_summaries(heard, config.seed),
+        "signal": signal_summaries(heard, {"oracle": clips}, config.seed),
         "distribution": distribution,
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
         "stated_known": sum(stated is not None for _, stated in said["generated"]),
@@ -193,43 +178,46 @@ def evaluate_checkpoint(
 
 
 def checkpoint_distribution(
-    config: EvaluateRun, all_rows: list[dict], rows: list[dict], audios: dict[str, list], rate: int
+    config: EvaluateRun, embedder: Embedder, all_rows: list[dict], rows: list[dict], audios: dict, rate: int
 ) -> dict:
-    """Distances of the generated clips from the real ones, with their floor: real clips of other works."""
-    works = {row.get("work") for row in rows}
-    chosen = {row["file_name"] for row in rows}
+    """Distances of the generated clips from the real ones, with their floor: real clips of other works.
+
+    Where there are no such clips, or no training clips, `left_out` says so.
+    """
+    works, chosen = {row.get("work") for row in rows}, {row["file_name"] for row in rows}
     others = [r for r in all_rows if r["file_name"] not in chosen and (r.get("work") not in works or None in works)]
     if not others:
         return {"left_out": f"no clips of other works in the {config.split} split, so that there is no floor"}
-    other = load_clips(ask.choose(others, len(rows), config.seed), rate)
-    train = load_clips(ask.choose(read_rows(config.data_dir, "train"), config.train_clips, config.seed), rate)
-    embedder = load_embedder(config.clap)
+    try:
+        train_rows = read_rows(config.data_dir, "train")
+    except ValueError as error:
+        return {"left_out": f"no training clips to lay out the space with ({error})"}
+    other, train = (
+        load_clips(ask.choose(kept, count, config.seed), rate)
+        for kept, count in ((others, len(rows)), (train_rows, config.train_clips))
+    )
     names = [row["file_name"] for row in rows]
-    return distribution_figures(
-        embedder,
-        *(embed_clips(embedder, sounds, rate, name) for sounds, name in (
-            (audios["oracle"], names), (other.mono, [row["file_name"] for row in other.rows]),
-            (audios["reconstructed"], names), (audios["generated"], names),
-            (train.mono, [row["file_name"] for row in train.rows]),
-        )),
-        seed=config.seed,
-    )  # fmt: skip
+    sets = [(audios["oracle"], names), (other.mono, [row["file_name"] for row in other.rows])]
+    sets += [(audios["reconstructed"], names), (audios["generated"], names)]
+    sets += [(train.mono, [row["file_name"] for row in train.rows])]
+    embedded = [embed_clips(embedder, sounds, rate, called) for sounds, called in sets]
+    return distribution_figures(embedder, *embedded, seed=config.seed)
 
 
 def evaluate_folder(
-    config: EvaluateRun, listeners: Listeners, pool: Executor | None = None
+    config: EvaluateRun, listeners: Listeners, embedder: Embedder, pool: Executor | None = None
 ) -> tuple[dict, list[ClipPage]]:
     """The same for audio of any origin: control where it is labelled, signal, and against a reference folder.
 
     Raises:
         ValueError: no audio, or too few clips for a distance between distributions.
     """
-    clock = Clock()
+    clock = provenance.Clock()
     clips = load_clips(folder_rows(config.audio_dir))
     rate, rows = clips.sampling_rate, clips.rows
     heard = listen(clips.audios, rate, listeners, pool)
     clock.lap("listening")
-    labels = [request_of_row(row) for row in rows]
+    labels = [request_of_row(row, stated_of(row)) for row in rows]
     figures = {
         "labelled": compare(heard, labels, listeners.thresholds),
         "chance": chance(heard, labels, listeners.thresholds, config.seed),
@@ -237,13 +225,14 @@ def evaluate_folder(
     result = {
         "clips": len(rows),
         "control": summaries(figures, control.NAMES, config.seed),
-        "signal": signal_summaries({"audio": heard}, config.seed),
+        "labelled_by_source": by_source(figures["labelled"], rows, TOLD_BY_SOURCE, config.seed),
+        "signal": signal_summaries({"audio": heard}, {"audio": clips}, config.seed),
+        "stated_known": sum(stated_of(row) is not None for row in rows),
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
         **provenance.provenance(config.audio_dir),
     }
     if config.reference_dir is not None:
         reference = load_clips(folder_rows(config.reference_dir), rate)
-        embedder = load_embedder(config.clap)
         result["distribution"] = folder_figures(
             embedder, embed_clips(embedder, clips.mono, rate), embed_clips(embedder, reference.mono, rate), config.seed
         )
@@ -263,19 +252,38 @@ def evaluate_folder(
         per_clip(row, clip, i, figures) for i, (row, clip) in enumerate(zip(rows, heard, strict=True))
     ]
     columns = zip(rows, clips.mono, labels, figures["labelled"], strict=True)
-    return result, [ClipPage(row["file_name"], "", audio, want, own) for row, audio, want, own in columns]
+    return result, [
+        ClipPage(row["file_name"], " / ".join(row.get("text") or []), audio, want, own)
+        for row, audio, want, own in columns
+    ]
 
 
-def signal_summaries(heard: dict[str, list[Heard]], seed: int) -> dict:
-    return summaries(
-        {source: [clip.features.signal for clip in clips] for source, clips in heard.items()}, SIGNAL, seed
-    )
+def signal_summaries(heard: dict[str, list[Heard]], labelled: dict[str, Clips], seed: int) -> dict:
+    """Signal figures by source; the seam is looked at where the label says that a clip is a loop.
+
+    Args:
+        heard: source -> what was heard.
+        labelled: source -> clips whose labels tell of this very audio.
+    """
+    figures = {source: [clip.features.signal for clip in clips] for source, clips in heard.items()}
+    for source, clips in labelled.items():
+        for index, (row, audio) in enumerate(zip(clips.rows, clips.audios, strict=True)):
+            if row.get("loop"):
+                figures[source][index] = figures[source][index] | seam_figures(audio, clips.sampling_rate)
+    return summaries(figures, SIGNAL, seed)
+
+
+def stated_of(row: dict) -> dict | None:
+    """What the one caption of a row states; None if it has several or none, since then nobody knows which was used."""
+    stated = row.get("stated") or []
+    return stated[0] if len(stated) == 1 else None
 
 
 def per_clip(row: dict, clip: Heard, index: int, figures: dict[str, list[dict]]) -> dict:
     """What the JSON tells of one clip."""
     return {
         "file_name": row["file_name"],
+        "source": row.get("source") or "unknown",
         "heard_bpm": clip.tracked.tempo_bpm if clip.tracked else None,
         "heard_key": clip.key,
         "requested_bpm": row.get("bpm"),
@@ -284,7 +292,7 @@ def per_clip(row: dict, clip: Heard, index: int, figures: dict[str, list[dict]])
     }
 
 
-def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: Clock) -> dict:
+def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: provenance.Clock) -> dict:
     """What both kinds of evaluation tell of themselves."""
     return {
         "arguments": asdict(config),
@@ -298,28 +306,22 @@ def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: Clock
     }
 
 
-def save(folder: str, rows: list[dict], audios: list, rate: int) -> None:
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for row, audio in zip(rows, audios, strict=True):
-        soundfile.write(Path(folder) / f"{Path(row['file_name']).stem}.wav", audio, rate, subtype="PCM_16")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     config = parse_config(EvaluateRun, argv)
     check(config)
-    listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
+    listeners, embedder = load_listeners(config.tagger, config.beat_tracker, config.key), load_embedder(config.clap)
     # Spawned, since a fork of a process in which torch has threads may hang.
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
     with workers as pool:
         if config.audio_dir is not None:
-            result, pages = evaluate_folder(config, listeners, pool)
+            result, pages = evaluate_folder(config, listeners, embedder, pool)
         else:
             read_rows(config.data_dir, config.split)  # before minutes are spent
             pipe = load_published(config.checkpoint)
             pipe.set_progress_bar_config(disable=True)
-            result, pages = evaluate_checkpoint(config, pipe, listeners, pool)
+            result, pages = evaluate_checkpoint(config, pipe, listeners, embedder, pool)
     for path in filter(None, (config.output, config.html)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_json(Path(config.output), result)

@@ -15,14 +15,12 @@ from tqdm import tqdm
 from training.config import command, parse_config
 from training.data.clips import read_audio, read_rows
 from training.fit import fit, pictures
-from training.metrics.beat_tracker import MELS, RATE, SAMPLING_RATE, TEMPI, BeatTracker
+from training.metrics.beat_tracker import MELS, RATE, SAMPLING_RATE, BeatTracker
 from training.metrics.beats import beat_f
 from training.metrics.tempo import tempo_right, tempo_right_octaves
 from training.metrics.weights import save_network
 
 POSITIVE_WEIGHT = (3.0, 6.0)  # of beats and downbeats, which few frames are
-TEMPO_LOSS = 0.05  # weight of the tempo's cross-entropy
-TEMPO_SPREAD = 3.0  # bins, of half a percent each: standard deviation of the tempo's target
 STRETCH = 0.08  # largest change of tempo by resampling the spectrogram
 
 
@@ -75,13 +73,6 @@ def beat_target(row: dict, start_s: float, stretch: float, frames: int) -> np.nd
     return table[:, 1:-1]
 
 
-def tempo_target(bpm: float) -> np.ndarray:
-    """(tempi,) probabilities around a tempo; all at the end of the range for one beyond it."""
-    place = np.interp(np.log(bpm), np.log(TEMPI), np.arange(len(TEMPI)))
-    weight = np.exp(-0.5 * ((np.arange(len(TEMPI)) - place) / TEMPO_SPREAD) ** 2)
-    return (weight / weight.sum()).astype(np.float32)
-
-
 def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
     """Another microphone: a smooth filter, noise, and a lost treble. (batch, MELS, frames)."""
     for clip in mel:
@@ -108,8 +99,8 @@ def train(config: BeatTrackerRun) -> dict:
     weight = torch.tensor(POSITIVE_WEIGHT)[:, None]
     crop = min(round(config.crop_s * RATE), round(mel.shape[2] / (1.0 + STRETCH)))
 
-    def crop_of(index: int, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-        """One stretched crop (MELS, crop) with its targets."""
+    def crop_of(index: int, rng: np.random.Generator) -> tuple[torch.Tensor, np.ndarray]:
+        """One stretched crop (MELS, crop) with its target."""
         row, stretch = rows["train"][index], float(np.exp(rng.uniform(-1.0, 1.0) * np.log1p(STRETCH)))
         span = round(crop * stretch)
         end = min(
@@ -117,16 +108,13 @@ def train(config: BeatTrackerRun) -> dict:
         )  # of a shorter clip: no crop of nothing but padding
         start = int(rng.integers(0, max(end - span, 0) + 1))
         part = F.interpolate(mel[index, None, :, start : start + span].float(), size=crop, mode="linear")[0]
-        exact = span / crop
-        return part, beat_target(row, start / RATE, exact, crop), tempo_target(row["bpm"] * exact)
+        return part, beat_target(row, start / RATE, span / crop, crop)
 
     def batch_loss(rng: np.random.Generator) -> torch.Tensor:
         picked = [crop_of(int(i), rng) for i in rng.integers(0, len(mel), size=config.batch_size)]
-        batch = torch.stack([part for part, _, _ in picked])
-        wanted, tempo = (torch.from_numpy(np.stack(values)) for values in list(zip(*picked, strict=True))[1:])
-        logits, tempo_logits = tracker(augment(batch, rng))
-        loss = F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight)
-        return loss + TEMPO_LOSS * F.cross_entropy(tempo_logits, tempo)
+        batch = torch.stack([part for part, _ in picked])
+        wanted = torch.from_numpy(np.stack([target for _, target in picked]))
+        return F.binary_cross_entropy_with_logits(tracker(augment(batch, rng)), wanted, pos_weight=weight)
 
     steps, minutes = fit(
         tracker, batch_loss, config.learning_rate, 0.01, config.max_steps, config.max_minutes, config.seed, "beats"

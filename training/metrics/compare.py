@@ -42,3 +42,15 @@ def summaries(by_source: dict[str, list[dict]], names: dict[str, str], seed: int
         name: {source: summarise((f[name] for f in figures), seed) for source, figures in by_source.items()}
         for name in names
     }
+
+
+def by_source(figures: list[dict], rows: list[dict], names: tuple[str, ...], seed: int) -> dict[str, dict[str, dict]]:
+    """name -> `source` of the rows -> mean, interval and count: which kind of music a figure fails on."""
+    sources = [row.get("source") or "unknown" for row in rows]
+    return {
+        name: {
+            source: summarise((f[name] for f, s in zip(figures, sources, strict=True) if s == source), seed)
+            for source in sorted(set(sources))
+        }
+        for name in names
+    }

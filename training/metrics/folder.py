@@ -71,7 +71,8 @@ def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
     for row in rows:
         try:
             audio = read_audio(row).numpy()
-            rate = row.get("sampling_rate") or soundfile.info(row["path"]).samplerate
+            # A file knows better than what somebody wrote beside it; only parquet has no file to ask.
+            rate = soundfile.info(row["path"]).samplerate if Path(row["path"]).is_file() else row["sampling_rate"]
             if not audio.size or not np.isfinite(audio).all():
                 raise ValueError("empty, or values that are not finite")
         except (OSError, ValueError, soundfile.LibsndfileError) as error:
@@ -80,6 +81,8 @@ def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
         kept.append(row)
         audios.append(audio)
         rates.append(rate)
+    if not rows:
+        raise ValueError("no clips to read")
     if not kept:
         name, reason = next(iter(unreadable.items()))
         raise ValueError(f"none of {len(rows)} clips can be read; the first is {name}: {reason}")

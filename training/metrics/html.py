@@ -13,6 +13,8 @@ from training.metrics.request import Request
 
 # Higher is better and 1 is best: what a clip is judged by.
 JUDGED = ("tempo_4pct", "beat_f", "downbeat_f", "key_mirex", "chord_cosine", "stated_heard", "drums", "style")
+MELS = 96
+TICKS_HZ = (100, 500, 1000, 2000, 4000, 8000, 16000)
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1060px; margin: 2rem auto; padding: 0 1rem; color: #222;
   background: #fff }
@@ -102,15 +104,18 @@ def picture_of(clip: ClipPage, sampling_rate: int) -> bytes:
     times = (np.arange(len(parts)) + 0.5) * size / sampling_rate
     wave.fill_between(times, parts.min(axis=1), parts.max(axis=1), linewidth=0.3)
     wave.set_ylim(-1, 1)
-    mel = librosa.feature.melspectrogram(y=clip.audio, sr=sampling_rate, n_fft=1024, hop_length=256, n_mels=96)
+    mel = librosa.feature.melspectrogram(y=clip.audio, sr=sampling_rate, n_fft=1024, hop_length=256, n_mels=MELS)
     level = np.maximum(librosa.power_to_db(mel, ref=max(float(mel.max()), 1e-9)), -80.0)
-    spectrum.imshow(level, origin="lower", aspect="auto", extent=(0, duration_s, 0, 96), cmap="magma", vmin=-80, vmax=0)
+    spectrum.imshow(level, origin="lower", aspect="auto", extent=(0, duration_s, 0, MELS), cmap="magma")
+    shown = [hertz for hertz in TICKS_HZ if hertz < sampling_rate / 2]
+    centres = librosa.mel_frequencies(n_mels=MELS, fmax=sampling_rate / 2)
+    spectrum.set_yticks(np.interp(shown, centres, np.arange(MELS) + 0.5), [f"{hertz}" for hertz in shown])
     for times_s, width in ((clip.request.beats_s, 0.5), (clip.request.downbeats_s, 1.4)):
         if times_s is not None:
             inside = [t for t in times_s if 0 <= t < duration_s]
-            spectrum.vlines(inside, 0, 96, colors="white", linewidth=width, alpha=0.7)
+            spectrum.vlines(inside, 0, MELS, colors="white", linewidth=width, alpha=0.7)
     spectrum.set_xlim(0, duration_s)
-    spectrum.set_ylabel("mel band")
+    spectrum.set_ylabel("Hz (mel)")
     spectrum.set_xlabel("seconds")
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=80)

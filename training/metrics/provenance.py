@@ -4,9 +4,26 @@ import hashlib
 import importlib.metadata
 import platform
 import subprocess
+import time
 from pathlib import Path
 
-PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "mir_eval", "soundfile")
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "mir_eval", "pyloudnorm", "soundfile")
+
+
+class Clock:
+    """Wall time of the parts of a run, seconds."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """The part that ends now, and began where the one before ended."""
+        self.parts[name] = round(time.monotonic() - self._began - sum(self.parts.values()), 2)
+
+    def total(self) -> dict[str, float]:
+        """All parts, and `all`."""
+        return self.parts | {"all": round(time.monotonic() - self._began, 2)}
 
 
 def provenance(checkpoint: str | Path) -> dict:

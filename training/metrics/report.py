@@ -1,5 +1,7 @@
 """An evaluation as text."""
 
+from collections import Counter
+
 from training.metrics import control
 from training.metrics.table import figures_table
 
@@ -18,6 +20,8 @@ SIGNAL = {
     "rms_db": "RMS, dB",
     "lufs": "loudness, LUFS",
     "bandwidth_hz": "bandwidth, Hz",
+    "seam_click": "loops: jump at the seam (above 12 it clicks)",
+    "seam_step_db": "loops: rise of level over the seam, dB",
 }
 # In the order in which they stand in a table; those without figures are left out.
 CONTROL_COLUMNS = ["generated", "paraphrased", "labelled", "chance", "oracle", "reconstructed"]
@@ -40,6 +44,14 @@ def text_report(result: dict) -> str:
         + "\ninterval and n: of the first column. chance: requests shuffled among the clips. oracle: real clips, their"
         "\nown labels. paraphrased: asked in words held back from training. stated: what the caption used names."
     )
+    absent = [words for name, words in control.NAMES.items() if not any(v["n"] for v in result["control"][name].values())]
+    if absent:
+        parts.append(f"left out, since no clip has the label or no network listened: {'; '.join(absent)}")
+    for name, words in (("oracle_by_source", "real clips"), ("labelled_by_source", "clips")):
+        if name in result and len(sources := list(result[name]["beat_f"])) > 1:
+            counts = Counter(row["source"] for row in result["per_clip"])
+            told = ", ".join(f"{source} {counts[source]}" for source in sources)
+            parts.append(f"{words} by source ({told})\n" + figures_table(result[name], control.NAMES, sources))
     if result.get("autoencoder"):
         parts.append(figures_table(result["autoencoder"], AUTOENCODER, ["reconstructed"]))
     parts.append(figures_table(result["signal"], SIGNAL, [c for c in SIGNAL_COLUMNS if c in result["signal"]["peak"]]))
