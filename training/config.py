@@ -81,6 +81,12 @@ class AutoencoderRun(RunConfig):
     """L1 between log-mel magnitudes"""
     power_weight: float = 1.0
     """L1 between magnitudes to the power 0.3"""
+    stft_weight: float = 1.0
+    """distance of magnitudes; this and the next two are of AutoencoderEncodec, which gives audio and not spectra"""
+    complex_weight: float = 0.0
+    """distance of complex spectra"""
+    waveform_weight: float = 0.1
+    """L1 between samples"""
     kl_weight: float = 1e-3
     latent_noise: float = 0.1
     """standard deviation of the noise added to latents in training, so that the decoder bears with generated ones"""

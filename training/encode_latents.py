@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from autoencoder.autoencoder_vivace import AutoencoderVivace
 from training import loop
+from training.autoencoders import Autoencoder, load_autoencoder
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_bytes, read_rows
 
@@ -75,9 +75,7 @@ def encode_texts(encoder, tokenizer, texts: list[str], max_tokens: int) -> list[
 
 
 @torch.no_grad()
-def encode_shard(
-    rows: list[dict], vae: AutoencoderVivace, encoder, tokenizer, config: LatentsRun
-) -> dict[str, torch.Tensor]:
+def encode_shard(rows: list[dict], vae: Autoencoder, encoder, tokenizer, config: LatentsRun) -> dict[str, torch.Tensor]:
     """Ragged arrays of one shard: frames of all clips end to end, tokens of all captions end to end."""
     means, stds = [], []
     for row in rows:
@@ -117,7 +115,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(LatentsRun, argv)
     torch.set_num_threads(config.num_threads)
     accelerator = Accelerator()
-    vae = AutoencoderVivace.from_pretrained(config.autoencoder).eval().to(accelerator.device)
+    vae = load_autoencoder(config.autoencoder).eval().to(accelerator.device)
     encoder, tokenizer = load_text_encoder(config.text_encoder)
     models = fingerprint(model_fingerprint(vae), model_fingerprint(encoder), json.dumps(vae.config.latent_channels))
     output = Path(config.output_dir)

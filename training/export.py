@@ -8,10 +8,10 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training.autoencoders import load_autoencoder
 from training.config import command, parse_config
 from training.encode_latents import load_text_encoder
 from training.train_unet import load_scheduler
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
     pipe = VivacePipeline(
-        vae=AutoencoderVivace.from_pretrained(f"{config.latents}/vae"),
+        vae=load_autoencoder(f"{config.latents}/vae"),
         unet=UNet1DConditionModel.from_pretrained(config.unet),
         text_encoder=text_encoder,
         tokenizer=tokenizer,

@@ -1,17 +1,20 @@
-"""Stage 1: audio -> AutoencoderVivace.
+"""Stage 1: audio -> an autoencoder, AutoencoderVivace or AutoencoderEncodec by the `_class_name` of its config.
 
     accelerate launch -m training.train_autoencoder --config training/configs/small/autoencoder.yaml
 
-The network sees and predicts log spectra; the phase iteration of the decoder has no weights and is not run in training.
+AutoencoderVivace sees and predicts log spectra; the phase iteration of its decoder has no weights and is not run in
+training. AutoencoderEncodec is trained from waveform to waveform.
 """
 
 import torch
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
+from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from autoencoder.losses import SpectralLoss, weighted_sum
+from autoencoder.losses import SpectralLoss, WaveformLoss, weighted_sum
 from training import loop
+from training.autoencoders import autoencoder_class, load_autoencoder
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
 
@@ -40,46 +43,51 @@ def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> 
     return float(values[-channels:].sum() / values.sum())
 
 
-class Autoencoding(torch.nn.Module):
-    """Features -> (predicted features, KL): one forward, so that DDP sees every parameter."""
+class SpectralAutoencoding(torch.nn.Module):
+    """Audio -> losses between log spectra: one forward, so that DDP sees every parameter."""
 
-    def __init__(self, model: AutoencoderVivace):
+    def __init__(self, model: AutoencoderVivace, config: AutoencoderRun):
         super().__init__()
         self.model = model
+        self.loss = SpectralLoss(model.num_bins, model.config.sampling_rate, model.config.floor_db)
+        self.weights = {"log": config.log_weight, "mel": config.mel_weight, "power": config.power_weight}
 
-    def forward(
-        self, features: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Losses of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        with torch.no_grad():
+            features = self.model.audio_to_features(audio)
         posterior = self.model.encode_features(features)
-        latents = posterior.mean + posterior.std * eps + noise
-        return self.model.decode_features(latents), posterior.kl().mean()
+        predicted = self.model.decode_features(posterior.mean + posterior.std * eps + noise)
+        with torch.autocast(audio.device.type, enabled=False):
+            return {**self.loss(predicted, features), "kl": posterior.kl().mean()}
 
 
-def training_losses(
-    network: torch.nn.Module,
-    model: AutoencoderVivace,
-    spectral: SpectralLoss,
-    audio: torch.Tensor,
-    draws: torch.Tensor,
-    config: AutoencoderRun,
-) -> dict[str, torch.Tensor]:
-    """Losses of one micro-batch. `draws`: (batch, 2, latent_channels, frames) standard normal."""
-    with torch.no_grad():
-        features = model.audio_to_features(audio)
-    predicted, kl = network(features, draws[:, 0], config.latent_noise * draws[:, 1])
-    return {**spectral(predicted, features), "kl": kl}
+class WaveformAutoencoding(torch.nn.Module):
+    """Audio -> losses between waveforms, for an autoencoder that decodes to them directly."""
+
+    def __init__(self, model: AutoencoderEncodec, config: AutoencoderRun):
+        super().__init__()
+        self.model = model
+        weights = {name: getattr(config, f"{name}_weight") for name in WaveformLoss.NAMES}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.loss = WaveformLoss(model.config.sampling_rate, tuple(self.weights))
+
+    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Losses of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        posterior = self.model.encode(audio).latent_dist
+        decoded = self.model.decode(posterior.mean + posterior.std * eps + noise).sample[..., : audio.shape[-1]]
+        with torch.autocast(audio.device.type, enabled=False):
+            return {**self.loss(decoded, audio), "kl": posterior.kl().mean()}
 
 
 @torch.no_grad()
-def validate(model: AutoencoderVivace, spectral: SpectralLoss, config: AutoencoderRun) -> dict[str, float]:
+def validate(network: SpectralAutoencoding | WaveformAutoencoding, config: AutoencoderRun) -> dict[str, float]:
     """Losses without noise on the first validation clips."""
     totals: dict[str, float] = {}
     rows = read_rows(config.data_dir, "validation")[: config.validate_clips]
+    silent = torch.zeros((), device=network.model.device)
     for row in rows:
-        features = model.audio_to_features(read_audio(row)[None].to(model.device))
-        posterior = model.encode_features(features)
-        losses = spectral(model.decode_features(posterior.mode()), features)
-        for name, value in {**losses, "kl": posterior.kl().mean()}.items():
+        for name, value in network(read_audio(row)[None].to(network.model.device), silent, silent).items():
             totals[name] = totals.get(name, 0.0) + float(value) / len(rows)
     return {f"validation/{name}": value for name, value in totals.items()}
 
@@ -88,12 +96,13 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(AutoencoderRun, argv)
     accelerator = loop.start(config)
     if config.init_from:
-        model = AutoencoderVivace.from_pretrained(config.init_from)
+        model = load_autoencoder(config.init_from)
     else:
-        model = AutoencoderVivace(**load_model_config(config.model_config, AutoencoderVivace))
-        if config.pca_clips and not loop.checkpoints(config.output_dir):
+        kind = autoencoder_class(config.model_config)
+        model = kind(**load_model_config(config.model_config, kind))
+        spectral = isinstance(model, AutoencoderVivace)
+        if spectral and config.pca_clips and not loop.checkpoints(config.output_dir):
             accelerator.print(f"linear path holds {initialise_linear_path(model, config):.1%} of the variance")
-    spectral = SpectralLoss(model.num_bins, model.config.sampling_rate, model.config.floor_db).to(accelerator.device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
     )
@@ -102,7 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     )
     model.to(accelerator.device)
     ema = EMAModel(model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    network = Autoencoding(model)
+    kind = SpectralAutoencoding if isinstance(model, AutoencoderVivace) else WaveformAutoencoding
+    plain = network = kind(model, config).to(accelerator.device)
     network, optimizer = accelerator.prepare(torch.compile(network) if config.compile else network, optimizer)
     accelerator.register_for_checkpointing(schedule, ema)
     step = loop.resume(accelerator, config)
@@ -110,7 +120,7 @@ def main(argv: list[str] | None = None) -> None:
     data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
     loader = loop.make_loader(data, config, step, accelerator)
     progress = loop.Progress(accelerator, config, step, "autoencoder")
-    weights = {"log": config.log_weight, "mel": config.mel_weight, "power": config.power_weight, "kl": config.kl_weight}
+    weights = {**plain.weights, "kl": config.kl_weight}
     part = 0
     shape = (config.batch_size, 2, model.config.latent_channels, config.crop_frames)
     for batch in loader:
@@ -118,8 +128,11 @@ def main(argv: list[str] | None = None) -> None:
             all_draws = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
         draws = loop.shard(all_draws, accelerator, part, config).to(accelerator.device)
         with accelerator.accumulate(network):
-            losses = training_losses(network, model, spectral, batch["audio"].to(accelerator.device), draws, config)
+            losses = network(batch["audio"].to(accelerator.device), draws[:, 0], config.latent_noise * draws[:, 1])
             loss = weighted_sum(losses, weights)
+            if not torch.isfinite(loss):  # before the step, so that neither weights nor EMA see it
+                bad = [name for name, value in losses.items() if not torch.isfinite(value)] or ["their sum"]
+                raise FloatingPointError(f"{', '.join(bad)} not finite after step {step}; the last checkpoint is kept")
             accelerator.backward(loss)
             if accelerator.sync_gradients:
                 accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm)
@@ -129,8 +142,6 @@ def main(argv: list[str] | None = None) -> None:
         if not accelerator.sync_gradients:
             continue
         part = 0
-        if not torch.isfinite(loss):
-            raise FloatingPointError(f"loss is {loss.item()} at step {step}; the last checkpoint is kept")
         step += 1
         schedule.step()
         ema.step(model.parameters())
@@ -138,7 +149,7 @@ def main(argv: list[str] | None = None) -> None:
         stop = step == config.max_steps or progress.out_of_time()
         if step % config.validate_every == 0 or stop:
             with loop.ema_weights(ema, model):
-                progress.report(step, validate(model, spectral, config))
+                progress.report(step, validate(plain, config))
         if stop or progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
         if stop:
