@@ -1,14 +1,23 @@
-"""A whole evaluation of a tiny pipeline on four synthetic clips, and what it says of bad input."""
+"""Whole evaluations: of a tiny pipeline on four synthetic clips, of folders, of pairs of folders, and of bad input."""
 
+import base64
+import io
 import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
-from training import ask, evaluate, train_beat_tracker, train_tagger
+from training import ask, evaluate, train_beat_tracker, train_key, train_tagger
+from training.config import command
+from training.data.clips import read_rows
 from training.metrics.control import NAMES
+from training.metrics.folder import folder_rows, load_clips
 
 
 @pytest.fixture(scope="module")
@@ -34,58 +43,172 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def tracker_dir(data_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tracker")
-    words = ["--data_dir", str(data_dir), "--output_dir", str(folder), "--width", "8", "--batch_size", "8"]
-    assert train_beat_tracker.main([*words, "--max_steps", "40", "--learning_rate", "0.01", "--crop_s", "4"]) == 0
-    return folder
+def listeners(data_dir, tmp_path_factory) -> list[str]:
+    """Arguments for listeners trained for a few steps on those clips."""
+    root = tmp_path_factory.mktemp("listeners")
+    words = ["--data_dir", str(data_dir), "--output_dir"]
+    short = ["--max_steps", "3", "--batch_size", "4"]
+    beats = ["--max_steps", "40", "--learning_rate", "0.01", "--crop_s", "4", "--width", "8", "--batch_size", "8"]
+    train_beat_tracker.main([*words, str(root / "beats"), *beats])
+    train_tagger.main([*words, str(root / "tagger"), *short, "--min_clips", "2"])
+    train_key.main([*words, str(root / "key"), *short, "--width", "4"])
+    names = {"tagger": "tagger", "beat_tracker": "beats", "key": "key"}
+    return [word for name, folder in names.items() for word in (f"--{name}", str(root / folder))]
 
 
 @pytest.fixture(scope="module")
-def tagger_dir(data_dir, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tagger")
-    words = ["--data_dir", str(data_dir), "--output_dir", str(folder)]
-    assert train_tagger.main([*words, "--max_steps", "3", "--min_clips", "2", "--batch_size", "4"]) == 0
+def audio_dir(tmp_path_factory) -> Path:
+    """Six plain files of three rates, one of them stereo and one of them broken, without labels."""
+    folder = tmp_path_factory.mktemp("plain")
+    for index, rate in enumerate((24000, 24000, 24000, 48000, 8000)):
+        audio = clicks(80.0 + 20.0 * index)[: 4 * RATE : RATE // rate if rate < RATE else 1]
+        audio = np.repeat(audio, 2) if rate > RATE else audio
+        soundfile.write(folder / f"{index}.wav", np.stack([audio, audio]).T if index == 0 else audio, rate)
+    (folder / "broken.flac").write_bytes(b"not audio")
+    (folder / "notes.txt").write_text("no audio either")
     return folder
 
 
-def run(tiny_checkpoint, data_dir, *words: str) -> int:
-    return evaluate.main(
-        ["--checkpoint", str(tiny_checkpoint), "--data_dir", str(data_dir), "--num_workers", "0", *words]
-    )
+def run(*words: object) -> int:
+    """Exit code of the command line."""
+    with pytest.raises(SystemExit) as stop:
+        command(lambda: evaluate.main([str(word) for word in ("--num_workers", 0, *words)]))
+    return stop.value.code
 
 
-def test_end_to_end(tiny_checkpoint, data_dir, tagger_dir, tracker_dir, tmp_path, capsys):
-    output, kept = tmp_path / "runs" / "e.json", tmp_path / "kept"
-    words = ["--output", str(output), "--num_clips", "4", "--tagger", str(tagger_dir), "--batch_size", "3"]
-    words += ["--beat_tracker", str(tracker_dir)]
-    assert run(tiny_checkpoint, data_dir, *words, "--audio_dir", str(kept), "--num_inference_steps", "2") == 0
+class Page(HTMLParser):
+    """Every address that a page refers to, and the kinds of its elements."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "data", "action")]
+
+
+def test_checkpoint(tiny_checkpoint, data_dir, listeners, tmp_path, capsys):
+    output, kept, page = tmp_path / "runs" / "e.json", tmp_path / "kept", tmp_path / "page" / "e.html"
+    words = ["--checkpoint", tiny_checkpoint, "--data_dir", data_dir, "--output", output, "--num_clips", 4, *listeners]
+    words += ["--batch_size", 3, "--num_inference_steps", 2]
+    assert run(*words, "--save_audio", kept, "--html", page, "--html_clips", 2) == 0
     result = json.loads(output.read_text())
     assert set(result["control"]) == set(NAMES)
     counts = {name: by_source["oracle"]["n"] for name, by_source in result["control"].items()}
     assert counts["beat_f"] == 4 and counts["key_exact"] == counts["chord_cosine"] == 3
+    assert all(by_source["generated"]["n"] == by_source["paraphrased"]["n"] for by_source in result["control"].values())
     assert result["missing_labels"] == {
         "bpm": 0, "beats_s": 0, "key": 1, "chords": 1, "instruments": 0, "drums": 0, "style": 0
     }  # fmt: skip
     assert result["control"]["chord_cosine"]["oracle"]["mean"] > 0.8
+    assert result["oracle_by_source"]["beat_f"]["unknown"]["n"] == 4
     assert result["autoencoder"]["log_mel"]["reconstructed"]["n"] == 4
+    assert result["signal"]["lufs"]["generated"]["n"] > 0 and result["unreadable"] == {}
+    assert "no clips of other works" in result["distribution"]["left_out"]
     assert len(result["checkpoint_sha256"]) == 64 and result["versions"]["librosa"] and result["wall_s"]["all"] > 0
-    assert result["listeners"]["tagger"]["name"] and len(result["per_clip"]) == 4
-    first = soundfile.info(kept / "0.wav")
-    assert first.duration == pytest.approx(SECONDS) and len(list(kept.iterdir())) == 4
+    assert len(result["per_clip"]) == 4 and result["stated_known"] == 0
+    assert set(result["listeners"]) == {"tagger", "tracker", "key"}
+    assert all(len(card["sha256"]) == 64 and card["name"] for card in result["listeners"].values())
     printed = capsys.readouterr().out
-    assert "oracle" in printed and "labels missing" in printed and str(output) in printed
+    for said in ("oracle", "labels missing", "do not tell what each caption states", str(output), str(page)):
+        assert said in printed
 
-    assert run(tiny_checkpoint, data_dir, *words, "--num_inference_steps", "2") == 0
-    again = json.loads(output.read_text())
-    assert again["control"] == result["control"] and again["per_clip"] == result["per_clip"]
+    text = page.read_text()
+    look = Page(text)
+    assert "2 of 4 clips" in text and look.tags.count("article") == look.tags.count("audio") == 2
+    assert all(address.startswith("data:") for address in look.addresses) and len(look.addresses) == 4
+    assert not re.search(r"https?://|@import|url\(", text)  # complete in itself
+    pictures = [a.split(",")[1] for a in look.addresses if a.startswith("data:image/png")]
+    assert all(Image.open(io.BytesIO(base64.b64decode(p))).width > 600 for p in pictures)
+    sounds = [a.split(",")[1] for a in look.addresses if a.startswith("data:audio/flac")]
+    assert all(soundfile.info(io.BytesIO(base64.b64decode(s))).duration == SECONDS for s in sounds)
+
+    # What was kept tells what was asked of it: measured as a folder, it gets the same figures, but for 16 bits.
+    again = tmp_path / "again.json"
+    assert run("--audio_dir", kept, "--output", again, *listeners) == 0
+    folder = json.loads(again.read_text())
+    for name in ("beat_f", "key_exact_profile", "chord_cosine", "stated_heard", "drums", "beat_contrast"):
+        one, other = result["control"][name]["generated"], folder["control"][name]["labelled"]
+        assert one["n"] == other["n"] and one["mean"] == pytest.approx(other["mean"], abs=0.02), name
+
+    assert run(*words) == 0
+    repeated = json.loads(output.read_text())
+    assert repeated["control"] == result["control"] and repeated["per_clip"] == result["per_clip"]
+
+
+def test_plain_files_without_labels(audio_dir, tmp_path, capsys, listeners):
+    output = tmp_path / "e.json"
+    assert run("--audio_dir", audio_dir, "--output", output, *listeners) == 1  # one file is broken
+    result = json.loads(output.read_text())
+    assert list(result["unreadable"]) == ["broken.flac"] and result["clips"] == 5
+    assert result["sampling_rate"] == 24000 and result["resampled"] == 2
+    assert result["missing_labels"]["bpm"] == 5
+    assert all(not source["n"] for by_source in result["control"].values() for source in by_source.values())
+    assert result["signal"]["peak"]["audio"]["n"] == 5
+    printed = capsys.readouterr()
+    for said in ("left out, since no clip has the label", "'bpm': 5", "2 clips were resampled to 24000 Hz"):
+        assert said in printed.out
+    assert "broken.flac" in printed.err
+
+
+def test_two_folders(data_dir, listeners, tmp_path, capsys):
+    """A folder against itself is at no distance; the halves of the reference give the floor."""
+    made = tmp_path / "made"
+    made.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        audio = tones(["C", "F"], 0.5)[: 2 * RATE] + 0.1 * rng.normal(size=2 * RATE)
+        soundfile.write(made / f"{index}.wav", audio, RATE)
+    output = tmp_path / "e.json"
+    words = ["--audio_dir", made, "--output", output, *listeners, "--clap"]
+    assert run(*words, "tagger", "--reference_dir", made) == 2
+    error = capsys.readouterr().err.strip()
+    assert "too few for a covariance; needed:" in error and len(error.splitlines()) == 1
+    assert not output.exists()
+
+
+def test_two_folders_with_enough_clips(tmp_path, listeners):
+    """Noise of two colours: as many clips as a covariance of their few directions needs."""
+    rng = np.random.default_rng(0)
+    for name, gain in (("one", 1.0), ("other", 0.5)):
+        (tmp_path / name).mkdir()
+        for index in range(56):
+            audio = 0.1 * rng.normal(size=RATE // 2)
+            soundfile.write(tmp_path / name / f"{index}.wav", gain * np.cumsum(audio) / 50 + audio, RATE)
+    output = tmp_path / "e.json"
+    words = ["--audio_dir", tmp_path / "one", "--reference_dir", tmp_path / "other", "--output", output]
+    code = run(*words, "--tagger", "none", "--beat_tracker", "none", "--key", "none")
+    assert code == 0
+    result = json.loads(output.read_text())
+    assert result["autoencoder"]["si_sdr_db"]["reconstructed"]["n"] == 56  # names are alike
+    assert {"floor", "generated"} <= set(result["distribution"]["frechet"])
+    assert result["distribution"]["embedder"]["name"] and result["listeners"] == {}
+    assert result["control"]["tempo_4pct"]["labelled"]["n"] == 0
+
+
+def test_rows_and_rates_of_folders(data_dir, audio_dir, tmp_path):
+    assert len(folder_rows(data_dir)) == 12  # all splits
+    assert len(folder_rows(data_dir / "test")) == 4 and folder_rows(data_dir / "test")[0]["bpm"] == 90.0
+    clips = load_clips(folder_rows(audio_dir), 16000)
+    assert clips.sampling_rate == 16000 and clips.resampled == 5 and clips.audios[0].shape == (2, 4 * 16000)
+    assert all(audio.shape[1] == 4 * 16000 for audio in clips.audios)
+    # A row may be wrong about its file's rate; the file is asked.
+    lying = [row | {"sampling_rate": 8000} for row in folder_rows(audio_dir)[:2]]
+    assert load_clips(lying).sampling_rate == 24000
 
 
 def test_asking_is_deterministic(data_dir):
-    rows = evaluate.read_rows(data_dir, "test")
+    rows = read_rows(data_dir, "test")
     assert ask.choose(rows, 2, 5) == ask.choose(rows, 2, 5)
     assert len(ask.choose(rows, 99, 0)) == 4
-    assert ask.caption(rows[0], "text", 0, 1) in rows[0]["text"]
+    text, stated = ask.caption(rows[0], "text", 0, 1)
+    assert text in rows[0]["text"] and stated is None
+    telling = rows[0] | {"stated": [{"instruments": ["piano"]}, {"instruments": []}]}
+    text, stated = ask.caption(telling, "text", 0, 1)
+    assert stated == telling["stated"][telling["text"].index(text)]
     with pytest.raises(ValueError, match="no text_heldout"):
         ask.caption({"file_name": "a"}, "text_heldout", 0, 0)
 
@@ -93,15 +216,19 @@ def test_asking_is_deterministic(data_dir):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--split", "nowhere"], "no nowhere/metadata.jsonl"),
+        (["--split", "nowhere"], "nowhere"),
         (["--num_clips", "0"], "num_clips is 0"),
-        (["--captions", "poems"], "captions is 'poems'"),
+        (["--html_clips", "0"], "html_clips is 0"),
         (["--checkpoint", "missing/folder"], "no such folder"),
+        (["--reference_dir", "somewhere"], "without audio_dir"),
+        (["--audio_dir", "missing/folder"], "no such folder"),
+        (["--audio_dir", "docs"], "no audio in it"),
         (["--output", "."], "is a folder"),
+        (["--html", "."], "is a folder"),
     ],
 )
 def test_bad_input_is_one_line(tiny_checkpoint, data_dir, capsys, words, said):
-    assert run(tiny_checkpoint, data_dir, *words) == 2
+    assert run("--checkpoint", tiny_checkpoint, "--data_dir", data_dir, *words) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and said in lines[0]
 
@@ -110,21 +237,32 @@ def test_an_unreadable_clip_is_named(tiny_checkpoint, data_dir, tmp_path, capsys
     folder = tmp_path / "test"
     folder.mkdir()
     (folder / "0.flac").write_bytes(b"not audio")
-    (folder / "metadata.jsonl").write_text(json.dumps(row(text=["slow"], file_name="0.flac")) + "\n")
-    assert run(tiny_checkpoint, tmp_path, "--output", str(tmp_path / "e.json")) == 2
-    assert "0.flac: cannot be read" in capsys.readouterr().err
+    lines = [json.dumps(row(text=["slow"], text_heldout=["calm"], file_name=f"{i}.flac")) + "\n" for i in range(2)]
+    (folder / "metadata.jsonl").write_text(lines[0])
+    words = ["--checkpoint", tiny_checkpoint, "--data_dir", tmp_path, "--output", tmp_path / "e.json"]
+    assert run(*words) == 2
+    assert "none of 1 clips can be read; the first is 0.flac" in capsys.readouterr().err
     assert not (tmp_path / "e.json").exists()
+    # One of two: it is left out, the figures are those of the other, and the exit code tells.
+    (folder / "1.flac").write_bytes((data_dir / "test" / "1.flac").read_bytes())
+    (folder / "metadata.jsonl").write_text("".join(lines))
+    quick = ["--num_inference_steps", 1, "--tagger", "none", "--beat_tracker", "none", "--key", "none"]
+    assert run(*words, *quick) == 1
+    assert "left out: 0.flac" in capsys.readouterr().err
+    result = json.loads((tmp_path / "e.json").read_text())
+    assert result["clips"] == 1 and list(result["unreadable"]) == ["0.flac"]
 
 
-def test_no_tagger_leaves_instruments_out(tiny_checkpoint, data_dir, tmp_path, capsys):
-    output = tmp_path / "e.json"
-    words = ["--num_clips", "2", "--num_inference_steps", "1", "--captions", "text_heldout"]
-    words += ["--tagger", str(tmp_path / "none"), "--beat_tracker", str(tmp_path / "none")]
-    assert run(tiny_checkpoint, data_dir, *words, "--output", str(output)) == 0
+def test_without_listeners_their_figures_are_left_out(tiny_checkpoint, data_dir, tmp_path, capsys):
+    output, none = tmp_path / "e.json", tmp_path / "none"
+    words = ["--checkpoint", tiny_checkpoint, "--data_dir", data_dir, "--num_clips", 2, "--num_inference_steps", 1]
+    words += ["--tagger", none, "--beat_tracker", none, "--key", none, "--paraphrases", "false", "--output", output]
+    assert run(*words) == 0
     result = json.loads(output.read_text())
-    assert result["listeners"] == {} and result["control"]["style"]["generated"]["n"] == 0
-    assert (
-        result["control"]["beat_f"]["generated"]["n"] == 0 and result["control"]["beat_f_librosa"]["oracle"]["n"] == 2
-    )
-    assert "left out" in capsys.readouterr().out
-    assert all(np.isfinite(v["generated"]["mean"]) for v in result["signal"].values())
+    assert result["listeners"] == {} and len(result["listeners_absent"]) == 3
+    for name in ("style", "beat_f", "key_exact"):
+        assert result["control"][name]["generated"]["n"] == 0
+    assert result["control"]["beat_f_librosa"]["oracle"]["n"] == 2
+    assert "paraphrased" not in result["control"]["beat_f_librosa"]
+    assert "figures left out" in capsys.readouterr().out
+    assert all(np.isfinite(v["generated"]["mean"]) for v in result["signal"].values() if v["generated"]["n"])

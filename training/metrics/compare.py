@@ -37,9 +37,9 @@ def chance(clips: list[Heard], requests: list[Request], thresholds: dict, seed: 
 
 
 def summaries(by_source: dict[str, list[dict]], names: dict[str, str], seed: int) -> dict[str, dict[str, dict]]:
-    """name -> source -> mean, interval and count."""
+    """name -> source -> mean, interval and count of the clips that have the figure."""
     return {
-        name: {source: summarise((f[name] for f in figures), seed) for source, figures in by_source.items()}
+        name: {source: summarise((f.get(name) for f in figures), seed) for source, figures in by_source.items()}
         for name in names
     }
 
