@@ -268,6 +268,7 @@ def main(argv: list[str] | None = None) -> dict:
         if progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
             saved = step
+        progress.leave_if_asked(step)
     if saved != step:
         loop.save_checkpoint(accelerator, config, step)
     progress.close()
