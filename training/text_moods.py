@@ -92,6 +92,11 @@ AXES: dict[str, tuple[float, float, float]] = {
 MOODS: tuple[str, ...] = tuple(AXES)
 
 
+def mood_groups() -> tuple[tuple[str, ...], ...]:
+    """The listed words, those of like meaning together."""
+    return tuple(tuple(" ".join(word.split()) for word in words.split(",")) for words in _GROUPS.values())
+
+
 class MoodAxes:
     """Valence, energy and gravity of words and texts.
 

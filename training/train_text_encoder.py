@@ -2,11 +2,13 @@
 
     accelerate launch -m training.train_text_encoder --config training/configs/small/text_encoder.yaml
 
-Distillation (Hinton et al. 2015; Reimers & Gurevych 2020) with three terms, each in [0, 2]:
+Distillation (Hinton et al. 2015; Reimers & Gurevych 2020) with three terms, each in [0, 2], and a task beside it:
     sentence   1 - cos(W pooled, teacher(text)),  pooled = masked mean of last_hidden_state, as the UNet pools it
     relation   mean over pairs of a batch of (cos(pooled_i, pooled_j) - cos(teacher_i, teacher_j))^2 (Park et al. 2019):
                the pooled states themselves, without W, keep the teacher's geometry
     word       1 - cos(W mean states of a word, teacher(word alone)): tokens carry meaning for cross-attention
+    tags       cross-entropy of instruments, styles, moods and drums from the pooled states of texts that name them
+               (training/text_tags.py), by a linear map that only training has, summed over tags
 "Teacher" is its embedding with mood axes appended (training/text_moods.py), which tell opposites apart; it reads the
 text with the words of training/text_glosses.py explained. W is a linear map that only training has. Token embeddings
 start as the teacher's embedding of their word, reduced by principal components. The gain of the last RMS norm stays 1,
@@ -20,7 +22,7 @@ from pathlib import Path
 import torch
 from diffusers.optimization import get_scheduler
 from torch import nn
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, normalize
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from training import loop
@@ -28,6 +30,7 @@ from training.config import RunConfig, command, load_model_config, parse_config
 from training.text_corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus
 from training.text_moods import MOODS, MoodAxes, extend
 from training.text_report import print_report, report
+from training.text_tags import TAGS, tagged_batch
 from training.text_teacher import SentenceTeacher, find_teacher
 from training.text_tokenizer import WORD_START, build_tokenizer, surface_words
 
@@ -56,6 +59,9 @@ class TextEncoderRun(RunConfig):
     sentence_weight: float = 1.0
     relation_weight: float = 10.0
     word_weight: float = 0.3
+    tags_weight: float = 0.2
+    tag_texts: int = 64
+    """tagged texts a step, beside those of the distillation; 0: none"""
     axes_weight: float = 0.6
     """size of the mood axes beside the teacher's unit vector; 0: the teacher alone"""
 
@@ -72,6 +78,7 @@ class Distillation(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.projection = nn.Linear(encoder.config.d_model, width, bias=False)
+        self.tags = nn.Linear(encoder.config.d_model, len(TAGS))
 
     def forward(
         self,
@@ -80,6 +87,9 @@ class Distillation(nn.Module):
         place: torch.Tensor,
         target: torch.Tensor,
         word_target: torch.Tensor,
+        tag_ids: torch.Tensor | None = None,
+        tag_mask: torch.Tensor | None = None,
+        tag_target: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
@@ -89,9 +99,11 @@ class Distillation(nn.Module):
             place: (batch, tokens) which of the text's words a token belongs to, -1 = none.
             target: (batch, width) teacher embeddings of the texts.
             word_target: (batch, words, width) teacher embeddings of the words, zero where there is none.
+            tag_ids, tag_mask: (tagged texts, tokens), texts that name tags; None = none.
+            tag_target: (tagged texts, tags) in [0, 1].
 
         Returns:
-            "sentence", "relation", "word".
+            "sentence", "relation", "word" and, where there are tagged texts, "tags".
         """
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pooled = mean_pool(states, attention_mask)
@@ -104,7 +116,12 @@ class Distillation(nn.Module):
         present = (member.sum(-1) > 0).float()
         distance = 1.0 - cosine_similarity(self.projection(words), word_target, dim=-1)
         word = (distance * present).sum() / present.sum().clamp_min(1.0)
-        return {"sentence": sentence, "relation": relation, "word": word}
+        losses = {"sentence": sentence, "relation": relation, "word": word}
+        if tag_ids is not None:
+            states = self.encoder(input_ids=tag_ids, attention_mask=tag_mask).last_hidden_state
+            logits = self.tags(mean_pool(states, tag_mask))
+            losses["tags"] = binary_cross_entropy_with_logits(logits, tag_target, reduction="sum") / len(logits)
+        return losses
 
 
 def mean_pool(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
@@ -115,7 +132,11 @@ def mean_pool(states: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tenso
 
 @torch.no_grad()
 def start_from_teacher(
-    model: Distillation, tokenizer: PreTrainedTokenizerFast, vectors: torch.Tensor, basis: torch.Tensor
+    model: Distillation,
+    tokenizer: PreTrainedTokenizerFast,
+    vectors: torch.Tensor,
+    basis: torch.Tensor,
+    keep_encoder: bool = False,
 ) -> None:
     """Set token embeddings and projection from the teacher, and quieten the blocks at the start.
 
@@ -124,12 +145,15 @@ def start_from_teacher(
         tokenizer: its tokenizer.
         vectors: (tokens with letters, width) teacher embeddings, in the order of `lettered_tokens`.
         basis: (width, d_model) principal directions of the teacher's embeddings, orthonormal columns.
+        keep_encoder: the encoder is trained already: only the maps of training are set.
     """
+    model.projection.weight.copy_(basis)
+    if keep_encoder:
+        return
     table = model.encoder.get_input_embeddings().weight
     rows = torch.tensor([number for number, _ in lettered_tokens(tokenizer)])
     table.normal_(0.0, 1.0, generator=loop.torch_rng(0, 13))
     table[rows] = normalize(vectors @ basis, dim=-1) * table.shape[1] ** 0.5
-    model.projection.weight.copy_(basis)
     for block in model.encoder.encoder.block:
         block.layer[0].SelfAttention.o.weight.mul_(0.1)
         block.layer[1].DenseReluDense.wo.weight.mul_(0.1)
@@ -197,10 +221,14 @@ def main(argv: list[str] | None = None) -> dict:
         token_vectors = embed_words(teacher, moods, surfaces, config.axes_weight)
     architecture = load_model_config(config.model_config, T5Config)
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), **special, **architecture))
+    if config.init_from:
+        encoder = T5EncoderModel.from_pretrained(Path(config.init_from) / "text_encoder", dtype=torch.float32)
+    else:
+        encoder = T5EncoderModel(T5Config(vocab_size=len(tokenizer), **special, **architecture))
     encoder.encoder.final_layer_norm.weight.requires_grad_(False)
     model = Distillation(encoder, targets.shape[1])
-    start_from_teacher(model, tokenizer, token_vectors, principal_directions(targets, encoder.config.d_model))
+    basis = principal_directions(targets, encoder.config.d_model)
+    start_from_teacher(model, tokenizer, token_vectors, basis, keep_encoder=bool(config.init_from))
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
@@ -223,6 +251,11 @@ def main(argv: list[str] | None = None) -> dict:
         batch = texts.batch(rows)
         word = batch.pop("word")
         batch |= {"target": targets[rows], "word_target": padded_words[word]}
+        if config.tag_texts:
+            named, tag_target = tagged_batch(config.tag_texts, config.seed, step)
+            mine = slice(accelerator.process_index, None, accelerator.num_processes)
+            encoded = tokenizer(named[mine], padding=True, truncation=True, return_tensors="pt")
+            batch |= {"tag_ids": encoded.input_ids, "tag_mask": encoded.attention_mask, "tag_target": tag_target[mine]}
         losses = model(**{name: value.to(accelerator.device) for name, value in batch.items()})
         loss = sum(losses[name] * getattr(config, f"{name}_weight") for name in losses)
         accelerator.backward(loss)
@@ -235,6 +268,7 @@ def main(argv: list[str] | None = None) -> dict:
         if progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
             saved = step
+        progress.leave_if_asked(step)
     if saved != step:
         loop.save_checkpoint(accelerator, config, step)
     progress.close()

@@ -1,0 +1,174 @@
+"""What else people call the instruments, styles, drums and moods of the scorebook: for the tags of the text encoder.
+
+The words that the scorebook's held-out captions keep for tests must not be here (tests/test_text_tags.py): those
+figures then tell how far the encoder carries beyond what it has read.
+"""
+
+_INSTRUMENTS = """
+piano | keys, pianist, piano chords, piano player, pianoforte, concert grand, baby grand, felt piano, ivories
+honky-tonk piano | tack piano, honkytonk, western saloon keys, ragtime piano, old out of tune upright, pub piano
+electric piano | wurly, wurli, suitcase piano, electric keys, rhodes keys, rhodes chords, electronic piano, dx7 keys
+harpsichord | spinet, virginal, baroque keys, plucked keyboard, harpsichordist
+clavinet | clavi, funk keys, clavinet riff, wah clav
+celesta | celeste bells, sugar plum bells, tinkly keyboard, celestial keyboard
+glockenspiel | tinkling bells, glocks, little bells, metal chimes, tiny bells, metallophone
+music box | musicbox, jewelry box melody, wind up toy, baby mobile, tinkling music box
+vibraphone | vibe, vibraharp, vibist, soft vibraphone, jazzy mallets, metal mallets
+marimba | mallets, marimba pattern, african mallets, balafon, warm wooden bars
+xylophone | skeleton bones sound, xylo, rosewood bars, toy xylophone
+tubular bells | bell tower, tolling bell, carillon, church bell, cathedral bells, tube bells
+dulcimer | santur, yangqin, hackbrett, zither, psaltery, hit strings
+organ | hammond, b3, jazz organ, rock organ, gospel organ, organist, tonewheel organ, leslie organ, electronic organ
+church organ | pipes of a church organ, cathedral pipes, grand organ, liturgical organ, wedding organ, bach organ
+reed organ | pedal organ, small chapel organ, indian harmonium, melodeon
+accordion | musette, accordionist, french accordion, polka accordion, parisian accordion, squeeze box
+harmonica | harp player blues, cowboy harmonica, harmonica solo, campfire harmonica, bob dylan harmonica
+bandoneon | argentine accordion, bandoneonist, piazzolla accordion, tango squeeze box
+nylon guitar | nylon strings, flamenco strumming, fingerpicked classical guitar, gut-string guitar, latin guitar,
+  guitarra
+steel guitar | acoustic strumming, folky guitar, strummed guitar, fingerpicked guitar, campfire guitar, dreadnought,
+  steel-string guitar, western guitar
+ukulele | little hawaiian guitar, beach ukulele, happy ukulele, strummed uke
+mandolin | mandolinist, italian mandolin, tremolo mandolin, mando, chopped mandolin
+jazz guitar | jazzy guitar, wes montgomery guitar, semi-hollow guitar, smooth guitar, soft electric guitar, jazz
+  guitarist
+electric guitar | telecaster, guitar licks, guitar riff, undistorted guitar, surf guitar, jangly guitar, twangy
+  guitar, guitarist
+muted guitar | funky guitar, wah guitar, rhythm guitar scratches, nile rodgers guitar, choppy guitar, palm mute
+overdriven guitar | bluesy lead guitar, tube amp guitar, overdrive, rock guitar, crunch guitar, dirty guitar, angus
+  young guitar
+distorted guitar | power chords, shredding guitar, heavy metal guitar, high gain guitar, fuzzy guitar, wall of
+  guitars, electric guitar with distortion, thrash guitar
+upright bass | doublebass, walking bass, plucked bass, jazz bass, wooden bass, bass fiddle, slapped upright,
+  contrabass pizzicato
+electric bass | fender bass, bassist, bass line, bassline, rock bass, fingerstyle bass, precision bass, picked bass,
+  jazz bass guitar
+fretless bass | jaco bass, mwah bass, jaco pastorius bass, singing bass, sliding bass
+slap bass | slap and pop, popping bass, funk bass, thumb bass, larry graham bass
+synth bass | sub bass, 808 bass, acid bass, moog, reese bass, wobble bass, tb-303, electro bass, analog bass, 303
+violin | violinist, solo fiddle classical, stradivarius, concert violin, bowed violin, violin melody
+fiddle | irish fiddle, bluegrass fiddle, cajun fiddle, fiddler, hoedown fiddle, celtic violin, country violin
+viola | violist, alto violin, viola melody, mellow viola
+cello | cellist, deep strings solo, yo-yo ma, celli, cello melody, low bowed strings
+contrabass | bull fiddle bowed, symphonic basses, double basses arco, low orchestra strings, string bass
+pizzicato strings | plucked violins, finger plucked orchestra strings, sneaky strings, short plucked strings
+harp | harpist, celtic harp, angel harp, glissando harp, lever harp, plucked harp
+string ensemble | violins and cellos, orchestra strings, sweeping strings, full strings, big strings, string pad
+  orchestra, symphonic strings, string arrangement, cinematic strings
+tremolo strings | shivering strings, tense strings, horror strings, shaking bows, nervous strings
+synth strings | fake strings, mellotron strings, electronic strings, disco strings machine, polysynth strings,
+  keyboard strings
+choir | chorus, vocals, singers, singing, choral singing, gregorian voices, people singing, aahs, voices singing ah,
+  chorale singers, human voices
+voice oohs | humming voices, doo-wop oohs, background vocals, soft vocals, backing vocals, ooh choir
+trumpet | trumpeter, cornet, flugelhorn, bugle, trumpet fanfare, mariachi trumpet
+trombone | trombonist, bones section, sackbut, sliding brass, low slide horn
+tuba | bass horn, tuba player, oompah bass, brass band bass, euphonium, helicon
+muted trumpet | harmon mute, mute trumpet, miles davis trumpet, cup mute, smoky trumpet, wah-wah trumpet
+french horn | horn player, hunting horn, heroic horn, f horn, noble horns, corno
+brass section | big band brass, horn stabs, trumpets and trombones, blaring brass, brass hits, brass stabs, horn
+  line
+synth brass | brassy synth, jump synth, prophet brass, synth horns, fake brass, oberheim brass
+soprano sax | kenny g sax, soprano saxophonist, small straight sax, curved soprano sax
+alto sax | charlie parker sax, saxophonist, sax solo, saxes, jazz sax, alto saxophonist
+tenor sax | coltrane sax, tenor saxophonist, sexy sax, smoky saxophone, sultry sax, breathy sax
+baritone sax | baritone saxophonist, barry sax, deep sax, bass saxophone, honking low sax
+oboe | oboist, hautbois, double reed solo, pastoral oboe, snake charmer reed
+english horn | coranglais, tenor oboe, dark oboe, lonely shepherd reed
+bassoon | bassoonist, contrabassoon, comic bassoon, low double reed, bass reed
+clarinet | clarinetist, licorice stick, benny goodman clarinet, bass clarinet, woody clarinet, single reed
+piccolo | tiny flute, very high flute, piccolo player, shrill flute, military fife
+flute | flautist, flutist, silver flute, airy flute, breathy flute, woodwind melody, jazz flute
+recorder | blockflute, school recorder, renaissance flute, sopranino recorder, treble recorder, fipple flute
+pan flute | panflute, zamfir, siku, syrinx, inca flute, pan pipe melody
+whistle | whistled melody, celtic whistle, someone whistling, low whistle, tinwhistle, human whistle
+ocarina | zelda flute, vessel flute, sweet potato flute, clay whistle
+square lead | 8-bit synth, gameboy lead, pulse wave, nes pulse, chiptune lead, c64 lead, square synth, bleepy lead
+saw lead | sawtooth, lead synth, edm lead, synthesizer lead, supersaws, buzzing synth, trance synth, analog lead,
+  synth melody, screaming synth
+sine lead | theremin, sine synth, pure tone synth, whistling synth, g-funk lead, portamento sine
+calliope | circus organ, carnival organ, merry-go-round organ, steam whistles, street organ, barrel organ
+synth voice | vocoder, robot voice, talkbox, synthetic choir voice, electronic voice, formant synth
+warm pad | soft synth chords, synth chords, background pad, analog pads, dreamy pad, ambient pad, pads, warm synths
+choir pad | ghostly choir synth, ethereal voices pad, heavenly pad, airy vocal pad, ambient voices
+glass pad | glass harmonica, wine glasses, icy pad, glassy synth, cold shimmering pad, bowed glasses
+sweep pad | swooshing pad, filter pad, swelling synth, morphing pad, phasing pad, resonant sweep
+bell synth | glassy bells, dx7 bells, fm synth, sparkling synth, crystal synth, digital chimes, twinkling synth,
+  bell pluck, synth pluck
+sitar | ravi shankar, raga strings, indian strings, tanpura, veena, sitarist
+banjo | banjo picker, banjo roll, dixie banjo, tenor banjo, frailing banjo, banjo picking
+koto | guzheng, japanese harp, shamisen, oriental zither, asian plucked strings, gayageum
+kalimba | sansa, likembe, lamellophone, plucked tines, thumbpiano
+bagpipes | uilleann pipes, pipes and drone, scottish bagpipe, bag pipes, piper, highland piper
+steel drums | steel pans, trinidad pans, pan drum, caribbean drum melody, calypso drums, hang drum
+timpani | kettle drum, orchestral timpani, symphonic drums, timpanist, booming orchestra drum, timp roll
+"""
+
+_STYLES = """
+lo-fi | lofi, chill beats, study beats, lo fi hip hop, chillhop beats, mellow hip hop beat, jazzhop, bedroom beats
+house | tech house, progressive house, edm, dance club, four to the floor, ibiza, club beat, nightclub music,
+  chicago house
+techno | detroit techno, berlin techno, acid techno, hard techno, underground club, industrial techno
+drum and bass | d&b, liquid dnb, jungle dnb, fast breakbeats, neurofunk, drum n bass, amen break
+trap | trap rap, atlanta trap, drill, hip-hop beat, boom bap, rap, 808 beat, hip-hop instrumental, southern rap
+rock | rock band, alternative rock, hard rock, rock and roll, grunge, britpop, punk rock, rock anthem, stadium rock
+funk | james brown, funk groove, slap bass groove, jam band funk, funky soul, parliament
+disco | studio 54, nu disco, bee gees, saturday night fever, abba, dancefloor strings, retro dance
+bossa nova | bossa, jobim, rio de janeiro, girl from ipanema, samba jazz, latin lounge, bossanova
+salsa | son cubano, latin dance, rumba, latin percussion party, havana, mambo night, cuban, latin
+reggae | ska, dub, bob marley, rocksteady, offbeat skank, kingston, dancehall, roots reggae
+jazz swing | big band, swing jazz, jazz club, hard bop, cool jazz, jazz combo, jazzy, jazz trio, duke ellington
+blues | chicago blues, shuffle blues, slow blues, blues bar, muddy waters, bb king, blues jam, electric blues
+ballad | pop ballad, power ballad, romantic ballad, pop song, slow dance, tearjerker, adele
+waltz | viennese waltz, strauss, ballroom, three-four dance, slow waltz, waltzing
+march | military march, sousa, parade, marching, military band, brass band march, drumline
+ambient | drone, soundscape, brian eno, meditation music, space music, background atmosphere, spa music, yoga music,
+  atmospheric pads
+chiptune | 8 bit, video game retro, gameboy music, nintendo, 16-bit, super mario, pixel game, arcade
+folk | indie folk, folk guitar song, americana, folksy, acoustic singer, bob dylan, acoustic ballad
+celtic | irish, scottish, jig, reel, irish folk, pub tune, celtic dance, gaelic
+polka | bavarian, oktoberfest, beer hall, oompah, czech dance, german folk dance
+lullaby | cradle song, nursery, goodnight song, baby sleep music, bedtime, soothing children's song
+cinematic | epic trailer, film score, hans zimmer, soundtrack, orchestral epic, movie music, trailer, film music
+folk tune | folk song, traditional folk song, old tune, country dance, ballad tune, traditional melody
+game rock | doom metal soundtrack, shooter rock, heavy game music, fps soundtrack
+game soundtrack | game music, rpg music, level theme, dungeon theme, video game background
+string quartet | chamber quartet, violins viola and cello, haydn quartet, beethoven quartet
+string orchestra | orchestra of strings, string serenade, chamber orchestra, adagio for strings
+woodwind quartet | woodwind ensemble, wind quintet, chamber woodwinds, reeds and flutes
+brass quartet | brass quintet, brass choir, brass band, ensemble of brass
+saxophone quartet | saxophone group, sax ensemble, saxes together
+recorder consort | medieval, renaissance, early music ensemble, renaissance dance, tudor
+choir | choral, motet, anthem, a capella, mass, gregorian, church choir
+church organ | organ fugue, bach chorale on organ, liturgical music, organ toccata
+piano | piano solo, classical piano solo, chopin, sonata, etude, concert pianist
+harpsichord | bach keyboard, scarlatti, couperin, rococo, harpsichord suite
+classical guitar | spanish classical guitar, segovia, guitar etude, solo nylon guitar piece
+mallets | marimba band, vibraphone and marimba, percussion mallets
+baroque trio | baroque, trio sonata, telemann, basso continuo, corelli
+orchestra | orchestral music, symphony, symphony orchestra, concert music, classical orchestral
+synth quartet | wendy carlos, synthesizer classical, moog bach, electronic bach
+8-bit classical | chiptune classical, 8-bit bach, nes classical
+accordion | accordion band, parisian street music, musette waltz
+music box | music box melody, ballerina box, tinkling lullaby box
+pizzicato | plucked strings music, sneaky cartoon strings, pizzicato polka
+harp and flute | flute with harp, harp duet, gentle chamber duo
+jazz group | jazz quartet, modern jazz quartet, cool jazz chamber, vibes jazz
+folk group | folk band, village musicians, barn dance band, country fair band
+"""
+
+DRUMS = (
+    "drums", "drum kit", "drum groove", "drum machine", "beats", "snare and kick", "live drums", "drum pattern",
+    "808 drums", "breakbeats", "backbeat", "cymbals and drums", "electronic drums", "brushed drums", "kick and snare",
+    "punchy drums", "percussion", "a beat", "drum loop",
+)  # fmt: skip
+
+
+def _table(text: str) -> dict[str, tuple[str, ...]]:
+    """Read "name | word, word" lines; an indented line goes on with the one above."""
+    lines = (line.split("|") for line in text.strip().replace("\n  ", " ").splitlines())
+    return {name.strip(): tuple(word.strip() for word in words.split(",")) for name, words in lines}
+
+
+INSTRUMENT_SYNONYMS = _table(_INSTRUMENTS)
+STYLE_SYNONYMS = _table(_STYLES)
