@@ -190,7 +190,9 @@ def test_two_folders_with_enough_clips(tmp_path, listeners):
 
 
 def test_rows_and_rates_of_folders(data_dir, audio_dir, tmp_path):
-    assert len(folder_rows(data_dir)) == 12  # all splits
+    assert folder_rows(data_dir) == read_rows(data_dir, "test")
+    with pytest.raises(ValueError, match="has train, validation, test"):
+        folder_rows(data_dir, "demo")
     assert len(folder_rows(data_dir / "test")) == 4 and folder_rows(data_dir / "test")[0]["bpm"] == 90.0
     clips = load_clips(folder_rows(audio_dir), 16000)
     assert clips.sampling_rate == 16000 and clips.resampled == 5 and clips.audios[0].shape == (2, 4 * 16000)

@@ -2,6 +2,7 @@
 
     python -m training.evaluate --checkpoint checkpoints/small --data_dir data/scorebook --split test --num_clips 64
     python -m training.evaluate --audio_dir generated                         # audio with labels, or without
+    python -m training.evaluate --audio_dir data/scorebook --split test       # how well the listeners hear real clips
     python -m training.evaluate --audio_dir generated --reference_dir real    # two folders
 
 A checkpoint gets, for each chosen row, a caption and the row's tempo, meter, key and chords as arguments. Every control
@@ -55,6 +56,7 @@ class EvaluateRun:
     """compare audio_dir with this folder: distribution, and reconstruction where file names are alike"""
     data_dir: str = "data/scorebook"
     split: str = "test"
+    """of data_dir, and of audio_dir and reference_dir where these are data folders"""
     num_clips: int = 64
     seed: int = 0
     """chooses the rows and their captions, and starts the noise"""
@@ -213,7 +215,7 @@ def evaluate_folder(
         ValueError: no audio, or too few clips for a distance between distributions.
     """
     clock = provenance.Clock()
-    clips = load_clips(folder_rows(config.audio_dir))
+    clips = load_clips(folder_rows(config.audio_dir, config.split))
     rate, rows = clips.sampling_rate, clips.rows
     heard = listen(clips.audios, rate, listeners, pool)
     clock.lap("listening")
@@ -232,7 +234,7 @@ def evaluate_folder(
         **provenance.provenance(config.audio_dir),
     }
     if config.reference_dir is not None:
-        reference = load_clips(folder_rows(config.reference_dir), rate)
+        reference = load_clips(folder_rows(config.reference_dir, config.split), rate)
         result["distribution"] = folder_figures(
             embedder, embed_clips(embedder, clips.mono, rate), embed_clips(embedder, reference.mono, rate), config.seed
         )

@@ -37,18 +37,20 @@ class Clips:
         return [audio.mean(axis=0) for audio in self.audios]
 
 
-def folder_rows(folder: str | Path) -> list[dict]:
-    """Rows of a folder: of all splits of a data folder, or of its own metadata.jsonl, or one without labels a file.
+def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
+    """Rows of one split of a data folder, or of a folder's own metadata.jsonl, or one without labels a file.
 
     Raises:
-        ValueError: no such folder, or no audio in it.
+        ValueError: no such folder, a data folder without this split, or no audio.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
     found = [s for s in SPLITS if shards_of(folder, s) or (folder / s / "metadata.jsonl").is_file()]
+    if found and split not in found:
+        raise ValueError(f"split is {split!r}; {folder} has {', '.join(found)}")
     if found:
-        return [row for split in found for row in read_rows(folder, split)]
+        return read_rows(folder, split)
     if (folder / "metadata.jsonl").is_file():
         return read_rows(folder.parent, folder.name)
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())

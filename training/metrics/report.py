@@ -31,12 +31,10 @@ SIGNAL_COLUMNS = ["audio", "generated", "oracle", "reconstructed"]
 def text_report(result: dict) -> str:
     """The tables of a result of training.evaluate, and what has to be known to read them."""
     config = result["arguments"]
-    about = (
-        f"{config['checkpoint']} on {config['data_dir']}/{config['split']}"
-        if config["audio_dir"] is None
-        else config["audio_dir"]
-        + (f" against {config['reference_dir']}" if config["reference_dir"] is not None else "")
-    )
+    about = f"{config['checkpoint']} on {config['data_dir']}/{config['split']}"
+    if config["audio_dir"] is not None:
+        against = "" if config["reference_dir"] is None else f" against {config['reference_dir']}"
+        about = config["audio_dir"] + against
     parts = [f"{about}: {result['clips']} clips, seed {config['seed']}, {result['wall_s']['all']:.0f} s"]
     columns = [c for c in CONTROL_COLUMNS if any(c in by_source for by_source in result["control"].values())]
     parts.append(
@@ -44,7 +42,9 @@ def text_report(result: dict) -> str:
         + "\ninterval and n: of the first column. chance: requests shuffled among the clips. oracle: real clips, their"
         "\nown labels. paraphrased: asked in words held back from training. stated: what the caption used names."
     )
-    absent = [words for name, words in control.NAMES.items() if not any(v["n"] for v in result["control"][name].values())]
+    absent = [
+        words for name, words in control.NAMES.items() if not any(v["n"] for v in result["control"][name].values())
+    ]
     if absent:
         parts.append(f"left out, since no clip has the label or no network listened: {'; '.join(absent)}")
     for name, words in (("oracle_by_source", "real clips"), ("labelled_by_source", "clips")):
