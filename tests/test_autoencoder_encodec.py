@@ -63,9 +63,11 @@ def test_names_of_the_encodec_package():
         assert rename_encodec(theirs) == ours
 
 
+@pytest.mark.encodec
 @pytest.mark.parametrize("name", ["encodec_model_24khz", "encodec_model_48khz"])
 def test_equal_to_the_encodec_package(name):
-    encodec = pytest.importorskip("encodec", reason="run `make test-encodec`")
+    import encodec
+
     torch.manual_seed(0)
     theirs = getattr(encodec.EncodecModel, name)(pretrained=False).eval()
     ours = AutoencoderEncodec.from_encodec(theirs)
