@@ -33,12 +33,12 @@ class BeatTrackerRun:
     seed: int = 0
     max_minutes: float = 12.0
     """of training, CPU time; reading the clips comes before"""
-    max_steps: int = 4000
+    max_steps: int = 6500
     batch_size: int = 24
     learning_rate: float = 4e-3
     crop_s: float = 8.0
     """where the crop begins is drawn, so that the place in the clip is no clue"""
-    width: int = 28
+    width: int = 36
     num_threads: int = 1
 
 
