@@ -28,7 +28,7 @@ evaluate: $(VENV)/.full data/scorebook/info.json
 		--output runs/evaluate.json --html runs/evaluate.html
 
 bench: $(VENV)/.full
-	$(BIN)/python -m benchmarks --threads 2
+	$(BIN)/python -m benchmarks --threads 2 --quick
 
 scorebook: data/scorebook/info.json
 
