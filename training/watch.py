@@ -19,10 +19,10 @@ import torch
 from accelerate import Accelerator
 from diffusers import SchedulerMixin
 
-from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import ask
+from training.autoencoders import load_autoencoder
 from training.config import UNetRun
 from training.data.latents import LatentCrops
 from training.encode_latents import load_text_encoder
@@ -82,7 +82,7 @@ class Watch:
         folder = Path(config.data_dir) / "vae"
         if not folder.is_dir():
             raise ValueError(f"data_dir {config.data_dir}: no vae/ there; make it with training.encode_latents")
-        self.vae = AutoencoderVivace.from_pretrained(folder).eval()
+        self.vae = load_autoencoder(folder).eval()
         self.text_encoder, self.tokenizer = load_text_encoder(config.text_encoder or crops.about["text_encoder"])
         said = [ask.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
         self.captions = [words for words, _ in said]

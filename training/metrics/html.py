@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import librosa
 import numpy as np
-import soundfile
 
+from training.data.shards import encode_audio
 from training.metrics.request import Request
 
 # Higher is better and 1 is best: what a clip is judged by.
@@ -69,7 +69,7 @@ def _article(clip: ClipPage, sampling_rate: int) -> str:
     request = clip.request
     bpm = None if request.bpm is None else f"{request.bpm:g} bpm"
     asked = ", ".join(filter(None, (bpm, request.key, request.style, *(request.stated or ()))))
-    sound = _data("audio/flac", flac(clip.audio, sampling_rate))
+    sound = _data("audio/flac", encode_audio(np.clip(clip.audio, -1.0, 1.0)[None], sampling_rate))
     picture = _data("image/png", picture_of(clip, sampling_rate))
     return f"""<article>
 <h2>{html.escape(clip.name)}: {clip.obedience:.2f}</h2>
@@ -81,13 +81,6 @@ def _article(clip: ClipPage, sampling_rate: int) -> str:
 
 def _data(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def flac(audio: np.ndarray, sampling_rate: int) -> bytes:
-    """(samples,) as a FLAC file; what exceeds full scale is clipped."""
-    file = io.BytesIO()
-    soundfile.write(file, np.clip(audio, -1.0, 1.0), sampling_rate, subtype="PCM_16", format="FLAC")
-    return file.getvalue()
 
 
 def picture_of(clip: ClipPage, sampling_rate: int) -> bytes:
