@@ -15,12 +15,16 @@ from training.data.prepare.decode import UnreadableError, decode, find_ffmpeg, k
 from training.data.prepare.fingerprint import find_duplicates, fingerprint
 from training.data.prepare.folder import list_folder
 from training.data.prepare.items import caption_of_name, facts_of
-from training.data.prepare.labellers import hear, hear_chords, hear_key
+from training.data.prepare.labellers import hear, hear_chords, hear_key, load_ears
 from training.data.prepare.settings import Settings
 from training.data.prepare.source import open_source
 from training.data.prepare.table import list_table
 from training.metrics import features
-from training.metrics.beat_tracker import load_beat_tracker
+
+
+@pytest.fixture(scope="module")
+def ears():
+    return load_ears("checkpoints/beat_tracker", "checkpoints/key")
 
 
 def music(seed: int, seconds: float = 12.0) -> np.ndarray:
@@ -231,28 +235,28 @@ def test_a_data_set_is_streamed_without_decoding(tmp_path):
         open_source(str(tmp_path / "nowhere"), None, None, False)
 
 
-def test_key_and_chords_of_plain_triads():
+def test_key_and_chords_of_plain_triads(ears):
     beat_s = 0.5
-    chroma = features.chroma(tones(["C", "F", "G", "C"], beat_s))
-    key, confidence = hear_key(chroma)
+    audio = tones(["C", "F", "G", "C"], beat_s)
+    assert RATE == features.LISTEN_RATE
+    key, confidence = hear_key(np.tile(audio, 2), ears.key)  # each half holds the whole progression
     assert key == "C major" and confidence > 0.5
-    rows, names, sure = hear_chords(chroma, np.arange(0.0, 8.01, beat_s))
+    rows, names, sure = hear_chords(features.chroma(audio), np.arange(0.0, 8.01, beat_s))
     right = [a == b for a, b in zip(names, [n for n in ("C", "F", "G", "C") for _ in range(4)], strict=True)]
     assert np.mean(right) >= 15 / 16 and sure.mean() > 0.8
     assert rows[0] == [1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0]
-    assert hear_key(np.zeros((12, 50))) == (None, 0.0)
+    assert hear_key(np.zeros(RATE, np.float32), ears.key) == (None, 0.0)
 
 
-def test_labels_of_a_clear_beat_and_of_noise():
-    tracker, _ = load_beat_tracker("checkpoints/beat_tracker")
+def test_labels_of_a_clear_beat_and_of_noise(ears):
     audio = 0.6 * tones(["C", "F", "G", "Am"], 0.5) + clicks(120.0)
-    heard = hear(audio, RATE, tracker)
+    heard = hear(audio, RATE, ears)
     assert heard.bpm == pytest.approx(120.0, rel=0.02)
     assert len(heard.chords) == len(heard.beats_s) == len(heard.chord_symbols)
     noise = 0.1 * np.random.default_rng(0).standard_normal(8 * RATE).astype(np.float32)
-    unsure = hear(noise, RATE, tracker)
+    unsure = hear(noise, RATE, ears)
     assert unsure.bpm is None and unsure.beats_s is None and unsure.downbeats_s is None and unsure.chords is None
-    silent = hear(np.zeros(8 * RATE, np.float32), RATE, tracker)
+    silent = hear(np.zeros(8 * RATE, np.float32), RATE, ears)
     assert silent.bpm is None and silent.key is None and silent.confidence["beats"] == 0.0
 
 
@@ -281,6 +285,7 @@ def test_cutting_follows_stated_downbeats_exactly():
         ({"loudness_lufs": 3.0}, "loudness_lufs is 3.0; allowed: -60 to -5 LUFS"),
         ({"captions": ("lyrics",)}, "captions is 'lyrics'; allowed: out of sidecar, tags, names"),
         ({"beat_tracker": "/nowhere"}, "beat_tracker /nowhere: no such folder"),
+        ({"key_network": "/nowhere"}, "key_network /nowhere: no such folder"),
     ],
 )
 def test_settings_out_of_range(change, message):

@@ -38,6 +38,7 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
         "--labels", action=argparse.BooleanOptionalAction, default=True, help="find tempo, beats, key, chords by ear"
     )
     parser.add_argument("--beat_tracker", default=Settings.beat_tracker, help="folder of the trained tracker")
+    parser.add_argument("--key_network", default=Settings.key_network, help="folder of the trained key network")
     parser.add_argument(
         "--captions", default=",".join(Settings.captions), help="where to look, in this order: sidecar, tags, names"
     )

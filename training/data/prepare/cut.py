@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.vivace_theory import parse_chord
-from training.data.prepare.labellers import Labels, hear
+from training.data.prepare.labellers import Ears, Labels, hear
 from training.data.prepare.settings import Settings
-from training.metrics.beat_tracker import BeatTracker
 
 SLACK_S = 3.0  # looked past clip_s for the downbeat on which a clip may end
 STEADY_S = 0.05  # stated beats may lie this far from an even grid; the network's grid is even
@@ -25,16 +24,14 @@ class Clip:
     confidence: dict[str, float] = field(default_factory=dict)
 
 
-def cut(
-    audio: np.ndarray, offset_s: float, stated: dict, settings: Settings, tracker: BeatTracker | None
-) -> Iterator[Clip]:
+def cut(audio: np.ndarray, offset_s: float, stated: dict, settings: Settings, ears: Ears | None) -> Iterator[Clip]:
     """Clips of a file, first to last, silent ones included.
 
     Args:
         audio: (channels, samples).
         offset_s: where in the original the audio begins (silence trimmed), for times that the source states.
         stated: labels of the source for the whole file.
-        tracker: None = nothing is listened to.
+        ears: None = nothing is listened to.
     """
     rate, total = settings.sampling_rate, audio.shape[1]
     length, shortest = round(settings.clip_s * rate), round(settings.min_s * rate)
@@ -46,11 +43,11 @@ def cut(
             begin, stop = _between(downbeats, start / rate, settings, total / rate)
             begin, stop = round(begin * rate), min(round(stop * rate), total)
             labels, confidence = _of_source(stated, beats, downbeats, begin / rate, stop / rate), {}
-        elif tracker is None:
+        elif ears is None:
             begin, stop = start, min(start + length, total)
             labels, confidence = dict(stated), {}
         else:
-            begin, stop, labels, confidence = _by_ear(audio, start, stated, settings, tracker)
+            begin, stop, labels, confidence = _by_ear(audio, start, stated, settings, ears)
         if stop - begin < shortest:
             return
         yield Clip(begin, stop, labels, confidence)
@@ -92,15 +89,13 @@ def _of_source(stated: dict, beats: np.ndarray, downbeats: np.ndarray, begin_s: 
     return labels
 
 
-def _by_ear(
-    audio: np.ndarray, start: int, stated: dict, settings: Settings, tracker: BeatTracker
-) -> tuple[int, int, dict, dict]:
+def _by_ear(audio: np.ndarray, start: int, stated: dict, settings: Settings, ears: Ears) -> tuple[int, int, dict, dict]:
     """The next clip from `start` on, cut on the downbeats that are heard."""
     rate, total = settings.sampling_rate, audio.shape[1]
     window = audio[:, start : min(start + round((settings.clip_s + SLACK_S) * rate), total)].mean(axis=0)
-    heard = hear(window, rate, tracker)
+    heard = hear(window, rate, ears)
     if "bpm" in stated and heard.bpm is not None and abs(heard.bpm / stated["bpm"] - 1.0) > 0.04:
-        heard = hear(window, rate, tracker, dict.fromkeys(heard.confidence, 2.0))  # the source knows better: unknown
+        heard = hear(window, rate, ears, dict.fromkeys(heard.confidence, 2.0))  # the source knows better: unknown
     begin_s, stop_s = 0.0, min(settings.clip_s, len(window) / rate)
     if heard.downbeats_s is not None and len(heard.downbeats_s) > 1:
         begin_s, stop_s = _between(np.asarray(heard.downbeats_s), 0.0, settings, len(window) / rate)

@@ -14,13 +14,13 @@ import numpy as np
 import soxr
 
 from training.metrics import features
-from training.metrics.beat_tracker import BeatTracker
+from training.metrics.beat_tracker import BeatTracker, load_beat_tracker
 from training.metrics.beats import beat_f
 from training.metrics.features import CHROMA_RATE, LISTEN_RATE
-from training.metrics.key import estimate_key, key_mirex
+from training.metrics.key_network import KeyNetwork, load_key_network
 
 # Confidence from which a label is given. Chosen on the scorebook's validation split.
-THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.90, "chords": 0.75}
+THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.60, "chords": 0.75}
 SPEED = 1.12  # at which the clip is heard again, and its inverse
 SAME_TEMPO = 0.03
 JOINED = 0.4  # difference of contrast from which two bars of two beats are one of four
@@ -28,6 +28,14 @@ PART = 0.7  # of the clip, from its beginning and to its end, that are listened 
 NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 STAY = 0.6  # probability that the chord of a beat is that of the one before
 SHARPNESS = 40.0  # of a chord's likelihood in the cosine with its triad
+
+
+@dataclass(frozen=True)
+class Ears:
+    """The networks that listen."""
+
+    beats: BeatTracker
+    key: KeyNetwork
 
 
 @dataclass(frozen=True)
@@ -53,20 +61,27 @@ class Labels:
     confidence: dict[str, float]
 
 
-def hear(
-    audio: np.ndarray, sampling_rate: int, tracker: BeatTracker, thresholds: dict[str, float] | None = None
-) -> Labels:
+def load_ears(beat_tracker: str, key: str) -> Ears:
+    """The networks in two folders.
+
+    Raises:
+        ValueError: files missing or unreadable.
+    """
+    return Ears(load_beat_tracker(beat_tracker)[0], load_key_network(key)[0])
+
+
+def hear(audio: np.ndarray, sampling_rate: int, ears: Ears, thresholds: dict[str, float] | None = None) -> Labels:
     """Label a clip (samples,) of a few bars."""
     limits = THRESHOLDS if thresholds is None else thresholds
     if sampling_rate != LISTEN_RATE:
         audio = soxr.resample(audio.astype(np.float32), sampling_rate, LISTEN_RATE)
     duration_s = len(audio) / LISTEN_RATE
     chroma = features.chroma(audio)
-    bpm, beats, downbeats, confidence = hear_beats(audio, tracker)
+    bpm, beats, downbeats, confidence = hear_beats(audio, ears.beats)
     if len(beats):
         downbeats, change = bars_by_harmony(chroma, beats, downbeats)
         confidence["downbeats"] *= change
-    key, confidence["key"] = hear_key(chroma)
+    key, confidence["key"] = hear_key(audio, ears.key)
     known = confidence["beats"] >= limits["beats"]
     bars = known and confidence["downbeats"] >= limits["downbeats"] and len(downbeats) > 1
     rows, symbols, sure = hear_chords(chroma, np.append(beats, duration_s)) if known else (None, None, np.zeros(0))
@@ -151,15 +166,13 @@ def _beats_per_bar(beats: np.ndarray, downbeats: np.ndarray) -> int:
     return max(1, round(float(np.median(np.diff(downbeats)) / np.median(np.diff(beats)))))
 
 
-def hear_key(chroma: np.ndarray) -> tuple[str | None, float]:
-    """Key of a chroma (12, frames), and the mean MIREX score of what its parts say against it."""
-    key = estimate_key(chroma)
-    if key is None:
+def hear_key(audio: np.ndarray, network: KeyNetwork) -> tuple[str | None, float]:
+    """Key of audio (samples,) at LISTEN_RATE, and its mean probability in the two halves of the clip."""
+    whole = network.listen(audio, LISTEN_RATE)
+    if whole is None:
         return None, 0.0
-    frames = chroma.shape[1]
-    parts = [(0.0, PART), (1.0 - PART, 1.0), (0.0, 0.5), (0.5, 1.0)]
-    votes = [estimate_key(chroma[:, int(a * frames) : max(int(b * frames), int(a * frames) + 1)]) for a, b in parts]
-    return key, float(np.mean([key_mirex(vote, key) for vote in votes]))
+    halves = (network.listen(part, LISTEN_RATE) for part in np.array_split(audio, 2))
+    return whole.name, float(np.mean([half.probabilities[whole.name] if half else 0.0 for half in halves]))
 
 
 def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[int]], list[str], np.ndarray]:

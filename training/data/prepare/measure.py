@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from training.config import command
 from training.data.clips import read_audio, read_rows
-from training.data.prepare.labellers import NOTES, THRESHOLDS, hear, hear_chords
+from training.data.prepare.labellers import NOTES, THRESHOLDS, Ears, hear, hear_chords, load_ears
 from training.files import write_json
 from training.metrics import features
-from training.metrics.beat_tracker import load_beat_tracker
 from training.metrics.beats import beat_f
 from training.metrics.key import key_right
 from training.metrics.tempo import tempo_right
@@ -34,9 +33,9 @@ NAMES = {
 }
 
 
-def judge(row: dict, audio: np.ndarray, sampling_rate: int, tracker) -> list[tuple[str, float, float]]:
+def judge(row: dict, audio: np.ndarray, sampling_rate: int, ears: Ears) -> list[tuple[str, float, float]]:
     """(label, confidence, how right) of everything heard in one clip, whatever its confidence."""
-    heard = hear(audio, sampling_rate, tracker, EVERYTHING)
+    heard = hear(audio, sampling_rate, ears, EVERYTHING)
     sure, found = heard.confidence, []
     if row["bpm"] is not None and heard.bpm is not None:
         found.append(("tempo", sure["beats"], tempo_right(heard.bpm, row["bpm"])))
@@ -100,16 +99,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data_dir", default="data/scorebook")
     parser.add_argument("--split", default="test")
     parser.add_argument("--beat_tracker", default="checkpoints/beat_tracker")
+    parser.add_argument("--key_network", default="checkpoints/key")
     parser.add_argument("--max_clips", type=int, default=None, help="the first so many")
     parser.add_argument("--output", default=None, help="JSON file for the figures and every judgement")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    tracker, _ = load_beat_tracker(arguments.beat_tracker)
+    ears = load_ears(arguments.beat_tracker, arguments.key_network)
     rows = read_rows(arguments.data_dir, arguments.split)[: arguments.max_clips]
     found = []
     for row in tqdm(rows, desc="labellers", unit="clip", disable=None):
         audio = read_audio(row).mean(dim=0).numpy()
-        found += judge(row, audio, row["sampling_rate"], tracker)
+        found += judge(row, audio, row["sampling_rate"], ears)
         found += judge_chords(row, audio, row["sampling_rate"])
     figures = summary(found, len(rows))
     print(f"| label | threshold | accuracy where given | coverage | accuracy of all | judged |\n|{'---|' * 6}")

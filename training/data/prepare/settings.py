@@ -30,6 +30,8 @@ class Settings:
     """find tempo, beats, downbeats, key and chords where the source does not tell them"""
     beat_tracker: str = "checkpoints/beat_tracker"
     """folder of the trained tracker"""
+    key_network: str = "checkpoints/key"
+    """folder of the trained key network"""
     captions: tuple[str, ...] = ("sidecar", "tags", "names")
     """where captions are looked for, the first that has one wins"""
     license: str | None = None
@@ -63,11 +65,10 @@ class Settings:
         unknown = [place for place in self.captions if place not in ("sidecar", "tags", "names")]
         if unknown:
             raise ValueError(f"captions is {','.join(self.captions)!r}; allowed: out of sidecar, tags, names")
-        if self.labels and not os.path.isdir(self.beat_tracker):
-            raise ValueError(
-                f"beat_tracker {self.beat_tracker}: no such folder; train one (training.train_beat_tracker) or give "
-                "--no-labels"
-            )
+        for name, command in (("beat_tracker", "training.train_beat_tracker"), ("key_network", "training.train_key")):
+            folder = getattr(self, name)
+            if self.labels and not os.path.isdir(folder):
+                raise ValueError(f"{name} {folder}: no such folder; train one ({command}) or give --no-labels")
 
     def key(self) -> dict:
         """As JSON keeps it."""

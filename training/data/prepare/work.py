@@ -13,10 +13,10 @@ from training.data.prepare.cut import Clip, cut, is_silent
 from training.data.prepare.decode import Decoded, UnreadableError, decode, read_tags
 from training.data.prepare.fingerprint import fingerprint
 from training.data.prepare.items import Item, caption_of_name, caption_of_tags, labels_of_tags
+from training.data.prepare.labellers import load_ears
 from training.data.prepare.settings import Settings
 from training.data.shards import encode_audio, write_shard
 from training.files import write_json
-from training.metrics.beat_tracker import load_beat_tracker
 from training.metrics.signal import loudness
 
 FRAME_S = 0.05  # of the level by which ends are trimmed
@@ -25,13 +25,13 @@ DC_NOTED = 0.005  # of full scale
 CLIPPED_NOTED = 1e-4  # share of samples
 SHORT_NOTED_DB = 3.0  # of the wanted loudness
 CEILING = 0.98  # peak that loudness normalisation does not exceed
-_tracker: dict = {}
+_ears: dict = {}
 
 
 def start_worker(settings: Settings) -> None:
-    """Load the tracker once in each process; one thread each."""
+    """Load the listeners once in each process; one thread each."""
     torch.set_num_threads(1)
-    _tracker["network"] = load_beat_tracker(settings.beat_tracker)[0] if settings.labels else None
+    _ears["networks"] = load_ears(settings.beat_tracker, settings.key_network) if settings.labels else None
 
 
 def do_item(item: Item, settings: Settings, source: str, target: Path) -> None:
@@ -140,8 +140,8 @@ def _rows(
     if not captions:
         fate["notes"].append("no caption found; trained as without text")
     silent, rows, confidences = 0, [], []
-    tracker = _tracker["network"]
-    for clip in cut(audio, first / settings.sampling_rate, stated, settings, tracker):
+    ears = _ears["networks"]
+    for clip in cut(audio, first / settings.sampling_rate, stated, settings, ears):
         part = audio[:, clip.start : clip.stop]
         if is_silent(part):
             silent += 1
