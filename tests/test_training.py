@@ -1,5 +1,6 @@
 """The three stages as a user runs them, tiny, on audio made here: files, resume, processes, config."""
 
+import json
 import subprocess
 import sys
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import encode_arguments
+from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from training import encode_latents, loop, train_autoencoder, train_unet
+from training import encode_latents, flow, loop, objective, train_autoencoder, train_unet
 from training.config import AutoencoderRun, UNetRun, parse_config
 from training.data.latents import LatentCrops, random_mask
 
@@ -91,6 +93,74 @@ def test_accumulation_equals_one_batch(tiny_latents, tmp_path):
     train_unet.main([*arguments, str(tmp_path / "two"), "--gradient_accumulation_steps", "2"])
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
+
+
+def test_log_tells_loss_by_noise_level_gradient_and_speed(tiny_latents, tmp_path):
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--max_steps", "4", "--log_every", "4"]
+    train_unet.main([*arguments, "--gradient_accumulation_steps", "2", "--output_dir", str(tmp_path)])
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    (told,) = (line for line in lines if "train/loss" in line)
+    times = flow.sample_timesteps(FlowMatchEulerDiscreteScheduler(), 16, flow.UniformSampler(0)) / 1000
+    counts = {"low": (times < 1 / 3).sum(), "high": (times >= 2 / 3).sum()}
+    counts["middle"] = 16 - counts["low"] - counts["high"]
+    # The plain mean over all 16 items is that of the levels, each as often as it was drawn.
+    whole = sum(told[f"train/loss_{name}"] * int(count) for name, count in counts.items()) / 16
+    assert told["train/loss"] == pytest.approx(whole, rel=1e-5)
+    assert told["train/grad_norm"] > 0.0 and told["train/items_per_s"] > 0.0 and 0.0 < told["train/waiting"] < 1.0
+
+
+def test_what_is_not_finite_stops_before_the_step_and_names_the_clip(tiny_latents, tmp_path, monkeypatch):
+    plain, steps = objective.Objective.errors, []
+
+    def failing(self, network, batch, noise, timesteps):
+        errors = plain(self, network, batch, noise, timesteps)
+        steps.append("index" in batch)  # validation reads clips without it
+        return torch.where(batch["index"] == 5, float("nan"), errors) if sum(steps) > 3 and steps[-1] else errors
+
+    monkeypatch.setattr(objective.Objective, "errors", failing)
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path)]
+    with pytest.raises(FloatingPointError, match=r"loss not finite after step [345] on 5\.flac; the last checkpoint"):
+        train_unet.main([*arguments, "--max_steps", "20"])
+    assert [path.name for path in loop.checkpoints(str(tmp_path))] == ["step_00000003"]
+    saved = load_file(tmp_path / "checkpoints" / "step_00000003" / "model.safetensors")
+    assert all(torch.isfinite(value).all() for value in saved.values())
+
+
+def test_a_gradient_that_is_not_finite_stops_too(tiny_latents, tmp_path, monkeypatch):
+    monkeypatch.setattr(objective.Objective, "weights", lambda self, timesteps: torch.full(timesteps.shape, 1e38))
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path)]
+    with pytest.raises(FloatingPointError, match=r"gradient not finite after step 0 on \d\.flac, \d\.flac"):
+        train_unet.main([*arguments, "--learning_rate", "1e-3"])
+
+
+def test_null_on_the_command_line_is_null():
+    arguments = ["--tracker", "null", "--max_minutes=null", "--init_from", "a", "--init_from", "b"]
+    config = parse_config(UNetRun, arguments)
+    assert (config.tracker, config.max_minutes, config.init_from) == (None, None, "b")
+    assert parse_config(UNetRun, ["--tracker", "null", "--tracker", "wandb"]).tracker == "wandb"
+    with pytest.raises(SystemExit):
+        parse_config(UNetRun, ["--batch_size", "null"])
+
+
+def test_more_processes_than_clips_are_refused():
+    class Two:
+        num_processes, process_index, device = 4, 0, torch.device("cpu")
+
+    with pytest.raises(ValueError, match="data_dir latents/small: 3 clips for 4 processes"):
+        loop.make_loader([0, 1, 2], UNetRun(), 0, Two())
+
+
+def test_checkpoint_from_before_a_setting_existed_goes_on(tiny_latents, tmp_path):
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path)]
+    train_unet.main([*arguments, "--max_minutes", "1e-6"])
+    state = loop.checkpoints(str(tmp_path))[-1] / "run.json"
+    saved = json.loads(state.read_text())
+    del saved["config"]["logit_mean"], saved["config"]["given_weight"]
+    state.write_text(json.dumps(saved))
+    with pytest.raises(ValueError, match=r"\(given_weight was 0\.1, is 0\.2\)"):
+        train_unet.main([*arguments, "--given_weight", "0.2"])
+    train_unet.main(arguments)
+    assert loop.checkpoints(str(tmp_path))[-1].name == "step_00000006"
 
 
 def test_ddpm_trains_by_its_scheduler(tiny_latents, tmp_path):

@@ -31,8 +31,8 @@ def runs(tiny_latents, tiny_text_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     shared = ["--config", UNET, "--data_dir", str(tiny_latents), "--checkpoint_every", "2", "--keep_checkpoints", "9"]
     watched = ["--evaluate_every", "2", "--evaluate_clips", "2", "--evaluate_steps", "2", "--tracker", "tensorboard",
-               "--text_encoder", str(tiny_text_encoder), "--tagger", "none", "--beat_tracker", "none",
-               "--key_network", "none"]  # fmt: skip
+               "--demo_clips", "1", "--text_encoder", str(tiny_text_encoder), "--tagger", "none",
+               "--beat_tracker", "none", "--key_network", "none"]  # fmt: skip
     train_unet.main([*shared, "--output_dir", str(folder / "plain")])
     train_unet.main([*shared, *watched, "--output_dir", str(folder / "watched")])
     return folder, [*shared, *watched]
@@ -71,6 +71,11 @@ def test_tracker_gets_clips_spectrograms_and_prompts(runs):
     assert [e.step for e in events.Audio("demo/0")] == [2, 4, 6]
     assert events.Audio("demo/1")[0].sample_rate == 24000
     assert len(events.Images("demo/1_spectrogram")) == 3
+    assert [e.step for e in events.Audio("demo/0_guidance_1")] == [2, 4, 6]
+    assert "demo/0_guidance_4_spectrogram" in events.Tags()["images"]
+    assert "demo/1_guidance_4" not in events.Tags()["audio"]  # one demo is asked for
+    heard = [events.Audio(f"demo/0{name}")[-1].encoded_audio_string for name in ("", "_guidance_1", "_guidance_4")]
+    assert len(set(heard)) == 3
 
 
 def test_a_resumed_watched_run_ends_like_the_plain_one_and_keeps_its_best(runs):

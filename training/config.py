@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, get_args, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
@@ -70,7 +70,15 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
-class AutoencoderRun(RunConfig):
+class StageRun(RunConfig):
+    """What stages 1 and 3 share."""
+
+    dry_run: bool = False
+    """tell parameters, memory, batch, epochs and time (training/dry_run.py), train and write nothing"""
+
+
+@dataclass(frozen=True)
+class AutoencoderRun(StageRun):
     """Stage 1."""
 
     model_config: str = "training/configs/small/autoencoder.json"
@@ -111,7 +119,7 @@ class LatentsRun:
 
 
 @dataclass(frozen=True)
-class UNetRun(RunConfig):
+class UNetRun(StageRun):
     """Stage 3."""
 
     data_dir: str = "latents/small"
@@ -132,6 +140,8 @@ class UNetRun(RunConfig):
     """loss weight of the frames that are given"""
     logit_mean: float = 0.0
     logit_std: float = 1.0
+    min_snr_gamma: float | None = None
+    """epsilon and v only: weigh errors by min(SNR, gamma) as in Min-SNR (5 in the paper); null = plainly"""
     validate_every: int = 500
     validate_clips: int = 64
     evaluate_every: int | None = None
@@ -139,6 +149,10 @@ class UNetRun(RunConfig):
     evaluate_clips: int = 8
     evaluate_steps: int = 12
     evaluate_guidance: float = 2.5
+    demo_clips: int = 2
+    """clips that an evaluation also makes at each strength of `demo_guidance`, for the tracker"""
+    demo_guidance: list[float] = dataclasses.field(default_factory=lambda: [1.0, 4.0])
+    """guidance scales beside `evaluate_guidance`; 1 = none"""
     best_metric: str = "validation/all"
     """the figure whose best weights are kept in `output_dir/best` while `evaluate_every` is set"""
     text_encoder: str | None = None
@@ -154,7 +168,7 @@ def parse_config(config_class: type[Config], argv: list[str] | None = None) -> C
 
     Exits with code 2 and one line on stderr for a missing file or an unknown key (naming the nearest valid one).
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv, absent = take_nulls(list(sys.argv[1:] if argv is None else argv), config_class)
     names = [field.name for field in dataclasses.fields(config_class)]
     parser = HfArgumentParser(config_class, allow_abbrev=False)
     parser.add_argument("--config", default=None, help="YAML file with any of these keys")
@@ -172,20 +186,45 @@ def parse_config(config_class: type[Config], argv: list[str] | None = None) -> C
         # PyYAML reads 3e-4 as a string; the field's type decides.
         parser.set_defaults(**{k: float(v) if kinds[k] is float and v is not None else v for k, v in values.items()})
     arguments = vars(parser.parse_args(argv))
-    config = config_class(**{name: arguments[name] for name in names})
+    config = config_class(**{name: None if name in absent else arguments[name] for name in names})
     problem = invalid(config)
     if problem:
         parser.error(problem)
     return config
 
 
+def take_nulls(argv: list[str], config_class: type) -> tuple[list[str], set[str]]:
+    """Take `--name null` and `--name=null` out of a command line, for the settings that YAML may set to null too.
+
+    Returns what is left, and the names that were set to null.
+    """
+    # Not `field.type`, which HfArgumentParser overwrites with the type without None.
+    optional = {f"--{name}" for name, kind in get_type_hints(config_class).items() if type(None) in get_args(kind)}
+    left: list[str] = []
+    absent: dict[str, bool] = {}
+    words = iter(argv)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in optional:
+            left.append(word)
+            continue
+        value = value if equals else next(words, None)
+        absent[name[2:]] = value == "null"  # the last one counts, as in argparse
+        if value != "null":
+            left += [name] if value is None else [name, value]
+    return left, {name for name, null in absent.items() if null}
+
+
 def command(main: Callable[[], object]) -> NoReturn:
     """Run a stage as a program: what the user can mend is one line on stderr and exit code 2, not a traceback.
 
-    A number that `main` returns is the exit code.
+    A number that `main` returns is the exit code; Ctrl-C is 130, as in a shell.
     """
     try:
         code = main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
     except (ValueError, OSError, FloatingPointError) as error:
         print("error: " + " ".join(str(error).split()), file=sys.stderr)
         raise SystemExit(2) from None
@@ -220,6 +259,8 @@ def invalid(config: object) -> str | None:
             return f"{field.name} is {value}; allowed: above 0"
         if field.name.endswith(("_dropout", "_probability")) and not 0.0 <= value <= 1.0:
             return f"{field.name} is {value}; allowed: 0 to 1"
+        if field.name == "demo_guidance" and any(scale < 0.0 for scale in value):
+            return f"demo_guidance is {value}; allowed: scales of at least 0"
     if getattr(config, "mixed_precision", "no") not in ("no", "bf16", "fp16"):
         return f"mixed_precision is {config.mixed_precision!r}; allowed: 'no', 'bf16', 'fp16'"
     return None

@@ -98,31 +98,40 @@ class Watch:
     @torch.no_grad()
     def evaluate(self, model: UNet1DConditionModel) -> tuple[dict[str, float], list[np.ndarray]]:
         """Figures and clips (samples,) of the model as it stands; its mode and all generators are left as they were."""
-        training = model.training
+        rate = int(self.vae.config.sampling_rate)
+        clips = self._generate(model, slice(None), self.config.evaluate_guidance)
+        with generators_kept():
+            heard = listen(clips, rate, self.listeners, None)
+            each = zip(self.rows, clips, self.stated, strict=True)
+            asked = [anchored_request(row, len(clip) / rate, stated) for row, clip, stated in each]
+            figures = self._means(compare(heard, asked, self.listeners.thresholds))
+            if self.embedder is not None:
+                figures[KERNEL] = self._kernel(clips, self._pipeline(model), rate)
+        return figures, clips
+
+    def _pipeline(self, model: UNet1DConditionModel) -> VivacePipeline:
         pipe = VivacePipeline(
             vae=self.vae.to(model.device),
-            unet=model.eval(),
+            unet=model,
             text_encoder=self.text_encoder.to(model.device),
             tokenizer=self.tokenizer,
             # Its own, since a scheduler keeps the steps it was last set to.
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
         )
         pipe.set_progress_bar_config(disable=True)
-        config, rate = self.config, int(self.vae.config.sampling_rate)
+        return pipe
+
+    def _generate(self, model: UNet1DConditionModel, which: slice, guidance: float) -> list[np.ndarray]:
+        """Clips of some of the requests; a request has the same seed at every strength of guidance."""
+        config, training = self.config, model.training
+        pipe = self._pipeline(model.eval())
         try:
             with generators_kept():
-                clips = ask.generate(
-                    pipe, self.rows, self.captions, config.seed, 8, config.evaluate_steps, config.evaluate_guidance
+                return ask.generate(
+                    pipe, self.rows[which], self.captions[which], config.seed, 8, config.evaluate_steps, guidance
                 )
-                heard = listen(clips, rate, self.listeners, None)
-                each = zip(self.rows, clips, self.stated, strict=True)
-                asked = [anchored_request(row, len(clip) / rate, stated) for row, clip, stated in each]
-                figures = self._means(compare(heard, asked, self.listeners.thresholds))
-                if self.embedder is not None:
-                    figures[KERNEL] = self._kernel(clips, pipe, rate)
         finally:
             model.train(training)
-        return figures, clips
 
     def _means(self, each: list[dict[str, float | None]]) -> dict[str, float]:
         values = {name: [f[name] for f in each if f.get(name) is not None] for name in control.NAMES}
@@ -151,16 +160,25 @@ class Watch:
         rate = self.vae.config.sampling_rate / self.vae.hop_length
         return max(int(np.ceil(row["duration_s"] * rate)) for row in self.rows)
 
-    def show(self, accelerator: Accelerator, step: int, clips: list[np.ndarray]) -> None:
-        """Demo clips and their spectrograms with their prompts to every tracker that takes them (tensorboard does)."""
+    def show(self, accelerator: Accelerator, model: UNet1DConditionModel, step: int, clips: list[np.ndarray]) -> None:
+        """Clips and their spectrograms with their prompts to every tracker that takes them (tensorboard does).
+
+        Beside the clips that were evaluated, the first `demo_clips` requests at each strength of `demo_guidance`, with
+        the same seeds; those are made only where a tracker takes them.
+        """
+        writers = [tracker.tracker for tracker in accelerator.trackers if hasattr(tracker.tracker, "add_audio")]
+        if not writers:
+            return
+        demos = {f"demo/{index}": clip for index, clip in enumerate(clips)}
+        for scale in self.config.demo_guidance if self.config.demo_clips else ():
+            made = self._generate(model, slice(self.config.demo_clips), scale)
+            demos |= {f"demo/{index}_guidance_{scale:g}": clip for index, clip in enumerate(made)}
         rate = int(self.vae.config.sampling_rate)
-        for tracker in accelerator.trackers:
-            writer = tracker.tracker
-            if not hasattr(writer, "add_audio"):
-                continue
-            for index, (clip, caption) in enumerate(zip(clips, self.captions, strict=True)):
-                writer.add_audio(f"demo/{index}", torch.from_numpy(clip)[None], step, sample_rate=rate)
-                writer.add_image(f"demo/{index}_spectrogram", picture(clip), step)
+        for writer in writers:
+            for name, clip in demos.items():
+                writer.add_audio(name, torch.from_numpy(clip)[None], step, sample_rate=rate)
+                writer.add_image(f"{name}_spectrogram", picture(clip), step)
+            for index, caption in enumerate(self.captions):
                 writer.add_text(f"demo/{index}_prompt", caption, step)
 
     def keep_if_best(self, model: UNet1DConditionModel, figures: dict[str, float], step: int) -> bool:

@@ -1,0 +1,104 @@
+"""The loss of stage 3: what the network is given, what it must predict, and how errors are weighed and told."""
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin
+
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training import flow, loop
+from training.config import UNetRun
+from training.data.latents import LatentCrops
+
+NOISE_LEVELS = ("low", "middle", "high")  # thirds of the noise range
+
+
+def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dict) -> torch.Tensor:
+    """Network output for a batch of `TrainingCrops` items; every condition in the place the pipeline puts it."""
+    mask = batch["mask"][:, None]
+    frame_cond = torch.cat([batch["grid"], mask, batch["latents"] * (1.0 - mask)], dim=1)
+    scalars = {name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")}
+    return network(
+        noisy,
+        timesteps,
+        batch["text"],
+        encoder_attention_mask=batch["text_mask"],
+        frame_cond=frame_cond,
+        added_cond_kwargs=scalars,
+        frame_mask=batch["frame_mask"],
+        return_dict=False,
+    )[0]
+
+
+def masked_mse(prediction: torch.Tensor, target: torch.Tensor, batch: dict, given_weight: float) -> torch.Tensor:
+    """Squared error per item, (batch,), over visible frames; given frames count `given_weight`. In fp32."""
+    weight = batch["frame_mask"] * (given_weight + (1.0 - given_weight) * batch["mask"])  # (batch, frames)
+    error = (prediction.float() - target.float()).square().mean(dim=1)
+    return (error * weight).sum(1) / weight.sum(1).clamp_min(1e-8)
+
+
+class Objective:
+    """Error of each item, and the weight that it has in the loss.
+
+    Args:
+        scheduler: of the process.
+        config: `given_weight` and `min_snr_gamma` of the run.
+
+    Raises:
+        ValueError: a scheduler that cannot be trained for, or `min_snr_gamma` where it does not apply.
+    """
+
+    def __init__(self, scheduler: SchedulerMixin, config: UNetRun):
+        self.scheduler, self.config = scheduler, config
+        flow.prediction_type(scheduler)
+        self.weights(torch.zeros(1))
+
+    def errors(self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor):
+        """Squared error of each item, (batch,) fp32; noise has the shape of the batch's latents."""
+        noisy = flow.add_noise(self.scheduler, batch["latents"], noise, timesteps)
+        target = flow.target(self.scheduler, batch["latents"], noise, timesteps)
+        return masked_mse(predict(network, noisy, timesteps, batch), target, batch, self.config.given_weight)
+
+    def weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Weight of each item's error, (batch,) fp32."""
+        if self.config.min_snr_gamma is None:
+            return torch.ones(timesteps.shape, device=timesteps.device)
+        return flow.min_snr_weight(self.scheduler, timesteps, self.config.min_snr_gamma).flatten()
+
+    def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Which of NOISE_LEVELS each timestep is in, (batch,) long."""
+        share = timesteps / self.scheduler.config.num_train_timesteps
+        return (len(NOISE_LEVELS) * share).long().clamp(max=len(NOISE_LEVELS) - 1)
+
+    def by_level(self, errors: torch.Tensor, levels: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Sums of errors by noise level, on their device, and the number of items in each; `levels` on the CPU."""
+        sums, counts = {}, {}
+        for index, name in enumerate(NOISE_LEVELS):
+            chosen = levels == index
+            sums[f"loss_{name}"] = (errors * chosen.to(errors.device)).sum()
+            counts[f"loss_{name}"] = float(chosen.sum())
+        return sums, counts
+
+
+@torch.no_grad()
+def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCrops) -> dict[str, float]:
+    """Loss on fixed validation crops, fixed noise, fixed times; by noise level.
+
+    `validation/no_grid` is the loss without the frame grid: the gap says how much the network listens to it.
+    """
+    device, config = model.device, objective.config
+    sums: dict[str, list[float]] = {"all": [], "no_grid": [], **{name: [] for name in NOISE_LEVELS}}
+    times = flow.UniformSampler(config.seed)
+    for first in range(0, min(config.validate_clips, len(crops)), 16):
+        indices = range(first, min(first + 16, config.validate_clips, len(crops)))
+        items = [crops.read(i, loop.item_rng(config.seed, 5, i)) for i in indices]
+        batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
+        batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
+        timesteps = flow.sample_timesteps(objective.scheduler, len(indices), times)
+        noise = torch.randn(batch["latents"].shape, generator=loop.torch_rng(config.seed, 6, first)).to(device)
+        errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
+        without = {**batch, "grid": torch.zeros_like(batch["grid"])}
+        sums["no_grid"] += objective.errors(model, without, noise, timesteps.to(device)).tolist()
+        for level, error in zip(objective.levels(timesteps).tolist(), errors, strict=True):
+            sums["all"].append(error)
+            sums[NOISE_LEVELS[level]].append(error)
+    return {f"validation/{name}": float(np.mean(values)) for name, values in sums.items() if values}
