@@ -131,7 +131,6 @@ def tell(
     if config.max_minutes is not None:
         steps = min(steps, int(60.0 * config.max_minutes / step_s))
     limit = f" (max_minutes {config.max_minutes:g})" if config.max_minutes else ""
-    gigabyte = 1e9
     result = {
         **dataclasses.asdict(cost),
         "items": len(items),
@@ -148,14 +147,13 @@ def tell(
         f"data         {len(items)} clips; {len(items) / config.batch_size:.1f} steps an epoch, "
         f"{config.max_steps * config.batch_size / len(items):.1f} epochs in {config.max_steps} steps",
         f"batch        {config.batch_size} = {processes} processes x {parts} accumulation steps x {micro}: {shapes}",
-        f"memory       {(cost.state_bytes + cost.activation_bytes) / gigabyte:.2f} GB a process and what the libraries "
-        f"take: {cost.state_bytes / gigabyte:.2f} weights, gradients, Adam and {averages} averages, "
-        f"{cost.activation_bytes / gigabyte:.2f} activations",
+        f"memory       {(cost.state_bytes + cost.activation_bytes) / 1e9:.2f} GB a process and what the libraries "
+        f"take: {cost.state_bytes / 1e9:.2f} weights, gradients, Adam and {averages} averages, "
+        f"{cost.activation_bytes / 1e9:.2f} activations",
         f"work         {cost.flops / micro / 1e9:.2f} GFLOP an item, forward and backward; "
         f"{cost.flops / cost.seconds / 1e12:.3f} TFLOP/s here",
         f"time         {step_s:.2f} s a step on {accelerator.device}, mixed_precision {config.mixed_precision}, not "
-        f"compiled: {steps} steps in {result['minutes']:.0f} minutes"
-       {limit}",
+        f"compiled: {steps} steps in {result['minutes']:.0f} minutes{limit}",
         json.dumps(result),
     ]
     accelerator.print("\n".join(lines))
