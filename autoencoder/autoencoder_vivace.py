@@ -163,38 +163,46 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
     def _window(self, like: torch.Tensor) -> torch.Tensor:
         return torch.hann_window(self.config.stft_size, device=like.device, dtype=torch.float32)
 
-    def _stft(self, audio: torch.Tensor, loop: bool = False) -> torch.Tensor:
+    def _circle(self, frames: int, samples: int, device: torch.device) -> torch.Tensor:
+        """Where each window of a circle lies, (stft frames, stft_size): the frames share its samples evenly, whatever
+        their number, so that a circle of any length keeps its pitch; `stft_hop` apart where that divides it."""
+        size = self.config.stft_size
+        centres = ((torch.arange(frames, dtype=torch.float64) + 0.5) * (samples / frames)).round().long()
+        return ((centres[:, None] + torch.arange(size) - size // 2) % samples).to(device)
+
+    def _stft(self, audio: torch.Tensor, circle: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, samples) with samples a multiple of stft_hop -> (batch, bins, samples / stft_hop), complex.
 
-        STFT frame j is centred on sample (j + 0.5) * stft_hop, so that frames tile the clip with none to spare.
-        A full-scale sine has magnitude 1 (0 dB).
+        STFT frame j is centred on sample (j + 0.5) * stft_hop, so that frames tile the clip with none to spare; those
+        of a circle lie where `_circle` says. A full-scale sine has magnitude 1 (0 dB).
         """
-        size, hop = self.config.stft_size, self.config.stft_hop
-        edge = (size - hop) // 2
-        padded = nn.functional.pad(audio[:, None], (edge, edge), mode="circular" if loop else "constant")[:, 0]
-        spectrum = torch.stft(padded, size, hop, window=self._window(audio), center=False, return_complex=True)
+        size, hop, window = self.config.stft_size, self.config.stft_hop, self._window(audio)
+        if circle is not None:
+            spectrum = torch.fft.rfft(audio[:, circle] * window).transpose(1, 2)
+        else:
+            edge = (size - hop) // 2
+            padded = nn.functional.pad(audio, (edge, edge))
+            spectrum = torch.stft(padded, size, hop, window=window, center=False, return_complex=True)
         return spectrum * (4.0 / size)
 
-    def _istft(self, spectrum: torch.Tensor, loop: bool = False) -> torch.Tensor:
-        """Least-squares inverse of `_stft` (Griffin and Lim 1984, eq. 6): (batch, bins, frames) -> (batch, samples)."""
+    def _istft(self, spectrum: torch.Tensor, circle: torch.Tensor | None = None, samples: int = 0) -> torch.Tensor:
+        """Least-squares inverse of `_stft` (Griffin and Lim 1984, eq. 6): (batch, bins, frames) -> (batch, samples);
+        a circle's length has to be told."""
         size, hop = self.config.stft_size, self.config.stft_hop
         edge, frames = (size - hop) // 2, spectrum.shape[-1]
         window = self._window(spectrum)
         pieces = torch.fft.irfft(spectrum * (size / 4.0), n=size, dim=1) * window[:, None]
         overlap = size // hop
 
-        def overlap_add(columns: torch.Tensor) -> torch.Tensor:  # (batch, size, frames) -> (batch, (frames-1)*hop+size)
+        def overlap_add(columns: torch.Tensor) -> torch.Tensor:  # (batch, size, frames) -> (batch, samples)
+            if circle is not None:
+                total = columns.new_zeros(columns.shape[0], samples)
+                return total.index_add_(1, circle.flatten(), columns.transpose(1, 2).flatten(1))
             total = columns.new_zeros(columns.shape[0], frames + overlap - 1, hop)
             blocks = columns.transpose(1, 2).unflatten(2, (overlap, hop))  # (batch, frames, overlap, hop)
             for k in range(overlap):
                 total[:, k : k + frames] += blocks[:, :, k]
-            total = total.flatten(1)
-            inside = total[:, edge : edge + frames * hop]
-            if loop:  # what hangs over one end of the circle belongs to the other
-                inside = inside.clone()
-                inside[:, :edge] += total[:, edge + frames * hop :]
-                inside[:, -edge:] += total[:, :edge]
-            return inside
+            return total.flatten(1)[:, edge : edge + frames * hop]
 
         weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
         return overlap_add(pieces) / weight
@@ -233,9 +241,11 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         return torch.polar(torch.ones_like(phase), phase)
 
     def magnitude_to_audio(
-        self, magnitude: torch.Tensor, iterations: int | None = None, loop: bool = False
+        self, magnitude: torch.Tensor, iterations: int | None = None, circle_samples: int | None = None
     ) -> torch.Tensor:
         """Magnitudes (batch, channels, bins, stft frames) -> audio (batch, channels, samples) by fast Griffin-Lim.
+
+        With `circle_samples` the last frame is followed by the first, and the audio is a circle of that length.
 
         With P_A the projection on the given magnitudes and P_C the one on spectra of real signals:
         t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
@@ -244,16 +254,18 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         batch, channels, _, frames = magnitude.shape
         joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
         phasor = self._first_phase(frames, magnitude.device).expand_as(joint)
+        samples = frames * self.config.stft_hop if circle_samples is None else circle_samples
+        circle = None if circle_samples is None else self._circle(frames, samples, magnitude.device)
         previous = None
         for _ in range(iterations):
-            consistent = self._stft(self._istft(joint * phasor, loop), loop)
+            consistent = self._stft(self._istft(joint * phasor, circle, samples), circle)
             moved = (
                 consistent if previous is None else consistent + self.config.phase_momentum * (consistent - previous)
             )
             phasor = moved / (moved.abs() + 1e-9)
             previous = consistent
         spectrum = magnitude * phasor[:, None]
-        return self._istft(spectrum.flatten(0, 1), loop).unflatten(0, (batch, channels))
+        return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, (batch, channels))
 
     # ---- latents -------------------------------------------------------------------------------------------------
 
@@ -301,13 +313,13 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         per_frame = self.hop_length // config.stft_hop
         return blocks + -(-samples // self.hop_length) + 1, 48 // math.gcd(48, per_frame)
 
-    def _decode(self, latents: torch.Tensor, loop: bool = False) -> torch.Tensor:
-        if not loop:
+    def _decode(self, latents: torch.Tensor, circle_samples: int | None = None) -> torch.Tensor:
+        if circle_samples is None:
             return self.magnitude_to_audio(self.features_to_magnitude(self.decode_features(latents)))
         frames, margin = latents.shape[2], self._reach[0]
         around = torch.arange(-margin, frames + margin, device=latents.device) % frames
         features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
-        return self.magnitude_to_audio(self.features_to_magnitude(features), loop=True)
+        return self.magnitude_to_audio(self.features_to_magnitude(features), circle_samples=circle_samples)
 
     def _decode_span(self, latents: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """The samples of frames [first, last) within the whole, from no more frames than they depend on."""
@@ -327,16 +339,19 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         self.tile_frames = None
 
     @apply_forward_hook
-    def decode(self, latents: torch.Tensor, loop: bool = False, return_dict: bool = True) -> AudioDecoderOutput | tuple:
+    def decode(
+        self, latents: torch.Tensor, loop: bool = False, samples: int | None = None, return_dict: bool = True
+    ) -> AudioDecoderOutput | tuple:
         """Raw latents (batch, latent_channels, frames) -> audio (batch, audio_channels, frames * hop_length), float32.
 
         Args:
             latents: as the encoder gives them, not standardised.
             loop: whether the last frame is followed by the first: the audio is then exactly periodic.
+            samples: of a loop, its length if not frames * hop_length: up to half of it more or less, at equal pitch.
             return_dict: whether to return an `AudioDecoderOutput` or a tuple.
 
         Raises:
-            ValueError: if the latents have another shape or no frames.
+            ValueError: if the latents have another shape or no frames, or for a length that they cannot have.
         """
         if latents.ndim != 3 or latents.shape[1] != self.config.latent_channels or latents.shape[2] == 0:
             raise ValueError(
@@ -344,8 +359,13 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
                 "with at least one frame"
             )
         frames, tile = latents.shape[2], self.tile_frames
-        if loop or tile is None or frames <= tile:
-            audio = self._decode(latents, loop)
+        whole = frames * self.hop_length
+        if samples is not None and not (loop and 0.5 * whole <= samples <= 1.5 * whole):
+            raise ValueError(f"samples is {samples}; allowed: with loop, from {-(-whole // 2)} to {3 * whole // 2}")
+        if loop:
+            audio = self._decode(latents, whole if samples is None else samples)
+        elif tile is None or frames <= tile:
+            audio = self._decode(latents)
         else:
             starts = range(0, frames, tile)
             audio = torch.cat([self._decode_span(latents, first, min(first + tile, frames)) for first in starts], dim=2)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.vivace_denoise import CIRCLE_MARGIN, circle_index
 
 LATENT = {"output_type": "latent"}
@@ -35,6 +36,32 @@ def test_a_decoded_circle_repeats_exactly(tiny_pipeline):
         one = vae.decode(latents[:, :, :1], loop=True).sample
     assert circle.shape == (2, 1, 96 * 320) and one.shape == (2, 1, 320) and torch.isfinite(one).all()
     torch.testing.assert_close(turned.roll(-24 * 320, 2), circle, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("share", [0.6, 0.983, 1.0, 1.03, 1.4])
+def test_a_circle_of_any_length_keeps_its_pitch(share):
+    vae = AutoencoderVivace(dim=16, encoder_layers=1, decoder_layers=1)
+    rate, hertz, frames = 24000, 440.0, 60
+    tone = torch.sin(2 * math.pi * hertz * torch.arange(frames * 960) / rate)[None]
+    magnitude = vae._stft(tone).abs()[:, None]
+    samples = round(frames * 960 * share)
+    circle = vae.magnitude_to_audio(magnitude, circle_samples=samples)
+    assert circle.shape == (1, 1, samples)
+    pieces = np.lib.stride_tricks.sliding_window_view(np.tile(circle[0, 0].numpy(), 2), 6000)[:samples:1500]
+    power = np.mean(np.abs(np.fft.rfft(pieces * np.hanning(6000), axis=1)) ** 2, axis=0)  # 4 Hz a bin
+    near = np.arange(90, 131)
+    heard = 4.0 * (power[near] @ near) / power[near].sum()
+    assert abs(1200 * math.log2(heard / hertz)) < 10  # brought there by resampling: up to 884 cents
+    steps = np.abs(np.diff(circle[0, 0].numpy(), append=circle[0, 0, 0].item()))
+    assert steps[-1] <= steps[:-1].max() * 1.01
+
+
+def test_a_circle_has_only_lengths_that_fit(tiny_pipeline):
+    latents = torch.randn(1, 4, 10)
+    assert tiny_pipeline.vae.decode(latents, loop=True, samples=3333).sample.shape == (1, 1, 3333)
+    for options in ({"loop": True, "samples": 1599}, {"loop": True, "samples": 4801}, {"samples": 3200}):
+        with pytest.raises(ValueError, match=f"samples is {options['samples']}; allowed: with loop, from 1600 to 4800"):
+            tiny_pipeline.vae.decode(latents, **options)
 
 
 def test_the_circle_that_the_network_sees():

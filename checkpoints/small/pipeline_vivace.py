@@ -16,7 +16,7 @@ import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .vivace_audio import resample
+from .vivace_audio import fit_circle, resample
 from .vivace_beats import find_beats
 from .vivace_call import Call
 from .vivace_conditions import Conditions
@@ -189,9 +189,14 @@ class VivacePipeline(DiffusionPipeline):
         return (latents - mean) / std
 
     @torch.no_grad()
-    def decode_latents(self, chunks: Iterable[torch.Tensor], loop: bool) -> Iterator[torch.Tensor]:
+    def decode_latents(
+        self, chunks: Iterable[torch.Tensor], loop: bool, samples: int | None = None
+    ) -> Iterator[torch.Tensor]:
         """Standardised latents (1, latent_channels, n) of one piece, as a list of one or in chunks as they come ->
-        audio (channels, samples) fp32 in chunks. One piece at a time: neighbours cannot change a sample."""
+        audio (channels, samples) fp32 in chunks. One piece at a time: neighbours cannot change a sample.
+
+        A loop is decoded to `samples` at equal pitch if the autoencoder can, else it is stretched there, pitch and all.
+        """
 
         def raw(latents: torch.Tensor) -> torch.Tensor:
             mean, std = self._latent_scale(latents)
@@ -200,7 +205,10 @@ class VivacePipeline(DiffusionPipeline):
         if isinstance(chunks, list):
             (latents,) = chunks
             options = {"loop": True} if loop else {}
-            yield self.vae.decode(raw(latents), **options).sample[0].float()
+            if loop and samples is not None and "samples" in inspect.signature(self.vae.decode).parameters:
+                options["samples"] = samples
+            audio = self.vae.decode(raw(latents), **options).sample[0].float()
+            yield fit_circle(audio, samples) if loop and samples is not None else audio
         else:
             for audio in self.vae.stream_decode(raw(latents) for latents in chunks):
                 yield audio[0].float()

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import torch
 
-from .vivace_audio import fit_circle
 from .vivace_conditions import make_conditions
 from .vivace_denoise import Batch, denoise
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
@@ -232,9 +231,8 @@ class Call:
             pipe.vae.config.sampling_rate, item.samples, asked.loudness_lufs if asked.normalize else None,
             asked.true_peak_dbtp, asked.tilt_db, asked.fade_in_s, asked.fade_out_s, asked.loop,
         )  # fmt: skip
-        decoded = pipe.decode_latents(latents, asked.loop)
-        whole = (fit_circle(audio, item.samples) for audio in decoded) if asked.loop else cut(decoded, item.samples)
-        yield from leveller.run(whole)
+        decoded = pipe.decode_latents(latents, asked.loop, item.samples)
+        yield from leveller.run(cut(decoded, item.samples))
 
 
 def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
