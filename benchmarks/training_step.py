@@ -71,9 +71,9 @@ def subject(stage: str, data_dir: str, config: str, num_workers: int, threads: i
     plain = loop.make_loader
     batch_sizes: list[int] = []
 
-    def make_loader(items, config, start_step, accelerator):
+    def make_loader(items, config, *more):
         batch_sizes.append(config.batch_size)
-        made.append(TimedLoader(plain(items, config, start_step, accelerator)))
+        made.append(TimedLoader(plain(items, config, *more)))
         return made[-1]
 
     def run(steps: int) -> dict:

@@ -1,6 +1,7 @@
 """The three stages as a user runs them, tiny, on audio made here: files, resume, processes, config."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -237,6 +238,35 @@ def test_missing_data_is_named(tmp_path):
         train_autoencoder.main(["--config", AUTOENCODER, *folders])
     with pytest.raises(ValueError, match="no encoded train split"):
         train_unet.main(["--config", UNET, *folders])
+
+
+def test_clips_without_a_caption_are_named_before_anything_is_encoded(
+    tiny_data, tiny_text_encoder, tiny_latents, tmp_path
+):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    rows = [json.loads(line) for line in (data / "train" / "metadata.jsonl").read_text().splitlines()]
+    rows[1]["text"], rows[4]["text"] = [], [""]
+    (data / "train" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = encode_arguments(tiny_latents.parent, data, tiny_text_encoder)
+    arguments[-1] = str(tmp_path / "latents")
+    with pytest.raises(ValueError, match=r"2 of 6 clips of the train split have no caption .*\(1\.flac, 4\.flac\)"):
+        encode_latents.main(arguments)
+    assert not list((tmp_path / "latents").rglob("*.safetensors"))
+
+
+def test_resume_on_the_latents_of_another_autoencoder_is_refused(tiny_latents, tmp_path):
+    latents = tmp_path / "latents"
+    shutil.copytree(tiny_latents, latents)
+    arguments = ["--config", UNET, "--data_dir", str(latents), "--output_dir", str(tmp_path / "run")]
+    train_unet.main([*arguments, "--max_minutes", "1e-6"])
+    about = json.loads((latents / "latents.json").read_text())
+    (latents / "latents.json").write_text(json.dumps(about | {"models": "0" * 16}))
+    with pytest.raises(ValueError, match=r"the data was .*, is .* in data_dir.*--force"):
+        train_unet.main(arguments)
+    (latents / "latents.json").write_text(json.dumps(about | {"latent_channels": 8}))
+    with pytest.raises(ValueError, match=r"in_channels is 4; the latents in .* have 8 channels"):
+        train_unet.main(arguments)
 
 
 def test_from_the_command_line_an_error_is_one_line(tmp_path):

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import loop, train_unet
 from training.config import UNetRun, parse_config
-from training.watch import KERNEL, Watch, generators_kept, lower_is_better, picture
+from training.objective import KERNEL, lower_is_better
+from training.watch import Watch, generators_kept, picture
 
 UNET = "training/configs/tiny/unet.yaml"
 

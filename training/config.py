@@ -127,6 +127,9 @@ class UNetRun(StageRun):
     scheduler_config: str = "training/configs/small/scheduler.json"
     """scheduler with `_class_name`; it decides the process and the target (training/flow.py)"""
     crop_frames: int = 128
+    """latent frames of the longest item; shorter clips are padded"""
+    length_buckets: int = 1
+    """lengths that batches are padded to (1/n, 2/n, ... of crop_frames), with clips of like length in one batch"""
     text_dropout: float = 0.1
     scalar_dropout: float = 0.15
     """each of duration, bpm, key, beats per bar, on its own"""
@@ -142,6 +145,11 @@ class UNetRun(StageRun):
     logit_std: float = 1.0
     min_snr_gamma: float | None = None
     """epsilon and v only: weigh errors by min(SNR, gamma) as in Min-SNR (5 in the paper); null = plainly"""
+    pair_noise: int | None = None
+    """items of a batch among which noise is exchanged (minibatch optimal transport, training/flow.py); it must divide
+    what one process has of a batch. null = none"""
+    second_ema_decay: float | None = None
+    """keep a second average of the weights beside `ema_decay`; the better of the two at the end is the result"""
     validate_every: int = 500
     validate_clips: int = 64
     evaluate_every: int | None = None
@@ -250,6 +258,8 @@ def invalid(config: object) -> str | None:
         "evaluate_clips",
         "evaluate_steps",
         "max_text_tokens",
+        "length_buckets",
+        "pair_noise",
     }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -259,6 +269,8 @@ def invalid(config: object) -> str | None:
             return f"{field.name} is {value}; allowed: above 0"
         if field.name.endswith(("_dropout", "_probability")) and not 0.0 <= value <= 1.0:
             return f"{field.name} is {value}; allowed: 0 to 1"
+        if field.name in ("ema_decay", "second_ema_decay") and value is not None and not 0.0 <= value < 1.0:
+            return f"{field.name} is {value}; allowed: 0 to below 1"
         if field.name == "demo_guidance" and any(scale < 0.0 for scale in value):
             return f"demo_guidance is {value}; allowed: scales of at least 0"
     if getattr(config, "mixed_precision", "no") not in ("no", "bf16", "fp16"):

@@ -93,6 +93,31 @@ def encode_shard(rows: list[dict], vae: Autoencoder, encoder, tokenizer, config:
     }
 
 
+def check_captions(rows: list[dict], data_dir: str, split: str) -> None:
+    """Every clip needs a caption: a network that learns from clips without words does not learn to follow words.
+
+    Raises:
+        ValueError: naming the first clips that have none.
+    """
+    silent = [
+        row.get("file_name", f"row {number}") for number, row in enumerate(rows) if not any(row.get("text") or [])
+    ]
+    if silent:
+        some = ", ".join(silent[:3]) + (", ..." if len(silent) > 3 else "")
+        raise ValueError(
+            f"data_dir {data_dir}: {len(silent)} of {len(rows)} clips of the {split} split have no caption in `text` "
+            f"({some}); training.data.prepare writes one for each"
+        )
+
+
+def tell_if_models_changed(output: Path, models: str) -> None:
+    """Say why shards that are there will be made anew."""
+    about = output / "latents.json"
+    before = json.loads(about.read_text())["models"] if about.is_file() else models
+    if before != models:
+        print(f"{output}: made with another autoencoder or text encoder ({before}, now {models}); all is encoded anew")
+
+
 def shard_is_current(path: Path, key: str) -> bool:
     if not path.is_file():
         return False
@@ -119,8 +144,12 @@ def main(argv: list[str] | None = None) -> None:
     encoder, tokenizer = load_text_encoder(config.text_encoder)
     models = fingerprint(model_fingerprint(vae), model_fingerprint(encoder), json.dumps(vae.config.latent_channels))
     output = Path(config.output_dir)
-    for split in ("train", "validation", "test"):
-        rows = read_rows(config.data_dir, split)
+    if accelerator.is_main_process:
+        tell_if_models_changed(output, models)
+    splits = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}
+    for split, rows in splits.items():
+        check_captions(rows, config.data_dir, split)
+    for split, rows in splits.items():
         folder = output / split
         folder.mkdir(parents=True, exist_ok=True)
         shards = [rows[first : first + SHARD_CLIPS] for first in range(0, len(rows), SHARD_CLIPS)]

@@ -122,12 +122,28 @@ def pair_noise(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
 
     Minibatch optimal transport (Pooladian et al. 2023, https://arxiv.org/abs/2304.14772; Tong et al. 2023,
     https://arxiv.org/abs/2302.00482): of all permutations the one with the least sum of |x_0 - eps|^2, so that the
-    paths of a batch cross less. The rows are those of one process; more processes pair within smaller sets.
+    paths of a batch cross less. It knows nothing of the conditions, so that under one condition the noise is no longer
+    quite normal, as it is in sampling (Cheng and Schwing 2025, https://arxiv.org/abs/2503.10636): hence an option.
     """
     # |x - e|^2 = |x|^2 + |e|^2 - 2 x.e, and the first two sum to the same for every permutation.
     agreement = clean.float().flatten(1) @ noise.float().flatten(1).T  # (batch, batch)
     _, order = linear_sum_assignment(agreement.cpu().numpy(), maximize=True)
     return noise[torch.from_numpy(order).to(noise.device)]
+
+
+def pair_noise_in_groups(clean: torch.Tensor, noise: torch.Tensor, group: int) -> torch.Tensor:
+    """`pair_noise` within every `group` neighbouring rows.
+
+    Where it divides what each process and each accumulation step has of a batch, the result does not depend on how
+    many there are.
+
+    Raises:
+        ValueError: `group` does not divide the rows.
+    """
+    if len(clean) % group:
+        raise ValueError(f"pair_noise is {group}; it must divide the {len(clean)} items that a process has of a batch")
+    pairs = zip(clean.split(group), noise.split(group), strict=True)
+    return torch.cat([pair_noise(rows, drawn) for rows, drawn in pairs])
 
 
 class UniformSampler:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.checkpoints import checkpoints, resume, save_checkpoint
 from training.config import RunConfig
+from training.data.buckets import LengthBuckets, Regrouped
 from training.files import provenance, replace_folder, write_json
 from training.interrupt import leave_signals_to_the_parent
 from training.progress import Progress
@@ -89,21 +90,36 @@ class Shuffled(Dataset):
     """Maps a position of the run to `items[order(position)]`, read with a generator of its own.
 
     `items` is any sequence with `read(index, rng) -> dict of tensors`.
+
+    Args:
+        items, seed: what is read, and what the order is drawn from.
+        bucket: of each item, (items,); items of one bucket share batches (training/data/buckets.py). None = all do.
+        batch_size: of the whole step; for `bucket` alone.
     """
 
-    def __init__(self, items, seed: int):
+    def __init__(self, items, seed: int, bucket: np.ndarray | None = None, batch_size: int = 1):
         self.items, self.seed = items, seed
         self._epoch, self._order = -1, None
+        self._regrouped = None
+        if bucket is not None:
+            self._regrouped = Regrouped(bucket, batch_size, self._item, lambda window: item_rng(seed, 7, window))
 
-    def __getitem__(self, position: int) -> dict:
+    def _item(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.items))
         if epoch != self._epoch:
             self._epoch, self._order = epoch, item_rng(self.seed, 1, epoch).permutation(len(self.items))
-        return self.items.read(int(self._order[offset]), item_rng(self.seed, 2, position))
+        return int(self._order[offset])
+
+    def __getitem__(self, position: int) -> dict:
+        if self._regrouped is not None:
+            position = self._regrouped(position)
+        return self.items.read(self._item(position), item_rng(self.seed, 2, position))
 
 
-def make_loader(items, config: RunConfig, start_step: int, accelerator: Accelerator) -> DataLoader:
-    """Batches of this process from `start_step` on.
+def make_loader(
+    items, config: RunConfig, start_step: int, accelerator: Accelerator, buckets: LengthBuckets | None = None
+) -> DataLoader:
+    """Batches of this process from `start_step` on, all of one length or, with `buckets`, of several.
 
     Raises:
         ValueError: fewer items than processes, or a batch that cannot be shared out evenly.
@@ -112,8 +128,9 @@ def make_loader(items, config: RunConfig, start_step: int, accelerator: Accelera
         raise ValueError(f"data_dir {config.data_dir}: {len(items)} clips for {accelerator.num_processes} processes")
     sampler = StepSampler(config, start_step, accelerator.process_index, accelerator.num_processes)
     return DataLoader(
-        Shuffled(items, config.seed),
+        Shuffled(items, config.seed, None if buckets is None else buckets.bucket, config.batch_size),
         batch_sampler=sampler,
+        collate_fn=None if buckets is None else buckets.collate,
         num_workers=config.num_workers,
         persistent_workers=config.num_workers > 0,
         worker_init_fn=leave_signals_to_the_parent,

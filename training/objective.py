@@ -9,7 +9,13 @@ from training import flow, loop
 from training.config import UNetRun
 from training.data.latents import LatentCrops
 
+VALIDATION, KERNEL = "validation/all", "evaluation/kernel_distance_tagger"
 NOISE_LEVELS = ("low", "middle", "high")  # thirds of the noise range
+
+
+def lower_is_better(metric: str) -> bool:
+    """Losses and distances; every control figure is better when higher."""
+    return metric.startswith("validation/") or metric == KERNEL
 
 
 def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dict) -> torch.Tensor:

@@ -6,9 +6,12 @@ The process (noise, target) follows the scheduler named in `scheduler_config`; t
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from diffusers import schedulers as diffusers_schedulers
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
@@ -16,9 +19,12 @@ from diffusers.training_utils import EMAModel
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import dry_run, flow, loop
 from training.config import UNetRun, command, load_model_config, parse_config
+from training.data.buckets import LengthBuckets
 from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops
-from training.objective import Objective, validate
+from training.objective import VALIDATION, Objective, lower_is_better, validate
+
+Hear = Callable[[EMAModel, dict[str, float]], dict[str, float]]
 
 
 def load_scheduler(path: str):
@@ -61,6 +67,30 @@ def check_finite(values: torch.Tensor, what: str, step: int, batch: dict, items:
         raise FloatingPointError(f"{what} not finite after step {step} on {named}; the last checkpoint is kept")
 
 
+def figures_of(
+    emas: list[EMAModel], model: UNet1DConditionModel, objective: Objective, crops: LatentCrops, hear: Hear | None
+) -> list[dict[str, float]]:
+    """Validation figures of each set of averaged weights and, with `hear`, those of its clips."""
+    figures = []
+    for ema in emas:
+        with loop.ema_weights(ema, model):
+            found = validate(model, objective, crops)
+            figures.append(found if hear is None else found | hear(ema, found))
+    return figures
+
+
+def choose(figures: list[dict[str, float]], metric: str) -> int:
+    """Which set of averaged weights is the best by `metric`, or by the validation loss where that was not heard.
+
+    The main process, which alone hears clips, tells the others.
+    """
+    if not all(metric in found for found in figures):
+        metric = VALIDATION
+    values = [found[metric] if lower_is_better(metric) else -found[metric] for found in figures]
+    (best,) = broadcast_object_list([int(np.argmin(values))])
+    return best
+
+
 def main(argv: list[str] | None = None) -> dict | None:
     """Train; a dry run returns its figures."""
     config = parse_config(UNetRun, argv)
@@ -69,6 +99,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     objective = Objective(scheduler, config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
     items = TrainingCrops(crops, config)
+    buckets = LengthBuckets(items.lengths(), config.crop_frames, config.length_buckets)
     model = build(config, crops).to(accelerator.device)
     times = flow.UniformSampler(config.seed)
     if config.dry_run:
@@ -80,7 +111,8 @@ def main(argv: list[str] | None = None) -> dict | None:
                     model, batch, torch.randn_like(batch["latents"]), timesteps.to(accelerator.device)
                 ).mean()
 
-        return dry_run.tell(accelerator, config, model, items, loss_of)
+        averages = 1 if config.second_ema_decay is None else 2
+        return dry_run.tell(accelerator, config, model, items, loss_of, averages, buckets.collate)
     accelerator.print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=config.weight_decay
@@ -88,30 +120,43 @@ def main(argv: list[str] | None = None) -> dict | None:
     schedule = get_scheduler(
         config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
     )
-    ema = EMAModel(model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    decays = [config.ema_decay] if config.second_ema_decay is None else [config.ema_decay, config.second_ema_decay]
+    emas = [EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75) for decay in decays]
     network, optimizer = accelerator.prepare(torch.compile(model) if config.compile else model, optimizer)
-    accelerator.register_for_checkpointing(schedule, ema)
+    accelerator.register_for_checkpointing(schedule, *emas)
     step = loop.resume(accelerator, config)
 
-    loader = loop.make_loader(items, config, step, accelerator)
+    loader = loop.make_loader(items, config, step, accelerator, buckets)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
     watch = None
     if config.evaluate_every is not None:
         from training.watch import Watch  # the listeners' libraries take seconds to load
 
         watch = Watch(config, validation, scheduler)
+
+    def hear(ema: EMAModel, found: dict[str, float]) -> dict[str, float]:
+        heard, clips = watch.evaluate(model)
+        watch.keep_if_best(model, found | heard, step)
+        if ema is emas[0]:
+            watch.show(accelerator, model, step, clips)
+        return heard
+
     progress = loop.Progress(accelerator, config, step, "unet")
     times.load_state_dict({"num_drawn": step * config.batch_size})
-    part = 0
+    part, figures = 0, None
     for batch in progress.batches(loader):
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         if part == 0:
             told, counts = {}, {}
             # The whole global batch is drawn everywhere; each process takes its rows.
-            shape = (config.batch_size, *batch["latents"].shape[1:])
+            shape = (config.batch_size, crops.about["latent_channels"], config.crop_frames)
             all_noise = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
             all_times = flow.sample_timesteps(scheduler, config.batch_size, times, config.logit_mean, config.logit_std)
-        noise = loop.shard(all_noise, accelerator, part, config).to(accelerator.device)
+        # Of a shorter batch the first frames: what an item sees does not depend on how far it is padded.
+        noise = loop.shard(all_noise, accelerator, part, config)[..., : batch["latents"].shape[2]]
+        noise = noise.to(accelerator.device)
+        if config.pair_noise:
+            noise = flow.pair_noise_in_groups(batch["latents"], noise, config.pair_noise)
         drawn = loop.shard(all_times, accelerator, part, config)
         timesteps = drawn.to(accelerator.device)
         with accelerator.accumulate(network):
@@ -137,19 +182,18 @@ def main(argv: list[str] | None = None) -> dict | None:
         part = 0
         step += 1
         schedule.step()
-        ema.step(model.parameters())
+        for ema in emas:
+            ema.step(model.parameters())
         progress.add(step, told | {"grad_norm": norm}, counts)
         stop = step == config.max_steps or progress.out_of_time()
         due = watch is not None and (step % config.evaluate_every == 0 or stop)
         if step % config.validate_every == 0 or stop or due:
-            with loop.ema_weights(ema, model):
-                figures = validate(model, objective, validation)
-                if due and accelerator.is_main_process:
-                    heard, clips = watch.evaluate(model)
-                    figures |= heard
-                    watch.show(accelerator, model, step, clips)
-                    watch.keep_if_best(model, figures, step)
-                progress.report(step, figures)
+            heard = hear if due and accelerator.is_main_process else None
+            figures = figures_of(emas, model, objective, validation, heard)
+            told = dict(figures[0])
+            if len(emas) == 2:
+                told |= {f"{name}_second_ema": value for name, value in figures[1].items()}
+            progress.report(step, told)
             accelerator.wait_for_everyone()
         if stop or progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
@@ -157,7 +201,14 @@ def main(argv: list[str] | None = None) -> dict | None:
             break
         progress.leave_if_asked(step)
     progress.close()
-    loop.save_final(accelerator, model, ema, config)
+    best = 0
+    if len(emas) == 2:
+        if figures is None:  # nothing was left to do but this
+            heard = hear if watch is not None and accelerator.is_main_process else None
+            figures = figures_of(emas, model, objective, validation, heard)
+        best = choose(figures, config.best_metric)
+        progress.report(step, {"final/ema_decay": decays[best]})
+    loop.save_final(accelerator, model, emas[best], config)
     return None
 
 

@@ -33,14 +33,9 @@ from training.metrics.embedding import load_embedder
 from training.metrics.kernel_distance import kernel_distance
 from training.metrics.listening import listen, load_listeners
 from training.metrics.request import anchored_request
+from training.objective import KERNEL, VALIDATION, lower_is_better
 
-KERNEL = "evaluation/kernel_distance_tagger"
 LEAST_FOR_KERNEL = 16  # clips; with fewer the estimate is all noise
-
-
-def lower_is_better(metric: str) -> bool:
-    """Losses and distances; every control figure is better when higher."""
-    return metric.startswith("validation/") or metric == KERNEL
 
 
 @contextlib.contextmanager
@@ -91,7 +86,7 @@ class Watch:
         self.embedder = None
         if self.listeners.tagger is not None and len(self.rows) >= LEAST_FOR_KERNEL:
             self.embedder = load_embedder("tagger")
-        names = {f"evaluation/{name}" for name in control.NAMES} | {KERNEL, "validation/all"}
+        names = {f"evaluation/{name}" for name in control.NAMES} | {KERNEL, VALIDATION}
         if config.best_metric not in names:
             raise ValueError(f"best_metric is {config.best_metric!r}; allowed: {', '.join(sorted(names))}")
 

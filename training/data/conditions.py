@@ -16,9 +16,14 @@ class TrainingCrops:
     def __len__(self) -> int:
         return len(self.crops)
 
+    def lengths(self) -> list[int]:
+        """Latent frames of each clip."""
+        offsets = ((tensors["frame_offsets"], place) for tensors, place in self.crops.places)
+        return [int(frames[place + 1] - frames[place]) for frames, place in offsets]
+
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = self.crops.read(index, rng)
-        config, frames = self.config, item["latents"].shape[1]
+        config = self.config
         drop_all = rng.random() < config.all_dropout
         if drop_all or rng.random() < config.text_dropout:
             item["text_mask"] = torch.zeros_like(item["text_mask"])
@@ -30,8 +35,10 @@ class TrainingCrops:
         elif rng.random() < config.chord_dropout:
             item["grid"][8:20] = 0.0
             item["grid"][21] = 0.0
-        masked = rng.random() < config.mask_probability
-        item["mask"] = random_mask(frames, rng) if masked else torch.ones(frames)
+        item["mask"] = torch.ones(len(item["frame_mask"]))
+        visible = int(item["frame_mask"].sum())
+        if rng.random() < config.mask_probability and visible > 1:
+            item["mask"][:visible] = random_mask(visible, rng)
         item["index"] = torch.tensor(index)
         return item
 
