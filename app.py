@@ -1,16 +1,13 @@
 """A page in the browser: words, tempo, bars and chords -> music. Talks only to a pipeline.
 
-python app.py            # checkpoints/small, or the folder in VIVACE_CHECKPOINT
+python app.py            # checkpoints/small, or the folder or Hub id in VIVACE_MODEL
 """
-
-import os
 
 import gradio as gr
 import numpy as np
-import torch
 
+from page.model import load_model, model_name
 from pipelines.generate import quiet_libraries
-from pipelines.hub import load_published
 from pipelines.pipeline_vivace import BPM_RANGE, KEYS
 
 EXAMPLES = [
@@ -112,12 +109,10 @@ def make_app(pipe) -> gr.Blocks:
 
 def main() -> None:
     quiet_libraries()
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        pipe = load_published(os.environ.get("VIVACE_CHECKPOINT", "checkpoints/small")).to(device)
+        pipe = load_model(model_name())
     except ValueError as error:
         raise SystemExit(f"error: {error}") from error
-    pipe.set_progress_bar_config(disable=True)
     make_app(pipe).queue().launch()
 
 

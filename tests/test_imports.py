@@ -15,12 +15,14 @@ PUBLISHED = [
     *HELPERS,
     ROOT / "pipelines" / "unet_1d_condition_vivace.py",
 ]
-OURS = {"app", "autoencoder", "pipelines", "training", "benchmarks", "tests"}
+OURS = {"app", "autoencoder", "page", "pipelines", "space", "training", "benchmarks", "tests"}
 MAY_IMPORT = {
     "autoencoder": {"autoencoder"},
     "pipelines": {"pipelines"},
     "training": {"training", "pipelines", "autoencoder"},
-    "app.py": {"pipelines"},
+    "app.py": {"pipelines", "page"},
+    "page": {"pipelines", "page"},
+    "space": {"pipelines"},
 }
 LINE_LIMIT = 450
 
@@ -37,7 +39,7 @@ def imported(path: Path) -> set[str]:
 
 
 def sources() -> list[Path]:
-    tops = [ROOT / top for top in ("autoencoder", "pipelines", "training")]
+    tops = [ROOT / top for top in ("autoencoder", "page", "pipelines", "space", "training")]
     return [ROOT / "app.py", *(path for top in tops for path in sorted(top.rglob("*.py")))]
 
 

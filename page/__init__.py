@@ -1,0 +1,1 @@
+"""The page in the browser, in small parts; `app.py` starts it."""
