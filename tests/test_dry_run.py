@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from training import dry_run, train_unet
+from training import dry_run, train_autoencoder, train_unet
 
+AUTOENCODER = "training/configs/tiny/autoencoder.yaml"
 UNET = "training/configs/tiny/unet.yaml"
 
 
@@ -44,6 +45,12 @@ def test_dry_run_tells_the_cost_and_writes_nothing(tiny_latents, tmp_path, capsy
     assert not run.exists()
     train_unet.main(arguments[:-1])  # and the run that follows begins at step 0
     assert json.loads((run / "log.jsonl").read_text().splitlines()[0])["step"] == 1
+
+
+def test_stage_1_tells_its_cost_too(tiny_data, tmp_path):
+    arguments = ["--config", AUTOENCODER, "--data_dir", str(tiny_data), "--output_dir", str(tmp_path / "run")]
+    told = train_autoencoder.main([*arguments, "--dry_run"])
+    assert told["items"] == 6 and told["flops_per_item"] > 0 and not (tmp_path / "run").exists()
 
 
 def test_less_time_means_fewer_steps(tiny_latents, tmp_path):

@@ -13,7 +13,7 @@ from diffusers.training_utils import EMAModel
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.losses import SpectralLoss, WaveformLoss, weighted_sum
-from training import loop
+from training import dry_run, loop
 from training.autoencoders import autoencoder_class, load_autoencoder
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
@@ -92,16 +92,17 @@ def validate(network: SpectralAutoencoding | WaveformAutoencoding, config: Autoe
     return {f"validation/{name}": value for name, value in totals.items()}
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> dict | None:
+    """Train; a dry run returns its figures."""
     config = parse_config(AutoencoderRun, argv)
-    accelerator = loop.start(config)
+    accelerator = loop.start(config, write=not config.dry_run)
     if config.init_from:
         model = load_autoencoder(config.init_from)
     else:
         kind = autoencoder_class(config.model_config)
         model = kind(**load_model_config(config.model_config, kind))
         spectral = isinstance(model, AutoencoderVivace)
-        if spectral and config.pca_clips and not loop.checkpoints(config.output_dir):
+        if spectral and config.pca_clips and not config.dry_run and not loop.checkpoints(config.output_dir):
             accelerator.print(f"linear path holds {initialise_linear_path(model, config):.1%} of the variance")
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
@@ -113,17 +114,25 @@ def main(argv: list[str] | None = None) -> None:
     ema = EMAModel(model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     kind = SpectralAutoencoding if isinstance(model, AutoencoderVivace) else WaveformAutoencoding
     plain = network = kind(model, config).to(accelerator.device)
+    data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
+    weights = {**plain.weights, "kl": config.kl_weight}
+    if config.dry_run:
+        silent = torch.zeros((), device=accelerator.device)
+
+        def loss_of(batch: dict) -> torch.Tensor:
+            with accelerator.autocast():
+                return weighted_sum(plain(batch["audio"], silent, silent), weights)
+
+        return dry_run.tell(accelerator, config, model, data, loss_of)
     network, optimizer = accelerator.prepare(torch.compile(network) if config.compile else network, optimizer)
     accelerator.register_for_checkpointing(schedule, ema)
     step = loop.resume(accelerator, config)
 
-    data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
     loader = loop.make_loader(data, config, step, accelerator)
     progress = loop.Progress(accelerator, config, step, "autoencoder")
-    weights = {**plain.weights, "kl": config.kl_weight}
     part = 0
     shape = (config.batch_size, 2, model.config.latent_channels, config.crop_frames)
-    for batch in loader:
+    for batch in progress.batches(loader):
         if part == 0:  # the whole global batch is drawn everywhere; each process takes its rows
             all_draws = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
         draws = loop.shard(all_draws, accelerator, part, config).to(accelerator.device)
@@ -157,6 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         progress.leave_if_asked(step)
     progress.close()
     loop.save_final(accelerator, model, ema, config)
+    return None
 
 
 if __name__ == "__main__":
