@@ -115,6 +115,8 @@ class LatentsRun:
     output_dir: str = "latents/small"
     batch_size: int = 16
     num_threads: int = 1
+    num_workers: int = 0
+    """threads that read audio ahead of the autoencoder; a GPU needs some"""
     max_text_tokens: int = 64
 
 

@@ -11,6 +11,7 @@ training split in its config.
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,10 +68,13 @@ def encode_texts(encoder, tokenizer, texts: list[str], max_tokens: int) -> list[
         inputs = tokenizer(
             [texts[i] for i in chosen], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
         )
-        mask = inputs.attention_mask
-        hidden = encoder(input_ids=inputs.input_ids, attention_mask=mask).last_hidden_state
+        inputs = inputs.to(encoder.device)
+        hidden = (
+            encoder(input_ids=inputs.input_ids, attention_mask=inputs.attention_mask).last_hidden_state.half().cpu()
+        )
+        mask = inputs.attention_mask.bool().cpu()
         for row, i in enumerate(chosen):
-            states[i] = hidden[row, mask[row].bool()].half()
+            states[i] = hidden[row, mask[row]]
     return states
 
 
@@ -78,10 +82,11 @@ def encode_texts(encoder, tokenizer, texts: list[str], max_tokens: int) -> list[
 def encode_shard(rows: list[dict], vae: Autoencoder, encoder, tokenizer, config: LatentsRun) -> dict[str, torch.Tensor]:
     """Ragged arrays of one shard: frames of all clips end to end, tokens of all captions end to end."""
     means, stds = [], []
-    for row in rows:
-        posterior = vae.encode(read_audio(row)[None].to(vae.device)).latent_dist
-        means.append(posterior.mean[0].T.cpu().half())  # (frames, channels)
-        stds.append(posterior.std[0].T.cpu().half())
+    with ThreadPoolExecutor(max(1, config.num_workers)) as pool:  # decoding does not hold Python's lock
+        for audio in pool.map(read_audio, rows) if config.num_workers else map(read_audio, rows):
+            posterior = vae.encode(audio[None].to(vae.device)).latent_dist
+            means.append(posterior.mean[0].T.cpu().half())  # (frames, channels)
+            stds.append(posterior.std[0].T.cpu().half())
     texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]], config.max_text_tokens)
     return {
         "latents_mean": torch.cat(means),
@@ -142,6 +147,7 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = Accelerator()
     vae = load_autoencoder(config.autoencoder).eval().to(accelerator.device)
     encoder, tokenizer = load_text_encoder(config.text_encoder)
+    encoder.to(accelerator.device)
     models = fingerprint(model_fingerprint(vae), model_fingerprint(encoder), json.dumps(vae.config.latent_channels))
     output = Path(config.output_dir)
     if accelerator.is_main_process:
