@@ -1,0 +1,107 @@
+"""About: which checkpoint plays, its card, licence and figures, the keys and the endpoints."""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+
+from .desk import Desk
+from .model import find_folder
+
+KEYS = """### Keys
+
+| key | where | what it does |
+|---|---|---|
+| Enter, Ctrl + Enter | prompt, anywhere | make the piece or the change |
+| Esc | anywhere | cancel |
+| Space | player | play and pause |
+| Left, Right | player | a beat back or forward |
+| Shift + Left, Right | player in Edit | shrink or grow the region by a beat |
+| L, Home, 1 to 4 | player | loop on or off, to the beginning, another take |
+"""
+API = """### From a program
+
+Endpoints with the argument names of the pipeline; `/gradio_api/docs` lists them all.
+
+```python
+from gradio_client import Client, handle_file
+
+client = Client(URL)
+files, about = client.predict(prompt="calm jazz trio", bars=4, bpm=96, seed=7, api_name="/generate")
+files, about = client.predict(prompt="flute", audio=handle_file(files[0]), mask_s=[[2, 4]], api_name="/edit")
+```
+
+```sh
+ID=$(curl -s $URL/gradio_api/call/generate -H 'Content-Type: application/json' \\
+     -d '{"data": ["calm jazz trio", null, 4, null, 96]}' | cut -d'"' -f4)
+curl -sN $URL/gradio_api/call/generate/$ID
+```
+"""
+ROWS = {
+    "tempo_4pct": "tempo within 4 %",
+    "beat_f": "beats, F-measure at 70 ms",
+    "downbeat_f": "first beats of bars, F-measure",
+    "key_exact": "key",
+    "chord_cosine": "chords, chroma cosine a beat",
+    "stated_ranked": "named instruments ranked above absent ones",
+    "style": "style, first guess",
+}
+KINDS = ("generated", "chance", "oracle")
+
+
+def card(folder: Path | None) -> str:
+    """The checkpoint's card without its front matter."""
+    path = None if folder is None else folder / "README.md"
+    if path is None or not path.is_file():
+        return "The checkpoint has no card here."
+    text = path.read_text()
+    if text.startswith("---"):
+        text = text.split("---", 2)[-1]
+    return text.strip().replace("\n# ", "\n### ").removeprefix("# ").strip()
+
+
+def figures(folder: Path | None) -> str:
+    """A table of the checkpoint's evaluation.json, if it carries one."""
+    path = None if folder is None else folder / "evaluation.json"
+    if path is None or not path.is_file():
+        return ""
+    try:
+        told = json.loads(path.read_text())
+        control = told["control"]
+        lines = ["### Does it play what was asked?", "", "| | generated | chance | real clips |", "|---|---|---|---|"]
+        for name, words in ROWS.items():
+            if name in control:
+                cells = [control[name].get(kind, {}).get("mean") for kind in KINDS]
+                lines.append(f"| {words} | " + " | ".join("" if v is None else f"{v:.2f}" for v in cells) + " |")
+        return "\n".join([*lines, "", f"{told['clips']} clips, commit {told.get('commit', 'unknown')}"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"evaluation.json cannot be read ({type(error).__name__}: {error})"
+
+
+def parts(pipe) -> str:
+    """What is loaded."""
+    config = pipe.vae.config
+    total = sum(p.numel() for name in ("vae", "unet", "text_encoder") for p in getattr(pipe, name).parameters())
+    channels = {1: "mono", 2: "stereo"}.get(config.audio_channels, f"{config.audio_channels} channels")
+    facts = {
+        "parameters": f"{total / 1e6:.1f} million",
+        "sound": f"{config.sampling_rate / 1000:g} kHz, {channels}",
+        "latents": f"{config.latent_channels} channels, {pipe.frame_rate:g} frames a second",
+        "steps, guidance": f"{pipe.config.default_num_inference_steps}, {pipe.config.default_guidance_scale:g}",
+        "runs on": str(pipe.device),
+    }
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in facts.items())])
+
+
+def make_tab(desk: Desk) -> None:
+    folder = find_folder(desk.model)
+    with gr.Row(equal_height=False, elem_classes="desk about"):
+        with gr.Column(scale=7, min_width=300):
+            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe)}\n\n{card(folder)}\n\n{figures(folder)}")
+        with gr.Column(scale=5, min_width=300):
+            gr.Markdown(
+                "### Yours alone\n\nWhat you make and upload here is kept for this browser session only, can be heard "
+                "by nobody else, and is removed an hour after your last action, or ten minutes after you leave."
+            )
+            gr.Markdown(KEYS)
+            gr.Markdown(API)

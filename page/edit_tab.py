@@ -1,0 +1,200 @@
+"""Edit: a piece of this session or an upload; a region made anew, either end extended, or the whole varied."""
+
+import asyncio
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import gradio as gr
+
+from .desk import Desk, progress_line, refusal, status_line
+from .generate_tab import canceller
+from .jobs import Cancelled
+from .parts import deck
+from .request import MAX_PROMPT, MAX_SECONDS, MAX_SEED, MAX_VARIATIONS, pipeline_arguments
+from .sessions import Session, Take
+from .takes import deck_value, keep_output, keep_upload
+
+TASKS = [("Make the region anew", "anew"), ("Extend", "extended"), ("Vary the whole", "varied")]
+FIELDS = (
+    "task", "prompt", "negative_prompt", "unit", "before", "after", "strength", "num_waveforms_per_prompt", "seed",
+    "guidance_scale",
+)  # fmt: skip
+STRENGTH = 0.6  # of a variation that is still recognised
+
+
+def chosen(session: Session, value: object) -> tuple[Take, list[float] | None]:
+    """The piece in the player and the region chosen there; what the browser says of them is checked.
+
+    Raises:
+        ValueError: no piece of this session.
+    """
+    value = value if isinstance(value, dict) else {}
+    tracks = value.get("tracks")
+    first = tracks[0] if isinstance(tracks, list) and tracks and isinstance(tracks[0], dict) else {}
+    take = session.find(first.get("id"))
+    region = value.get("region")
+    numbers = isinstance(region, list) and len(region) == 2 and all(isinstance(v, (int, float)) for v in region)
+    return take, [float(v) for v in region] if numbers and all(map(math.isfinite, region)) else None
+
+
+def in_seconds(name: str, amount: float | None, unit: str, take: Take) -> float:
+    """A length of the form in seconds.
+
+    Raises:
+        ValueError: bars where no tempo is known, or out of range.
+    """
+    if not amount:
+        return 0.0
+    if unit == "bars":
+        if take.grid is None:
+            raise ValueError(f"{name} is {amount:g} bars, but no beat is known of this piece; give seconds")
+        amount = amount * take.grid["beats_per_bar"] * 60.0 / take.grid["bpm"]
+    if not 0 <= amount <= MAX_SECONDS:
+        raise ValueError(f"{name} is {amount:g} s; allowed: 0 to {MAX_SECONDS:g} s")
+    return float(amount)
+
+
+def edit_arguments(settings: dict, take: Take, region: list[float] | None, config) -> tuple[dict, dict | None, list]:
+    """Arguments of the pipeline, the beats of the result, and the stretches that are made anew.
+
+    Raises:
+        ValueError: one line.
+    """
+    known, grid, task = take.conditions or {}, take.grid, settings["task"]
+    asked = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
+    asked |= {"audio": str(take.path), "key": known.get("key"), "time_signature": known.get("time_signature")}
+    if grid is not None:
+        asked |= {"bpm": grid["bpm"], "downbeat_s": grid["downbeat_s"]}
+    made = []
+    if task == "anew":
+        if region is None:
+            raise ValueError("no region is chosen; drag over the waveform, or type From and To below it")
+        asked |= {"mask_s": [tuple(region)], "chords": known.get("chords")}
+        made = [tuple(region)]
+    elif task == "extended":
+        before, after = (in_seconds(name, settings[name], settings["unit"], take) for name in ("before", "after"))
+        if not before and not after:
+            raise ValueError("before and after are 0; say how much to add on at least one side")
+        if before + take.seconds + after > MAX_SECONDS:
+            raise ValueError(f"the piece would last {before + take.seconds + after:.1f} s; allowed: {MAX_SECONDS:g} s")
+        asked["extend_s"] = (before, after)
+        asked["chords"] = None if before else known.get("chords")
+        ends = [(0.0, before), (before + take.seconds, before + take.seconds + after)]
+        made = [(first, last) for first, last in ends if last > first]
+        if grid is not None:
+            bar = grid["beats_per_bar"] * 60.0 / grid["bpm"]
+            grid = grid | {"downbeat_s": (grid["downbeat_s"] + before) % bar}
+    elif task == "varied":
+        asked |= {"strength": settings["strength"], "chords": known.get("chords")}
+    else:
+        raise ValueError(f"task is {task!r}; allowed: {', '.join(name for _, name in TASKS)}")
+    return pipeline_arguments(asked, config), grid, made
+
+
+def form(config) -> dict[str, gr.components.Component]:
+    """The fields, by their names."""
+    fields = {}
+    fields["task"] = gr.Radio(TASKS, label="What to do", value="anew", elem_id="task")
+    fields["prompt"] = gr.Textbox(
+        label="What should the new part sound like?", lines=2, max_lines=6, max_length=MAX_PROMPT,
+        placeholder="as before, with a flute", elem_classes="prompt",
+    )  # fmt: skip
+    with gr.Row(visible=False, elem_classes="tight") as extent:
+        fields["before"] = gr.Number(label="Add before", value=0, minimum=0, min_width=80)
+        fields["after"] = gr.Number(label="Add after", value=4, minimum=0, min_width=80)
+        fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=190)
+    with gr.Row(visible=False) as amount:
+        fields["strength"] = gr.Slider(
+            0,
+            1,
+            STRENGTH,
+            step=0.05,
+            label="Strength",
+            info="0 leaves all as it is, 1 leaves nothing",
+            buttons=["reset"],
+        )
+    fields["task"].change(
+        lambda task: (gr.update(visible=task == "extended"), gr.update(visible=task == "varied")),
+        fields["task"], [extent, amount], queue=False, api_visibility="private", show_progress="hidden",
+    )  # fmt: skip
+    with gr.Accordion("More", open=False, elem_classes="more"):
+        fields["negative_prompt"] = gr.Textbox(label="What it should not sound like", value="", max_length=MAX_PROMPT)
+        fields["num_waveforms_per_prompt"] = gr.Slider(1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[])
+        fields["seed"] = gr.Number(
+            label="Seed", value=None, precision=0, minimum=-1, maximum=MAX_SEED, placeholder="at random"
+        )
+        fields["guidance_scale"] = gr.Slider(
+            0, 10, config.default_guidance_scale, step=0.1, label="Guidance", buttons=["reset"]
+        )
+    return fields
+
+
+def make_tab(desk: Desk) -> SimpleNamespace:
+    """The tab's components."""
+    config = desk.pipe.config
+    with gr.Row(elem_classes="tight"):
+        gr.HTML("<p>Choose a piece in the history, or bring one.</p>", apply_default_css=False)
+        upload = gr.UploadButton(
+            "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff"], size="sm", elem_id="upload",
+            scale=0, min_width=150,
+        )  # fmt: skip
+    source = deck("Upload a file, or choose Edit beside a piece in the history.", "source")
+    with gr.Row(equal_height=False, elem_classes="desk"):
+        with gr.Column(scale=5, min_width=300):
+            fields = form(config)
+            with gr.Row(elem_classes="tight"):
+                go = gr.Button("Make the change", variant="primary", elem_classes="go", elem_id="apply")
+                cancel = gr.Button("Cancel", variant="stop", elem_classes="cancel", visible=False)
+        with gr.Column(scale=7, min_width=300):
+            status = gr.HTML(status_line(), elem_id="edit-status")
+            result = deck("The result appears here, beside the original for comparison.", "result")
+            further = gr.Button("Go on from the result", visible=False, size="sm")
+    order = [fields[name] for name in FIELDS]
+    idle = {go: gr.update(interactive=True), cancel: gr.update(visible=False)}
+
+    def receive(path: str, request: gr.Request):
+        """An uploaded file becomes a piece of the session."""
+        try:
+            take = keep_upload(desk.session(request), path, Path(path).name)
+        except ValueError as error:
+            return {status: refusal(error)}
+        return {source: deck_value([take], selectable=True), status: status_line("Uploaded", "quiet")}
+
+    async def edit(request: gr.Request, value: dict, *values):
+        """Updates while the change is made."""
+        settings, session, output = dict(zip(FIELDS, values, strict=True)), desk.session(request), None
+        yield {status: status_line("Listening to the original", "busy", 0.0), go: gr.update(interactive=False),
+               cancel: gr.update(visible=True)}  # fmt: skip
+        try:
+            take, region = chosen(session, value)
+            settings["prompt"] = settings["prompt"] or (take.title if take.settings else "")
+            arguments, grid, made = edit_arguments(settings, take, region, config)
+            async for news in desk.run(request, arguments):
+                if news.output is None:
+                    yield {status: progress_line(news)}
+                output = news.output
+            settings |= {"source": take.id, "region": region}
+            takes = await asyncio.to_thread(keep_output, session, output, settings, settings["task"], grid, made)
+        except (ValueError, Cancelled) as error:
+            yield {status: refusal(error), **idle}
+            return
+        labels = ["Original", *(f"Result {i + 1}" if len(takes) > 1 else "Result" for i in range(len(takes)))]
+        shown = deck_value([take, *takes], labels) | {"current": 1}
+        yield {status: status_line("Done", "quiet"), result: shown, further: gr.update(visible=True), **idle}
+
+    def go_on(value: dict, request: gr.Request):
+        """The result that is chosen in the player becomes the original."""
+        tracks, current = value.get("tracks", []), value.get("current", 1)
+        take = desk.session(request).find(tracks[min(max(int(current), 1), len(tracks) - 1)]["id"])
+        return deck_value([take], selectable=True)
+
+    quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    received = upload.upload(receive, upload, [source, status], **(quick | {"queue": True}))
+    done = go.click(
+        edit, [source, *order], [status, result, further, go, cancel],
+        api_visibility="private", show_progress="hidden", concurrency_limit=None,
+    )  # fmt: skip
+    further.click(go_on, result, source, **quick)
+    cancel.click(canceller(desk), None, None, **quick)
+    return SimpleNamespace(fields=fields, order=order, source=source, done=[done, received], status=status)

@@ -1,0 +1,339 @@
+// The player: waveform and spectrogram under a grid of beats, gapless loop, and a region chosen by mouse or keyboard.
+(() => {
+  const { contextFor, readWav, makeSource, spectrogram, peaks } = window.vivaceSound;
+  const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+  const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
+  let sounding = null; // one deck at a time
+
+  class Deck {
+    constructor(element, props, watch) {
+      this.root = element.querySelector(".deck");
+      this.props = props;
+      this.find = (name) => this.root.querySelector(`[data-part="${name}"]`);
+      this.tracks = [];
+      this.sounds = new Map();
+      this.current = 0;
+      this.position = 0;
+      this.region = null;
+      this.node = null;
+      this.listen();
+      watch("value", () => this.show(props.value));
+      this.show(props.value);
+    }
+
+    get track() {
+      return this.tracks[this.current];
+    }
+
+    listen() {
+      this.find("play").addEventListener("click", () => this.toggle());
+      this.find("loop").addEventListener("click", () => this.setLoop(!this.loop));
+      this.find("clear").addEventListener("click", () => this.select(null));
+      for (const name of ["from", "to"])
+        this.find(name).addEventListener("change", () => {
+          const values = ["from", "to"].map((part) => parseFloat(this.find(part).value));
+          this.select(values.some(Number.isNaN) ? null : values);
+        });
+      const view = this.find("view");
+      view.addEventListener("pointerdown", (event) => this.press(event));
+      this.root.addEventListener("keydown", (event) => this.key(event));
+      new ResizeObserver(() => this.draw()).observe(view);
+      new MutationObserver(() => this.draw()).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    }
+
+    // A new value came from the server, unless it is the one that this deck wrote itself.
+    async show(value) {
+      const tracks = value?.tracks || [];
+      const key = JSON.stringify(tracks.map((track) => track.url));
+      if (key === this.shown) return;
+      this.shown = key;
+      this.stop();
+      this.tracks = tracks;
+      this.current = 0;
+      this.position = 0;
+      this.region = null;
+      this.selectable = Boolean(value?.selectable);
+      this.setLoop(Boolean(tracks[0]?.loop));
+      this.root.classList.toggle("deck-empty", !tracks.length);
+      this.root.classList.toggle("deck-selectable", this.selectable);
+      this.chips();
+      if (tracks.length) await this.load();
+    }
+
+    async load() {
+      const track = this.track;
+      if (!this.sounds.has(track.url)) {
+        const answer = await fetch(track.url);
+        if (!answer.ok) {
+          this.say("This piece has expired; make it again from its settings.");
+          return false;
+        }
+        if (this.sounds.size > 8) this.sounds.clear();
+        this.sounds.set(track.url, readWav(await answer.arrayBuffer()));
+      }
+      if (track !== this.track) return false;
+      this.sound = this.sounds.get(track.url);
+      this.duration = this.sound.channels[0].length / this.sound.rate;
+      this.position = this.position < this.duration ? this.position : 0;
+      for (const kind of ["wav", "flac"]) {
+        const link = this.find(kind);
+        link.href = kind === "wav" ? track.url : track.flac;
+        link.download = `${track.name}.${kind}`;
+      }
+      this.say(track.about);
+      this.root.dataset.ready = track.id;
+      this.fields();
+      this.draw();
+      return true;
+    }
+
+    say(text) {
+      this.find("about").textContent = text;
+    }
+
+    chips() {
+      const box = this.find("chips");
+      box.replaceChildren();
+      box.hidden = this.tracks.length < 2;
+      this.tracks.forEach((track, index) => {
+        const chip = document.createElement("button");
+        chip.type = "button";
+        chip.textContent = track.label;
+        chip.setAttribute("aria-pressed", index === this.current);
+        chip.addEventListener("click", () => this.choose(index));
+        box.append(chip);
+      });
+    }
+
+    // Another take from the same moment on.
+    async choose(index) {
+      const playing = this.node !== null;
+      this.position = this.now();
+      this.stop();
+      this.current = index;
+      this.props.value = { ...this.props.value, current: index };
+      [...this.find("chips").children].forEach((chip, i) => chip.setAttribute("aria-pressed", i === index));
+      if ((await this.load()) && playing) this.play();
+    }
+
+    now() {
+      if (!this.node) return this.position;
+      const passed = this.position + this.node.context.currentTime - this.startedAt;
+      return this.loop ? passed % this.duration : Math.min(passed, this.duration);
+    }
+
+    async play() {
+      if (!this.sound) return;
+      if (sounding && sounding !== this) sounding.stop();
+      sounding = this;
+      const context = contextFor(this.sound.rate);
+      if (context.state === "suspended") await context.resume();
+      if (this.node) return;
+      const node = makeSource(context, this.sound, this.loop);
+      node.connect(context.destination);
+      node.onended = () => node === this.node && this.finish();
+      if (this.position >= this.duration - 0.01) this.position = 0;
+      node.start(0, this.position);
+      this.startedAt = context.currentTime;
+      this.node = node;
+      this.mark(true);
+      const follow = () => {
+        if (this.node !== node) return;
+        this.head();
+        requestAnimationFrame(follow);
+      };
+      follow();
+    }
+
+    stop() {
+      if (!this.node) return;
+      this.position = this.now();
+      const node = this.node;
+      this.node = null;
+      node.stop();
+      this.mark(false);
+    }
+
+    finish() {
+      this.node = null;
+      this.position = 0;
+      this.mark(false);
+      this.head();
+    }
+
+    mark(playing) {
+      const button = this.find("play");
+      button.setAttribute("aria-label", playing ? "Pause" : "Play");
+      button.dataset.playing = playing;
+    }
+
+    toggle() {
+      if (this.node) this.stop();
+      else this.play();
+    }
+
+    setLoop(loop) {
+      const moment = this.now();
+      this.loop = loop;
+      this.find("loop").setAttribute("aria-pressed", loop);
+      if (this.node) {
+        this.position = moment;
+        this.startedAt = this.node.context.currentTime;
+        this.node.loop = loop;
+      }
+    }
+
+    seek(seconds) {
+      const playing = this.node !== null;
+      this.stop();
+      this.position = clamp(seconds, 0, Math.max(0, this.duration - 0.001));
+      this.head();
+      if (playing) this.play();
+    }
+
+    key(event) {
+      if (!this.sound || event.target.matches("input, select, a")) return;
+      const beat = this.track.bpm ? 60 / this.track.bpm : 1;
+      const onButton = event.target.matches("button");
+      const move = { ArrowLeft: -beat, ArrowRight: beat }[event.key];
+      if (event.key === " " && !onButton) this.toggle();
+      else if (event.key === "l" || event.key === "L") this.setLoop(!this.loop);
+      else if (event.key === "Home") this.seek(0);
+      else if (move && event.shiftKey && this.selectable) {
+        const [first, last] = this.region || [this.now(), this.now()];
+        this.select([first, last + move]);
+      } else if (move) this.seek(this.now() + move);
+      else if (/^[1-9]$/.test(event.key) && this.tracks[event.key - 1]) this.choose(event.key - 1);
+      else return;
+      event.preventDefault();
+    }
+
+    // Seconds under the pointer; a drag chooses a region where there is one to choose, a click moves the playhead.
+    press(event) {
+      if (!this.sound || event.button) return;
+      const box = this.find("view").getBoundingClientRect();
+      const at = (moved) => clamp((moved.clientX - box.left) / box.width, 0, 1) * this.duration;
+      const first = at(event), x = event.clientX;
+      let dragged = false;
+      const move = (moved) => {
+        dragged ||= Math.abs(moved.clientX - x) > 4;
+        if (dragged && this.selectable) this.select([first, at(moved)], false);
+      };
+      const up = (moved) => {
+        removeEventListener("pointermove", move);
+        removeEventListener("pointerup", up);
+        if (dragged && this.selectable) this.select([first, at(moved)]);
+        else if (!dragged) this.seek(first);
+      };
+      addEventListener("pointermove", move);
+      addEventListener("pointerup", up);
+    }
+
+    snap(seconds) {
+      const { bpm, downbeat_s, beats_per_bar } = this.track, unit = this.find("snap").value;
+      if (!bpm || unit === "off") return seconds;
+      const step = (60 / bpm) * (unit === "bar" ? beats_per_bar : 1);
+      return downbeat_s + Math.round((seconds - downbeat_s) / step) * step;
+    }
+
+    // Choose [from, to] in seconds, or nothing; `done` writes it into the value that the server gets.
+    select(region, done = true) {
+      if (region && this.sound) {
+        const ends = region.map((s) => clamp(this.snap(s), 0, this.duration)).sort((a, b) => a - b);
+        this.region = ends[1] - ends[0] < 0.02 ? null : ends.map((s) => Math.round(s * 1000) / 1000);
+      } else this.region = null;
+      this.fields();
+      if (done) this.props.value = { ...this.props.value, region: this.region };
+    }
+
+    fields() {
+      ["from", "to"].forEach((name, i) => (this.find(name).value = this.region ? this.region[i].toFixed(2) : ""));
+      const shade = this.find("region");
+      shade.hidden = !this.region;
+      if (!this.region) return;
+      shade.style.left = `${(100 * this.region[0]) / this.duration}%`;
+      shade.style.width = `${(100 * (this.region[1] - this.region[0])) / this.duration}%`;
+    }
+
+    head() {
+      const now = this.now(), { bpm, downbeat_s, beats_per_bar } = this.track;
+      this.find("head").style.left = `${(100 * now) / this.duration}%`;
+      let text = `${clock(now)} / ${clock(this.duration)}`;
+      const beat = bpm ? Math.floor(((now - downbeat_s) * bpm) / 60 + 1e-3) : -1;
+      if (beat >= 0) text += `  ·  bar ${Math.floor(beat / beats_per_bar) + 1}, beat ${(beat % beats_per_bar) + 1}`;
+      this.find("time").textContent = text;
+    }
+
+    draw() {
+      if (!this.sound) return;
+      const style = getComputedStyle(this.root);
+      const colour = (name) => style.getPropertyValue(`--deck-${name}`).trim();
+      const scale = Math.min(devicePixelRatio || 1, 2);
+      const prepare = (name) => {
+        const canvas = this.find(name);
+        canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
+        canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
+        return [canvas.getContext("2d"), canvas.width, canvas.height];
+      };
+      const [wave, width, height] = prepare("wave");
+      if (width < 10) return;
+      const lane = 18 * scale;
+      this.grid(wave, width, height, scale, colour, true);
+      wave.fillStyle = colour("wave");
+      const columns = Math.floor(width / scale / 3), middle = (height + lane) / 2, reach = (height - lane) / 2;
+      peaks(this.sound, columns).forEach(([low, high], x) => {
+        const top = middle - high * reach, bottom = middle - low * reach;
+        wave.fillRect(x * 3 * scale, top, 2 * scale, Math.max(scale, bottom - top));
+      });
+      wave.fillStyle = colour("accent");
+      for (const [first, last] of this.track.made || [])
+        wave.fillRect((first / this.duration) * width, height - 3 * scale, ((last - first) / this.duration) * width, 3 * scale);
+      const [spec, wide, high] = prepare("spec");
+      const across = Math.min(wide, 700), rows = 96, levels = spectrogram(this.sound, across, rows);
+      const image = new ImageData(across, rows), ramp = ["paper", "cool", "warm"].map((name) => rgb(colour(name)));
+      for (let x = 0; x < across; x++)
+        for (let y = 0; y < rows; y++) {
+          const place = 4 * ((rows - 1 - y) * across + x);
+          image.data.set(blend(ramp, levels[x * rows + y]), place);
+        }
+      const small = new OffscreenCanvas(across, rows);
+      small.getContext("2d").putImageData(image, 0, 0);
+      spec.imageSmoothingEnabled = true;
+      spec.drawImage(small, 0, 0, wide, high);
+      this.grid(spec, wide, high, scale, colour, false);
+      this.head();
+    }
+
+    // A line on each beat, a stronger one with its number on each bar; beats are left out where they would crowd.
+    grid(canvas, width, height, scale, colour, numbers) {
+      const { bpm, downbeat_s, beats_per_bar } = this.track;
+      if (!bpm) return;
+      const beat = 60 / bpm, px = (beat / this.duration) * width;
+      const first = Math.ceil(-downbeat_s / beat - 1e-6);
+      const barPx = px * beats_per_bar, every = Math.max(1, Math.ceil((26 * scale) / barPx));
+      canvas.font = `${11 * scale}px ui-sans-serif, system-ui, sans-serif`;
+      for (let k = first; downbeat_s + k * beat < this.duration - 1e-3; k++) {
+        const bar = k % beats_per_bar === 0, x = ((downbeat_s + k * beat) / this.duration) * width;
+        if (!bar && px < 7 * scale) continue;
+        canvas.fillStyle = colour(bar ? "bar" : "beat");
+        canvas.fillRect(x, numbers ? (bar ? 0 : 18 * scale) : 0, scale, height);
+        const index = Math.floor(k / beats_per_bar);
+        if (bar && numbers && index >= 0 && index % every === 0) {
+          canvas.fillStyle = colour("ink");
+          canvas.fillText(String(index + 1), x + 4 * scale, 12 * scale);
+        }
+      }
+    }
+  }
+
+  function rgb(hex) {
+    return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+  }
+
+  function blend(ramp, level) {
+    const place = level * (ramp.length - 1), low = Math.min(Math.floor(place), ramp.length - 2), share = place - low;
+    return [...ramp[low].map((value, i) => value + share * (ramp[low + 1][i] - value)), 255];
+  }
+
+  window.vivaceDeck = (element, props, watch) => (element.deck = new Deck(element, props, watch));
+})();

@@ -1,0 +1,184 @@
+"""Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player is told."""
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+from pipelines.pipeline_vivace import find_beats, parse_time_signature, write_audio
+
+from .request import MAX_SECONDS, file_name
+from .sessions import Session, Take
+
+MAX_UPLOAD_BYTES = 30 * 2**20
+MIN_UPLOAD_S = 0.5
+KINDS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")  # as libsndfile names what it finds inside, whatever the file's ending
+NAMES = {"loop": "loop", "made": "piece", "anew": "region made anew", "extended": "extended", "varied": "varied",
+         "uploaded": "uploaded"}  # fmt: skip
+
+
+def grid_of(conditions: dict, downbeat_s: float = 0.0) -> dict | None:
+    """The beats of a piece whose tempo is known."""
+    if conditions["bpm"] is None:
+        return None
+    beats = parse_time_signature(conditions["time_signature"] or "4/4")
+    return {"bpm": float(conditions["bpm"]), "beats_per_bar": beats, "downbeat_s": downbeat_s}
+
+
+def describe(conditions: dict, seed: int | None) -> str:
+    """What was understood, as one line."""
+    words = []
+    if conditions["bpm"] is not None:
+        chosen = f" ({conditions['bpm_reason']})" if conditions["bpm_reason"] is not None else ""
+        words.append(f"{float(conditions['bpm']):g} bpm{chosen}")
+    words += [conditions[name] for name in ("key", "time_signature") if conditions[name] is not None]
+    words += [f"{conditions['bars']} bars"] if conditions["bars"] is not None else []
+    words += [str(conditions["chords"])] if conditions["chords"] is not None else []
+    words += [f"{conditions['duration_s']:.2f} s"] + ([f"seed {seed}"] if seed is not None else [])
+    return ", ".join(words)
+
+
+def keep_output(session: Session, output, settings: dict, kind: str, grid: dict | None = None, made=()) -> list[Take]:
+    """Write the pieces of an output into the session, as WAV and FLAC with their recipes.
+
+    Args:
+        session: whose they are.
+        output: of the pipeline.
+        settings: of the fields, for `Restore`; each piece gets its own seed.
+        kind: see `Take`.
+        grid: beats of what was edited; None = those that were asked for, from 0 s on.
+        made: stretches in seconds that were made anew.
+    """
+    takes = []
+    for index, (conditions, seed) in enumerate(zip(output.conditions, output.seeds, strict=True)):
+        take_id, path = session.new_path()
+        output.save(path, index)
+        output.save(path.with_suffix(".flac"), index)
+        own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
+        title = settings["prompt"]
+        name = file_name(title, seed, {take.name for take in session.takes.values()})
+        take = Take(
+            take_id, kind, title, name, path, output.audios[index].shape[-1] / output.sampling_rate, own, conditions,
+            seed, grid or grid_of(conditions), list(made), bool(settings.get("loop", False)),
+        )  # fmt: skip
+        session.add(take)
+        takes.append(take)
+    return takes
+
+
+def check_upload(path: str | Path) -> None:
+    """Refuse what is no short piece of audio, by its size and its header, before it is read.
+
+    Raises:
+        ValueError: one line that says what is allowed.
+    """
+    allowed = f"allowed: {', '.join(KINDS)} of up to {MAX_UPLOAD_BYTES / 2**20:g} MB and {MAX_SECONDS:g} s"
+    if not os.path.isfile(path):
+        raise ValueError(f"audio is not there any more; upload it again ({allowed})")
+    size = os.path.getsize(path)
+    if size > MAX_UPLOAD_BYTES:
+        raise ValueError(f"audio has {size / 2**20:.1f} MB; {allowed}")
+    try:
+        about = soundfile.info(str(path))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"audio cannot be read; {allowed}") from error
+    if about.format not in KINDS:
+        raise ValueError(f"audio is a {about.format} file; {allowed}")
+    if not MIN_UPLOAD_S <= about.duration <= MAX_SECONDS:
+        raise ValueError(f"audio lasts {about.duration:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
+    if not 8000 <= about.samplerate <= 96000 or about.channels > 2:
+        raise ValueError(
+            f"audio has {about.samplerate} Hz and {about.channels} channels; allowed: 8000 to 96000, 1 or 2"
+        )
+
+
+def keep_upload(session: Session, path: str | Path, name: str) -> Take:
+    """A copy of an uploaded file in the session, in 16 bit, with the beats heard in it.
+
+    Raises:
+        ValueError: a file that will not do.
+    """
+    check_upload(path)
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError("audio is damaged: its header can be read, its samples cannot") from error
+    if not np.isfinite(samples).all():
+        raise ValueError("audio has samples that are not finite numbers")
+    audio = np.ascontiguousarray(samples.T)
+    heard = find_beats(torch.from_numpy(audio), rate, None, 4)
+    grid = None if heard is None else {"bpm": round(heard[0], 2), "beats_per_bar": 4, "downbeat_s": heard[1]}
+    take_id, target = session.new_path()
+    write_audio(target, audio, rate)
+    write_audio(target.with_suffix(".flac"), audio, rate)
+    title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
+    stem = file_name(title, None, {take.name for take in session.takes.values()})
+    take = Take(take_id, "uploaded", title, stem, target, audio.shape[1] / rate, grid=grid)
+    session.add(take)
+    return take
+
+
+def about(take: Take) -> str:
+    """One line on a piece."""
+    if take.conditions is not None:
+        return describe(take.conditions, take.seed)
+    tempo = "no steady beat heard" if take.grid is None else f"{take.grid['bpm']:g} bpm heard"
+    return f"{take.seconds:.2f} s, {tempo}"
+
+
+def link(path: Path) -> str:
+    """Where the browser gets a file, beside the page wherever that is mounted."""
+    return f"./gradio_api/file={path}"
+
+
+def track(take: Take, label: str) -> dict:
+    """What the player needs of a piece."""
+    grid = take.grid or {"bpm": None, "beats_per_bar": None, "downbeat_s": None}
+    return {
+        "id": take.id, "label": label, "name": take.name, "url": link(take.path), "flac": link(take.flac),
+        "about": f"{take.title}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
+    }  # fmt: skip
+
+
+def deck_value(takes: list[Take], labels: list[str] | None = None, selectable: bool = False) -> dict:
+    """The value of a player with these pieces."""
+    labels = labels or [str(number + 1) for number in range(len(takes))]
+    tracks = [track(take, label) for take, label in zip(takes, labels, strict=True)]
+    return {"tracks": tracks, "current": 0, "region": None, "selectable": selectable}
+
+
+def history_value(session: Session, search: str = "") -> dict:
+    """What the list is told, newest first; every word of the search must be in the title, the kind or the line."""
+    rows, words = [], str(search or "").lower().split()[:20]
+    for take in reversed(session.takes.values()):
+        row = {
+            "id": take.id, "kind": NAMES[take.kind], "title": take.title, "about": about(take), "name": take.name,
+            "wav": link(take.path), "flac": link(take.flac), "restorable": take.settings is not None,
+            "slot": next((slot for slot, other in session.pair.items() if other == take.id), None),
+        }  # fmt: skip
+        text = f"{row['kind']} {row['title']} {row['about']}".lower()
+        if all(word in text for word in words):
+            rows.append(row)
+    return {"takes": rows, "total": len(session.takes)}
+
+
+def zip_takes(session: Session, takes: list[Take]) -> Path:
+    """A zip of the FLAC files, in the session's folder; FLAC is stored as it is."""
+    path = session.folder / "vivace.zip"
+    partial = path.with_suffix(".partial")
+    with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as file:
+        for take in takes:
+            file.write(take.flac, f"{take.name}.flac")
+    os.replace(partial, path)
+    return path
+
+
+def copy_to(folder: Path, take: Take, suffix: str = ".wav") -> str:
+    """A copy of a piece under its name, for an endpoint's answer."""
+    target = folder / f"{take.name}{suffix}"
+    shutil.copyfile(take.path.with_suffix(suffix), target)
+    return str(target)
