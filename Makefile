@@ -12,7 +12,7 @@ ONE_THREAD := OMP_NUM_THREADS=1
 .PHONY: music test slow evaluate bench scorebook app style quality clean
 
 music: $(VENV)/.base
-	$(BIN)/python -m pipelines.generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
+	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
 
 test: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python -m pytest

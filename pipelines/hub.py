@@ -7,6 +7,7 @@ code; this module adds the rest.
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -113,6 +114,73 @@ def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def find_checkpoint(name: str | Path, revision: str | None = None, variant: str | None = None) -> Path:
+    """A checkpoint's folder: `name` itself, or what user/name on the Hub holds, downloaded or from the cache.
+
+    diffusers 0.42 asks the Hub for the code of a repository even when all of it is cached, of a folder it does not:
+    this is also how to load offline.
+
+    Args:
+        name: folder, or user/name.
+        revision: branch, tag or commit on the Hub.
+        variant: which weight files, as in "fp16"; None = the default ones.
+
+    Raises:
+        ValueError: no such folder, repository or revision, or no right to read it.
+        OSError: the Hub cannot be reached, or a download broke off; what is complete stays in the cache.
+    """
+    folder, where = Path(name), f"checkpoint {name}"
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"revision is {revision!r}, but {where} is a folder; revisions are of the Hub")
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) or folder.parent.is_dir():
+        raise ValueError(f"{where}: no such folder")
+    from huggingface_hub import errors, snapshot_download
+
+    weights = f"*.{variant}*safetensors" if variant else "*.safetensors"
+    patterns = {"allow_patterns": ["*.json", "*.py", "LICENSE", "README.md", weights]}
+    patterns["ignore_patterns"] = [] if variant else ["*.fp16*safetensors"]
+    try:
+        return Path(snapshot_download(str(name), revision=revision, **patterns))
+    except errors.RevisionNotFoundError as error:
+        raise ValueError(f"{where}: no such folder, and the Hub's repository has no revision {revision!r}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise ValueError(f"{where}: no such folder, and no repository of that name that you may read") from error
+    except errors.LocalEntryNotFoundError as error:
+        raise OSError(f"{where}: no such folder; the Hub cannot be reached and the cache lacks it ({error})") from error
+    except OSError as error:
+        raise OSError(f"{where}: the download failed; give the command again to go on ({error})") from error
+
+
+def pick_device(name: str) -> str:
+    """A torch device name; "auto" takes a GPU if there is one.
+
+    Raises:
+        ValueError: if there is no such device here.
+    """
+    import torch
+
+    here = ["cpu"] + ["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+    if name == "auto":
+        return here[-1]
+    kind, colon, number = name.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" else 1
+    if kind not in here or (colon and not (number.isdigit() and int(number) < count)):
+        raise ValueError(f"device is {name!r}; available here: auto, {', '.join(here)}")
+    return name
+
+
+def quiet_libraries() -> None:
+    """Loading says nothing: no progress bars, no notes on optional packages."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+
+
 def check_checkpoint(folder: str | Path) -> dict:
     """Read model_index.json and look at every file that loading needs.
 
@@ -171,17 +239,24 @@ def check_checkpoint(folder: str | Path) -> dict:
     return index
 
 
-def load_published(folder: str | Path):
+def load_published(folder: str | Path, variant: str | None = None, dtype: str = "float32"):
     """A pipeline with the code that the folder carries, as any user loads it, after `check_checkpoint`.
+
+    Args:
+        folder: a checkpoint.
+        variant: which weight files, as in "fp16"; None = the default ones.
+        dtype: "float32", "float16" or "bfloat16", of the loaded weights.
 
     Raises:
         ValueError: one line that names the folder.
     """
     check_checkpoint(folder)
+    import torch
     from diffusers import DiffusionPipeline
 
+    options = {"variant": variant, "dtype": getattr(torch, dtype), "trust_remote_code": True}
     try:  # an absolute path: what looks like "user/name" could otherwise be taken for a repository on the Hub
-        return DiffusionPipeline.from_pretrained(str(Path(folder).resolve()), trust_remote_code=True)
+        return DiffusionPipeline.from_pretrained(str(Path(folder).resolve()), **options)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise ValueError(f"checkpoint {folder}: cannot be loaded ({type(error).__name__}: {error})") from error
 

@@ -1,0 +1,95 @@
+"""Arguments that several commands share; those of a piece have the names of the pipeline's own."""
+
+import argparse
+import math
+
+
+def number(text: str) -> float:
+    """A finite number; whole ones as int, so that they are shown as written."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+    return int(value) if value.is_integer() else value
+
+
+def region(text: str) -> tuple[float, float]:
+    """ "4:6.5" -> (4, 6.5)."""
+    first, colon, last = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text} is no region; give start:end in seconds, as in 4:6.5")
+    return number(first), number(last)
+
+
+def add_words(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("words").add_argument
+    add("--prompt", help="what it should sound like; tempo, key, meter and length are read from it")
+    add("--at", nargs=2, action="append", metavar=("START", "PROMPT"), help="from there on: seconds, or 'bar 5'")
+    add("--morph", nargs=2, metavar=("FROM", "TO"), help="from one prompt to another, in place of --prompt")
+    add("--negative_prompt", help="what it should not sound like")
+
+
+def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
+    """Tempo, meter, key, chords, and the length of what is not given."""
+    add = parser.add_argument_group("grid").add_argument
+    if length:
+        add("--duration_s", type=number, help="length, seconds, from 0.5")
+        add("--bars", type=int, help="length, bars, exact to the sample")
+        add("--loop", action="store_true", default=None, help="the end leads into the beginning")
+    heard = "" if length else "; default: as heard in --audio"
+    add("--bpm", type=number, help=f"tempo, beats a minute, 20 to 300{heard}")
+    add("--time_signature", help="3/4, 6/8, ...; 4/4 where there is a tempo")
+    add("--key", help="'A minor', 'Bb major'")
+    add("--chords", help="'Am F C G', one a bar, or 'Am:2 F:2' with beats; repeated to the end")
+    add("--downbeat_s", type=number, help=f"time of a first beat of a bar, seconds{heard or '; default 0'}")
+
+
+def add_strengths(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("strength and sampling").add_argument
+    add("--seed", type=int, help="the same seed gives the same file; default: at random, told")
+    add("--num_waveforms_per_prompt", type=int, help="pieces to make, with the seeds seed, seed + 1, ...; default 1")
+    add("--num_inference_steps", type=int, help="1 to 1000; more is finer and slower; default: the checkpoint's")
+    add("--guidance_scale", type=number, help="how strictly to follow the request; up to 1 = off, twice as fast")
+    add("--grid_guidance_scale", type=number, help="the same for tempo, key, meter and chords alone")
+    add("--guidance_rescale", type=number, help="0 to 1: brings the guided level back to the unguided; default 0")
+    add("--guidance_interval", type=number, nargs=2, metavar=("LOW", "HIGH"), help="noise levels with guidance, 0 to 1")
+    add("--apg_eta", type=number, help="0 to 1: share kept of what guidance adds along the prediction; default 1")
+    add("--apg_norm_threshold", type=number, help="limit of what guidance adds, root mean square; default none")
+    add("--apg_momentum", type=number, help="-1 to 1: of the step before; default 0")
+
+
+def add_sound(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("sound").add_argument
+    add("--normalize", action=argparse.BooleanOptionalAction, help="bring it to --loudness_lufs; default yes")
+    add("--loudness_lufs", type=number, help="integrated loudness, LUFS; default -16")
+    add("--true_peak_dbtp", type=number, help="highest true peak, dBTP; default -1")
+    add("--tilt_db", type=number, help="brightness: dB from 100 Hz to 10 kHz, -24 to 24")
+    add("--fade_in_s", type=number, help="seconds")
+    add("--fade_out_s", type=number, help="seconds")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """Which model, where, in what precision."""
+    add = parser.add_argument_group("model").add_argument
+    add("--checkpoint", default="checkpoints/small", help="folder, or user/name on the Hub; default checkpoints/small")
+    add("--revision", help="branch, tag or commit on the Hub")
+    add("--variant", help="of the weight files, as in fp16")
+    add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps")
+    add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="precision; default float32")
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", help="file to write, .wav or .flac (16 bit); default out.wav")
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, one object a line, in place of text")
+
+
+def add_batch(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("many pieces").add_argument
+    add(
+        "--batch", metavar="FILE",
+        help="JSONL, a request a line with the argument names above (and 'out', a file name); what is said on the "
+        "command line holds for lines that do not say it; --out is then a folder",
+    )  # fmt: skip
+    add("--skip_existing", action="store_true", help="leave out lines whose file is there: go on with a batch")

@@ -1,0 +1,29 @@
+"""Words, tempo, key and chords -> an audio file."""
+
+import argparse
+
+from pipelines.commands import arguments
+
+EXAMPLES = """examples:
+  vivace generate --prompt "slow solo piano in A minor, 72 bpm, 4 bars" --seed 7 --out out.wav
+  vivace generate --prompt "funk groove" --bars 8 --bpm 96 --key "A minor" --loop --out loop.flac
+  vivace generate --prompt "calm piano, 80 bpm" --at "bar 5" "drums and bass enter" --bars 16 --out story.wav
+  vivace generate --batch requests.jsonl --out folder --json
+      requests.jsonl: {"prompt": "solo flute", "bars": 4, "bpm": 90, "seed": 1, "out": "flute.wav"}"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_words(parser)
+    arguments.add_grid(parser, length=True)
+    arguments.add_strengths(parser)
+    arguments.add_sound(parser)
+    arguments.add_batch(parser)
+    arguments.add_checkpoint(parser)
+    arguments.add_out(parser)
+    arguments.add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from pipelines.commands.make import make
+
+    return make(args)

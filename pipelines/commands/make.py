@@ -1,0 +1,148 @@
+"""What `generate`, `edit` and `replay` do: load the model once, make the pieces, tell what was made."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from pipelines.commands.jobs import Job, check_job, check_output, read_jobs
+
+
+def load(args: argparse.Namespace, before=None):
+    """The pipeline on its device, and the device's name.
+
+    Args:
+        args: checkpoint, revision, variant, device, dtype.
+        before: called with model_index.json before any weight is read.
+    """
+    from pipelines.hub import check_checkpoint, find_checkpoint, load_published, pick_device, quiet_libraries
+
+    quiet_libraries()
+    device = pick_device(args.device)
+    folder = find_checkpoint(args.checkpoint, args.revision, args.variant)
+    index = check_checkpoint(folder)
+    if before is not None:
+        before(index)
+    pipe = load_published(folder, args.variant, args.dtype).to(device)
+    pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
+    return pipe, device
+
+
+def make(args: argparse.Namespace) -> int:
+    """Make every piece that is asked for.
+
+    Returns:
+        Exit code: 1 if lines of a batch failed, which are told; the others are made.
+
+    Raises:
+        ValueError: bad input, before anything is made.
+    """
+    jobs, edit = read_jobs(args), "audio" in vars(args)
+    if args.skip_existing:
+        jobs = [job for job in jobs if not all(path.is_file() for path in job.paths)]
+
+    def check(index: dict) -> None:
+        for job in jobs:
+            check_job(job, edit, index)
+
+    pipe, device = load(args, check)
+    if args.batch is None:
+        for piece in call(pipe, jobs[0], device):
+            print(json.dumps(piece) if args.json else report(piece))
+        return 0
+    from tqdm import tqdm
+
+    Path(args.out).mkdir(parents=True, exist_ok=True)
+    pipe.set_progress_bar_config(disable=True)
+    failed = 0
+    bar = tqdm(jobs, unit="request", disable=not sys.stderr.isatty())
+    for job in bar:
+        try:
+            for piece in call(pipe, job, device):
+                bar.write(json.dumps(piece) if args.json else line(piece))
+        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # the others are made all the same
+            failed += 1
+            bar.write(f"error: {job.name}{' '.join(str(error).split())}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def call(pipe, job: Job, device: str) -> list[dict]:
+    """Make and write the pieces of one request; what was made, as JSON can hold it."""
+    begin = time.perf_counter()
+    out = pipe(**job.request)
+    took_s = time.perf_counter() - begin
+    return [write(out, index, path, took_s, device) for index, path in enumerate(job.paths)]
+
+
+def write(out, index: int, path: Path, took_s: float, device: str) -> dict:
+    """Write one piece.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    try:
+        out.save(path, index)
+    except ValueError as error:
+        raise OSError(str(error)) from error
+    channels, samples = out.audios[index].shape
+    return {
+        "file": str(path),
+        "seed": out.seeds[index],
+        "duration_s": samples / out.sampling_rate,
+        "sampling_rate": out.sampling_rate,
+        "channels": channels,
+        "understood": out.conditions[index],
+        "took_s": round(took_s, 3),
+        "device": device,
+    }
+
+
+def heard(known: dict) -> str:
+    """What was understood, in words."""
+    words = [f"{known['bpm']:g} bpm"] if known["bpm"] is not None else []
+    words += [f"({known['bpm_reason']})"] if known["bpm_reason"] is not None else []
+    words += [known[name] for name in ("key", "time_signature") if known[name] is not None]
+    words += [f"{known['bars']} bars"] if known["bars"] is not None else []
+    words += [f"chords {known['chords']}"] if known["chords"] is not None else []
+    return ", ".join(words) if words else "no tempo, key, meter or bars"
+
+
+def report(piece: dict) -> str:
+    speed = piece["duration_s"] / piece["took_s"]
+    return (
+        f"file        {piece['file']}\n"
+        f"length      {piece['duration_s']:.3f} s, {piece['sampling_rate']} Hz, {piece['channels']} channel(s)\n"
+        f"seed        {piece['seed']}\n"
+        f"understood  {heard(piece['understood'])}\n"
+        f"speed       {piece['took_s']:.1f} s on {piece['device']}, {speed:.1f} x real time"
+    )
+
+
+def line(piece: dict) -> str:
+    words = heard(piece["understood"])
+    return f"{Path(piece['file']).name}  {piece['duration_s']:.3f} s  seed {piece['seed']}  {words}"
+
+
+def make_again(args: argparse.Namespace) -> int:
+    """Make the piece in a file again and compare; exit code 1 if a sample differs.
+
+    Raises:
+        ValueError: no recipe, or other audio than was edited.
+    """
+    path = None if args.out is None else check_output(args.out)
+    from pipelines.vivace_recipe import read_recipe, replay_arguments
+
+    replay_arguments(read_recipe(args.file), args.audio)
+    pipe, device = load(args)
+    begin = time.perf_counter()
+    out = pipe.replay(args.file, args.audio)
+    took_s = time.perf_counter() - begin
+    piece = {} if path is None else write(out, 0, path, took_s, device)
+    if args.json:
+        print(json.dumps({"replayed": args.file, "equal": not out.differences, "differences": out.differences} | piece))
+    else:
+        if piece:
+            print(report(piece))
+        print(f"replay      {'; '.join(out.differences) if out.differences else 'equal to the file, bit for bit'}")
+    return 1 if out.differences else 0

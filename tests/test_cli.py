@@ -1,0 +1,314 @@
+"""The `vivace` command line as users meet it: what it writes, what it says, and how it refuses."""
+
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from pipelines.commands.jobs import OWN
+from pipelines.commands.main import main as vivace
+from pipelines.commands.main import make_parser
+from pipelines.pipeline_vivace import VivacePipeline
+
+# Of the pipeline, but objects that no command line can hold, or what a command decides itself.
+BEYOND = {
+    "self", "generator", "latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
+    "negative_prompt_attention_mask", "sampling_rate", "output_type", "return_dict", "callback_on_step_end",
+    "callback_on_step_end_tensor_inputs",
+}  # fmt: skip
+HEAVY = ("torch", "numpy", "diffusers", "transformers", "huggingface_hub", "soundfile", "tqdm")
+
+
+@pytest.fixture
+def call(tiny_checkpoint, tmp_path, capsys):
+    """Run the command in this process: call(*arguments) -> (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        given = [
+            "generate",
+            "--checkpoint",
+            str(tiny_checkpoint),
+            "--out",
+            str(tmp_path / "out.wav"),
+            "--prompt",
+            "slow piano",
+        ]
+        try:
+            code = vivace([*given, *arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_it_writes_what_it_says(call, tmp_path):
+    code, said, errors = call("--prompt", "slow solo piano in A minor, 72 bpm, 4 bars", "--seed", "7")
+    assert code == 0 and errors == ""
+    audio, rate = soundfile.read(tmp_path / "out.wav")
+    assert rate == 8000 and len(audio) == round(4 * 4 * 60 / 72 * 8000) and np.abs(audio).max() > 0
+    lines = dict(line.split(maxsplit=1) for line in said.splitlines())
+    assert lines["file"] == str(tmp_path / "out.wav") and lines["seed"] == "7"
+    assert lines["length"] == "13.333 s, 8000 Hz, 1 channel(s)"
+    assert lines["understood"] == "72 bpm, A minor, 4/4, 4 bars"
+    assert lines["speed"].endswith("x real time")
+
+
+def test_the_same_seed_gives_the_same_bytes(call, tmp_path):
+    for name in ("a.wav", "b.wav", "a.flac", "b.flac"):
+        assert call("--seed", "7", "--out", str(tmp_path / name))[0] == 0
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
+    assert (tmp_path / "a.flac").read_bytes() == (tmp_path / "b.flac").read_bytes()
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "a.wav")[0], soundfile.read(tmp_path / "a.flac")[0])
+    said = dict(line.split(maxsplit=1) for line in call()[1].splitlines())
+    first = (tmp_path / "out.wav").read_bytes()
+    assert call("--seed", said["seed"])[0] == 0 and (tmp_path / "out.wav").read_bytes() == first
+
+
+def test_every_argument_arrives(call):
+    code, said, _ = call(
+        "--negative_prompt", "loud", "--bars", "2", "--bpm", "120", "--time_signature", "3/4", "--key", "bb major",
+        "--chords", "Bb F:3", "--num_inference_steps", "2", "--guidance_scale", "1.5", "--device", "cpu",
+    )  # fmt: skip
+    assert code == 0
+    assert "understood  120 bpm, Bb major, 3/4, 2 bars, chords Bb F:3" in said and "length      3.000 s" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--prompt", " "], "prompt is empty"), (["--duration_s", "0"], "duration_s is 0; allowed: numbers from 0.5"),
+        (["--duration_s", "-3"], "duration_s is -3"), (["--duration_s", "1e9"], "duration_s is 1000000000"),
+        (["--duration_s", "nan"], "duration_s: nan is not a finite number"),
+        (["--bars", "4", "--duration_s", "99"], "bpm is 9.69"),
+        (["--bpm", "0"], "bpm is 0; allowed: numbers from 20 to 300"),
+        (["--bpm", "900"], "bpm is 900"), (["--key", "H minor"], "key is 'H minor'"),
+        (["--bpm", "90", "--chords", "Am Qx"], "chords has 'Qx'"), (["--time_signature", "waltz"], "time_signature is"),
+        (["--num_inference_steps", "0"], "num_inference_steps is 0"), (["--guidance_scale", "nan"], "guidance_scale"),
+        (["--guidance_scale", "inf"], "guidance_scale"), (["--seed", "-1"], "seed is -1"), (["--seed", "x"], "--seed"),
+        (["--out", "nowhere/at/all.wav"], "out is 'nowhere/at/all.wav'"), (["--out", "song.mp3"], "ends in .wav"),
+        (["--checkpoint", "tests/no-such"], "checkpoint tests/no-such: no such folder"),
+        (["--device", "tpu"], "device is 'tpu'"),
+        (["--tempo", "90"], "unrecognized arguments"), (["--morph", "a", "b"], "give exactly one"),
+        (["--at", "soon", "drums"], "at is 'soon'"), (["--device", "cuda:7"], "device is 'cuda:7'"),
+        (["--skip_existing"], "skip_existing needs batch"),
+        (["--num_waveforms_per_prompt", "0"], "whole numbers from 1"),
+        (["--revision", "v1"], "revision is 'v1'"), (["--dtype", "int8"], "--dtype"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_refusals_are_one_line(call, tmp_path, arguments, words):
+    code, said, errors = call(*arguments)
+    assert code == 2 and said == ""
+    assert errors.startswith("error: ") and errors.count("\n") == 1 and words in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(call, tmp_path, monkeypatch):
+    (tmp_path / "out.wav").write_text("precious")
+
+    def full_disk(file, samples):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", full_disk)
+    code, said, errors = call()
+    assert code == 1 and said == "" and "No space left on device" in errors and errors.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["out.wav"]
+    assert (tmp_path / "out.wav").read_text() == "precious"
+
+
+def test_as_a_program(tiny_checkpoint, tmp_path):
+    """Truncated weights, in a process of its own: exit code 2, one line, no traceback, no file."""
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_checkpoint, broken)
+    weights = broken / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.commands.main",
+        "generate",
+        "--prompt",
+        "piano",
+        "--checkpoint",
+        str(broken),
+    ]
+    command += ["--out", str(tmp_path / "out.wav")]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.count("\n") == 1 and "diffusion_pytorch_model.safetensors is truncated" in done.stderr
+    assert not (tmp_path / "out.wav").exists()
+
+
+def test_arguments_have_the_names_of_the_pipeline():
+    commands = make_parser()._subparsers._group_actions[0].choices
+    named = {name: {action.dest for action in commands[name]._actions} - {"help", *OWN} for name in commands}
+    of_pipeline = set(inspect.signature(VivacePipeline.__call__).parameters)
+    assert named["generate"] | named["edit"] == of_pipeline - BEYOND
+    assert {"audio", "strength", "mask_s", "extend_s"} == named["edit"] - named["generate"]
+
+
+def test_help_is_light_and_tells_units_and_examples(capsys):
+    for command in ("generate", "edit", "replay", "info", "doctor"):
+        with pytest.raises(SystemExit) as stopped:
+            vivace([command, "--help"])
+        assert stopped.value.code == 0
+        text = capsys.readouterr().out
+        assert f"  vivace {command} " in text and "examples:" in text, command
+        if command == "generate":
+            assert "seconds" in text and "beats a minute" in text and "LUFS" in text
+    heavy = f"loaded = [name for name in {HEAVY} if name in sys.modules]; assert loaded == [], loaded"
+    code = f"import sys, pipelines.commands.main as main\nmain.make_parser().format_help()\n{heavy}"
+    before = os.times()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    after = os.times()
+    assert done.returncode == 0, done.stderr
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent < 0.5, f"{spent} s of processor time"
+
+
+def test_several_pieces_of_one_prompt(call, tmp_path):
+    code, said, _ = call("--seed", "7", "--num_waveforms_per_prompt", "2", "--json")
+    pieces = [json.loads(line) for line in said.splitlines()]
+    assert code == 0 and [piece["seed"] for piece in pieces] == [7, 8]
+    assert [piece["file"] for piece in pieces] == [str(tmp_path / f"out_{i}.wav") for i in (1, 2)]
+    assert all(soundfile.info(piece["file"]).duration == piece["duration_s"] == 2.0 for piece in pieces)
+    assert pieces[0]["understood"]["bpm"] is None and pieces[0]["device"] == "cpu"
+
+
+@pytest.fixture
+def batch(tiny_checkpoint, tmp_path, capsys):
+    """Run a batch of these rows: batch(command, rows, *arguments) -> (exit code, stdout, stderr)."""
+
+    def run(command, rows, *arguments):
+        file = tmp_path / "requests.jsonl"
+        file.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+        place = ["--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "many")]
+        try:
+            code = vivace([command, "--batch", str(file), *place, *arguments])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_a_batch_is_its_lines_one_by_one(batch, call, tmp_path):
+    rows = [
+        {"bars": 1, "bpm": 120, "out": "first.flac"},
+        "\n",
+        {"prompt": [[0, "slow piano"], ["bar 2", "drums"]], "bars": 2, "bpm": 120, "seed": 3, "num_inference_steps": 2},
+    ]
+    code, said, errors = batch("generate", rows, "--prompt", "slow piano", "--seed", "7", "--json")
+    assert code == 0 and errors == ""
+    pieces = [json.loads(line) for line in said.splitlines()]
+    assert [piece["file"] for piece in pieces] == [str(tmp_path / "many" / n) for n in ("first.flac", "0003.wav")]
+    assert [piece["seed"] for piece in pieces] == [7, 3]
+    call("--prompt", "slow piano", "--bars", "1", "--bpm", "120", "--seed", "7", "--out", str(tmp_path / "alone.flac"))
+    assert (tmp_path / "alone.flac").read_bytes() == (tmp_path / "many" / "first.flac").read_bytes()
+    stamp = (tmp_path / "many" / "first.flac").stat().st_mtime_ns
+    (tmp_path / "many" / "0003.wav").unlink()
+    code, said, _ = batch("generate", rows, "--prompt", "slow piano", "--seed", "7", "--skip_existing")
+    assert code == 0 and said.startswith("0003.wav  4.000 s  seed 3  120 bpm") and said.count("\n") == 1
+    assert (tmp_path / "many" / "first.flac").stat().st_mtime_ns == stamp
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "a", "tempo": 9}, "there is no argument 'tempo'"), ({"prompt": "a", "barz": 9}, "mean 'bars'"),
+        ({"prompt": "a", "bars": "four"}, "bars is four"), ({"prompt": "a", "bpm": 9}, "bpm is 9"),
+        ({"bars": 4}, "prompt and morph"), ({"prompt": ["a", "b"]}, "prompt is ['a', 'b']"), ("[]\n", "no object"),
+        ("{\n", "no JSON"), ({"prompt": "a", "out": "../a.wav"}, "without a folder"), ({"prompt": 4}, "prompt is 4"),
+        ({"prompt": "a", "out": "ok.wav"}, "as in line 1"), ({"prompt": "a", "key": 4}, "key is 4; allowed: text"),
+        ({"prompt": "a", "checkpoint": "x"}, "there is no argument 'checkpoint'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_batch_with_a_bad_line_makes_nothing(batch, tmp_path, row, words):
+    code, said, errors = batch("generate", [{"prompt": "fine", "out": "ok.wav"}, row])
+    assert code == 2 and said == "" and errors.count("\n") == 1
+    assert errors.startswith("error: requests.jsonl, line 2: ") and words in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["requests.jsonl"]
+
+
+def test_a_line_that_fails_does_not_stop_the_others(batch, tmp_path):
+    soundfile.write(tmp_path / "given.wav", 0.1 * np.sin(np.arange(16000) * 0.1), 8000)
+    given = {"audio": str(tmp_path / "given.wav"), "prompt": "drums", "seed": 1}
+    rows = [given | {"mask_s": [[1, 9]]}, given | {"mask_s": [[1, 1.5]]}]
+    code, said, errors = batch("edit", rows, "--json")
+    assert code == 1 and "requests.jsonl, line 1: mask_s has the region (1, 9)" in errors.replace("[1, 9]", "(1, 9)")
+    (piece,) = (json.loads(line) for line in said.splitlines())
+    before, after = (soundfile.read(name, dtype="int16")[0] for name in (given["audio"], piece["file"]))
+    np.testing.assert_array_equal(before[:8000], after[:8000])
+    assert (before[8000:12000] != after[8000:12000]).any()
+
+
+def test_edits_need_audio_and_a_task(capsys, tiny_checkpoint, tmp_path):
+    soundfile.write(tmp_path / "given.wav", np.zeros(8000), 8000)
+    place = ["edit", "--checkpoint", str(tiny_checkpoint), "--prompt", "drums", "--out", str(tmp_path / "out.wav")]
+    for arguments, words in (
+        ([], "audio is missing"), (["--audio", "no.wav"], "no such file"), (["--mask_s", "4"], "give start:end"),
+        (["--audio", str(tmp_path / "given.wav")], "strength, mask_s, extend_s: give one"),
+    ):  # fmt: skip
+        extra = ["--strength", "0.5"] if arguments == ["--audio", "no.wav"] else []
+        with pytest.raises(SystemExit) as stopped:
+            vivace([*place, *arguments, *extra])
+        errors = capsys.readouterr().err
+        assert stopped.value.code == 2 and words in errors and errors.count("\n") == 1
+
+
+def test_replay_says_what_differs(call, tiny_checkpoint, tmp_path, capsys):
+    call("--seed", "7")
+    audio, rate = soundfile.read(tmp_path / "out.wav")
+    place = ["--checkpoint", str(tiny_checkpoint)]
+    assert vivace(["replay", str(tmp_path / "out.wav"), *place, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "replayed": str(tmp_path / "out.wav"), "equal": True, "differences": []
+    }  # fmt: skip
+    with soundfile.SoundFile(tmp_path / "out.wav") as file:
+        comment = file.comment
+    with soundfile.SoundFile(tmp_path / "louder.wav", "w", rate, 1, "PCM_16") as file:
+        file.comment = comment
+        file.write(np.clip(1.5 * audio, -1, 1))
+    assert vivace(["replay", str(tmp_path / "louder.wav"), *place]) == 1
+    assert "samples differ by up to" in capsys.readouterr().out
+    soundfile.write(tmp_path / "foreign.wav", audio, rate)
+    with pytest.raises(SystemExit) as stopped:
+        vivace(["replay", str(tmp_path / "foreign.wav"), *place])
+    assert stopped.value.code == 2 and "has no recipe" in capsys.readouterr().err
+
+
+def test_info_of_a_checkpoint_and_of_audio(call, tiny_checkpoint, tmp_path, capsys):
+    call("--seed", "7")
+    assert vivace(["info", str(tmp_path / "out.wav"), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["recipe"]["arguments"]["seed"] == 7 and about["format"] == "WAV PCM_16" and about["duration_s"] == 2.0
+    assert vivace(["info", str(tiny_checkpoint), "--json"]) == 0
+    about = json.loads(capsys.readouterr().out)
+    assert about["licence"] == "apache-2.0" and about["sampling_rate"] == 8000 and about["channels"] == 1
+    assert about["parts"]["vae"]["stored_as"] == "F16" and about["parts"]["unet"]["class"] == "UNet1DConditionModel"
+    assert about["parameters"] == sum(part["parameters"] for part in about["parts"].values()) > 1000
+    with pytest.raises(SystemExit) as stopped:
+        vivace(["info", "nowhere.wav"])
+    assert stopped.value.code == 2 and "no such file" in capsys.readouterr().err
+
+
+def test_doctor_tells_what_is_missing(capsys, monkeypatch):
+    code = vivace(["doctor", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    rows = {one["name"]: one for one in told["rows"]}
+    assert code == 0 and told["lacking"] == []
+    assert (
+        rows["torch"]["value"].startswith(__import__("torch").__version__) and "threads" in rows["device cpu"]["value"]
+    )
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    assert vivace(["doctor"]) == 1
+    said = capsys.readouterr().out
+    assert "pip install soundfile" in said and said.endswith("lacking: audio files\n")
