@@ -4,6 +4,7 @@
     python -m training.evaluate --audio_dir generated                         # audio with labels, or without
     python -m training.evaluate --audio_dir data/scorebook --split test       # how well the listeners hear real clips
     python -m training.evaluate --audio_dir generated --reference_dir real    # two folders
+    python -m training.evaluate --checkpoint checkpoints/small --tasks all    # what the pipeline promises
 
 A checkpoint gets, for each chosen row, a caption and the row's tempo, meter, key and chords as arguments. Every control
 figure stands beside chance (the same clips against the requests of others), the oracle (the real clips against their
@@ -17,6 +18,8 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from pipelines.hub import load_published
 from training import ask
@@ -34,6 +37,8 @@ from training.metrics.reconstruction import reconstruction_figures
 from training.metrics.report import AUTOENCODER, SIGNAL, text_report
 from training.metrics.request import anchored_request, request_of_row
 from training.metrics.signal import seam_figures
+from training.tasks.common import Bench
+from training.tasks.run import choose_tasks, markdown, run_tasks
 
 LABELS = ("bpm", "beats_s", "key", "chords", "instruments", "drums", "style")
 CARD = (
@@ -84,6 +89,11 @@ class EvaluateRun:
     batch_size: int = 8
     num_workers: int = 2
     """processes that listen; 0 = none but this one"""
+    tasks: str | None = None
+    """measure what the pipeline promises instead (loops, edits, long pieces, ...): all, or names with commas between;
+    see training/tasks"""
+    quick: int | None = None
+    """of tasks: so many clips each in place of the full number"""
 
 
 def check(config: EvaluateRun) -> None:
@@ -96,6 +106,12 @@ def check(config: EvaluateRun) -> None:
         raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
     if config.reference_dir is not None and config.audio_dir is None:
         raise ValueError(f"reference_dir is {config.reference_dir} without audio_dir; give the folder to compare")
+    if config.tasks is not None and config.audio_dir is not None:
+        raise ValueError(f"tasks is {config.tasks!r} with audio_dir; give a checkpoint alone")
+    if config.tasks is not None:
+        choose_tasks(config.tasks)
+    if config.quick is not None and (config.tasks is None or config.quick < 1):
+        raise ValueError(f"quick is {config.quick}; allowed: with tasks, at least 1")
     for name in ("output", "html"):
         if getattr(config, name) is not None and Path(getattr(config, name)).is_dir():
             raise ValueError(f"{name} {getattr(config, name)} is a folder; allowed: a file name")
@@ -308,15 +324,42 @@ def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: prove
     }
 
 
+def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | None) -> int:
+    """The promises of the pipeline, as a markdown table and JSON; exit code 1 if one is not kept."""
+    names, clock = choose_tasks(config.tasks), provenance.Clock()
+    every = read_rows(config.data_dir, config.split)
+    known = [row for row in every if row.get("bpm") and row.get("beats_per_bar") and row.get("key")]
+    if not known:
+        raise ValueError(f"data_dir {config.data_dir}: no row of {config.split} has tempo, meter and key")
+    rows = [known[i] for i in np.random.default_rng([config.seed, 0]).permutation(len(known))]
+    captions = [ask.caption(row, "text", config.seed, i)[0] for i, row in enumerate(rows)]
+    loops = [row for row in every if row.get("loop")]
+    pipe = load_published(config.checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    bench = Bench(pipe, rows, loops, captions, listeners, pool, config.seed, config.checkpoint)
+    tasks = run_tasks(bench, names, config.quick)
+    clock.lap("measuring")
+    result = {"tasks": tasks, "arguments": asdict(config), "wall_s": clock.total()}
+    Path(config.output).parent.mkdir(parents=True, exist_ok=True)
+    write_json(Path(config.output), result | provenance.provenance(config.checkpoint))
+    missed = [f["name"] for done in tasks.values() for f in done["figures"] if f["met"] is False]
+    print(f"{markdown(tasks)}\n\n{config.output}, {result['wall_s']['all']:.0f} s")
+    print(f"not met: {'; '.join(missed) if missed else 'nothing'}")
+    return 1 if missed else 0
+
+
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     config = parse_config(EvaluateRun, argv)
     check(config)
-    listeners, embedder = load_listeners(config.tagger, config.beat_tracker, config.key), load_embedder(config.clap)
+    listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
+    embedder = None if config.tasks is not None else load_embedder(config.clap)
     # Spawned, since a fork of a process in which torch has threads may hang.
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
     with workers as pool:
+        if config.tasks is not None:
+            return measure_tasks(config, listeners, pool)
         if config.audio_dir is not None:
             result, pages = evaluate_folder(config, listeners, embedder, pool)
         else:

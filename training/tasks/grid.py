@@ -1,0 +1,98 @@
+"""Point 1: bars, tempo and meter fix the length to the sample, and what is heard keeps to grid, key and chords in
+whatever is asked for: loops, long pieces and edits must not fall behind a plain piece."""
+
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+
+from training.metrics.bootstrap import summarise
+from training.metrics.compare import compare
+from training.metrics.listening import listen
+from training.tasks.common import PIECE_S, Bench, Figure, asked, bars_of, least, make, mono, request_of
+
+HEARD = {
+    "tempo_4pct": "tempo within 4 %",
+    "beat_f": "beat F",
+    "downbeat_f": "downbeat F",
+    "key_exact": "key",
+    "chord_cosine": "chord cosine",
+}
+TEMPI, METERS, BARS = (61, 87.5, 120, 173), ("4/4", "3/4", "6/8", "7/8"), (1, 5)
+MAY_FALL = 0.05  # of a mean, on the same requests as the plain pieces
+
+
+def lengths(bench: Bench, count: int) -> list[Figure]:
+    """Whole bars are whole bars: samples of the piece against the fraction that they should be."""
+    wrong = total = 0
+    for bpm, meter, bars in product(TEMPI, METERS, BARS):
+        top, bottom = (int(part) for part in meter.split("/"))
+        beats = top // 3 if bottom == 8 and top % 3 == 0 and top > 3 else top
+        exact = Fraction(bars * beats * 60) / Fraction(str(bpm)) * bench.rate
+        if exact < bench.rate or exact > 20 * bench.rate:
+            continue
+        request = {"prompt": "piano", "bars": bars, "bpm": bpm, "time_signature": meter, "seed": bench.seed}
+        for loop in (False, True):
+            out = bench.pipe(**request, loop=loop, num_inference_steps=1, guidance_scale=1.0)
+            wrong += out.audios[0].shape[1] != round(exact)
+            total += 1
+    return [least("bars x tempo x meter, plain and loop: exact to the sample, share", 1 - wrong / total, total, 1)]
+
+
+def control(bench: Bench, count: int) -> list[Figure]:
+    """The control table of plain pieces, loops, long pieces, variations, inpainting and continuation.
+
+    Of edits only what was made anew is heard; an edit is asked to go on with the tempo and chords of what it edits, in
+    the same words. A figure may lie 0.05 below the plain pieces', which is less than the interval of either.
+    """
+    rows, words = bench.rows[:count], bench.captions[:count]
+    bars = [2 * max(1, bars_of(row, PIECE_S) // 2) for row in rows]  # even, so that half of them are whole bars
+    halves = [n // 2 for n in bars]
+    bar_s = [60.0 / row["bpm"] * row["beats_per_bar"] for row in rows]
+    plain = asked(rows, words, bars)
+    pieces = make(bench, plain)
+    edit = {name: values for name, values in plain.items() if name != "bars"}
+    edit |= {"downbeat_s": [0.0] * len(rows), "audio": pieces}
+    masks = [[(n * bar, 2 * n * bar)] for n, bar in zip(halves, bar_s, strict=True)]
+    rate, start = {"sampling_rate": bench.rate}, [0] * len(rows)
+    continued = [
+        make(bench, {k: v[i : i + 1] for k, v in edit.items()}, i, **rate, extend_s=(0, halves[i] * bar_s[i]))[0]
+        for i in range(len(rows))
+    ]
+    made = {  # audio, the bars of it that are heard, and the first of them
+        "plain": (pieces, bars, start),
+        "loop": (make(bench, plain, loop=True), bars, start),
+        "long": (make(bench, plain | {"bars": [4 * n for n in bars]}), [4 * n for n in bars], start),
+        "strength 0.6": (make(bench, edit, **rate, strength=0.6), bars, start),
+        "inpainted half": (make(bench, edit | {"mask_s": masks}, **rate), halves, halves),
+        "continued": (continued, halves, bars),
+    }
+    means = {name: heard(bench, rows, plain["chords"], *parts) for name, parts in made.items()}
+    figures = []
+    for figure, called in HEARD.items():
+        first = means["plain"][figure]
+        for name, values in means.items():
+            value, beside = values[figure], {} if name == "plain" or first is None else {"plain": first}
+            if value is None or not beside:
+                figures.append(Figure(f"{name}: {called}", value, len(rows)))
+            else:
+                figures.append(least(f"{name}: {called}", value, len(rows), round(first - MAY_FALL, 3), **beside))
+    return figures
+
+
+def heard(
+    bench: Bench,
+    rows: list[dict],
+    chords: list[str | None],
+    audios: list[np.ndarray],
+    bars: list[int],
+    first_bars: list[int],
+) -> dict:
+    """Means of the figures in HEARD over `bars[i]` bars of each piece that begin with bar `first_bars[i]`."""
+    parts, requests = [], []
+    for row, text, audio, count, first in zip(rows, chords, audios, bars, first_bars, strict=True):
+        bar = 60.0 / row["bpm"] * row["beats_per_bar"] * bench.rate
+        parts.append(mono(audio)[round(first * bar) : round((first + count) * bar)])
+        requests.append(request_of(row, text, count * row["beats_per_bar"], first * row["beats_per_bar"]))
+    found = compare(listen(parts, bench.rate, bench.listeners, bench.pool), requests, bench.listeners.thresholds)
+    return {name: summarise((one[name] for one in found), bench.seed)["mean"] for name in HEARD}

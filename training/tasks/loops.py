@@ -1,0 +1,85 @@
+"""Point 2: the last sample of a loop leads into the first, and it is in tune."""
+
+import numpy as np
+
+from training.data.clips import read_audio
+from training.metrics.beats import beat_f, guided_beats
+from training.metrics.features import ONSET_RATE, clip_features
+from training.metrics.seam import detuning_cents, flux_ranks, step_ranks
+from training.tasks.common import Bench, Figure, asked, least, make, mono, most, pairs, share
+
+BARS = (1, 2, 4)
+OFF_BEAT = 0.37  # of a beat: where nothing has to begin
+USUAL = 0.975  # rank up to which a moment counts as one of many
+SMALL_STEP = 0.99
+TUNED = 20  # loops whose tuning is measured
+
+
+def loops(bench: Bench, count: int) -> list[Figure]:
+    """Loops of 1, 2 and 4 bars, the same pieces not looped, and real loops, each played round and round."""
+    numbered = list(pairs(bench.rows, count))
+    rows = [row for _, row in numbered]
+    captions = [bench.captions[index % len(bench.captions)] for index, _ in numbered]
+    request = asked(rows, captions, [BARS[index % len(BARS)] for index, _ in numbered])
+    late = {"downbeat_s": [OFF_BEAT * 60.0 / row["bpm"] for row in rows]}
+    looped = [mono(audio) for audio in make(bench, request, loop=True)]
+    off_beat = [mono(audio) for audio in make(bench, request | late, loop=True)]
+    cut = [mono(audio) for audio in make(bench, request | late)]
+    real = [(mono(np.asarray(read_audio(row))), row) for row in bench.loops]
+
+    def within(circles: list[np.ndarray]) -> float | None:
+        return share([flux_ranks(audio, [0], bench.rate, circle=True)[0] <= USUAL for audio in circles])
+
+    def peaked(circles: list[np.ndarray], rate: int) -> float | None:
+        return share([flux_ranks(audio, [0], rate, circle=True)[0] < 1.0 for audio in circles])
+
+    steps = [step_ranks(audio, [0], circle=True)[0] <= SMALL_STEP for audio in looped]
+    open_steps = [step_ranks(audio, [0], circle=True)[0] <= SMALL_STEP for audio in cut]
+    found = {"real loops": peaked([audio for audio, _ in real], int(real[0][1]["sampling_rate"]))} if real else {}
+    ours, inner = played_twice(looped, rows, bench.rate)
+    cents, moved = tuning(bench, {name: values[:TUNED] for name, values in request.items()})
+    few = min(TUNED, count)
+    return [
+        least("seam off the beat: no more begins than at 97.5 % of moments, share", within(off_beat), count, 0.95,
+              **{"not looped": within(cut)}),
+        Figure("seam on the downbeat: not the moment at which most begins, share", peaked(looped, bench.rate), count,
+               beside=found),
+        least("seam: sample step within 99 % of the piece's, share", share(steps), count, 0.95,
+              **{"not looped": share(open_steps)}),
+        least("played twice: beats about the seam within 70 ms", ours, count, 0.95 * inner, **{"elsewhere": inner}),
+        most("tuning off by, cents, worst", cents, few, 10.0, **{"if resampled": moved}),
+    ]  # fmt: skip
+
+
+def played_twice(circles: list[np.ndarray], rows: list[dict], rate: int) -> tuple[float, float]:
+    """Beat F of librosa's tracker, told the tempo, on two rounds: within two beats of the seam, and elsewhere."""
+    about, elsewhere = [], []
+    for audio, row in zip(circles, rows, strict=True):
+        period, seconds = 60.0 / row["bpm"], len(audio) / rate
+        heard = guided_beats(clip_features(np.tile(audio, 2), rate).onset, ONSET_RATE, row["bpm"])
+        grid = np.arange(round(2 * seconds / period)) * period
+        for out, near in ((about, True), (elsewhere, False)):
+            asked_for, found = (
+                times[(np.abs(times - seconds) <= 2.5 * period) == near] for times in (grid, np.asarray(heard))
+            )
+            if len(asked_for):
+                out.append(beat_f(found, asked_for))
+    return float(np.mean(about)), float(np.mean(elsewhere)) if elsewhere else 0.0
+
+
+def tuning(bench: Bench, request: dict[str, list]) -> tuple[float, float]:
+    """Worst detuning in cents of loops against the same latents decoded to whole frames, and what it would be if they
+    were brought to their length by resampling."""
+    pipe, worst, moved = bench.pipe, 0.0, 0.0
+    for index in range(len(request["prompt"])):
+        one = {name: values[index] for name, values in request.items()} | {"loop": True, "seed": bench.seed + index}
+        latents = pipe(**one, output_type="latent")
+        samples = round(latents.conditions[0]["duration_s"] * bench.rate)
+        circle = pipe.vae.hop_length * latents.audios.shape[-1]
+        plain, fitted = (
+            next(iter(pipe.decode_latents([latents.audios], True, length)))[0].cpu().numpy()
+            for length in (circle, samples)
+        )
+        worst = max(worst, abs(detuning_cents(fitted, plain, bench.rate)))
+        moved = max(moved, abs(1200.0 * np.log2(circle / samples)))
+    return worst, float(moved)

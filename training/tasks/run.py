@@ -1,0 +1,77 @@
+"""All tasks by name, their table and their JSON."""
+
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from training.tasks.common import Bench, Figure
+from training.tasks.contract import contract, level
+from training.tasks.edits import edits, tempo
+from training.tasks.grid import control, lengths
+from training.tasks.long import long, texts
+from training.tasks.loops import loops
+from training.tasks.speed import speed
+
+TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
+    "lengths": lengths,
+    "control": control,
+    "loops": loops,
+    "edits": edits,
+    "tempo": tempo,
+    "long": long,
+    "texts": texts,
+    "contract": contract,
+    "level": level,
+    "speed": speed,
+}
+COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32}  # clips of a task unless said otherwise
+USUAL_COUNT = 16
+
+
+def choose_tasks(names: str) -> list[str]:
+    """Names of tasks, comma-separated, or "all".
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    chosen = list(TASKS) if names == "all" else [name.strip() for name in names.split(",")]
+    for name in chosen:
+        if name not in TASKS:
+            raise ValueError(f"tasks has {name!r}; allowed: all, or some of {', '.join(TASKS)}")
+    return chosen
+
+
+def run_tasks(bench: Bench, names: list[str], quick: int | None) -> dict:
+    """Figures of each task, and how long it took.
+
+    Args:
+        bench: what to measure with.
+        names: of TASKS.
+        quick: clips a task in place of the full number; a task may look at fewer.
+    """
+    result: dict[str, dict] = {}
+    for name in tqdm(names, desc="tasks", unit="task", disable=None):
+        began = time.monotonic()
+        count = COUNTS.get(name, USUAL_COUNT) if quick is None else quick
+        figures = TASKS[name](bench, count)
+        result[name] = {"figures": [vars(figure) for figure in figures], "wall_s": round(time.monotonic() - began, 1)}
+    return result
+
+
+def number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if value == int(value) else f"{value:.2g}" if abs(value) < 0.01 else f"{value:.3f}"
+
+
+def markdown(result: dict) -> str:
+    """The figures as one markdown table."""
+    lines = ["| task | figure | value | wanted | met | beside | n |", "|---|---|---|---|---|---|---|"]
+    for task, done in result.items():
+        for figure in done["figures"]:
+            beside = ", ".join(f"{name} {number(value)}" for name, value in figure["beside"].items())
+            met = {None: "", True: "yes", False: "**no**"}[figure["met"]]
+            cells = [task, figure["name"], number(figure["value"]), figure["wanted"], met, beside, str(figure["count"])]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
