@@ -22,6 +22,7 @@ from training.data.buckets import LengthBuckets, Regrouped
 from training.files import provenance, replace_folder, write_json
 from training.interrupt import leave_signals_to_the_parent
 from training.progress import Progress
+from training.sharding import back_to_pieces, whole_model
 
 __all__ = [
     "Progress",
@@ -193,16 +194,18 @@ class ema_weights:
         self.ema.copy_to(self.model.parameters())
 
     def __exit__(self, *_: object) -> None:
+        back_to_pieces(self.model)
         self.ema.restore(self.model.parameters())
 
 
 def save_final(accelerator: Accelerator, model: torch.nn.Module, ema: EMAModel, config: RunConfig) -> None:
     """EMA weights to `output_dir/final`."""
-    if accelerator.is_main_process:
-        final = Path(config.output_dir) / "final"
-        partial = final.with_name("final.partial")
-        with ema_weights(ema, model):
-            model.save_pretrained(partial)
-        replace_folder(partial, final)
+    with ema_weights(ema, model):
+        whole = whole_model(accelerator, model)
+        if accelerator.is_main_process:
+            final = Path(config.output_dir) / "final"
+            partial = final.with_name("final.partial")
+            whole.save_pretrained(partial)
+            replace_folder(partial, final)
     accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -15,6 +15,7 @@ from accelerate.utils import broadcast_object_list
 from diffusers import schedulers as diffusers_schedulers
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
+from torch.distributed.tensor import DTensor
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import dry_run, flow, loop
@@ -23,8 +24,9 @@ from training.data.buckets import LengthBuckets
 from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops
 from training.objective import VALIDATION, Objective, lower_is_better, validate
+from training.sharding import keep_averages, make_averages, whole_model
 
-Hear = Callable[[EMAModel, dict[str, float]], dict[str, float]]
+Hear = Callable[[EMAModel, dict[str, float]], dict[str, float]]  # called in every process
 
 
 def load_scheduler(path: str):
@@ -120,10 +122,11 @@ def main(argv: list[str] | None = None) -> dict | None:
     schedule = get_scheduler(
         config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
     )
-    decays = [config.ema_decay] if config.second_ema_decay is None else [config.ema_decay, config.second_ema_decay]
-    emas = [EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75) for decay in decays]
     network, optimizer = accelerator.prepare(torch.compile(model) if config.compile else model, optimizer)
-    accelerator.register_for_checkpointing(schedule, *emas)
+    decays = [config.ema_decay] if config.second_ema_decay is None else [config.ema_decay, config.second_ema_decay]
+    emas = make_averages(model, decays)
+    accelerator.register_for_checkpointing(schedule)
+    keep_averages(accelerator, emas)
     step = loop.resume(accelerator, config)
 
     loader = loop.make_loader(items, config, step, accelerator, buckets)
@@ -135,10 +138,13 @@ def main(argv: list[str] | None = None) -> dict | None:
         watch = Watch(config, validation, scheduler)
 
     def hear(ema: EMAModel, found: dict[str, float]) -> dict[str, float]:
-        heard, clips = watch.evaluate(model)
-        watch.keep_if_best(model, found | heard, step)
+        whole = whole_model(accelerator, model)
+        if not accelerator.is_main_process:
+            return {}
+        heard, clips = watch.evaluate(whole)
+        watch.keep_if_best(whole, found | heard, step)
         if ema is emas[0]:
-            watch.show(accelerator, model, step, clips)
+            watch.show(accelerator, whole, step, clips)
         return heard
 
     progress = loop.Progress(accelerator, config, step, "unet")
@@ -168,6 +174,7 @@ def main(argv: list[str] | None = None) -> dict | None:
             norm = None
             if accelerator.sync_gradients:
                 norm = accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+                norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
                 if accelerator.scaler is None:  # a scaler looks for itself, and leaves such a step out
                     check_finite(norm, "gradient", step, batch, items)
             optimizer.step()
@@ -188,8 +195,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         stop = step == config.max_steps or progress.out_of_time()
         due = watch is not None and (step % config.evaluate_every == 0 or stop)
         if step % config.validate_every == 0 or stop or due:
-            heard = hear if due and accelerator.is_main_process else None
-            figures = figures_of(emas, model, objective, validation, heard)
+            figures = figures_of(emas, model, objective, validation, hear if due else None)
             told = dict(figures[0])
             if len(emas) == 2:
                 told |= {f"{name}_second_ema": value for name, value in figures[1].items()}
@@ -204,8 +210,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     best = 0
     if len(emas) == 2:
         if figures is None:  # nothing was left to do but this
-            heard = hear if watch is not None and accelerator.is_main_process else None
-            figures = figures_of(emas, model, objective, validation, heard)
+            figures = figures_of(emas, model, objective, validation, None if watch is None else hear)
         best = choose(figures, config.best_metric)
         progress.report(step, {"final/ema_decay": decays[best]})
     loop.save_final(accelerator, model, emas[best], config)

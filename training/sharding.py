@@ -1,0 +1,85 @@
+"""Averaged weights and whole models where FSDP has cut every parameter into one piece a process.
+
+    accelerate launch --config_file training/recipes/fsdp.yaml -m training.train_unet --config ...
+
+Accelerate saves the pieces of weights and optimiser itself; it would save of our averages only those of process 0.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from diffusers import ModelMixin
+from diffusers.training_utils import EMAModel
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.fsdp import FSDPModule
+
+
+def is_sharded(accelerator: Accelerator) -> bool:
+    return accelerator.distributed_type == DistributedType.FSDP
+
+
+def make_averages(model: torch.nn.Module, decays: list[float]) -> list[EMAModel]:
+    """Averages of the parameters as they lie here, so after `accelerator.prepare`; their decay warms up with a power
+    of the steps."""
+    return [EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75) for decay in decays]
+
+
+def keep_averages(accelerator: Accelerator, emas: list[EMAModel]) -> None:
+    """Have checkpoints hold the averages, in whole or each process its pieces.
+
+    Raises:
+        ValueError: FSDP in its first version, whose flat parameters have no names of their own.
+    """
+    if not is_sharded(accelerator):
+        accelerator.register_for_checkpointing(*emas)
+        return
+    if not accelerator.is_fsdp2:
+        raise ValueError("fsdp_version is 1; allowed: 2 (fsdp_version: 2 in the file that accelerate is given)")
+
+    def save(_models: list, _weights: list, folder: str) -> None:
+        dcp.save(_state(emas), checkpoint_id=Path(folder) / "averages")
+
+    def load(_models: list, folder: str) -> None:
+        state = _state(emas)
+        dcp.load(state, checkpoint_id=Path(folder) / "averages")  # into the pieces, in place
+        for index, ema in enumerate(emas):
+            ema.optimization_step = int(state[f"{index}.step"])
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def _state(emas: list[EMAModel]) -> dict[str, torch.Tensor]:
+    state = {}
+    for index, ema in enumerate(emas):
+        state |= {f"{index}.{place}": piece for place, piece in enumerate(ema.shadow_params)}
+        state[f"{index}.step"] = torch.tensor(ema.optimization_step)
+    return state
+
+
+def back_to_pieces(model: torch.nn.Module) -> None:
+    """Let go of what a forward pass without a backward one leaves gathered: parameters are pieces again."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
+def whole_model(accelerator: Accelerator, model: ModelMixin) -> ModelMixin | None:
+    """The model itself or, of one in pieces, a copy in one piece in the main process and None in the others.
+
+    All processes must call it: each gives its pieces.
+    """
+    if not is_sharded(accelerator):
+        return model
+    back_to_pieces(model)
+    state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if not accelerator.is_main_process:
+        return None
+    # FSDP gives the model a class made of its own and this one.
+    kind = next(base for base in type(model).__mro__ if FSDPModule not in base.__mro__)
+    copy = kind.from_config(model.config)
+    copy.load_state_dict(state)
+    return copy.to(accelerator.device).train(model.training)
