@@ -82,18 +82,36 @@ def test_killed_run_ends_bitwise_like_the_uninterrupted_one(name, request, tmp_p
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_leaves_with_exit_code_0(tiny_latents, tmp_path):
-    words = command("unet", tiny_latents, tmp_path)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)], ids=["SIGTERM", "Ctrl-C"])
+def test_a_run_that_is_asked_to_stop_saves_and_leaves(number, code, tiny_latents, tmp_path):
+    """The signal goes to the whole group, as a terminal and a scheduler send it: the loader's workers get it too."""
+    words = command("unet, loader workers", tiny_latents, tmp_path)
     words[words.index("60")] = "100000"
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     while not (tmp_path / "log.jsonl").is_file():
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, number)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 0, errors[-2000:]
+    assert process.returncode == code and "Traceback" not in errors, errors[-2000:]
+    assert f"stopped after step {last_step(tmp_path)}, saved" in errors
     logged = (tmp_path / "log.jsonl").read_text().splitlines()
     assert last_step(tmp_path) >= len(logged) > 0 and not (tmp_path / "final").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_before_the_first_step_is_one_line(tiny_latents, tmp_path):
+    process = subprocess.Popen(
+        command("unet", tiny_latents, tmp_path), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "config.json").is_file():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors[-2000:]
 
 
 @pytest.mark.slow

@@ -232,6 +232,13 @@ def test_resume_with_other_settings_is_refused(tiny_data, tmp_path):
     assert parse_config(AutoencoderRun, ["--seed", "3"]).seed == 3
 
 
+def test_an_output_folder_with_other_things_is_refused(tiny_latents, tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"output_dir .* holds thesis\.tex and no run; give a new or empty folder"):
+        train_unet.main(["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path)])
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_missing_data_is_named(tmp_path):
     folders = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
     with pytest.raises(ValueError, match=r"train/metadata\.jsonl is there"):

@@ -1,0 +1,86 @@
+"""From a folder of one's own files to a published folder that plays, by the README's commands; slow."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.synthetic_clips import RATE, clicks, tones
+
+ROOT = Path(__file__).resolve().parent.parent
+# As in the README ("Your own music"); the first step of each stage is enough here, hence the words that are added.
+COMMANDS = {
+    "training.data.prepare": "my_music --output_dir data/mine",
+    "training.train_autoencoder": "--config training/configs/small/autoencoder.yaml --init_from checkpoints/small/vae "
+    "--data_dir data/mine --output_dir runs/mine_autoencoder",
+    "training.encode_latents": "--data_dir data/mine --output_dir latents/mine --autoencoder checkpoints/small/vae "
+    "--text_encoder checkpoints/small",
+    "training.train_unet": "--config training/configs/small/unet.yaml --data_dir latents/mine --output_dir runs/mine",
+    "training.export": "--unet runs/mine/final --latents latents/mine --text_encoder checkpoints/small "
+    "--output_dir checkpoints/mine",
+}
+SHORT = {
+    "training.data.prepare": "--num_workers 1",
+    "training.train_autoencoder": "--max_steps 2 --batch_size 2 --validate_clips 1 --tracker null",
+    "training.train_unet": "--max_steps 3 --batch_size 4 --validate_clips 2 --log_every 1",
+}
+LISTEN = """
+import sys
+from diffusers import DiffusionPipeline
+pipe = DiffusionPipeline.from_pretrained(sys.argv[1], trust_remote_code=True)
+out = pipe("slow piano", duration_s=2.0, num_inference_steps=2, seed=1)
+assert not {"training", "pipelines", "autoencoder"} & set(sys.modules), "the repository was imported"
+print(out.audios.shape, out.sampling_rate, float(abs(out.audios).max()))
+"""
+
+
+def readme_commands() -> dict[str, str]:
+    """Module -> arguments of the commands in the README's section on one's own music."""
+    section = (ROOT / "README.md").read_text().split("### Your own music", 1)[1].split("\n#", 1)[0]
+    lines = "\n".join(re.findall(r"```\n(.*?)```", section, flags=re.DOTALL)).replace("\\\n", " ").splitlines()
+    words = [shlex.split(line, comments=True) for line in lines if line.startswith("python -m ")]
+    return {line[2]: " ".join(line[3:]) for line in words}
+
+
+def test_the_readme_has_these_commands():
+    said = readme_commands()
+    assert {"training.data.prepare", "training.encode_latents", "training.train_unet"} <= set(said)
+    for module, arguments in said.items():
+        assert arguments == COMMANDS[module], module
+
+
+def write_music(folder: Path) -> None:
+    """Twenty different files, half of them with a caption beside them."""
+    folder.mkdir()
+    for number in range(20):
+        bpm = 80.0 + 4.0 * number
+        chords = (["C", "F", "G", "C"], ["Am", "F", "C", "G"])[number % 2]
+        audio = 0.5 * clicks(bpm) + tones(chords, 60.0 / bpm, number % 7)
+        noise = 0.01 * np.random.default_rng(number).standard_normal(len(audio))
+        soundfile.write(folder / f"song {number}.flac", audio + noise, RATE)
+        if number % 2:
+            (folder / f"song {number}.txt").write_text(f"a calm tune for clicks and tones, number {number}")
+
+
+@pytest.mark.slow
+def test_twenty_files_become_a_checkpoint_that_plays(tmp_path):
+    write_music(tmp_path / "my_music")
+    (tmp_path / "checkpoints").mkdir()
+    shipped = [f"checkpoints/{path.name}" for path in (ROOT / "checkpoints").iterdir()]
+    for name in ("autoencoder", "pipelines", "training", *shipped):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for module, arguments in COMMANDS.items():
+        words = [*shlex.split(arguments), *shlex.split(SHORT.get(module, ""))]
+        done = subprocess.run([sys.executable, "-m", module, *words], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, (module, done.stderr[-2000:])
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    words = [sys.executable, "-c", LISTEN, str(tmp_path / "checkpoints" / "mine")]
+    done = subprocess.run(words, cwd=elsewhere, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith(f"(1, 1, {2 * RATE}) {RATE}") and float(done.stdout.split()[-1]) > 0.0
