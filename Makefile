@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation uses what the machine has.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test slow evaluate bench scorebook app style quality clean
+.PHONY: music test test-browser load slow evaluate bench scorebook app style quality clean
 
 music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -19,6 +19,13 @@ test: $(VENV)/.full
 
 slow: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow
+
+test-browser: $(VENV)/.full
+	command -v chromium >/dev/null || apt-get install -y -q chromium || $(BIN)/playwright install --with-deps chromium
+	$(ONE_THREAD) $(BIN)/python -m pytest -m browser tests/test_browser.py --durations=0
+
+load: $(VENV)/.full
+	$(ONE_THREAD) $(BIN)/python -m benchmarks.load --minutes 3 --clients 50
 
 app: $(VENV)/.full
 	$(BIN)/python app.py

@@ -15,7 +15,7 @@ from .request import MAX_PROMPT, MAX_SECONDS, MAX_SEED, MAX_VARIATIONS, pipeline
 from .sessions import Session, Take
 from .takes import deck_value, keep_output, keep_upload
 
-TASKS = [("Make the region anew", "anew"), ("Extend", "extended"), ("Vary the whole", "varied")]
+TASKS = [("Redo region", "anew"), ("Extend", "extended"), ("Vary all", "varied")]
 FIELDS = (
     "task", "prompt", "negative_prompt", "unit", "before", "after", "strength", "num_waveforms_per_prompt", "seed",
     "guidance_scale",
@@ -103,7 +103,7 @@ def form(config) -> dict[str, gr.components.Component]:
     with gr.Row(visible=False, elem_classes="tight") as extent:
         fields["before"] = gr.Number(label="Add before", value=0, minimum=0, min_width=80)
         fields["after"] = gr.Number(label="Add after", value=4, minimum=0, min_width=80)
-        fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=190)
+        fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=215, scale=2)
     with gr.Row(visible=False) as amount:
         fields["strength"] = gr.Slider(
             0,

@@ -8,7 +8,7 @@ EXAMPLES = [
          "seed": 11},
     ),
     (
-        "Folk dance in 6/8",
+        "Folk in 6/8",
         {"prompt": "lively folk dance for flute and guitar", "key": "G major", "time_signature": "6/8", "bpm": 100,
          "length": 8, "seed": 3},
     ),

@@ -53,18 +53,16 @@ def form(config) -> dict[str, gr.components.Component]:
     )  # fmt: skip
     with gr.Row(elem_classes="tight"):
         fields["length"] = gr.Number(
-            label="Length", value=4, minimum=0, placeholder="as the words say", min_width=90, elem_id="length"
+            label="Length", value=4, minimum=0, placeholder="as said", min_width=80, elem_id="length"
         )
-        fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=190)
+        fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=215, scale=2)
     with gr.Row(elem_classes="tight"):
         fields["bpm"] = gr.Number(
             label="Tempo, bpm", value=72, placeholder=f"{BPM_RANGE[0]:g} to {BPM_RANGE[1]:g}", min_width=90
         )
-        fields["key"] = gr.Dropdown(
-            [("as the words say", ""), *((key, key) for key in KEYS)], label="Key", value="", min_width=110
-        )
+        fields["key"] = gr.Dropdown([("any", ""), *((key, key) for key in KEYS)], label="Key", value="", min_width=110)
         fields["time_signature"] = gr.Dropdown(
-            [("as the words say", ""), *((meter, meter) for meter in METERS)],
+            [("as said", ""), *((meter, meter) for meter in METERS)],
             label="Meter", value="", min_width=110,
         )  # fmt: skip
     fields["chords"] = gr.Textbox(
