@@ -14,7 +14,7 @@ from .vivace_denoise import Batch, denoise
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
 from .vivace_level import Leveller
 from .vivace_noise import frame_noise
-from .vivace_process import steps_of
+from .vivace_process import check_process, steps_of
 from .vivace_prompt import check_number
 from .vivace_request import CONDITIONS, STRENGTHS, is_list_of_pairs, make_guidance, make_requests, read_prompts, spread
 from .vivace_text import text_states
@@ -67,6 +67,7 @@ class Call:
         if asked.guidance_scale is None:
             asked.guidance_scale = pipe.config.default_guidance_scale
         check_settings(pipe, asked)
+        check_process(pipe.scheduler, pipe.process)
         embeds = asked.prompt_embeds
         entries = read_prompts(asked.prompt, asked.morph, None if embeds is None else len(embeds))
         per_item = {name: getattr(asked, name) for name in ("negative_prompt", *CONDITIONS, *STRENGTHS)}

@@ -65,7 +65,7 @@ def guide(pipe, latents: torch.Tensor, inputs: torch.Tensor, timestep, batch: Ba
     if guided is full:
         return guided
     if batch.guidance.projects:
-        data = data_of(pipe.scheduler, latents, full, timestep) * batch.told.visible[:, None]
+        data = data_of(pipe.scheduler, inputs, full, timestep) * batch.told.visible[:, None]
         guided = batch.guidance.project(full, guided - full, data)
     if batch.guidance.rescale.any():
         guided = rescaled(guided, full, batch.guidance.rescale)

@@ -27,7 +27,7 @@ from .vivace_guidance import Guidance
 from .vivace_level import loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
-from .vivace_process import noise_level
+from .vivace_process import noise_level, process_of
 from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
 from .vivace_publish import settle, ship_code
 from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
@@ -57,15 +57,7 @@ __all__ = [
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
 CODE = globals().get("CODE")  # digest of the code that ran here before, if diffusers runs this file a second time
-PUBLIC = (
-    "bpm",
-    "bpm_reason",
-    "key",
-    "time_signature",
-    "bars",
-    "duration_s",
-    "chords",
-)  # conditions that are told to the user
+PUBLIC = ("bpm", "bpm_reason", "key", "time_signature", "bars", "duration_s", "chords")  # conditions the user is told
 
 
 class VivacePipeline(DiffusionPipeline):
@@ -114,7 +106,7 @@ class VivacePipeline(DiffusionPipeline):
             max_duration_s=max_duration_s,
             vivace_format=vivace_format,
         )
-        self.guidance_rows = None
+        self.guidance_rows, self.process = None, process_of(scheduler)
         self._guidance_scale = default_guidance_scale
         self._num_timesteps = 0
         self._interrupt = False
@@ -139,6 +131,16 @@ class VivacePipeline(DiffusionPipeline):
     @property
     def interrupt(self) -> bool:
         return self._interrupt
+
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
+        """A pipeline that shares the parts of another, but for the components and settings in `changes`.
+
+        diffusers leaves out models whose class is not the annotated one, which code loaded with a checkpoint never is,
+        and casts the shared ones to fp32; here all are shared, as they are unless a `dtype` is given.
+        """
+        shared = {name: part for name, part in pipeline.components.items() if isinstance(part, ModelMixin)}
+        return super().from_pipe(pipeline, dtype=dtype or pipeline.dtype, **shared | changes)
 
     def encode_prompt(self, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.

@@ -11,6 +11,24 @@ import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 
+FLOW = "flow_prediction"  # diffusers' name for what a rectified flow predicts
+
+
+def process_of(scheduler: SchedulerMixin) -> str:
+    """What a network predicts that this scheduler samples: "flow_prediction", "epsilon" or "v_prediction"."""
+    return scheduler.config.prediction_type if hasattr(scheduler, "alphas_cumprod") else FLOW
+
+
+def check_process(scheduler: SchedulerMixin, trained: str) -> None:
+    """Raise a ValueError if a scheduler was put in that takes the network's prediction for something else."""
+    taken = process_of(scheduler)
+    if taken != trained:
+        flow = ", use_flow_sigmas=True" if trained == FLOW else ""
+        raise ValueError(
+            f"scheduler is a {type(scheduler).__name__} for prediction_type={taken!r}, but the network predicts "
+            f"{trained!r}; allowed: one made with prediction_type={trained!r}{flow}, or the checkpoint's"
+        )
+
 
 def steps_of(scheduler: SchedulerMixin, num_steps: int, strength: float) -> int:
     """Steps that `set_timesteps` will give."""
@@ -38,7 +56,7 @@ def set_timesteps(scheduler: SchedulerMixin, num_steps: int, strength: float, de
 
 def noise_level(scheduler: SchedulerMixin, timestep: torch.Tensor | float) -> tuple[float, float]:
     """(a, s) at a timestep."""
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if process_of(scheduler) == FLOW:
         sigma = float(timestep) / scheduler.config.num_train_timesteps
         return 1.0 - sigma, sigma
     alpha_bar = float(scheduler.alphas_cumprod[int(timestep)])
@@ -46,18 +64,21 @@ def noise_level(scheduler: SchedulerMixin, timestep: torch.Tensor | float) -> tu
 
 
 def data_of(scheduler: SchedulerMixin, noisy: torch.Tensor, prediction: torch.Tensor, timestep) -> torch.Tensor:
-    """The clean latents that a prediction implies, fp32."""
+    """The clean latents that a prediction implies, fp32; `noisy` as the network saw them."""
     a, s = noise_level(scheduler, timestep)
-    if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
+    if process_of(scheduler) == FLOW:
         return noisy - s * prediction
-    if scheduler.config.prediction_type == "epsilon":
+    if process_of(scheduler) == "epsilon":
         return (noisy - s * prediction) / max(a, 1e-4)
     return a * noisy - s * prediction
 
 
 def at_level(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timestep) -> torch.Tensor:
-    """Clean latents with the noise of a timestep; after the last step (None) the clean latents themselves."""
+    """Clean latents with the noise of a timestep, as the scheduler's `step` takes them; after the last step (None) the
+    clean latents themselves."""
     if timestep is None:
         return clean
     a, s = noise_level(scheduler, timestep)
-    return a * clean + s * noise
+    mixed = a * clean + s * noise
+    explodes = float(getattr(scheduler, "init_noise_sigma", 1.0)) > 1.0  # x = data + sigma * noise, as Euler's
+    return mixed / a if explodes else mixed
