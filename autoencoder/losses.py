@@ -36,20 +36,30 @@ class SpectralLoss(nn.Module):
         sampling_rate: Hz.
         floor_db: level of feature -1 (feature +1 is full scale).
         num_mels: bands of the mel distance.
+        audio_channels: of stereo, mel and power compare mid and side too. Both channels of the decoder have one phase,
+            so that these are half the sum, and half the absolute difference, of their magnitudes.
+
+    There is no complex distance: the phase that the decoder finds by iteration has no weights, and agrees with the
+    magnitudes and not with the phase of the original, so that such a distance would only add noise to the gradient.
     """
 
-    def __init__(self, num_bins: int, sampling_rate: int, floor_db: float, num_mels: int = 80):
+    def __init__(self, num_bins: int, sampling_rate: int, floor_db: float, num_mels: int = 80, audio_channels: int = 1):
         super().__init__()
-        self.floor_db = floor_db
+        self.floor_db, self.audio_channels = floor_db, audio_channels
         frequencies = torch.linspace(0.0, sampling_rate / 2.0, num_bins)
         weight = 1.0 / (frequencies + 300.0)  # roughly the density of bands on the mel scale
         self.register_buffer("band_weight", weight / weight.mean(), persistent=False)
         self.register_buffer("mel", mel_filterbank(num_bins, sampling_rate, num_mels), persistent=False)
 
     def magnitude(self, features: torch.Tensor) -> torch.Tensor:
-        """Features -> linear magnitude plus the floor, (batch, frames, spectra, bins)."""
+        """Features -> linear magnitude plus the floor, (batch, frames, spectra, bins); of stereo with mid and side."""
         decades = (features.float().clamp(-1.5, 1.5) - 1.0) * (self.floor_db / -40.0)
-        return (10.0**decades).unflatten(-1, (-1, self.band_weight.shape[0]))
+        sizes = (10.0**decades).unflatten(-1, (-1, self.band_weight.shape[0]))
+        if self.audio_channels == 1:
+            return sizes
+        left, right = sizes.chunk(2, dim=2)
+        floor = 10.0 ** (self.floor_db / 20.0)
+        return torch.cat([sizes, (left + right) / 2.0, (left - right).abs() / 2.0 + floor], dim=2)
 
     def forward(self, predicted: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
         """Return {"log", "mel", "power"}, each a scalar in fp32; zero when predicted equals reference.

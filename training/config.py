@@ -96,12 +96,28 @@ class AutoencoderRun(StageRun):
     waveform_weight: float = 0.1
     """L1 between samples"""
     kl_weight: float = 1e-3
+    adversarial_weight: float = 0.0
+    """hinge loss of the discriminators; where this and the next are 0 there are none"""
+    feature_weight: float = 0.0
+    """distance of what the discriminators see"""
+    balance: bool = False
+    """weights are shares of the gradient at the output (EnCodec's balancer) and not factors of the losses"""
+    discriminator_filters: int = 32
+    discriminator_learning_rate: float = 3e-4
+    discriminator_start: int = 0
+    """steps before the discriminators are trained"""
+    discriminator_warmup_steps: int = 0
+    """steps that they learn alone before the autoencoder hears of them"""
+    freeze_encoder: bool = False
+    """train the decoder alone, so that latents, and what was trained on them, stay valid"""
     latent_noise: float = 0.1
     """standard deviation of the noise added to latents in training, so that the decoder bears with generated ones"""
     pca_clips: int = 200
     """clips from which the linear path is initialised; 0 leaves it random"""
     validate_every: int = 500
     validate_clips: int = 32
+    demo_clips: int = 2
+    """validation clips that the tracker gets with their spectrograms, as they are and decoded"""
 
 
 @dataclass(frozen=True)
@@ -241,6 +257,15 @@ def command(main: Callable[[], object]) -> NoReturn:
     raise SystemExit(code if isinstance(code, int) else 0)
 
 
+NOT_NEGATIVE = {
+    "adversarial_weight",
+    "feature_weight",
+    "discriminator_start",
+    "discriminator_warmup_steps",
+    "demo_clips",
+}
+
+
 def invalid(config: object) -> str | None:
     """The first value out of range, as one line, or None."""
     positive = {
@@ -262,6 +287,8 @@ def invalid(config: object) -> str | None:
         "max_text_tokens",
         "length_buckets",
         "pair_noise",
+        "discriminator_filters",
+        "discriminator_learning_rate",
     }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -269,6 +296,8 @@ def invalid(config: object) -> str | None:
             return f"{field.name} is NaN"
         if field.name in positive and value is not None and not value > 0:
             return f"{field.name} is {value}; allowed: above 0"
+        if field.name in NOT_NEGATIVE and value < 0:
+            return f"{field.name} is {value}; allowed: at least 0"
         if field.name.endswith(("_dropout", "_probability")) and not 0.0 <= value <= 1.0:
             return f"{field.name} is {value}; allowed: 0 to 1"
         if field.name in ("ema_decay", "second_ema_decay") and value is not None and not 0.0 <= value < 1.0:

@@ -3,93 +3,40 @@
     accelerate launch -m training.train_autoencoder --config training/configs/small/autoencoder.yaml
 
 AutoencoderVivace sees and predicts log spectra; the phase iteration of its decoder has no weights and is not run in
-training. AutoencoderEncodec is trained from waveform to waveform.
+training. AutoencoderEncodec is trained from waveform to waveform. With `adversarial_weight` or `feature_weight`
+discriminators are trained beside either (training/adversary.py).
 """
 
 import torch
+from accelerate import Accelerator
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 
-from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from autoencoder.losses import SpectralLoss, WaveformLoss, weighted_sum
 from training import dry_run, loop
-from training.autoencoders import autoencoder_class, load_autoencoder
+from training.adversary import Adversary, Objective, check_finite
+from training.autoencoders import Autoencoder, autoencoder_class, load_autoencoder
+from training.autoencoding import autoencoding, initialise_linear_path, validate
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
+from training.watch import picture
 
 
 @torch.no_grad()
-def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> float:
-    """Set the linear path to whitened principal components of the log spectra of `pca_clips` clips.
-
-    Returns the share of variance that the components hold.
-    """
-    rows = read_rows(config.data_dir, "train")
-    chosen = loop.item_rng(config.seed, 3).choice(len(rows), min(config.pca_clips, len(rows)), replace=False)
-    total, outer, count = 0.0, 0.0, 0
-    for index in chosen:
-        features = model.audio_to_features(read_audio(rows[index])[None])[0].double()
-        total, outer, count = total + features.sum(0), outer + features.T @ features, count + len(features)
-    mean = total / count
-    covariance = outer / count - torch.outer(mean, mean)
-    values, vectors = torch.linalg.eigh(covariance)
-    channels = model.config.latent_channels
-    vectors, scale = vectors[:, -channels:], values[-channels:].clamp_min(1e-6).sqrt()
-    model.encoder_linear.weight.copy_((vectors / scale).T)
-    model.encoder_linear.bias.copy_(-(mean @ vectors) / scale)
-    model.decoder_linear.weight.copy_(vectors * scale)
-    model.decoder_linear.bias.copy_(mean)
-    return float(values[-channels:].sum() / values.sum())
-
-
-class SpectralAutoencoding(torch.nn.Module):
-    """Audio -> losses between log spectra: one forward, so that DDP sees every parameter."""
-
-    def __init__(self, model: AutoencoderVivace, config: AutoencoderRun):
-        super().__init__()
-        self.model = model
-        self.loss = SpectralLoss(model.num_bins, model.config.sampling_rate, model.config.floor_db)
-        self.weights = {"log": config.log_weight, "mel": config.mel_weight, "power": config.power_weight}
-
-    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
-        with torch.no_grad():
-            features = self.model.audio_to_features(audio)
-        posterior = self.model.encode_features(features)
-        predicted = self.model.decode_features(posterior.mean + posterior.std * eps + noise)
-        with torch.autocast(audio.device.type, enabled=False):
-            return {**self.loss(predicted, features), "kl": posterior.kl().mean()}
-
-
-class WaveformAutoencoding(torch.nn.Module):
-    """Audio -> losses between waveforms, for an autoencoder that decodes to them directly."""
-
-    def __init__(self, model: AutoencoderEncodec, config: AutoencoderRun):
-        super().__init__()
-        self.model = model
-        weights = {name: getattr(config, f"{name}_weight") for name in WaveformLoss.NAMES}
-        self.weights = {name: weight for name, weight in weights.items() if weight}
-        self.loss = WaveformLoss(model.config.sampling_rate, tuple(self.weights))
-
-    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
-        posterior = self.model.encode(audio).latent_dist
-        decoded = self.model.decode(posterior.mean + posterior.std * eps + noise).sample[..., : audio.shape[-1]]
-        with torch.autocast(audio.device.type, enabled=False):
-            return {**self.loss(decoded, audio), "kl": posterior.kl().mean()}
-
-
-@torch.no_grad()
-def validate(network: SpectralAutoencoding | WaveformAutoencoding, config: AutoencoderRun) -> dict[str, float]:
-    """Losses without noise on the first validation clips."""
-    totals: dict[str, float] = {}
-    rows = read_rows(config.data_dir, "validation")[: config.validate_clips]
-    silent = torch.zeros((), device=network.model.device)
-    for row in rows:
-        for name, value in network(read_audio(row)[None].to(network.model.device), silent, silent).items():
-            totals[name] = totals.get(name, 0.0) + float(value) / len(rows)
-    return {f"validation/{name}": value for name, value in totals.items()}
+def show(accelerator: Accelerator, model: Autoencoder, config: AutoencoderRun, step: int) -> None:
+    """Validation clips as they are and decoded, and their spectrograms one above the other, to the tracker."""
+    writers = [tracker.tracker for tracker in accelerator.trackers if hasattr(tracker.tracker, "add_audio")]
+    if not writers:
+        return
+    for index, row in enumerate(read_rows(config.data_dir, "validation")[: config.demo_clips]):
+        audio = read_audio(row)
+        decoded = model(audio[None].to(model.device)).sample[0].float().cpu().clamp(-1.0, 1.0)
+        pair = {"original": audio, "decoded": decoded}
+        pictures = torch.cat([picture(sound.mean(0).numpy()) for sound in pair.values()], dim=1)
+        for writer in writers:
+            for name, sound in pair.items():
+                writer.add_audio(f"demo/{index}_{name}", sound.mean(0, True), step, sample_rate=row["sampling_rate"])
+            writer.add_image(f"demo/{index}_original_above_decoded", pictures, step)
 
 
 def main(argv: list[str] | None = None) -> dict | None:
@@ -104,28 +51,40 @@ def main(argv: list[str] | None = None) -> dict | None:
         spectral = isinstance(model, AutoencoderVivace)
         if spectral and config.pca_clips and not config.dry_run and not loop.checkpoints(config.output_dir):
             accelerator.print(f"linear path holds {initialise_linear_path(model, config):.1%} of the variance")
+    model.to(accelerator.device)
+    plain = network = autoencoding(model, config).to(accelerator.device)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=config.weight_decay
+        [parameter for parameter in model.parameters() if parameter.requires_grad],
+        lr=config.learning_rate,
+        betas=(0.9, 0.95),
+        weight_decay=config.weight_decay,
     )
     schedule = get_scheduler(
         config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
     )
-    model.to(accelerator.device)
     ema = EMAModel(model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
-    kind = SpectralAutoencoding if isinstance(model, AutoencoderVivace) else WaveformAutoencoding
-    plain = network = kind(model, config).to(accelerator.device)
     data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
-    weights = {**plain.weights, "kl": config.kl_weight}
+    weights = {**plain.weights, "kl": 0.0 if config.freeze_encoder else config.kl_weight}
+    weights |= {"adversarial": config.adversarial_weight, "feature": config.feature_weight}
+    objective = Objective(weights, config.balance, accelerator)
     if config.dry_run:
         silent = torch.zeros((), device=accelerator.device)
 
         def loss_of(batch: dict) -> torch.Tensor:
             with accelerator.autocast():
-                return weighted_sum(plain(batch["audio"], silent, silent), weights)
+                done = plain(batch["audio"], silent, silent)
+            return objective(done.losses, done.output)
 
         return dry_run.tell(accelerator, config, model, data, loss_of)
     network, optimizer = accelerator.prepare(torch.compile(network) if config.compile else network, optimizer)
     accelerator.register_for_checkpointing(schedule, ema)
+    if objective.balancer is not None:
+        accelerator.register_for_checkpointing(objective.balancer)
+    adversary = None
+    if config.adversarial_weight or config.feature_weight:
+        adversary = Adversary(plain.discriminator(config.discriminator_filters), config, accelerator)
+        accelerator.register_for_checkpointing(adversary)
+    learning = [network] if adversary is None else [network, adversary.judge]
     step = loop.resume(accelerator, config)
 
     loader = loop.make_loader(data, config, step, accelerator)
@@ -136,29 +95,41 @@ def main(argv: list[str] | None = None) -> dict | None:
         if part == 0:  # the whole global batch is drawn everywhere; each process takes its rows
             all_draws = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
         draws = loop.shard(all_draws, accelerator, part, config).to(accelerator.device)
-        with accelerator.accumulate(network):
-            losses = network(batch["audio"].to(accelerator.device), draws[:, 0], config.latent_noise * draws[:, 1])
-            loss = weighted_sum(losses, weights)
-            if not torch.isfinite(loss):  # before the step, so that neither weights nor EMA see it
-                bad = [name for name, value in losses.items() if not torch.isfinite(value)] or ["their sum"]
-                raise FloatingPointError(f"{', '.join(bad)} not finite after step {step}; the last checkpoint is kept")
+        with accelerator.accumulate(*learning):
+            audio = batch["audio"].to(accelerator.device)
+            output, reference, losses = network(audio, draws[:, 0], config.latent_noise * draws[:, 1])
+            check_finite(losses, step)
+            told = {}
+            if adversary is not None:
+                told = adversary.learn(output, reference, step)
+                losses |= adversary.verdict(output, reference, step)
+                check_finite(losses, step)
+            loss = objective(losses, output)
+            check_finite({"the sum of the losses": loss}, step)
             accelerator.backward(loss)
             if accelerator.sync_gradients:
-                accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+                norm = accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm)
+                if config.mixed_precision != "fp16":  # its scaler leaves such steps out by itself
+                    check_finite({"the gradient": norm}, step)
             optimizer.step()
             optimizer.zero_grad()
         part += 1
         if not accelerator.sync_gradients:
             continue
         part = 0
+        if adversary is not None:
+            adversary.stepped(step)
         step += 1
         schedule.step()
         ema.step(model.parameters())
-        progress.add(step, {"loss": loss.detach(), **{k: v.detach() for k, v in losses.items()}})
+        summed = {} if config.balance else {"loss": loss.detach()}  # a balanced scalar means nothing by itself
+        progress.add(step, summed | {name: value.detach() for name, value in (losses | told).items()})
         stop = step == config.max_steps or progress.out_of_time()
         if step % config.validate_every == 0 or stop:
             with loop.ema_weights(ema, model):
                 progress.report(step, validate(plain, config))
+                if accelerator.is_main_process:
+                    show(accelerator, model, config, step)
         if stop or progress.due(step):
             loop.save_checkpoint(accelerator, config, step)
         if stop:

@@ -1,0 +1,132 @@
+"""What stage 1 asks of each autoencoder class: one forward pass from audio to its output and the losses of that."""
+
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from autoencoder.autoencoder_encodec import AutoencoderEncodec
+from autoencoder.autoencoder_vivace import AutoencoderVivace
+from autoencoder.discriminators import MultiBandDiscriminator, MultiScaleSTFTDiscriminator
+from autoencoder.losses import SpectralLoss, WaveformLoss
+from training.autoencoders import Autoencoder
+from training.config import AutoencoderRun
+from training.data.clips import read_audio, read_rows
+from training.loop import item_rng
+
+
+class Autoencoded(NamedTuple):
+    """What went in and came out, as the discriminators see it, in fp32; and named losses."""
+
+    output: torch.Tensor
+    reference: torch.Tensor
+    losses: dict[str, torch.Tensor]
+
+
+class SpectralAutoencoding(nn.Module):
+    """Audio -> losses between log spectra: one forward, so that DDP sees every parameter."""
+
+    NAMES = ("log", "mel", "power")
+
+    def __init__(self, model: AutoencoderVivace, config: AutoencoderRun):
+        super().__init__()
+        if config.complex_weight:
+            raise ValueError(
+                f"complex_weight is {config.complex_weight}; allowed with AutoencoderVivace: 0, since its phase comes "
+                "from an iteration without weights and is not the original's"
+            )
+        self.model, self.frozen = model, config.freeze_encoder
+        self.loss = SpectralLoss(
+            model.num_bins,
+            model.config.sampling_rate,
+            model.config.floor_db,
+            audio_channels=model.config.audio_channels,
+        )
+        self.weights = {name: getattr(config, f"{name}_weight") for name in self.NAMES}
+
+    def discriminator(self, filters: int) -> nn.Module:
+        """Judges spectra, since the waveform's phase has no weights that could learn from a judgement."""
+        return MultiBandDiscriminator(self.model.config.audio_channels, self.model.num_bins, filters)
+
+    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> Autoencoded:
+        """Of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        with torch.no_grad():
+            features = self.model.audio_to_features(audio)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            posterior = self.model.encode_features(features)
+        predicted = self.model.decode_features(posterior.mean + posterior.std * eps + noise).float()
+        with torch.autocast(audio.device.type, enabled=False):
+            return Autoencoded(
+                predicted, features, {**self.loss(predicted, features), "kl": posterior.kl().float().mean()}
+            )
+
+
+class WaveformAutoencoding(nn.Module):
+    """Audio -> losses between waveforms, for an autoencoder that decodes to them directly."""
+
+    def __init__(self, model: AutoencoderEncodec, config: AutoencoderRun):
+        super().__init__()
+        self.model, self.frozen = model, config.freeze_encoder
+        weights = {name: getattr(config, f"{name}_weight") for name in WaveformLoss.NAMES}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.loss = WaveformLoss(model.config.sampling_rate, tuple(self.weights))
+
+    def discriminator(self, filters: int) -> nn.Module:
+        """EnCodec's: complex STFTs, so that phase counts."""
+        return MultiScaleSTFTDiscriminator(self.model.config.audio_channels, filters=filters)
+
+    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> Autoencoded:
+        """Of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            posterior = self.model.encode(audio).latent_dist
+        decoded = self.model.decode(posterior.mean + posterior.std * eps + noise).sample[..., : audio.shape[-1]].float()
+        with torch.autocast(audio.device.type, enabled=False):
+            return Autoencoded(decoded, audio, {**self.loss(decoded, audio), "kl": posterior.kl().float().mean()})
+
+
+Autoencoding = SpectralAutoencoding | WaveformAutoencoding
+
+
+def autoencoding(model: Autoencoder, config: AutoencoderRun) -> Autoencoding:
+    """The forward pass of a model of either class; with `freeze_encoder` its encoder learns no more."""
+    if config.freeze_encoder:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith("encoder"))
+    kind = SpectralAutoencoding if isinstance(model, AutoencoderVivace) else WaveformAutoencoding
+    return kind(model, config)
+
+
+@torch.no_grad()
+def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> float:
+    """Set the linear path to whitened principal components of the log spectra of `pca_clips` clips.
+
+    Returns the share of variance that the components hold.
+    """
+    rows = read_rows(config.data_dir, "train")
+    chosen = item_rng(config.seed, 3).choice(len(rows), min(config.pca_clips, len(rows)), replace=False)
+    total, outer, count = 0.0, 0.0, 0
+    for index in chosen:
+        features = model.audio_to_features(read_audio(rows[index])[None])[0].double()
+        total, outer, count = total + features.sum(0), outer + features.T @ features, count + len(features)
+    mean = total / count
+    covariance = outer / count - torch.outer(mean, mean)
+    values, vectors = torch.linalg.eigh(covariance)
+    channels = model.config.latent_channels
+    vectors, scale = vectors[:, -channels:], values[-channels:].clamp_min(1e-6).sqrt()
+    model.encoder_linear.weight.copy_((vectors / scale).T)
+    model.encoder_linear.bias.copy_(-(mean @ vectors) / scale)
+    model.decoder_linear.weight.copy_(vectors * scale)
+    model.decoder_linear.bias.copy_(mean)
+    return float(values[-channels:].sum() / values.sum())
+
+
+@torch.no_grad()
+def validate(network: Autoencoding, config: AutoencoderRun) -> dict[str, float]:
+    """Losses without noise on the first validation clips."""
+    totals: dict[str, float] = {}
+    rows = read_rows(config.data_dir, "validation")[: config.validate_clips]
+    silent = torch.zeros((), device=network.model.device)
+    for row in rows:
+        for name, value in network(read_audio(row)[None].to(network.model.device), silent, silent).losses.items():
+            totals[name] = totals.get(name, 0.0) + float(value) / len(rows)
+    return {f"validation/{name}": value for name, value in totals.items()}
