@@ -12,54 +12,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from pipelines.card import FIGURES, write_card
+
 ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
-CARD = """---
-license: apache-2.0
-library_name: diffusers
-pipeline_tag: text-to-audio
-tags: [music, text-to-music]
----
-
-# {name}
-
-Text to music that is in time, in key and reproducible. {parameters:.1f} M parameters, {rate} Hz, {channels}.
-
-```python
-from diffusers import DiffusionPipeline
-
-pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
-out = pipe("mellow jazz piano trio", bars=8, bpm=96, key="A minor", chords="Am F C G", seed=7)
-out.audios, out.sampling_rate, out.seeds, out.conditions
-```
-
-Needs torch, diffusers and transformers >= 5; the code travels with the weights. Offline, load from the folder.
-
-| part | class | parameters |
-|---|---|---|
-{parts}
-{notes}"""
-
-
-def write_card(pipe, name: str, notes: str) -> str:
-    """README.md of a checkpoint, from the pipeline itself; `notes` (Markdown) tell of data, training and figures."""
-    parts, total = [], 0
-    for part in ("vae", "unet", "text_encoder"):
-        model = getattr(pipe, part)
-        count = sum(parameter.numel() for parameter in model.parameters())
-        total += count
-        parts.append(f"| {part} | {type(model).__name__} | {count / 1e6:.2f} M |")
-    parts.append(f"| scheduler | {type(pipe.scheduler).__name__} | |")
-    config = pipe.vae.config
-    channels = "mono" if config.audio_channels == 1 else "stereo"
-    return CARD.format(
-        name=name,
-        parameters=total / 1e6,
-        rate=config.sampling_rate,
-        channels=channels,
-        parts="\n".join(parts),
-        notes=f"\n{notes.strip()}\n" if notes.strip() else "",
-    )
 
 
 def halve(path: Path) -> None:
@@ -80,7 +36,7 @@ def halve(path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True) -> None:
+def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True, figures: dict | None = None) -> None:
     """Write a whole checkpoint folder, or nothing: it is made beside the target and renamed.
 
     Args:
@@ -88,6 +44,7 @@ def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True
         folder: an existing checkpoint there is replaced.
         notes: Markdown for the model card.
         fp16: store the weights in half precision; they are loaded as fp32.
+        figures: for the card, see `pipelines.card.read_figures`.
 
     Raises:
         ValueError: a folder that is no checkpoint is in the way, or weights that fp16 cannot hold.
@@ -103,7 +60,9 @@ def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True
             for path in sorted(partial.rglob("*.safetensors")):
                 halve(path)
         shutil.copyfile(ROOT / "LICENSE", partial / "LICENSE")
-        (partial / "README.md").write_text(write_card(pipe, folder.name, notes))
+        if figures is not None:
+            (partial / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
+        write_card(partial, json.loads((partial / "model_index.json").read_text()), folder.name, notes)
         partial.chmod(0o755)
         old = partial.with_suffix(".old")
         if folder.exists():
@@ -149,7 +108,7 @@ def find_checkpoint(name: str | Path, revision: str | None = None, variant: str 
         raise ValueError(f"{where}: no such folder, and no repository of that name that you may read") from error
     except errors.LocalEntryNotFoundError as error:
         raise OSError(f"{where}: no such folder; the Hub cannot be reached and the cache lacks it ({error})") from error
-    except OSError as error:
+    except (OSError, errors.HTTPError) as error:
         raise OSError(f"{where}: the download failed; give the command again to go on ({error})") from error
 
 

@@ -29,7 +29,7 @@ from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level, process_of
 from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
-from .vivace_publish import settle, ship_code
+from .vivace_publish import settle_helpers, settle_parts, ship_code, upload
 from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
 from .vivace_request import Request
 from .vivace_text import encode_texts
@@ -56,7 +56,6 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
-CODE = globals().get("CODE")  # digest of the code that ran here before, if diffusers runs this file a second time
 PUBLIC = ("bpm", "bpm_reason", "key", "time_signature", "bars", "duration_s", "chords")  # conditions the user is told
 
 
@@ -106,6 +105,7 @@ class VivacePipeline(DiffusionPipeline):
             max_duration_s=max_duration_s,
             vivace_format=vivace_format,
         )
+        settle_parts([self, *self.components.values()])
         self.guidance_rows, self.process = None, process_of(scheduler)
         self._guidance_scale = default_guidance_scale
         self._num_timesteps = 0
@@ -158,6 +158,12 @@ class VivacePipeline(DiffusionPipeline):
         """
         super().save_config(save_directory)
         ship_code(self, Path(save_directory))
+
+    def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):
+        """What `push_to_hub` and `save_pretrained(push_to_hub=True)` end with; see `vivace_publish.upload`."""
+        message = commit_message or "Upload VivacePipeline"
+        options = {"token": token, "commit_message": message, "create_pr": create_pr, "path_in_repo": subfolder}
+        return upload(working_dir, repo_id, **options)
 
     def enable_guidance_slicing(self, rows: int = 1) -> None:
         """Run so many rows of the network's batch at a time: less memory, more passes, the same result."""
@@ -390,4 +396,4 @@ class VivacePipeline(DiffusionPipeline):
             self.maybe_free_model_hooks()
 
 
-CODE = settle(Path(__file__), __package__, CODE)
+CODE = settle_helpers(__name__, Path(__file__))  # digest of the code

@@ -1,6 +1,7 @@
 """A saved pipeline is a checkpoint that others can load: with its code, without this repository, again and again."""
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_pipeline
+from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
@@ -41,7 +43,7 @@ def load_as_a_stranger(folder, tmp_path, name):
     env = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["diffusers_modules.local.pipeline_vivace", "torch.float32"]
+    assert done.stdout.split() == ["diffusers_modules.local.pipeline_vivace_1", "torch.float32"]
     return np.load(tmp_path / "audio.npy")
 
 
@@ -72,7 +74,7 @@ def test_layout(tiny_checkpoint):
     assert index["unet"] == ["unet_1d_condition_vivace", "UNet1DConditionModel"]
     assert index["default_num_inference_steps"] == 3 and index["default_duration_s"] == 2.0
     card = (tiny_checkpoint / "README.md").read_text()
-    assert card.startswith("---\nlicense: apache-2.0\n") and "trust_remote_code=True" in card
+    assert card.startswith("---\n") and "\nlicense: apache-2.0\n" in card and "trust_remote_code=True" in card
 
 
 def test_weights_are_half_in_the_file_and_full_when_loaded(tiny_checkpoint):
@@ -149,15 +151,46 @@ def test_damaged_checkpoints_are_named(tiny_checkpoint, tmp_path, what):
     assert DAMAGE[what] in str(caught.value)
 
 
-def test_two_versions_of_a_helper_in_one_process(tiny_checkpoint, tmp_path):
-    """diffusers keeps helper modules by name; each load must still run the helpers of its own folder."""
+CHANGES = {  # file -> (what a version has, what the other has instead)
+    "vivace_noise.py": ("manual_seed(seed)", "manual_seed(seed + 1)"),
+    "pipeline_vivace.py": ("sampling_rate=call.sampling_rate,", "sampling_rate=call.sampling_rate + 1,"),
+    "unet/unet_1d_condition_vivace.py": ("UNet1DOutput(sample=prediction)", "UNet1DOutput(sample=-prediction)"),
+    "vae/autoencoder_vivace.py": (
+        "(ModelMixin, ConfigMixin):",
+        "(ModelMixin, ConfigMixin):\n    other_version = True\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("options", [{}, {"custom_pipeline": "pipeline"}], ids=["plain", "custom_pipeline"])
+def test_two_versions_side_by_side(tiny_checkpoint, tmp_path, options):
+    """Each keeps its own code, whatever is loaded after it, is pickled with it, and saves it."""
     other = tmp_path / "other"
     shutil.copytree(tiny_checkpoint, other)
-    helper = other / "vivace_noise.py"
-    changed = helper.read_text().replace("manual_seed(seed)", "manual_seed(seed + 1)")
-    assert changed != helper.read_text()
-    helper.write_text(changed)
-    first = load_published(tiny_checkpoint)("piano", seed=7).audios
-    second = load_published(other)("piano", seed=6).audios
-    np.testing.assert_array_equal(first, second)
-    np.testing.assert_array_equal(load_published(tiny_checkpoint)("piano", seed=7).audios, first)
+    for name, (before, after) in CHANGES.items():
+        text = (other / name).read_text()
+        assert before in text, name
+        (other / name).write_text(text.replace(before, after))
+
+    def load(folder):
+        pipe = DiffusionPipeline.from_pretrained(str(folder), trust_remote_code=True, **options)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    first = load(tiny_checkpoint)
+    alone = first("piano", seed=7)
+    second = load(other)
+    third = load(tiny_checkpoint)
+    changed = second("piano", seed=7)
+    for pipe in (first, third):
+        again = pipe("piano", seed=7)
+        np.testing.assert_array_equal(again.audios, alone.audios)
+        assert again.sampling_rate == 8000 and not hasattr(pipe.vae, "other_version")
+        assert pickle.loads(pickle.dumps(again)).seeds == [7]
+    assert changed.sampling_rate == 8001 and second.vae.other_version
+    assert np.abs(changed.audios - alone.audios).max() > 0.01
+    for pipe, folder in ((first, tiny_checkpoint), (second, other)):
+        pipe.save_pretrained(tmp_path / "again")
+        for name in CHANGES:
+            assert (tmp_path / "again" / name).read_text() == (folder / name).read_text(), name
+    assert isinstance(pickle.loads(pickle.dumps(second.unet)), type(second.unet))

@@ -1,7 +1,9 @@
-"""What `save_pretrained` writes beside the weights: the code that loads them, and no path of this machine.
+"""What `save_pretrained` and `push_to_hub` write beside the weights: the code that loads them, no path of a machine.
 
 diffusers copies a remote pipeline's helper files only if the pipeline's own file names them (`from .helper import`), so
-that file, and the pipeline.py that `custom_pipeline="user/name"` reads, name all of them.
+that file, and the pipeline.py that `custom_pipeline="user/name"` reads, name all of them. It runs each file of each
+checkpoint under one and the same module name; here the modules get names of their own as soon as they are loaded, so
+that checkpoints with different code work side by side in one process and each saves the code that it was loaded with.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -11,15 +13,29 @@ import hashlib
 import inspect
 import json
 import re
-import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
-from diffusers.utils import logging
-
-logger = logging.get_logger(__name__)
+from diffusers.utils.hub_utils import upload_folder
 
 LOCAL_FACTS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # of the machine, not the model
+REMOTE = "diffusers_modules."  # where diffusers puts the code of checkpoints
+CARD = """---
+library_name: diffusers
+pipeline_tag: text-to-audio
+tags: [music, text-to-music, vivace]
+---
+
+# {name}
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
+out = pipe("mellow jazz piano trio", bars=8, bpm=96, key="A minor", chords="Am F C G", seed=7)
+```
+"""
 
 
 def helper_stems(source: Path) -> list[str]:
@@ -27,12 +43,60 @@ def helper_stems(source: Path) -> list[str]:
     return sorted(set(re.findall(r"^\s*from\s+\.(\S+)\s+import", source.read_text(), flags=re.MULTILINE)))
 
 
+def read_sources(source: Path) -> dict[str, str]:
+    """Name -> text of a file and of the files beside it that it imports."""
+    paths = [source, *(source.with_name(f"{stem}.py") for stem in helper_stems(source))]
+    return {path.name: path.read_text() for path in paths}
+
+
+def move_module(name: str, sources: dict[str, str]) -> None:
+    """Give a loaded module, its classes and functions a name that the next checkpoint will not take.
+
+    Args:
+        name: of a module in `sys.modules`.
+        sources: name -> text of the files that it was loaded from, kept since the next checkpoint overwrites them.
+    """
+    number = 1
+    while f"{name}_{number}" in sys.modules:
+        number += 1
+    module = sys.modules.pop(name)
+    module.__name__, module.__sources__ = f"{name}_{number}", sources
+    for value in list(vars(module).values()):
+        if getattr(value, "__module__", None) == name:
+            value.__module__ = module.__name__
+    sys.modules[module.__name__] = module
+
+
+def settle_helpers(name: str, pipeline_file: Path) -> str:
+    """Digest of the pipeline's code, at the end of loading its file: its helpers are moved.
+
+    Args:
+        name: of its module.
+        pipeline_file: beside it lie the helpers.
+    """
+    sources = read_sources(pipeline_file)
+    if name.startswith(REMOTE):
+        for file in sources:
+            module = f"{name.rpartition('.')[0]}.{file.removesuffix('.py')}"
+            if module in sys.modules and module != name:
+                move_module(module, sources)
+    return hashlib.sha256("".join(sources.values()).encode()).hexdigest()[:16]
+
+
+def settle_parts(parts: Iterable[object]) -> None:
+    """Move the modules of a pipeline and of its components, when it is made of them."""
+    for part in parts:
+        module = sys.modules.get(type(part).__module__)
+        if module is not None and module.__name__.startswith(REMOTE) and not hasattr(module, "__sources__"):
+            move_module(module.__name__, read_sources(Path(module.__file__)))
+
+
 def ship(kind: type, folder: Path) -> list[str]:
-    """Copy the file of a class, and the files beside it that it imports, into `folder`; [stem, class name]."""
+    """Write the file of a class, and the files beside it that it imports, into `folder`; [stem, class name]."""
     source = Path(inspect.getsourcefile(kind))
-    for path in (source, *(source.with_name(f"{stem}.py") for stem in helper_stems(source))):
-        if path.resolve() != (folder / path.name).resolve():
-            shutil.copyfile(path, folder / path.name)
+    sources = getattr(sys.modules[kind.__module__], "__sources__", None) or read_sources(source)
+    for name, text in sources.items():
+        (folder / name).write_text(text)
     return [source.stem, kind.__name__]
 
 
@@ -43,7 +107,7 @@ def ship_code(pipe, folder: Path) -> None:
     index["_class_name"] = ship(type(pipe), folder)
     stem, name = index["_class_name"]
     helpers = helper_stems(folder / f"{stem}.py")
-    shim = [f"from .{stem} import {name}", *(f"from .{helper} import __doc__ as _{helper}" for helper in helpers)]
+    shim = [*(f"from .{helper} import __doc__ as _{helper}" for helper in helpers), f"from .{stem} import {name}"]
     (folder / "pipeline.py").write_text("\n".join(shim) + "\n")
     for part, component in pipe.components.items():
         kind = type(getattr(component, "_orig_mod", component))  # a compiled module wraps the original
@@ -59,23 +123,22 @@ def ship_code(pipe, folder: Path) -> None:
             config.write_text(json.dumps(kept, indent=2) + "\n")
 
 
-def settle(pipeline_file: Path, package: str, before: str | None) -> str:
-    """Digest of the pipeline's code, after a clean end of loading it as remote code.
-
-    diffusers runs the pipeline file of every checkpoint that it loads in one and the same module, but would keep the
-    helpers of the first: they are taken out of `sys.modules`, so that the next checkpoint gets its own. Of two versions
-    in one process the older pipeline then runs the pipeline file's newer code. That cannot be helped, but is said.
+def upload(folder: str | Path, repo_id: str, **options):
+    """One commit with all of a saved pipeline, which also removes what an older version left behind.
 
     Args:
-        pipeline_file: beside it lie the helpers.
-        package: that these files are modules of.
-        before: what this function returned when the file was last run in this process, or None.
+        folder: of `save_pretrained`.
+        repo_id: user/name.
+        options: token, commit_message, create_pr and path_in_repo, as huggingface_hub's `upload_folder` takes them.
+
+    Default weights replace all weights there, also variants, which would be of the older version; a variant of them
+    replaces only its own.
     """
-    files = [pipeline_file, *(pipeline_file.with_name(f"{stem}.py") for stem in helper_stems(pipeline_file))]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-    if package.startswith("diffusers_modules"):
-        for name in [name for name in sys.modules if name.startswith(f"{package}.vivace_")]:
-            del sys.modules[name]
-        if before not in (None, digest):
-            logger.warning("two versions of Vivace's code in one process: give each checkpoint a process of its own")
-    return digest
+    folder = Path(folder)
+    weights = [path for path in folder.glob("*/*.safetensors") if path.parent.name == "unet"]
+    plain = any(re.fullmatch(r"[^.]+\.safetensors", path.name) for path in weights)
+    stale = ["*.py", *(["*.safetensors", "*.bin", "*.json"] if plain else [])]
+    card = folder / "README.md"
+    if not card.is_file() or "# Model Card for Model ID" in card.read_text():  # diffusers' empty form
+        card.write_text(CARD.format(name=repo_id))
+    return upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns=stale, **options)

@@ -9,9 +9,9 @@ import os
 import sys
 from typing import NoReturn
 
-from pipelines.commands import doctor, edit, generate, info, replay
+from pipelines.commands import doctor, edit, generate, info, publish, replay
 
-COMMANDS = (generate, edit, replay, info, doctor)
+COMMANDS = (generate, edit, replay, info, publish, doctor)
 EPILOG = """examples:
   vivace generate --prompt "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
   vivace edit --audio out.wav --mask_s 4:6 --prompt "jazz trio" --out repaired.wav

@@ -1,11 +1,12 @@
 """Which code, libraries and weights a figure comes from."""
 
-import hashlib
 import importlib.metadata
 import platform
 import subprocess
 import time
 from pathlib import Path
+
+from pipelines.card import folder_hash
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "mir_eval", "pyloudnorm", "soundfile")
 
@@ -34,7 +35,7 @@ def provenance(checkpoint: str | Path) -> dict:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    return {"versions": versions, "commit": _commit(), "checkpoint_sha256": _folder_hash(Path(checkpoint))}
+    return {"versions": versions, "commit": _commit(), "checkpoint_sha256": folder_hash(Path(checkpoint))}
 
 
 def _commit() -> str | None:
@@ -44,15 +45,3 @@ def _commit() -> str | None:
         return subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None
-
-
-def _folder_hash(folder: Path) -> str | None:
-    """SHA-256 over the names and contents of all weights and configs below a folder; None if there are none."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file())
-    if not files:
-        return None
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
