@@ -163,12 +163,13 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
     def _window(self, like: torch.Tensor) -> torch.Tensor:
         return torch.hann_window(self.config.stft_size, device=like.device, dtype=torch.float32)
 
-    def _circle(self, frames: int, samples: int, device: torch.device) -> torch.Tensor:
+    def _circle(self, frames: int, samples: int) -> torch.Tensor:
         """Where each window of a circle lies, (stft frames, stft_size): the frames share its samples evenly, whatever
-        their number, so that a circle of any length keeps its pitch; `stft_hop` apart where that divides it."""
+        their number, so that a circle of any length keeps its pitch; `stft_hop` apart where that divides it. The first
+        and last windows reach below 0 and beyond `samples`: there the circle closes."""
         size = self.config.stft_size
         centres = ((torch.arange(frames, dtype=torch.float64) + 0.5) * (samples / frames)).round().long()
-        return ((centres[:, None] + torch.arange(size) - size // 2) % samples).to(device)
+        return centres[:, None] + torch.arange(size) - size // 2
 
     def _stft(self, audio: torch.Tensor, circle: torch.Tensor | None = None) -> torch.Tensor:
         """(batch, samples) with samples a multiple of stft_hop -> (batch, bins, samples / stft_hop), complex.
@@ -205,7 +206,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             return total.flatten(1)[:, edge : edge + frames * hop]
 
         weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
-        return overlap_add(pieces) / weight
+        return overlap_add(pieces) / (weight if circle is None else weight.clamp_min(1e-8))  # 0 only at ends of an arc
 
     def audio_to_features(self, audio: torch.Tensor) -> torch.Tensor:
         """Audio (batch, audio_channels, samples) -> log spectra (batch, frames, features) in about [-1, 1].
@@ -230,12 +231,12 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         magnitude = magnitude.unflatten(2, (channels, per_frame, self.num_bins))
         return magnitude.permute(0, 2, 4, 1, 3).flatten(3)  # (batch, channels, bins, frames * per_frame)
 
-    def _first_phase(self, frames: int, device: torch.device) -> torch.Tensor:
-        """A fixed irregular phase (bins, frames) as unit phasors, the same at every call and on every device.
+    def _first_phase(self, times: np.ndarray, device: torch.device) -> torch.Tensor:
+        """A fixed irregular phase (bins, frames) as unit phasors for STFT frames by number, the same on every device.
 
         It repeats every 48 STFT frames, so a tile that starts on a multiple of that is decoded as within the whole.
         """
-        bins, times = np.arange(self.num_bins)[:, None], (np.arange(frames) % 48)[None, :]
+        bins, times = np.arange(self.num_bins)[:, None], (times % 48)[None, :]
         turns = np.sin(12.9898 * bins + 78.233 * times) * 43758.5453
         phase = torch.from_numpy((2.0 * math.pi * (turns - np.floor(turns))).astype(np.float32)).to(device)
         return torch.polar(torch.ones_like(phase), phase)
@@ -250,12 +251,24 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         With P_A the projection on the given magnitudes and P_C the one on spectra of real signals:
         t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
         """
+        frames = magnitude.shape[3]
+        circle = None if circle_samples is None else self._circle(frames, circle_samples) % circle_samples
+        return self._find_phase(magnitude, np.arange(frames), iterations, circle, circle_samples or 0)
+
+    def _find_phase(
+        self,
+        magnitude: torch.Tensor,
+        times: np.ndarray,
+        iterations: int | None = None,
+        circle: torch.Tensor | None = None,
+        samples: int = 0,
+    ) -> torch.Tensor:
+        """The iteration, for STFT frames of these numbers, whose windows lie one after the other or as told."""
         iterations = self.config.phase_iterations if iterations is None else iterations
-        batch, channels, _, frames = magnitude.shape
+        batch, channels = magnitude.shape[:2]
+        circle = None if circle is None else circle.to(magnitude.device)
         joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
-        phasor = self._first_phase(frames, magnitude.device).expand_as(joint)
-        samples = frames * self.config.stft_hop if circle_samples is None else circle_samples
-        circle = None if circle_samples is None else self._circle(frames, samples, magnitude.device)
+        phasor = self._first_phase(times, magnitude.device).expand_as(joint)
         previous = None
         for _ in range(iterations):
             consistent = self._stft(self._istft(joint * phasor, circle, samples), circle)
@@ -301,17 +314,36 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             )
         if not audio.is_floating_point() or not torch.isfinite(audio).all():
             raise ValueError(f"audio has dtype {audio.dtype} or values that are not finite; needed: floats in [-1, 1]")
-        posterior = self.encode_features(self.audio_to_features(audio))
+        frames, tile = -(-audio.shape[2] // self.hop_length), self.tile_frames
+        if tile is None or frames <= tile:
+            posterior = self.encode_features(self.audio_to_features(audio))
+        else:
+            tiles = [self._encode_span(audio, first, min(first + tile, frames)) for first in range(0, frames, tile)]
+            mean, logvar = (torch.cat([getattr(part, name) for part in tiles], 2) for name in ("mean", "logvar"))
+            posterior = DiagonalGaussian(mean, logvar)
         return AutoencoderVivaceOutput(latent_dist=posterior) if return_dict else (posterior,)
+
+    def _encode_span(self, audio: torch.Tensor, first: int, last: int) -> DiagonalGaussian:
+        """The posterior of frames [first, last) within the whole, from no more samples than it depends on."""
+        edge = (self.config.stft_size - self.config.stft_hop) // 2
+        reach = sum(block.mix.kernel_size[0] // 2 for block in self.encoder_blocks) + -(-edge // self.hop_length)
+        begin = max(0, first - reach)
+        features = self.audio_to_features(audio[:, :, begin * self.hop_length : (last + reach) * self.hop_length])
+        near = self.encode_features(features)
+        return DiagonalGaussian(*(x[:, :, first - begin : last - begin] for x in (near.mean, near.logvar)))
+
+    @property
+    def _blocks_reach(self) -> int:
+        """Latent frames on each side that the decoder's blocks see."""
+        return sum(block.mix.kernel_size[0] // 2 for block in self.decoder_blocks)
 
     @property
     def _reach(self) -> tuple[int, int]:
         """Latent frames on each side that a decoded sample depends on, and the period of the first phase."""
         config = self.config
-        blocks = sum(block.mix.kernel_size[0] // 2 for block in self.decoder_blocks)
         samples = (config.phase_iterations + 1) * config.stft_size  # each iteration looks one window further
         per_frame = self.hop_length // config.stft_hop
-        return blocks + -(-samples // self.hop_length) + 1, 48 // math.gcd(48, per_frame)
+        return self._blocks_reach + -(-samples // self.hop_length) + 1, 48 // math.gcd(48, per_frame)
 
     def _decode(self, latents: torch.Tensor, circle_samples: int | None = None) -> torch.Tensor:
         if circle_samples is None:
@@ -328,8 +360,24 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         audio = self._decode(latents[:, :, begin : last + reach])
         return audio[:, :, (first - begin) * self.hop_length : (last - begin) * self.hop_length]
 
+    def _decode_arc(self, latents: torch.Tensor, first: int, last: int, samples: int) -> tuple[int, torch.Tensor]:
+        """Of a circle of so many samples, those of frames [first, last), and where they begin."""
+        config, frames, blocks = self.config, latents.shape[2], self._blocks_reach
+        reach = -(-(config.phase_iterations + 1) * config.stft_size * frames // samples) + 1
+        begin, end = first - reach, last + reach  # on the circle unrolled, more than once if it is short
+        around = torch.arange(begin - blocks, end + blocks, device=latents.device) % frames
+        features = self.decode_features(latents[:, :, around])[:, blocks : blocks + end - begin]
+        per_frame = self.hop_length // config.stft_hop
+        turns, times = np.divmod(np.arange(begin * per_frame, end * per_frame), frames * per_frame)
+        windows = self._circle(frames * per_frame, samples)[times] + samples * torch.from_numpy(turns)[:, None]
+        start = int(windows[0, 0])
+        magnitude = self.features_to_magnitude(features)
+        audio = self._find_phase(magnitude, times, None, windows - start, int(windows[-1, -1]) - start + 1)
+        low, high = (round(edge * samples / frames) for edge in (first, last))
+        return low, audio[:, :, low - start : high - start]
+
     def enable_tiling(self, tile_frames: int = 256) -> None:
-        """Decode longer latents in tiles of so many frames: memory of one tile, the same audio."""
+        """Encode and decode longer clips in tiles of so many frames: memory of one tile, the same result."""
         if tile_frames < 1:
             raise ValueError(f"tile_frames is {tile_frames}; allowed: at least 1")
         self.tile_frames = tile_frames
@@ -362,13 +410,18 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         whole = frames * self.hop_length
         if samples is not None and not (loop and 0.5 * whole <= samples <= 1.5 * whole):
             raise ValueError(f"samples is {samples}; allowed: with loop, from {-(-whole // 2)} to {3 * whole // 2}")
-        if loop:
-            audio = self._decode(latents, whole if samples is None else samples)
-        elif tile is None or frames <= tile:
-            audio = self._decode(latents)
-        else:
-            starts = range(0, frames, tile)
-            audio = torch.cat([self._decode_span(latents, first, min(first + tile, frames)) for first in starts], dim=2)
+        samples = whole if samples is None else samples
+        if tile is None or frames <= tile:
+            audio = self._decode(latents, samples if loop else None)
+        else:  # filled in, since joining the tiles would hold them twice
+            audio = torch.empty(latents.shape[0], self.config.audio_channels, samples, device=latents.device)
+            for first in range(0, frames, tile):
+                last = min(first + tile, frames)
+                if loop:
+                    start, part = self._decode_arc(latents, first, last, samples)
+                else:
+                    start, part = first * self.hop_length, self._decode_span(latents, first, last)
+                audio[:, :, start : start + part.shape[2]] = part
         return AudioDecoderOutput(sample=audio) if return_dict else (audio,)
 
     @apply_forward_hook
