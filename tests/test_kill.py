@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import encode_arguments
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from training import loop
@@ -21,12 +23,16 @@ from training import loop
 KILLS = 20
 LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
 LAUNCH += ["--dynamo_backend", "no", "--num_processes", "2", "-m"]
+STAGE_1 = ("training.train_autoencoder", "training/configs/tiny/autoencoder.yaml", "tiny_data")
+STAGE_3 = ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents")
 # name: module, config, fixture of its data, processes, loader workers
 RUNS = {
-    "autoencoder": ("training.train_autoencoder", "training/configs/tiny/autoencoder.yaml", "tiny_data", 1, 0),
-    "unet": ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents", 1, 0),
-    "unet, loader workers": ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents", 1, 2),
-    "unet, two processes": ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents", 2, 0),
+    "autoencoder": (*STAGE_1, 1, 0),
+    "autoencoder, loader workers": (*STAGE_1, 1, 2),
+    "autoencoder, two processes": (*STAGE_1, 2, 0),
+    "unet": (*STAGE_3, 1, 0),
+    "unet, loader workers": (*STAGE_3, 1, 2),
+    "unet, two processes": (*STAGE_3, 2, 0),
 }
 
 
@@ -79,6 +85,37 @@ def test_killed_run_ends_bitwise_like_the_uninterrupted_one(name, request, tmp_p
     differing = [key for key in whole if not torch.equal(whole[key], again[key])]
     print(f"{name}: {kills} kills")
     assert kills == KILLS and differing == []
+
+
+@pytest.mark.slow
+def test_killed_encoding_ends_with_the_same_latents(tiny_data, tiny_latents, tiny_text_encoder, tmp_path):
+    """Stage 2 keeps the shards that were whole and makes the others: the kill comes after the first file appears."""
+    words = encode_arguments(tiny_latents.parent, tiny_data, tiny_text_encoder)
+    words[-1], draw, kills = str(tmp_path / "latents"), random.Random(0), 0
+    for _ in range(6):
+        process = subprocess.Popen([sys.executable, "-m", "training.encode_latents", *words], stderr=subprocess.DEVNULL)
+        while process.poll() is None and not list((tmp_path / "latents").rglob("*.*")):
+            time.sleep(0.005)
+        time.sleep(draw.uniform(0.0, 0.2))
+        kills += process.poll() is None
+        process.kill()
+        process.wait()
+        whole = sorted((tmp_path / "latents").rglob("*.safetensors"))
+        for path in whole[:1]:  # so that the next one has something to do
+            path.unlink()
+    subprocess.run([sys.executable, "-m", "training.encode_latents", *words], check=True, capture_output=True)
+    print(f"encoding: {kills} kills")
+    assert kills > 0
+    names = [
+        sorted(p.relative_to(folder) for p in folder.rglob("*")) for folder in (tiny_latents, tmp_path / "latents")
+    ]
+    assert names[0] == names[1]
+    for path in tiny_latents.rglob("*.safetensors"):
+        again = tmp_path / "latents" / path.relative_to(tiny_latents)
+        first, second = load_file(path), load_file(again)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        with safe_open(path, "pt") as one, safe_open(again, "pt") as two:  # the file has them in no order
+            assert one.metadata() == two.metadata()
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from training import loop, train_unet
+from training import loop, train_autoencoder, train_unet
 from training.sharding import is_sharded, whole_model
 
 UNET = ["--config", "training/configs/tiny/unet.yaml", "--second_ema_decay", "0.5"]
@@ -55,6 +55,14 @@ def test_fsdp_trains_like_one_process_and_resumes_bitwise(tiny_latents, tmp_path
     for name, times in (("pytorch_model_fsdp_0", 1), ("optimizer_0", 2), ("averages", 2)):
         sizes = [path.stat().st_size for path in sorted((folder / name).glob("*.distcp"))]
         assert len(sizes) == 2 and max(sizes) < 0.8 * sum(sizes) and sum(sizes) > times * whole
+
+
+def test_other_stages_refuse_to_be_cut(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "is_sharded", lambda accelerator: True)
+    arguments = ["--config", "training/configs/tiny/autoencoder.yaml", "--data_dir", str(tiny_data)]
+    with pytest.raises(ValueError, match="distributed_type is FSDP; allowed: for stage 3 alone"):
+        train_autoencoder.main([*arguments, "--output_dir", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
 
 
 def test_one_process_holds_the_model_itself():

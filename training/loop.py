@@ -22,7 +22,7 @@ from training.data.buckets import LengthBuckets, Regrouped
 from training.files import provenance, replace_folder, write_json
 from training.interrupt import leave_signals_to_the_parent
 from training.progress import Progress
-from training.sharding import back_to_pieces, whole_model
+from training.sharding import back_to_pieces, is_sharded, whole_model
 
 __all__ = [
     "Progress",
@@ -146,8 +146,17 @@ def shard(whole: torch.Tensor, accelerator: Accelerator, part: int, config: RunC
     return whole[first : first + micro]
 
 
-def start(config: RunConfig, write: bool = True) -> Accelerator:
-    """Threads, seed, accelerator and, unless it is a dry run, the run folder with the resolved config."""
+def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Accelerator:
+    """Threads, seed, accelerator and, unless it is a dry run, the run folder with the resolved config.
+
+    Args:
+        config: of the run.
+        write: make the run folder and start the trackers.
+        may_shard: the stage can train a model that FSDP has cut into pieces.
+
+    Raises:
+        ValueError: a folder with other things, or FSDP for a stage that cannot do with it.
+    """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     accelerator = Accelerator(
@@ -157,6 +166,8 @@ def start(config: RunConfig, write: bool = True) -> Accelerator:
         project_dir=config.output_dir,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
+    if is_sharded(accelerator) and not may_shard:
+        raise ValueError("distributed_type is FSDP; allowed: for stage 3 alone (the other models fit on one GPU)")
     if not write:
         return accelerator
     if accelerator.is_main_process:

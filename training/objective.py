@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from diffusers import SchedulerMixin
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
@@ -75,14 +76,58 @@ class Objective:
         share = timesteps / self.scheduler.config.num_train_timesteps
         return (len(NOISE_LEVELS) * share).long().clamp(max=len(NOISE_LEVELS) - 1)
 
-    def by_level(self, errors: torch.Tensor, levels: torch.Tensor) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """Sums of errors by noise level, on their device, and the number of items in each; `levels` on the CPU."""
-        sums, counts = {}, {}
+    def by_level(self, errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[dict, dict]:
+        """Sums of errors (batch,) by noise level, on their device, and the number of items in each.
+
+        Args:
+            timesteps: (batch,) on the CPU, so that a GPU is not waited for.
+        """
+        sums, counts, levels = {}, {}, self.levels(timesteps)
         for index, name in enumerate(NOISE_LEVELS):
             chosen = levels == index
             sums[f"loss_{name}"] = (errors * chosen.to(errors.device)).sum()
             counts[f"loss_{name}"] = float(chosen.sum())
         return sums, counts
+
+
+class Draws:
+    """Noise and times of each step: drawn for the whole batch in every process, of which each takes its rows.
+
+    So they do not depend on how many processes and accumulation steps there are, nor on where a run was stopped.
+
+    Args:
+        config, scheduler, accelerator: of the run.
+        channels: of the latents.
+        step: the first one that will be asked for; the others follow in order.
+    """
+
+    def __init__(self, config: UNetRun, scheduler: SchedulerMixin, accelerator: Accelerator, channels: int, step: int):
+        self.config, self.scheduler, self.accelerator = config, scheduler, accelerator
+        self.shape = (config.batch_size, channels, config.crop_frames)
+        self.points = flow.UniformSampler(config.seed)
+        self.points.load_state_dict({"num_drawn": step * config.batch_size})
+        self.step, self.noise, self.times = step - 1, None, None
+
+    def __call__(self, step: int, part: int, clean: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Noise of the shape of `clean`, on its device, and timesteps (rows,) on the CPU.
+
+        Args:
+            step: the same as in the last call, or the next.
+            part: accumulation step in it, from 0 on.
+            clean: this process's latents (rows, channels, frames).
+        """
+        config = self.config
+        if step != self.step:
+            self.step = step
+            self.noise = torch.randn(self.shape, generator=loop.torch_rng(config.seed, 4, step))
+            self.times = flow.sample_timesteps(
+                self.scheduler, config.batch_size, self.points, config.logit_mean, config.logit_std
+            )
+        # Of a shorter batch the first frames: what an item sees does not depend on how far it is padded.
+        noise = loop.shard(self.noise, self.accelerator, part, config)[..., : clean.shape[2]].to(clean.device)
+        if config.pair_noise:
+            noise = flow.pair_noise_in_groups(clean, noise, config.pair_noise)
+        return noise, loop.shard(self.times, self.accelerator, part, config)
 
 
 @torch.no_grad()

@@ -50,19 +50,23 @@ class Progress:
             self.waited_s += time.monotonic() - asked
             yield batch
 
-    def add(self, step: int, values: dict[str, torch.Tensor | float], counts: dict[str, float] | None = None) -> None:
-        """Count one optimiser step; every `log_every` steps the means go to the bar and the tracker.
+    def collect(self, values: dict[str, torch.Tensor | float], counts: dict[str, float] | None = None) -> None:
+        """Figures of a part of a step in this process; their means are told with those of `add`.
 
         Args:
-            step: how many are done.
-            values: this step's figures of this process.
+            values: by name.
             counts: how many things a value is the sum of, for those where it is not one.
         """
-        self.bar.update(1)
-        self.steps_s.append(time.monotonic() - self.mark)
         for name, value in values.items():  # kept where they are: a GPU is not waited for
             self.sums[name] = self.sums.get(name, 0.0) + (value.detach() if isinstance(value, torch.Tensor) else value)
             self.counts[name] = self.counts.get(name, 0.0) + (counts or {}).get(name, 1.0)
+
+    def add(self, step: int, values: dict[str, torch.Tensor | float]) -> None:
+        """Count one optimiser step, of which `step` are done now; every `log_every` steps the means go to the bar and
+        the tracker."""
+        self.bar.update(1)
+        self.steps_s.append(time.monotonic() - self.mark)
+        self.collect(values)
         if step % self.config.log_every == 0:
             means = self._means()
             rate = self.config.batch_size / statistics.median(self.steps_s)

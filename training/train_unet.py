@@ -18,12 +18,12 @@ from diffusers.training_utils import EMAModel
 from torch.distributed.tensor import DTensor
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import dry_run, flow, loop
+from training import dry_run, loop
 from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.buckets import LengthBuckets
 from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops
-from training.objective import VALIDATION, Objective, lower_is_better, validate
+from training.objective import VALIDATION, Draws, Objective, lower_is_better, validate
 from training.sharding import keep_averages, make_averages, whole_model
 
 Hear = Callable[[EMAModel, dict[str, float]], dict[str, float]]  # called in every process
@@ -96,14 +96,13 @@ def choose(figures: list[dict[str, float]], metric: str) -> int:
 def main(argv: list[str] | None = None) -> dict | None:
     """Train; a dry run returns its figures."""
     config = parse_config(UNetRun, argv)
-    accelerator = loop.start(config, write=not config.dry_run)
+    accelerator = loop.start(config, write=not config.dry_run, may_shard=True)
     scheduler = load_scheduler(config.scheduler_config)
     objective = Objective(scheduler, config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
     items = TrainingCrops(crops, config)
     buckets = LengthBuckets(items.lengths(), config.crop_frames, config.length_buckets)
     model = build(config, crops).to(accelerator.device)
-    times = flow.UniformSampler(config.seed)
     if config.dry_run:
 
         def loss_of(batch: dict) -> torch.Tensor:
@@ -148,22 +147,11 @@ def main(argv: list[str] | None = None) -> dict | None:
         return heard
 
     progress = loop.Progress(accelerator, config, step, "unet")
-    times.load_state_dict({"num_drawn": step * config.batch_size})
+    draws = Draws(config, scheduler, accelerator, crops.about["latent_channels"], step)
     part, figures = 0, None
     for batch in progress.batches(loader):
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-        if part == 0:
-            told, counts = {}, {}
-            # The whole global batch is drawn everywhere; each process takes its rows.
-            shape = (config.batch_size, crops.about["latent_channels"], config.crop_frames)
-            all_noise = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
-            all_times = flow.sample_timesteps(scheduler, config.batch_size, times, config.logit_mean, config.logit_std)
-        # Of a shorter batch the first frames: what an item sees does not depend on how far it is padded.
-        noise = loop.shard(all_noise, accelerator, part, config)[..., : batch["latents"].shape[2]]
-        noise = noise.to(accelerator.device)
-        if config.pair_noise:
-            noise = flow.pair_noise_in_groups(batch["latents"], noise, config.pair_noise)
-        drawn = loop.shard(all_times, accelerator, part, config)
+        noise, drawn = draws(step, part, batch["latents"])
         timesteps = drawn.to(accelerator.device)
         with accelerator.accumulate(network):
             with accelerator.autocast():
@@ -179,10 +167,8 @@ def main(argv: list[str] | None = None) -> dict | None:
                     check_finite(norm, "gradient", step, batch, items)
             optimizer.step()
             optimizer.zero_grad()
-        sums, numbers = objective.by_level(errors.detach(), objective.levels(drawn))
-        sums["loss"], numbers["loss"] = loss.detach() * len(errors), float(len(errors))
-        told = {name: told.get(name, 0.0) + value for name, value in sums.items()}
-        counts = {name: counts.get(name, 0.0) + value for name, value in numbers.items()}
+        progress.collect({"loss": loss})
+        progress.collect(*objective.by_level(errors.detach(), drawn))
         part += 1
         if not accelerator.sync_gradients:
             continue
@@ -191,7 +177,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         schedule.step()
         for ema in emas:
             ema.step(model.parameters())
-        progress.add(step, told | {"grad_norm": norm}, counts)
+        progress.add(step, {"grad_norm": norm})
         stop = step == config.max_steps or progress.out_of_time()
         due = watch is not None and (step % config.evaluate_every == 0 or stop)
         if step % config.validate_every == 0 or stop or due:

@@ -1,18 +1,25 @@
 """All of Vivace on one GPU machine without a network: data, three stages, evaluation, weights in small pieces.
 
-Here, once (.cache is ignored by git):     python -m training.recipes.kit --output_dir .cache/gpu
-There, as one call of at most 10 minutes (with the tool `run`: carry [".cache/gpu"], timeout_s 600):
+Here, once (.cache is ignored by git):       python -m training.recipes.kit --output_dir .cache/gpu
+There, with the working tree and .cache/gpu, in under 10 minutes:
 
     python3 -m training.recipes.gpu --kit .cache/gpu --out "$OUT" --size small --init checkpoints/small \
         --hours 10 --autoencoder_minutes 1.5 --unet_minutes 4.5
 
-Back here:                                 python -m training.recipes.pieces <folder of the files> checkpoints/gpu
+Back here:                                   python -m training.recipes.pieces <what came back> checkpoints/gpu
 
-`--autoencoder_minutes 0` keeps the autoencoder of `--init`. Each stage first makes a few steps to see how fast the
-machine is, and then plans as many as fit into its minutes, so that the learning rate ends where it should. With
-`--calls 3` the plan spans three calls; while the machine is kept, the next call by the same command goes on from the
-work folder (where it was lost, give what came back as `--init`). In `--out`: run.log, report.json (samples a second,
-share of the GPU's bf16 peak, waiting, losses), evaluate.json, weights.tar.00-of-02 ... of at most 15 MiB.
+To see what share of the GPU's peak the base size reaches (its weights are 60 pieces, more than may come back):
+
+    python3 -m training.recipes.gpu --kit .cache/gpu --out "$OUT" --size base --init checkpoints/small \
+        --new_autoencoder --new_unet --hours 2 --data_args "--sampling_rate 44100 --channels 2" \
+        --autoencoder_minutes 1 --unet_minutes 3 --evaluate_clips 0
+
+Starts, compilation and evaluation take about three minutes more than the stages. `--autoencoder_minutes 0` keeps the
+autoencoder of `--init`. Each stage first makes a few steps to see how fast the machine is, and then plans as many as
+fit into its minutes, so that the learning rate ends where it should. With `--calls 3` the plan spans three calls; while
+the machine is kept, the next call by the same command goes on from the work folder (where that was lost, give what came
+back as `--init`). In `--out`: run.log, report.json (samples a second, share of the GPU's bf16 peak, waiting, losses),
+evaluate.json, weights.tar.00-of-02 ... of at most 15 MiB.
 
 Only the standard library is imported here: everything else is in the kit, for the processes that this one starts.
 """
@@ -193,6 +200,8 @@ class Recipe:
         self.run("export", [*words, "--text_encoder", text_encoder, "--output_dir", str(folder)])
         made = pieces.split(folder, self.out)
         self.report["pieces"] = {path.name: path.stat().st_size for path in made}
+        if not self.options.evaluate_clips:
+            return
         words = ["training.evaluate", "--checkpoint", str(folder), "--data_dir", str(self.work / "data")]
         words += ["--num_clips", str(self.options.evaluate_clips), "--output", str(self.out / "evaluate.json")]
         words += ["--num_workers", str(min(8, self.options.num_workers)), *shlex.split(self.options.evaluate_args)]
@@ -257,7 +266,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=1, help="how many calls like this one a stage's schedule spans")
     parser.add_argument("--trial_steps", type=int, default=40, help="steps that tell the machine's speed")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count())
-    parser.add_argument("--evaluate_clips", type=int, default=32)
+    parser.add_argument("--evaluate_clips", type=int, default=32, help="0 = none")
     parser.add_argument("--peak_tflops", type=float, default=H200_BF16_FLOPS / 1e12)
     parser.add_argument("--stage_args", default=ON_A_GPU, help="settings of both stages")
     parser.add_argument("--autoencoder_args", default="", help='more settings, as in "--batch_size 128"')
@@ -265,10 +274,10 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--data_args", default="")
     parser.add_argument("--evaluate_args", default="")
     options = parser.parse_args(words)
-    for name in ("hours", "calls", "trial_steps", "num_workers", "evaluate_clips", "peak_tflops"):
+    for name in ("hours", "calls", "trial_steps", "num_workers", "peak_tflops"):
         if not getattr(options, name) > 0:
             parser.error(f"{name} is {getattr(options, name)}; allowed: above 0")
-    for name in ("autoencoder_minutes", "unet_minutes"):
+    for name in ("autoencoder_minutes", "unet_minutes", "evaluate_clips"):
         if getattr(options, name) < 0:
             parser.error(f"{name} is {getattr(options, name)}; allowed: at least 0")
     if options.init is None and (options.text_encoder is None or not options.autoencoder_minutes):
