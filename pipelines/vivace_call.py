@@ -16,31 +16,45 @@ from .vivace_level import Leveller
 from .vivace_noise import frame_noise
 from .vivace_process import check_process, steps_of
 from .vivace_prompt import check_number
-from .vivace_request import CONDITIONS, STRENGTHS, is_list_of_pairs, make_guidance, make_requests, read_prompts, spread
+from .vivace_request import (
+    CONDITIONS,
+    STRENGTHS,
+    TONE,
+    is_list_of_pairs,
+    make_guidance,
+    make_requests,
+    read_prompts,
+    spread,
+)
 from .vivace_text import text_states
 from .vivace_timeline import is_timeline
 from .vivace_windows import windows
 
+TENSORS = ("latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
+           "negative_prompt_attention_mask")  # fmt: skip
+
 
 def check_settings(pipe, asked: SimpleNamespace) -> None:
     """Raise a ValueError for a setting that is none of a single piece's."""
+    for name in TENSORS:
+        value = getattr(asked, name)
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
     check_number("num_inference_steps", asked.num_inference_steps, 1, 1000, whole=True)
     check_number("apg_eta", asked.apg_eta, 0, 1)
     check_number("apg_momentum", asked.apg_momentum, -1, 1)
-    check_number("tilt_db", asked.tilt_db, -24, 24, "dB")
-    check_number("true_peak_dbtp", asked.true_peak_dbtp, -30, 0, "dBTP")
-    check_number("loudness_lufs", asked.loudness_lufs, -60, -3, "LUFS")
-    for name in ("fade_in_s", "fade_out_s"):
-        check_number(name, getattr(asked, name), 0, pipe.config.max_duration_s, "s")
-        if asked.loop and getattr(asked, name):
-            raise ValueError(f"{name} is {getattr(asked, name)} with loop=True; a loop cannot fade, set it to 0")
     if asked.apg_norm_threshold is not None:
         check_number("apg_norm_threshold", asked.apg_norm_threshold, 1e-3, 1000)
     if asked.output_type not in ("np", "pt", "latent"):
         raise ValueError(f"output_type is {asked.output_type!r}; allowed: 'np', 'pt', 'latent'")
-    unknown = set(asked.callback_on_step_end_tensor_inputs) - set(pipe._callback_tensor_inputs)
+    allowed = ", ".join(pipe._callback_tensor_inputs)
+    wanted = asked.callback_on_step_end_tensor_inputs
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(
+            f"callback_on_step_end_tensor_inputs is {' '.join(str(wanted).split())}; allowed: a list of {allowed}"
+        )
+    unknown = set(wanted) - set(pipe._callback_tensor_inputs)
     if unknown:
-        allowed = ", ".join(pipe._callback_tensor_inputs)
         raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
 
 
@@ -61,7 +75,14 @@ class Call:
 
     def __init__(self, pipe, arguments: dict):
         self.pipe, self.asked = pipe, SimpleNamespace(**arguments)
-        asked = self.asked
+        try:
+            self._understand()
+        except ValueError as error:
+            raise ValueError(" ".join(str(error).split())) from error  # one line, whatever was given
+
+    def _understand(self) -> None:
+        """Read all arguments."""
+        asked, pipe = self.asked, self.pipe
         if asked.num_inference_steps is None:
             asked.num_inference_steps = pipe.config.default_num_inference_steps
         if asked.guidance_scale is None:
@@ -70,13 +91,13 @@ class Call:
         check_process(pipe.scheduler, pipe.process)
         embeds = asked.prompt_embeds
         entries = read_prompts(asked.prompt, asked.morph, None if embeds is None else len(embeds))
-        per_item = {name: getattr(asked, name) for name in ("negative_prompt", *CONDITIONS, *STRENGTHS)}
+        per_item = {name: getattr(asked, name) for name in ("negative_prompt", "loop", *CONDITIONS, *STRENGTHS, *TONE)}
         single = asked.prompt is None or isinstance(asked.prompt, str) or is_timeline(asked.prompt)
         prompts = [asked.prompt] * len(entries) if single else list(asked.prompt)
         per_prompt = asked.num_waveforms_per_prompt
         edits = self._edits(len(entries))
         self.requests = make_requests(
-            pipe, entries, per_item, asked.seed, asked.generator, per_prompt, asked.loop, single, edits, prompts
+            pipe, entries, per_item, asked.seed, asked.generator, per_prompt, single, edits, prompts
         )
         shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
         if asked.latents is not None and tuple(asked.latents.shape) != shape:
@@ -93,19 +114,18 @@ class Call:
                 if getattr(asked, name) is not None:
                     raise ValueError(f"{name} is {getattr(asked, name)!r} without audio; it says what to do with audio")
             return [None] * count
-        if asked.loop:
-            raise ValueError("loop and audio: give one of them; a loop is made from words and a grid")
         many = isinstance(asked.audio, (list, tuple))
         sources = spread("audio", asked.audio, count, not many)
         masks = asked.mask_s
         apart = is_list_of_pairs(masks) and all(is_list_of_pairs(regions) for regions in masks)
         masks = spread("mask_s", masks, count, not apart)
+        strengths = spread("strength", asked.strength, count, False)
         done: dict[tuple, Edit] = {}  # the same audio for all prompts is read once
         edits = []
-        for source, mask in zip(sources, masks, strict=True):
-            place = (id(source), id(mask))
+        for source, mask, strength in zip(sources, masks, strengths, strict=True):
+            place = (id(source), id(mask), strength if isinstance(strength, (int, float)) else id(strength))
             if place not in done:
-                done[place] = make_edit(source, asked.sampling_rate, asked.strength, mask, asked.extend_s, limit)
+                done[place] = make_edit(source, asked.sampling_rate, strength, mask, asked.extend_s, limit)
             edits.append(done[place])
         if len({edit.rate for edit in edits}) > 1:
             raise ValueError("audio has files of several sampling rates; edit them in calls of their own")
@@ -136,22 +156,27 @@ class Call:
                 self.clean[row, :, : item.frames] = clean[:, : item.frames]
                 self.keep[row, : item.frames] = kept_frames(item.edit, item.frames, pipe.frame_rate)
         self.windows = [
-            [(0, item.frames, 0, item.frames)] if asked.loop else list(windows(item.frames)) for item in self.requests
+            [(0, item.frames, 0, item.frames)] if item.loop else list(windows(item.frames)) for item in self.requests
         ]
-        together = any(len(spans) == 1 for spans in self.windows)  # short pieces are made in one batch
-        runs = sum(len(spans) for spans in self.windows if len(spans) > 1) + together
-        pipe._num_timesteps = runs * steps_of(pipe.scheduler, asked.num_inference_steps, self.strength)
+        runs = [rows[0] for rows in self.batches()]
+        runs += [row for row, spans in enumerate(self.windows) if len(spans) > 1 for _ in spans]
+        steps = [steps_of(pipe.scheduler, asked.num_inference_steps, self.requests[row].strength) for row in runs]
+        pipe._num_timesteps = sum(steps)
+
+    def batches(self) -> list[list[int]]:
+        """Short pieces that are made together: alike in strength and in whether they are circles. What is wanted as it
+        is, is not made."""
+        alike: dict[tuple, list[int]] = {}
+        for row, item in enumerate(self.requests):
+            if len(self.windows[row]) == 1 and item.strength > 0.0:
+                alike.setdefault((item.loop, item.strength), []).append(row)
+        return list(alike.values())
 
     @property
     def sampling_rate(self) -> int:
         """Of the result, Hz: with audio that of the audio."""
         edit = self.requests[0].edit
         return self.pipe.vae.config.sampling_rate if edit is None else edit.rate
-
-    @property
-    def strength(self) -> float:
-        edit = self.requests[0].edit
-        return 1.0 if edit is None else edit.strength
 
     def _denoise(self, rows: list[int], first: int, last: int, progress) -> torch.Tensor:
         """Frames [first, last) of pieces, (rows, latent_channels, last - first); what is kept is in `self.clean`.
@@ -177,8 +202,8 @@ class Call:
             noise,
             clean,
             keep if keep.any() else None,
-            self.strength,
-            asked.loop,
+            self.requests[rows[0]].strength,
+            self.requests[rows[0]].loop,
             sources,
         )
         wanted = list(asked.callback_on_step_end_tensor_inputs)
@@ -201,38 +226,32 @@ class Call:
                 return
 
     def latents(self) -> list[Iterable[torch.Tensor]]:
-        """For each piece its latents (1, latent_channels, n) in chunks: short pieces are made here, in one batch, long
+        """For each piece its latents (1, latent_channels, n) in chunks: short pieces are made here, in batches, long
         ones as their chunks are asked for."""
         progress = self.pipe.progress_bar(total=self.pipe.num_timesteps)
-        short = [row for row, spans in enumerate(self.windows) if len(spans) == 1]
         made = {}
-        if short and not self.untouched:
-            longest = max(self.requests[row].frames for row in short)
-            together = self._denoise(short, 0, longest, progress)
-            made = {row: [latents[None, :, : self.requests[row].frames]]
-                    for row, latents in zip(short, together, strict=True)}  # fmt: skip
+        for rows in self.batches():
+            longest = max(self.requests[row].frames for row in rows)
+            for row, latents in zip(rows, self._denoise(rows, 0, longest, progress), strict=True):
+                made[row] = [latents[None, :, : self.requests[row].frames]]
         return [made.get(row, self._chunks(row, progress)) for row in range(len(self.requests))]
-
-    @property
-    def untouched(self) -> bool:
-        """Whether the input is asked for as it is."""
-        return self.strength == 0.0
 
     def audio(self, row: int, latents: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """One piece (channels, n) fp32, in chunks that together have its length."""
-        asked, pipe, item = self.asked, self.pipe, self.requests[row]
+        pipe, item = self.pipe, self.requests[row]
         if item.edit is not None:
-            if self.untouched:
+            if item.strength == 0.0:
                 yield item.edit.audio
                 return
             made = torch.cat(list(pipe.decode_latents(latents, False)), dim=1)[:, : item.samples]
             yield splice(item.edit, made, pipe.vae.config.sampling_rate)
             return
+        tone = item.tone
         leveller = Leveller(
-            pipe.vae.config.sampling_rate, item.samples, asked.loudness_lufs if asked.normalize else None,
-            asked.true_peak_dbtp, asked.tilt_db, asked.fade_in_s, asked.fade_out_s, asked.loop,
+            pipe.vae.config.sampling_rate, item.samples, tone["loudness_lufs"] if tone["normalize"] else None,
+            tone["true_peak_dbtp"], tone["tilt_db"], tone["fade_in_s"], tone["fade_out_s"], item.loop,
         )  # fmt: skip
-        decoded = pipe.decode_latents(latents, asked.loop, item.samples)
+        decoded = pipe.decode_latents(latents, item.loop, item.samples)
         yield from leveller.run(cut(decoded, item.samples))
 
 

@@ -42,6 +42,9 @@ def choose_seeds(
         if many and len(generator) != total:
             raise ValueError(f"generator has {len(generator)} entries for {total} outputs; give one or one for each")
         sources = generator if many else [generator] * total
+        for source in sources:
+            if source is not None and not isinstance(source, torch.Generator):
+                raise ValueError(f"generator is a {type(source).__name__}; allowed: a torch.Generator, or one for each")
         return [
             int(torch.randint(2**31, (1,), generator=source, device=None if source is None else source.device))
             for source in sources

@@ -100,6 +100,7 @@ def check_number(name: str, value: float, low: float, high: float, unit: str = "
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not number or not low <= value <= high or (whole and value != int(value)):
         kind = "whole numbers" if whole else "numbers"
+        value = " ".join(str(value).split())  # an array has lines
         raise ValueError(f"{name} is {value}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
 
 

@@ -20,6 +20,7 @@ from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_we
 
 CONDITIONS = ("duration_s", "bars", "bpm", "time_signature", "key", "chords", "downbeat_s")
 STRENGTHS = ("guidance_scale", "grid_guidance_scale", "guidance_rescale", "guidance_interval")
+TONE = ("normalize", "loudness_lufs", "true_peak_dbtp", "tilt_db", "fade_in_s", "fade_out_s")
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Request:
         frames: its length in latent frames.
         seed: of its noise.
         strengths: guidance_scale, grid_guidance_scale, guidance_rescale, guidance_interval.
+        tone: what `TONE` names.
+        loop: whether its end leads into its beginning.
         arguments: of the call, as they were given for this piece.
         edit: what is to be done to given audio, or None.
     """
@@ -47,16 +50,31 @@ class Request:
     frames: int
     seed: int
     strengths: dict
+    tone: dict
+    loop: bool
     arguments: dict
     edit: Edit | None = None
+
+    @property
+    def strength(self) -> float:
+        """Noise to begin with where not kept, 1 = all noise."""
+        return 1.0 if self.edit is None else self.edit.strength
 
 
 def spread(name: str, value: object, count: int, shared: bool) -> list:
     """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list)."""
+    if isinstance(value, torch.Tensor) and not shared:
+        value = value.tolist()
     listed = isinstance(value, (list, tuple, np.ndarray)) and not shared
     if listed and len(value) != count:
         raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
     return list(value) if listed else [value] * count
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise a ValueError unless `value` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {' '.join(str(value).split())}; allowed: True or False")
 
 
 def is_list_of_pairs(value: object) -> bool:
@@ -78,6 +96,8 @@ def read_prompts(prompt, morph, num_embeds: int | None) -> list[tuple[list[float
             raise ValueError(f"morph is {morph!r}; allowed: two texts, as in ('calm piano', 'drums and bass')")
         entries = [([], list(morph))]
     else:
+        if not isinstance(prompt, (str, list, tuple)):
+            raise ValueError(f"prompt is {prompt!r}; allowed: a text, a timeline, or a list of either")
         prompts = [prompt] if isinstance(prompt, str) or is_timeline(prompt) else list(prompt)
         if not prompts:
             raise ValueError("prompt is an empty list; give at least one text")
@@ -105,6 +125,18 @@ def check_strengths(strengths: dict) -> None:
         raise ValueError(f"guidance_interval is {interval}; allowed: 0 <= low <= high <= 1")
 
 
+def check_tone(tone: dict, loop: bool, max_duration_s: float) -> None:
+    """Raise a ValueError for a level or tone out of range."""
+    check_flag("normalize", tone["normalize"])
+    check_number("tilt_db", tone["tilt_db"], -24, 24, "dB")
+    check_number("true_peak_dbtp", tone["true_peak_dbtp"], -30, 0, "dBTP")
+    check_number("loudness_lufs", tone["loudness_lufs"], -60, -3, "LUFS")
+    for name in ("fade_in_s", "fade_out_s"):
+        check_number(name, tone[name], 0, max_duration_s, "s")
+        if loop and tone[name]:
+            raise ValueError(f"{name} is {tone[name]} with loop=True; a loop cannot fade, set it to 0")
+
+
 def make_guidance(requests: list[Request], eta: float, threshold: float | None, momentum: float, device) -> Guidance:
     """The strengths of requests as tensors."""
     rows = [item.strengths for item in requests]
@@ -123,13 +155,16 @@ def hear(edit: Edit, given: dict, prompt: str) -> dict:
         ValueError: a length that is not the audio's.
     """
     seconds = edit.audio.shape[1] / edit.rate
+    for name, unit in (("duration_s", "s"), ("downbeat_s", "s")):
+        if given[name] is not None:
+            check_number(name, given[name], -1e6, 1e6, unit)
     if given["duration_s"] is not None and abs(given["duration_s"] - seconds) > 1e-3:
         raise ValueError(
             f"duration_s is {given['duration_s']}, but the audio and its extension last {seconds:.3f} s; leave it out"
         )
     read = read_prompt(prompt)
     bpm = read["bpm"] if given["bpm"] is None else given["bpm"]
-    meter = given["time_signature"] or read["time_signature"] or "4/4"
+    meter = read["time_signature"] or "4/4" if given["time_signature"] is None else given["time_signature"]
     if bpm is not None:
         check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
     heard = {"duration_s": seconds, "bpm": bpm}
@@ -151,7 +186,6 @@ def make_requests(
     seed,
     generator,
     per_prompt: int,
-    loop: bool,
     single: bool,
     edits: list,
     prompts: list,
@@ -161,10 +195,10 @@ def make_requests(
     Args:
         pipe: the pipeline.
         entries: of `read_prompts`.
-        per_item: negative_prompt and what `CONDITIONS` and `STRENGTHS` name; each for all prompts or a list for each.
+        per_item: negative_prompt, loop and what `CONDITIONS`, `STRENGTHS` and `TONE` name; each for all prompts or a
+            list for each.
         seed, generator: see `choose_seeds`.
         per_prompt: pieces of each prompt.
-        loop: whether they are circles.
         edits: for each prompt what is to be done to given audio, or None.
         prompts: for each what was given.
         single: whether a list of chords is one progression for all rather than one for each prompt.
@@ -182,9 +216,14 @@ def make_requests(
     seeds = choose_seeds(seed, generator, count, per_prompt)
     rate, hop, requests = pipe.vae.config.sampling_rate, pipe.vae.hop_length, []
     for i, (starts, texts) in enumerate(entries):
-        strengths = {name: columns[name][i] for name in STRENGTHS}
+        strengths, tone = ({name: columns[name][i] for name in names} for names in (STRENGTHS, TONE))
+        loop = columns["loop"][i]
+        check_flag("loop", loop)
         check_strengths(strengths)
+        check_tone(tone, loop, pipe.config.max_duration_s)
         given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
+        if edit is not None and loop:
+            raise ValueError("loop and audio: give one of them; a loop is made from words and a grid")
         if edit is not None:
             given |= hear(edit, given, ". ".join(text for text in texts if text is not None))
         known = understand(
@@ -210,5 +249,9 @@ def make_requests(
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]
             negative = columns["negative_prompt"][i]
-            requests.append(Request(texts, weights, negative, known, samples, frames, own, strengths, arguments, edit))
+            requests.append(
+                Request(
+                    texts, weights, negative, known, samples, frames, own, strengths, tone, loop, arguments, edit
+                )
+            )  # fmt: skip
     return requests

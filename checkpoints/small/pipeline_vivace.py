@@ -249,19 +249,19 @@ class VivacePipeline(DiffusionPipeline):
         negative_prompt_embeds: torch.Tensor | None = None,
         negative_prompt_attention_mask: torch.Tensor | None = None,
         morph: tuple[str, str] | None = None,
-        loop: bool = False,
+        loop: bool | list[bool] = False,
         downbeat_s: float | None = None,
         audio: np.ndarray | torch.Tensor | str | Path | list | None = None,
         sampling_rate: int | None = None,
-        strength: float | None = None,
+        strength: float | list[float] | None = None,
         mask_s: list[tuple[float, float]] | np.ndarray | None = None,
         extend_s: tuple[float, float] | None = None,
-        normalize: bool = True,
-        loudness_lufs: float = -16.0,
-        true_peak_dbtp: float = -1.0,
-        tilt_db: float = 0.0,
-        fade_in_s: float = 0.0,
-        fade_out_s: float = 0.0,
+        normalize: bool | list[bool] = True,
+        loudness_lufs: float | list[float] = -16.0,
+        true_peak_dbtp: float | list[float] = -1.0,
+        tilt_db: float | list[float] = 0.0,
+        fade_in_s: float | list[float] = 0.0,
+        fade_out_s: float | list[float] = 0.0,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end=None,
@@ -302,17 +302,17 @@ class VivacePipeline(DiffusionPipeline):
             prompt_embeds, prompt_attention_mask: text states in place of `prompt`, (prompts, tokens, dim) and
                 (prompts, tokens); likewise `negative_prompt_embeds`, `negative_prompt_attention_mask`.
             morph: two texts in place of `prompt`: the piece goes from the first to the second.
-            loop: the end leads into the beginning; with a tempo a whole number of bars, 120 s at most.
+            loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most.
             audio: what to edit: an array or tensor (samples,) or (channels, samples) with its `sampling_rate` in Hz,
                 or a file; a list = one per prompt. The result has its rate and channels.
-            strength: 0 returns `audio` bit for bit, 1 ignores what is to be made anew.
+            strength: 0 returns `audio` bit for bit, 1 ignores what is to be made anew; per prompt.
             mask_s: regions (start, end) in seconds that are made anew, or a bool for each sample; the rest of `audio`
                 comes back bit for bit. A list of lists of regions = one per prompt.
             extend_s: seconds to add before and after `audio`.
             normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP); False =
                 as decoded. A piece of several windows takes its gain from the first; an edit has its input's level.
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
-            fade_in_s, fade_out_s: seconds.
+            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt.
             output_type: "np", "pt" or "latent".
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to

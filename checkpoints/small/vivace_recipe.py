@@ -25,8 +25,7 @@ FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 RECIPE = "vivace recipe "  # what the comment tag begins with
 # Of the whole call, not of one piece; those of one piece are in its request.
 SHARED = (
-    "num_inference_steps", "apg_eta", "apg_norm_threshold", "apg_momentum", "morph", "loop", "strength", "extend_s",
-    "normalize", "loudness_lufs", "true_peak_dbtp", "tilt_db", "fade_in_s", "fade_out_s",
+    "num_inference_steps", "apg_eta", "apg_norm_threshold", "apg_momentum", "morph", "extend_s",
 )  # fmt: skip
 BEYOND = ("latents", "prompt_embeds", "negative_prompt_embeds", "callback_on_step_end")  # what no tag can hold
 
@@ -71,6 +70,7 @@ def make_recipe(call, row: int, made_with: dict) -> dict:
     asked, item = call.asked, call.requests[row]
     arguments = {name: getattr(asked, name) for name in SHARED} | item.arguments | {"seed": item.seed}
     recipe = {"arguments": arguments, "made_with": made_with}
+    arguments["strength"] = None if item.edit is None or asked.strength is None else item.strength
     if item.edit is not None:
         recipe["audio"] = {"sha256": audio_hash(item.edit.given), "sampling_rate": item.edit.rate}
         if asked.mask_s is not None:

@@ -100,6 +100,8 @@ def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[
     Raises:
         ValueError: no chord, one that cannot be read, or a count that is not a whole number of beats from 1.
     """
+    if not isinstance(chords, (str, list, tuple, np.ndarray)):
+        raise ValueError(f"chords is {chords!r}; allowed: a text as in 'Am F C G', or a list of symbols")
     symbols = re.split(r"[\s,|]+", chords.strip(" ,|\t\n")) if isinstance(chords, str) else [str(c) for c in chords]
     progression = []
     for symbol in symbols:
