@@ -1,5 +1,6 @@
 """Push and pull against a Hub on loopback: what a stranger loads is what was published, and failures break nothing."""
 
+import importlib
 import json
 import os
 import subprocess
@@ -8,12 +9,16 @@ import sys
 import huggingface_hub
 import numpy as np
 import pytest
+import torch
 from conftest import make_pipeline
 from huggingface_hub import constants, hf_api
 from minihub import READER, WRITER, MiniHub
+from safetensors.torch import load, load_file
 
+from pipelines.commands import publish as publish_command
 from pipelines.commands.main import main as vivace
 from pipelines.hub import check_checkpoint, find_checkpoint, load_published, save_checkpoint
+from training import train_unet
 
 REQUEST = {"prompt": "slow piano, 100 bpm, 1 bars", "chords": "Am", "seed": 7}
 
@@ -49,7 +54,7 @@ def publish(tiny_checkpoint, capsys):
         except SystemExit as stop:
             code = stop.code
         said, errors = capsys.readouterr()
-        return code, json.loads(said) if said else None, errors
+        return code, json.loads(said.splitlines()[-1]) if said and code == 0 else None, errors
 
     return run
 
@@ -272,3 +277,25 @@ def test_notes_and_licence_outlive_publishing(hub, publish, tmp_path):
     card = hub.files("user/copy")["README.md"].decode()
     assert card.count("## Data\n\nMy own piano.") == 1 and "license: cc-by-4.0" in card and "# user/copy" in card
     assert huggingface_hub.ModelCard(card).data.library_name == "diffusers"
+
+
+def test_a_run_is_exported_first_and_the_page_goes_along(hub, publish, tiny_latents, tmp_path, monkeypatch):
+    def in_this_process(module, *words):
+        importlib.import_module(module).main(list(words))
+
+    monkeypatch.setattr(publish_command, "run_module", in_this_process)
+    config = ["--config", "training/configs/tiny/unet.yaml", "--max_steps", "1", "--tracker", "null"]
+    train_unet.main([*config, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path / "run")])
+    code, told, errors = publish("--space", source=tmp_path / "run")
+    assert code == 0, errors
+    trained = load_file(tmp_path / "run" / "final" / "diffusion_pytorch_model.safetensors")
+    there = load(hub.files("user/tiny")["unet/diffusion_pytorch_model.safetensors"])
+    assert set(there) == set(trained)
+    for name, tensor in trained.items():
+        torch.testing.assert_close(there[name].float(), tensor, atol=1e-3, rtol=1e-3)
+    page = hub.files("user/tiny-demo", "space")
+    assert {"app.py", "requirements.txt", "README.md"} <= set(page) and b"sdk: gradio" in page["README.md"]
+    assert page["MODEL"].decode().strip() == "user/tiny" and told["space"].endswith("/spaces/user/tiny-demo")
+    (tmp_path / "run" / "final" / "config.json").unlink()
+    code, _, errors = publish(source=tmp_path / "run")
+    assert code == 2 and "no final weights" in errors

@@ -1,10 +1,12 @@
 """Runs -> one folder laid out as on the Hub, with its code.
 
+    python -m training.export --run runs/mine --output_dir checkpoints/mine     # the rest as the run tells
     python -m training.export --unet runs/small/unet/final --latents latents/small \
         --text_encoder runs/small/text_encoder --output_dir checkpoints/small
 """
 
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from training.train_unet import load_scheduler
 class ExportRun:
     """What goes into a checkpoint folder."""
 
+    run: str | None = None
+    """run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with"""
     unet: str = "runs/small/unet/final"
     latents: str = "latents/small"
     """stage 2's folder: its vae/ carries the latent statistics that the UNet was trained with"""
@@ -35,8 +39,28 @@ class ExportRun:
     default_duration_s: float = 10.0
 
 
+def follow_run(config: ExportRun) -> ExportRun:
+    """The settings with what the run folder tells put in.
+
+    Raises:
+        ValueError: no finished run of stage 3.
+    """
+    run = Path(config.run)
+    try:
+        told = json.loads((run / "config.json").read_text())
+        latents = json.loads(Path(told["data_dir"], "latents.json").read_text())
+        found = {"latents": told["data_dir"], "scheduler_config": told["scheduler_config"]}
+        found["text_encoder"] = latents["text_encoder"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"run is {config.run!r}, which is no run folder of stage 3 ({error!r})") from error
+    if not (run / "final" / "config.json").is_file():
+        raise ValueError(f"run is {config.run!r}, which has no final weights; give its command again to finish it")
+    return dataclasses.replace(config, unet=str(run / "final"), **found)
+
+
 def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
+    config = config if config.run is None else follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
     pipe = VivacePipeline(
         vae=load_autoencoder(f"{config.latents}/vae"),
