@@ -32,8 +32,8 @@ files, about = client.predict(prompt="flute", audio=handle_file(files[0]), mask_
 ```
 
 ```sh
-ID=$(curl -s $URL/gradio_api/call/generate -H 'Content-Type: application/json' \\
-     -d '{"data": ["calm jazz trio", null, 4, null, 96]}' | cut -d'"' -f4)
+ID=$(curl -s $URL/gradio_api/call/v2/generate -H 'Content-Type: application/json' \\
+     -d '{"prompt": "calm jazz trio", "bars": 4, "bpm": 96}' | cut -d'"' -f4)
 curl -sN $URL/gradio_api/call/generate/$ID
 ```
 """
@@ -60,6 +60,16 @@ def card(folder: Path | None) -> str:
     return text.strip().replace("\n# ", "\n### ").removeprefix("# ").strip()
 
 
+def licence(folder: Path | None) -> str:
+    """Of the weights, from the card's front matter."""
+    path = None if folder is None else folder / "README.md"
+    if path is not None and path.is_file() and path.read_text().startswith("---"):
+        for line in path.read_text().split("---")[1].splitlines():
+            if line.startswith("license:"):
+                return line.removeprefix("license:").strip()
+    return "see the model's card"
+
+
 def figures(folder: Path | None) -> str:
     """A table of the checkpoint's evaluation.json, if it carries one."""
     path = None if folder is None else folder / "evaluation.json"
@@ -78,12 +88,13 @@ def figures(folder: Path | None) -> str:
         return f"evaluation.json cannot be read ({type(error).__name__}: {error})"
 
 
-def parts(pipe) -> str:
+def parts(pipe, folder: Path | None) -> str:
     """What is loaded."""
     config = pipe.vae.config
     total = sum(p.numel() for name in ("vae", "unet", "text_encoder") for p in getattr(pipe, name).parameters())
     channels = {1: "mono", 2: "stereo"}.get(config.audio_channels, f"{config.audio_channels} channels")
     facts = {
+        "licence": licence(folder),
         "parameters": f"{total / 1e6:.1f} million",
         "sound": f"{config.sampling_rate / 1000:g} kHz, {channels}",
         "latents": f"{config.latent_channels} channels, {pipe.frame_rate:g} frames a second",
@@ -97,7 +108,7 @@ def make_tab(desk: Desk) -> None:
     folder = find_folder(desk.model)
     with gr.Row(equal_height=False, elem_classes="desk about"):
         with gr.Column(scale=7, min_width=300):
-            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe)}\n\n{card(folder)}\n\n{figures(folder)}")
+            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{card(folder)}\n\n{figures(folder)}")
         with gr.Column(scale=5, min_width=300):
             gr.Markdown(
                 "### Yours alone\n\nWhat you make and upload here is kept for this browser session only, can be heard "

@@ -74,16 +74,18 @@ def add_endpoints(desk: Desk) -> None:
         return paths, {"seeds": output.seeds, "conditions": known}
 
     async def generate(
-        prompt, negative_prompt, bars, duration_s, bpm, key, time_signature, chords, loop, num_waveforms_per_prompt,
-        seed, num_inference_steps, guidance_scale, grid_guidance_scale, tilt_db, audio_format, request: gr.Request,
+        prompt, negative_prompt=None, bars=None, duration_s=None, bpm=None, key=None, time_signature=None, chords=None,
+        loop=False, num_waveforms_per_prompt=1, seed=None, num_inference_steps=None, guidance_scale=None,
+        grid_guidance_scale=None, tilt_db=None, audio_format="wav", request: gr.Request = None,
     ):  # fmt: skip
         """Music from words. The first result lists the files, the second tells seeds and what was understood."""
         asked = {name: value for name, value in locals().items() if name in ASKED}
         return await answer(request, asked, audio_format)
 
     async def edit(
-        prompt, audio, mask_s, extend_s, strength, negative_prompt, bpm, key, time_signature, chords, downbeat_s,
-        num_waveforms_per_prompt, seed, num_inference_steps, guidance_scale, audio_format, request: gr.Request,
+        prompt, audio, mask_s=None, extend_s=None, strength=None, negative_prompt=None, bpm=None, key=None,
+        time_signature=None, chords=None, downbeat_s=None, num_waveforms_per_prompt=1, seed=None,
+        num_inference_steps=None, guidance_scale=None, audio_format="wav", request: gr.Request = None,
     ):  # fmt: skip
         """Parts of `audio` made anew (`mask_s`), its ends extended (`extend_s`), or all of it varied (`strength`)."""
         asked = {name: value for name, value in locals().items() if name in ASKED}

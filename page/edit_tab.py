@@ -122,7 +122,7 @@ def form(config) -> dict[str, gr.components.Component]:
         fields["negative_prompt"] = gr.Textbox(label="What it should not sound like", value="", max_length=MAX_PROMPT)
         fields["num_waveforms_per_prompt"] = gr.Slider(1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[])
         fields["seed"] = gr.Number(
-            label="Seed", value=None, precision=0, minimum=-1, maximum=MAX_SEED, placeholder="at random"
+            label="Seed", value=-1, precision=0, minimum=-1, maximum=MAX_SEED, info="-1 is at random"
         )
         fields["guidance_scale"] = gr.Slider(
             0, 10, config.default_guidance_scale, step=0.1, label="Guidance", buttons=["reset"]
@@ -161,7 +161,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
             return {status: refusal(error)}
         return {source: deck_value([take], selectable=True), status: status_line("Uploaded", "quiet")}
 
-    async def edit(request: gr.Request, value: dict, *values):
+    async def from_form(request: gr.Request, value: dict, *values):
         """Updates while the change is made."""
         settings, session, output = dict(zip(FIELDS, values, strict=True)), desk.session(request), None
         yield {status: status_line("Listening to the original", "busy", 0.0), go: gr.update(interactive=False),
@@ -192,7 +192,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
     received = upload.upload(receive, upload, [source, status], **(quick | {"queue": True}))
     done = go.click(
-        edit, [source, *order], [status, result, further, go, cancel],
+        from_form, [source, *order], [status, result, further, go, cancel],
         api_visibility="private", show_progress="hidden", concurrency_limit=None,
     )  # fmt: skip
     further.click(go_on, result, source, **quick)

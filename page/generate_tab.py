@@ -25,7 +25,8 @@ def blank(config) -> dict:
     """The settings of an untouched form."""
     return dict.fromkeys(FIELDS) | {
         "prompt": "", "negative_prompt": "", "unit": "bars", "key": "", "time_signature": "", "chords": "",
-        "loop": False, "num_waveforms_per_prompt": 1, "num_inference_steps": config.default_num_inference_steps,
+        "loop": False, "seed": -1, "grid_guidance_scale": 0, "num_waveforms_per_prompt": 1,
+        "num_inference_steps": config.default_num_inference_steps,
         "guidance_scale": config.default_guidance_scale, "tilt_db": 0,
     }  # fmt: skip
 
@@ -39,8 +40,8 @@ def arguments_of(settings: dict, config) -> dict:
     asked = dict(settings)
     unit, length = asked.pop("unit"), asked.pop("length")
     asked["bars" if unit == "bars" else "duration_s"] = length
-    if asked["tilt_db"] == 0:
-        asked["tilt_db"] = None
+    for name in ("bars", "duration_s", "bpm", "grid_guidance_scale", "tilt_db"):
+        asked[name] = asked.get(name) or None  # an empty number field, or 0 in it, means: not said
     return pipeline_arguments(asked, config)
 
 
@@ -77,15 +78,15 @@ def form(config) -> dict[str, gr.components.Component]:
     with gr.Accordion("More", open=False, elem_classes="more"):
         fields["negative_prompt"] = gr.Textbox(label="What it should not sound like", value="", max_length=MAX_PROMPT)
         fields["seed"] = gr.Number(
-            label="Seed", value=None, precision=0, minimum=-1, maximum=MAX_SEED, placeholder="at random",
-            info="the same seed and settings give the same piece",
+            label="Seed", value=-1, precision=0, minimum=-1, maximum=MAX_SEED,
+            info="the same seed and settings give the same piece; -1 is at random",
         )  # fmt: skip
         fields["guidance_scale"] = gr.Slider(
             0, 10, first["guidance_scale"], step=0.1, label="Guidance", info="how strictly to follow the request",
             buttons=["reset"],
         )  # fmt: skip
         fields["grid_guidance_scale"] = gr.Number(
-            label="Guidance by tempo, key and chords", value=None, minimum=0, maximum=10, placeholder="as above"
+            label="Guidance by tempo, key and chords", value=0, minimum=0, maximum=10, info="0 is as above"
         )
         fields["num_inference_steps"] = gr.Slider(
             1, MAX_STEPS, first["num_inference_steps"], step=1, label="Steps", buttons=["reset"]
@@ -133,7 +134,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         done = "Done" if len(takes) == 1 else f"Done: {len(takes)} variations"
         yield {status: status_line(done, "quiet"), player: deck_value(takes), to_edit: gr.update(visible=True), **idle}
 
-    async def generate(request: gr.Request, *values):
+    async def from_form(request: gr.Request, *values):
         async for update in make(dict(zip(FIELDS, values, strict=True)), request):
             yield update
 
@@ -148,7 +149,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
 
     outputs = [status, player, to_edit, go, cancel]
     options = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    done = [go.click(generate, order, outputs, **options)]
+    done = [go.click(from_form, order, outputs, **options)]
     for place, button in enumerate(examples):
         done.append(button.click(example(place), None, [*outputs, *order], **options))
     cancel.click(canceller(desk), None, None, queue=False, api_visibility="private", show_progress="hidden")

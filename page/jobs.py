@@ -73,7 +73,7 @@ def work(arguments: dict, cancel: str) -> Iterator[News]:
         except BaseException as error:
             news.put(error)
 
-    thread = threading.Thread(target=run, daemon=True)
+    thread = threading.Thread(target=run, daemon=True, name="vivace-job")
     thread.start()
     try:
         while True:

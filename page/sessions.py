@@ -96,10 +96,11 @@ class Session:
         for path in list(self.jobs):
             path.touch()
 
-    def new_path(self) -> tuple[str, Path]:
-        """An id and the path of the WAV for it."""
-        name = secrets.token_hex(8)
-        return name, self.folder / f"{name}.wav"
+    def new_path(self, name: str) -> tuple[str, Path]:
+        """An id and the path of the WAV for it; browsers download it under the last part of that path."""
+        take_id = secrets.token_hex(8)
+        (self.folder / take_id).mkdir()
+        return take_id, self.folder / take_id / f"{name}.wav"
 
     def answer(self) -> Path:
         """A new folder for files that are handed to a program at once; the oldest such folder goes."""
@@ -118,8 +119,7 @@ class Session:
     def remove(self, take_id: str) -> None:
         take = self.takes.pop(take_id, None)
         if take is not None:
-            take.path.unlink(missing_ok=True)
-            take.flac.unlink(missing_ok=True)
+            shutil.rmtree(take.path.parent, ignore_errors=True)
         self.pair = {slot: other for slot, other in self.pair.items() if other != take_id}
 
     def find(self, take_id: object) -> Take:
@@ -139,7 +139,7 @@ class Sessions:
 
     Args:
         root: folder for their folders; None = a new temporary one.
-        max_sessions: the one that was longest untouched goes when there are more.
+        max_sessions: beyond that the longest untouched goes, one without pieces before one with some.
     """
 
     def __init__(self, root: Path | None = None, max_sessions: int = MAX_SESSIONS):
@@ -155,8 +155,9 @@ class Sessions:
             session = self.known.pop(key, None) or Session(self.root)
             session.until = time.monotonic() + IDLE_S
             self.known[key] = session
-            while len(self.known) > self.max_sessions:
-                self._drop(next(iter(self.known)))
+            while len(self.known) > self.max_sessions:  # programs, which keep nothing here, go first
+                others = [other for other in self.known if other != key]
+                self._drop(next((other for other in others if not self.known[other].takes), others[0]))
             return session
 
     def leave(self, key: str) -> None:

@@ -1,7 +1,6 @@
 """Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player is told."""
 
 import os
-import shutil
 import zipfile
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def describe(conditions: dict, seed: int | None) -> str:
         chosen = f" ({conditions['bpm_reason']})" if conditions["bpm_reason"] is not None else ""
         words.append(f"{float(conditions['bpm']):g} bpm{chosen}")
     words += [conditions[name] for name in ("key", "time_signature") if conditions[name] is not None]
-    words += [f"{conditions['bars']} bars"] if conditions["bars"] is not None else []
+    words += [f"{conditions['bars']} bar{'s' * (conditions['bars'] != 1)}"] if conditions["bars"] is not None else []
     words += [str(conditions["chords"])] if conditions["chords"] is not None else []
     words += [f"{conditions['duration_s']:.2f} s"] + ([f"seed {seed}"] if seed is not None else [])
     return ", ".join(words)
@@ -55,12 +54,12 @@ def keep_output(session: Session, output, settings: dict, kind: str, grid: dict 
     """
     takes = []
     for index, (conditions, seed) in enumerate(zip(output.conditions, output.seeds, strict=True)):
-        take_id, path = session.new_path()
+        title = settings["prompt"]
+        name = file_name(title, seed, {take.name for take in session.takes.values()})
+        take_id, path = session.new_path(name)
         output.save(path, index)
         output.save(path.with_suffix(".flac"), index)
         own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
-        title = settings["prompt"]
-        name = file_name(title, seed, {take.name for take in session.takes.values()})
         take = Take(
             take_id, kind, title, name, path, output.audios[index].shape[-1] / output.sampling_rate, own, conditions,
             seed, grid or grid_of(conditions), list(made), bool(settings.get("loop", False)),
@@ -112,11 +111,11 @@ def keep_upload(session: Session, path: str | Path, name: str) -> Take:
     audio = np.ascontiguousarray(samples.T)
     heard = find_beats(torch.from_numpy(audio), rate, None, 4)
     grid = None if heard is None else {"bpm": round(heard[0], 2), "beats_per_bar": 4, "downbeat_s": heard[1]}
-    take_id, target = session.new_path()
-    write_audio(target, audio, rate)
-    write_audio(target.with_suffix(".flac"), audio, rate)
     title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
     stem = file_name(title, None, {take.name for take in session.takes.values()})
+    take_id, target = session.new_path(stem)
+    write_audio(target, audio, rate)
+    write_audio(target.with_suffix(".flac"), audio, rate)
     take = Take(take_id, "uploaded", title, stem, target, audio.shape[1] / rate, grid=grid)
     session.add(take)
     return take
@@ -175,10 +174,3 @@ def zip_takes(session: Session, takes: list[Take]) -> Path:
             file.write(take.flac, f"{take.name}.flac")
     os.replace(partial, path)
     return path
-
-
-def copy_to(folder: Path, take: Take, suffix: str = ".wav") -> str:
-    """A copy of a piece under its name, for an endpoint's answer."""
-    target = folder / f"{take.name}{suffix}"
-    shutil.copyfile(take.path.with_suffix(suffix), target)
-    return str(target)

@@ -302,6 +302,7 @@ def visit_file(visit: Visit, row: int) -> bytes:
 def test_an_example_plays_at_once(visit):
     visit.page.get_by_role("button", name="Slow piano").click()
     visit.wait_status("Done")
+    visit.page.wait_for_selector("#deck .deck[data-ready]")
     assert "A minor" in visit.page.locator("#deck [data-part=about]").inner_text()
     assert visit.field("Tempo, bpm").input_value() == "72"
 

@@ -1,0 +1,196 @@
+"""The page over HTTP, on the tiny pipeline: endpoints, privacy, limits, and what hostile input comes to."""
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+import soundfile
+from conftest import make_pipeline
+from gradio_client import Client, handle_file
+
+from page.build import launch_options, make_app
+from page.desk import Desk
+from page.sessions import Sessions
+from pipelines.pipeline_vivace import read_recipe
+
+RATE = 8000
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    """A page that is being served, and its desk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
+        desk = Desk(make_pipeline(), "tiny", Sessions(tmp_path_factory.mktemp("sessions")))
+        page = make_app(desk).queue(default_concurrency_limit=None)
+        options = launch_options(desk) | {"prevent_thread_lock": True, "quiet": True, "max_file_size": 200_000}
+        _, address, _ = page.launch(**options)
+        yield desk, address.rstrip("/")
+        page.close()
+        desk.sessions.close()
+
+
+@pytest.fixture
+def client(running):
+    return Client(running[1], verbose=False)
+
+
+def plain(address: str, endpoint: str, **asked) -> tuple[str, object]:
+    """What an endpoint answers to a program without gradio_client: the last event and its data."""
+    answer = httpx.post(f"{address}/gradio_api/call/v2/{endpoint}", json=asked)
+    assert answer.status_code == 200, answer.text
+    event = answer.json()["event_id"]
+    lines = httpx.get(f"{address}/gradio_api/call/{endpoint}/{event}", timeout=60).text.splitlines()
+    names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    data = [line.removeprefix("data: ") for line in lines if line.startswith("data: ")]
+    return names[-1], json.loads(data[-1])
+
+
+def test_generate_takes_the_pipelines_arguments(running, client):
+    files, about = client.predict(
+        prompt="slow piano", bars=2, bpm=120, key="A minor", seed=5, num_waveforms_per_prompt=2, api_name="/generate"
+    )
+    assert about["seeds"] == [5, 6] and len(files) == 2
+    assert about["conditions"][0]["bpm"] == 120 and about["conditions"][0]["key"] == "A minor"
+    first = soundfile.read(files[0], dtype="int16")[0]
+    expected = (
+        running[0].pipe("slow piano", bars=2, bpm=120, key="A minor", seed=5, num_waveforms_per_prompt=2).audios[0, 0]
+    )
+    assert np.array_equal(first, np.clip(np.round(expected.astype(np.float64) * 32768), -32768, 32767))
+    assert read_recipe(files[1])["arguments"]["seed"] == 6
+
+
+def test_edit_keeps_what_it_is_told_to(client, tmp_path):
+    t = np.arange(2 * RATE) / RATE
+    given = np.round(9000 * np.sin(2 * np.pi * 220 * t)).astype("int16")
+    soundfile.write(tmp_path / "tone.wav", given, RATE)
+    files, _ = client.predict(
+        prompt="drums", audio=handle_file(tmp_path / "tone.wav"), mask_s=[[0.5, 1.0]], seed=1, audio_format="flac",
+        api_name="/edit",
+    )  # fmt: skip
+    made = soundfile.read(files[0], dtype="int16")[0]
+    assert files[0].endswith(".flac") and np.array_equal(
+        np.delete(made, np.s_[4000:8000]), np.delete(given, np.s_[4000:8000])
+    )
+    assert not np.array_equal(made[4000:8000], given[4000:8000])
+    files, _ = client.predict(
+        prompt="drums", audio=handle_file(tmp_path / "tone.wav"), extend_s=[0, 1], seed=1, api_name="/edit"
+    )
+    assert len(soundfile.read(files[0])[0]) == 3 * RATE
+
+
+def test_curl_gets_a_piece(running):
+    """Two plain requests, as the About tab says."""
+    name, data = plain(running[1], "generate", prompt="calm jazz", bars=1, bpm=120)
+    assert name == "complete"
+    assert httpx.get(data[0][0]["url"]).content[:4] == b"RIFF"
+
+
+def refused(client, endpoint="/generate", **asked) -> str:
+    with pytest.raises(Exception) as told:
+        client.predict(**asked, api_name=endpoint)
+    message = str(told.value)
+    assert len(message) < 400 and "Traceback" not in message, message
+    return message
+
+
+def test_bad_input_is_refused_in_one_line(client):
+    assert "2000 characters" in refused(client, prompt="piano " * 17000)  # 100,000 characters
+    assert "prompt is empty" in refused(client, prompt=" \x00\n")
+    assert "bpm is 1000" in refused(client, prompt="piano", bpm=1000)
+    assert "duration_s" in refused(client, prompt="piano", duration_s=100000)
+    assert "bars" in refused(client, prompt="piano", bars=999, bpm=60)
+    assert "num_waveforms_per_prompt" in refused(client, prompt="piano", num_waveforms_per_prompt=5)
+    assert "num_inference_steps" in refused(client, prompt="piano", num_inference_steps=100000)
+    assert "audio_format" in refused(client, prompt="piano", audio_format="../../x")
+    assert "seed" in refused(client, prompt="piano", seed=2**40)
+    assert "chords" in refused(client, prompt="piano", bpm=90, chords="<script>")
+    refused(client, prompt="piano", bpm="many")
+
+
+def test_uploads_are_limited_in_size_length_and_kind(running, client, tmp_path):
+    noise = np.random.default_rng(0).integers(-3000, 3000, 130 * RATE).astype("int16")
+    soundfile.write(tmp_path / "large.wav", noise, RATE)
+    soundfile.write(tmp_path / "long.ogg", np.zeros(125 * RATE), RATE)  # seconds; a few kilobytes
+    soundfile.write(tmp_path / "good.wav", noise[:RATE], RATE)
+    (tmp_path / "fake.wav").write_bytes(b"MZ" + bytes(5000))
+    for name, words in (("long.ogg", "lasts 125"), ("fake.wav", "cannot be read")):
+        message = refused(client, "/edit", prompt="piano", audio=handle_file(tmp_path / name), strength=0.5)
+        assert words in message and "allowed" in message
+    with (tmp_path / "large.wav").open("rb") as file:
+        answer = httpx.post(f"{running[1]}/gradio_api/upload", files={"files": ("large.wav", file)})
+    assert answer.status_code == 413
+    hostile = "../../../etc/cron.d/x;$(touch pwned)<img src=x>\u202e.wav"
+    with (tmp_path / "good.wav").open("rb") as file:
+        answer = httpx.post(f"{running[1]}/gradio_api/upload", files={"files": (hostile, file)})
+    (path,) = answer.json()
+    assert "/../" not in path and "cron.d/" not in path and path.endswith(".wav")
+    file = {"path": path, "orig_name": hostile, "meta": {"_type": "gradio.FileData"}}
+    name, data = plain(running[1], "edit", prompt="piano", audio=file, strength=0.5)
+    assert name == "complete" and soundfile.info(data[0][0]["path"]).frames == RATE
+    for outside in ("/etc/passwd", str(tmp_path / "good.wav"), "pyproject.toml", "../../etc/passwd"):
+        file = {"path": outside, "meta": {"_type": "gradio.FileData"}}
+        name, data = plain(running[1], "edit", prompt="piano", audio=file, strength=0.5)
+        assert name == "error", outside
+
+
+def test_nobody_gets_another_sessions_files(running, client):
+    desk, address = running
+    client.predict(prompt="secret song", bars=1, bpm=120, api_name="/generate")
+    mine = desk.sessions.known[client.session_hash]
+    theirs = desk.sessions.of("somebody else")
+    assert len(mine.folder.name) >= 32 and mine.folder.name != theirs.folder.name
+    root = desk.sessions.root
+    (root / "outside.txt").write_text("x")
+    own = next(mine.folder.rglob("*.wav"))
+    assert httpx.get(f"{address}/gradio_api/file={own}").status_code == 200  # whoever knows the whole name
+    for path in (root, mine.folder, f"{theirs.folder}/..", "/etc/passwd", f"{own}/../../../../../../etc/passwd",
+                 root.parent / "gradio0", "app.py", "page/build.py", ".git/config"):  # fmt: skip
+        answer = httpx.get(f"{address}/gradio_api/file={path}")
+        assert answer.status_code in (403, 404), (path, answer.status_code)
+    with pytest.raises(ValueError, match="not in this session"):
+        theirs.find(next(iter(mine.takes), "0123456789abcdef"))
+
+
+def test_private_handlers_are_not_endpoints(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert set(named) == {"/generate", "/edit"}
+
+
+def test_many_at_once_all_end_and_the_memory_of_files_is_bounded(running):
+    desk, address = running
+
+    def one(number: int) -> str:
+        own = Client(address, verbose=False)
+        try:
+            files, _ = own.predict(prompt="fast drums", duration_s=0.5, seed=number, api_name="/generate")
+            return "audio" if len(soundfile.read(files[0])[0]) == RATE // 2 else "wrong"
+        except Exception as error:
+            return str(error)
+
+    with ThreadPoolExecutor(8) as pool:
+        ends = list(pool.map(one, range(16)))
+    assert ends == ["audio"] * 16
+    assert desk.gate.running is None and not desk.gate.waiting
+
+
+def test_a_session_with_too_many_jobs_is_told_so(client):
+    jobs = [client.submit(prompt="slow piano", duration_s=20, num_inference_steps=30, seed=i, api_name="/generate")
+            for i in range(8)]  # fmt: skip
+    outcomes = []
+    for job in jobs:
+        try:
+            job.result(timeout=120)
+            outcomes.append("audio")
+        except Exception as error:
+            outcomes.append(str(error))
+    assert "audio" in outcomes and all(item == "audio" or "4 at a time" in item for item in outcomes), outcomes
+
+
+def test_threads_end_with_their_jobs():
+    time.sleep(0.2)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("vivace-job")]
