@@ -239,6 +239,18 @@ def test_an_output_folder_with_other_things_is_refused(tiny_latents, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.parametrize(("name", "text", "message"), [
+    ("scheduler_config", '{"_class_name": "DDPMSchedule"}', r"s\.json: _class_name is 'DDPMSchedule'; allowed"),
+    ("scheduler_config", "{}", "_class_name is None"),
+    ("init_from", "", r"init_from .*s\.json: no folder with a model's config\.json"),
+])  # fmt: skip
+def test_wrong_parts_are_named(name, text, message, tiny_latents, tmp_path):
+    (tmp_path / "s.json").write_text(text)
+    arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path / "run")]
+    with pytest.raises(ValueError, match=message):
+        train_unet.main([*arguments, f"--{name}", str(tmp_path / "s.json")])
+
+
 def test_missing_data_is_named(tmp_path):
     folders = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
     with pytest.raises(ValueError, match=r"train/metadata\.jsonl is there"):

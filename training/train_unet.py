@@ -25,24 +25,33 @@ from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops
 from training.objective import VALIDATION, Draws, Objective, lower_is_better, validate
 from training.sharding import keep_averages, make_averages, whole_model
+from training.watch import Watch
 
 Hear = Callable[[EMAModel, dict[str, float]], dict[str, float]]  # called in every process
 
 
 def load_scheduler(path: str):
-    """Build the diffusers scheduler that the JSON names in `_class_name`."""
+    """Build the diffusers scheduler that the JSON names in `_class_name`.
+
+    Raises:
+        ValueError: it names none.
+    """
     values = json.loads(Path(path).read_text())
-    scheduler_class = getattr(diffusers_schedulers, values.pop("_class_name"))
-    return scheduler_class(**values)
+    name = values.pop("_class_name", None)
+    if name is None or not hasattr(diffusers_schedulers, name):
+        raise ValueError(f"{path}: _class_name is {name!r}; allowed: a scheduler of diffusers, as DDPMScheduler")
+    return getattr(diffusers_schedulers, name)(**values)
 
 
 def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
     """The network, new or from `init_from`.
 
     Raises:
-        ValueError: it takes other latents than the folder has.
+        ValueError: it takes other latents than the folder has, or there is nothing in `init_from`.
     """
     if config.init_from:
+        if not Path(config.init_from, "config.json").is_file():  # a name on the Hub would be looked for otherwise
+            raise ValueError(f"init_from {config.init_from}: no folder with a model's config.json")
         model = UNet1DConditionModel.from_pretrained(config.init_from)
     else:
         model = UNet1DConditionModel(**load_model_config(config.model_config, UNet1DConditionModel))
@@ -130,11 +139,7 @@ def main(argv: list[str] | None = None) -> dict | None:
 
     loader = loop.make_loader(items, config, step, accelerator, buckets)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
-    watch = None
-    if config.evaluate_every is not None:
-        from training.watch import Watch  # the listeners' libraries take seconds to load
-
-        watch = Watch(config, validation, scheduler)
+    watch = None if config.evaluate_every is None else Watch(config, validation, scheduler)
 
     def hear(ema: EMAModel, found: dict[str, float]) -> dict[str, float]:
         whole = whole_model(accelerator, model)
