@@ -101,7 +101,14 @@ def ship(kind: type, folder: Path) -> list[str]:
 
 
 def ship_code(pipe, folder: Path) -> None:
-    """Beside a model_index.json just written: the code of the pipeline and of each component that is ours."""
+    """Beside a model_index.json just written: the code of the pipeline and of each component that is ours.
+
+    Raises:
+        ValueError: a component with adapters, whose weights would not load into its class.
+    """
+    for part, component in pipe.components.items():
+        if getattr(component, "peft_config", None):
+            raise ValueError(f"{part} has adapters (LoRA); first {part}.fuse_lora() and {part}.unload_lora()")
     path = folder / pipe.config_name
     index = json.loads(path.read_text())
     index["_class_name"] = ship(type(pipe), folder)
