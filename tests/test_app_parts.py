@@ -139,7 +139,11 @@ def test_sessions_are_bounded_and_vanish(tmp_path, monkeypatch):
     assert not stop.exists()
     for key in "bcd":
         sessions.of(key)
-    assert not first.folder.exists() and len(sessions.known) == 3
+    assert list(sessions.known) == ["a", "c", "d"]  # the one that keeps nothing went first
+    for key in "cd":
+        sessions.of(key).add(make_take(sessions.of(key)))
+    sessions.of("b").add(make_take(sessions.of("b")))
+    assert not first.folder.exists() and list(sessions.known) == ["c", "d", "b"]
     sessions.leave("b")
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 700.0)
