@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation uses what the machine has.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test test-browser load slow evaluate bench scorebook app style quality clean
+.PHONY: music test test-browser load slow evaluate bench scorebook app style quality clean versions
 
 music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -26,6 +26,9 @@ test-browser: $(VENV)/.full
 
 load: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.load --minutes 3 --clients 50
+
+versions: $(VENV)/.full
+	$(BIN)/python -m tests.versions
 
 app: $(VENV)/.full
 	$(BIN)/python app.py

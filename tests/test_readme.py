@@ -14,7 +14,7 @@ BLOCKED = "import sys\nfor name in ('autoencoder', 'pipelines', 'training', 'app
 
 
 def test_python_quickstart_runs_without_the_repository_importable():
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
     done = subprocess.run([sys.executable, "-c", BLOCKED + block], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     # 4 bars of 4 beats at 96 bpm are exactly 10 s of 24 kHz mono.
@@ -23,12 +23,14 @@ def test_python_quickstart_runs_without_the_repository_importable():
 
 
 def test_first_command_writes_the_same_file_twice(tmp_path):
-    (command,) = re.findall(r"^\.venv/bin/python -m pipelines\.generate (.*)$", README, flags=re.MULTILINE)
+    command = re.findall(r"^\.venv/bin/(?:vivace|python -m pipelines\.)\s?generate (.*)$", README, flags=re.MULTILINE)[
+        0
+    ]
     files = []
     for name in ("first.wav", "second.wav"):
         arguments = shlex.split(command)
         arguments[arguments.index("--out") + 1] = str(tmp_path / name)
-        run = [sys.executable, "-m", "pipelines.generate", *arguments, "--seed", "7"]
+        run = [sys.executable, "-m", "pipelines.commands.main", "generate", *arguments, "--seed", "7"]
         done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT)
         assert done.returncode == 0, done.stderr
         assert "A minor" in done.stdout and "72" in done.stdout

@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".cache" / "versions"
 ENDS = {  # the oldest are the lower bounds of pyproject.toml (a test compares them)
-    "oldest": ["torch==2.6.0", "diffusers==0.42.0", "transformers==5.0.0", "safetensors==0.5.0", "numpy==1.26.0"],
+    "oldest": ["torch==2.6.0", "diffusers==0.42.0", "transformers==5.0.0", "safetensors==0.8.0", "numpy==1.26.0"],
     "newest": ["torch", "diffusers", "transformers", "safetensors", "numpy"],
 }
 TOLERANCE = 1e-3  # kernels differ between versions of torch
