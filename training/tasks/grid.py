@@ -18,7 +18,7 @@ HEARD = {
     "key_exact": "key",
     "chord_cosine": "chord cosine",
 }
-TEMPI, METERS, BARS = (61, 87.5, 120, 173), ("4/4", "3/4", "6/8", "7/8"), (1, 5)
+TEMPI, METERS, BARS = (61, 87.5, 173), ("4/4", "3/4", "6/8", "7/8"), (1, 3)
 MAY_FALL = 0.05  # of a mean, on the same requests as the plain pieces
 
 
@@ -29,7 +29,7 @@ def lengths(bench: Bench, count: int) -> list[Figure]:
         top, bottom = (int(part) for part in meter.split("/"))
         beats = top // 3 if bottom == 8 and top % 3 == 0 and top > 3 else top
         exact = Fraction(bars * beats * 60) / Fraction(str(bpm)) * bench.rate
-        if exact < bench.rate or exact > 20 * bench.rate:
+        if exact < bench.rate or exact > 10 * bench.rate:
             continue
         request = {"prompt": "piano", "bars": bars, "bpm": bpm, "time_signature": meter, "seed": bench.seed}
         for loop in (False, True):

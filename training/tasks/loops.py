@@ -12,7 +12,7 @@ BARS = (1, 2, 4)
 OFF_BEAT = 0.37  # of a beat: where nothing has to begin
 USUAL = 0.975  # rank up to which a moment counts as one of many
 SMALL_STEP = 0.99
-TUNED = 20  # loops whose tuning is measured
+TUNED = 12  # loops whose tuning is measured
 
 
 def loops(bench: Bench, count: int) -> list[Figure]:
