@@ -27,6 +27,7 @@ from training.config import command, parse_config
 from training.data.clips import read_rows
 from training.files import write_json, write_text
 from training.metrics import control, provenance
+from training.metrics.codec import Codec
 from training.metrics.compare import SHUFFLES, by_source, chance, compare, summaries
 from training.metrics.distribution import distribution_figures, embed_clips, folder_figures
 from training.metrics.embedding import DEFAULT_EMBEDDER, Embedder, load_embedder
@@ -82,6 +83,10 @@ class EvaluateRun:
     """folder of the key network; without one, keys are those of a chroma profile alone"""
     clap: str = DEFAULT_EMBEDDER
     """what the distribution is measured with: tagger, musicnn-mtt, musicnn-msd, or the folder or Hub id of a CLAP"""
+    codec: str | None = None
+    """folder or Hub id of an EnCodec, whose reconstruction, quantised, is told beside the autoencoder's"""
+    codec_kbps: float | None = None
+    """its bandwidth; null = the most that it has"""
     train_clips: int = 400
     """training clips that memorisation is looked for in"""
     num_inference_steps: int | None = None
@@ -168,8 +173,14 @@ def evaluate_checkpoint(
         "reconstructed": compare(heard["reconstructed"], labels, listeners.thresholds),
     }
     run = map if pool is None else pool.map
-    rebuilt = [audio[None] for audio in audios["reconstructed"]]
-    rebuilding = list(run(reconstruction_figures, rebuilt, [audio[None] for audio in real], [rate] * len(rows)))
+    rebuilt = {"reconstructed": audios["reconstructed"]}
+    if config.codec is not None:
+        codec = Codec(config.codec, config.codec_kbps)
+        rebuilt["codec"] = [codec.reconstruct(audio, rate) for audio in real]
+    rebuilding = {
+        name: list(run(reconstruction_figures, [a[None] for a in sounds], [a[None] for a in real], [rate] * len(rows)))
+        for name, sounds in rebuilt.items()
+    }
     clock.lap("comparing")
     distribution = checkpoint_distribution(config, embedder, all_rows, rows, audios, rate)
     clock.lap("distribution")
@@ -177,7 +188,7 @@ def evaluate_checkpoint(
         "clips": len(rows),
         "control": summaries(figures, control.NAMES, config.seed),
         "oracle_by_source": by_source(figures["oracle"], rows, TOLD_BY_SOURCE, config.seed),
-        "autoencoder": summaries({"reconstructed": rebuilding}, AUTOENCODER, config.seed),
+        "autoencoder": summaries(rebuilding, AUTOENCODER, config.seed),
         "signal": signal_summaries(heard, {"oracle": clips}, config.seed),
         "distribution": distribution,
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),

@@ -53,7 +53,8 @@ def text_report(result: dict) -> str:
             told = ", ".join(f"{source} {counts[source]}" for source in sources)
             parts.append(f"{words} by source ({told})\n" + figures_table(result[name], control.NAMES, sources))
     if result.get("autoencoder"):
-        parts.append(figures_table(result["autoencoder"], AUTOENCODER, ["reconstructed"]))
+        sources = {source for by_source in result["autoencoder"].values() for source in by_source}
+        parts.append(figures_table(result["autoencoder"], AUTOENCODER, sorted(sources, reverse=True)))
     parts.append(figures_table(result["signal"], SIGNAL, [c for c in SIGNAL_COLUMNS if c in result["signal"]["peak"]]))
     if result.get("distribution"):
         parts.append(distribution_text(result["distribution"]))
