@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation uses what the machine has.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test test-browser load slow evaluate bench scorebook app style quality clean versions
+.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions
 
 music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -32,6 +32,11 @@ versions: $(VENV)/.full
 
 app: $(VENV)/.full
 	$(BIN)/python app.py
+
+# Parity with the original codec. Of its dependencies only einops is needed: torchaudio reads and writes its files.
+test-encodec: $(VENV)/.full
+	$(BIN)/python -m pip install --quiet --no-deps --target .cache/encodec "encodec==0.1.1" "einops>=0.8"
+	$(ONE_THREAD) PYTHONPATH=.cache/encodec $(BIN)/python -m pytest -m encodec tests/test_autoencoder_encodec.py
 
 evaluate: $(VENV)/.full data/scorebook/info.json
 	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test \
