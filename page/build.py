@@ -16,7 +16,7 @@ def make_app(desk: Desk) -> gr.Blocks:
             '<header class="mast"><h1>Vivace</h1><p>Music from words, in time and in key</p></header>',
             apply_default_css=False,
         )
-        with gr.Tabs(elem_id="tabs") as tabs:
+        with gr.Tabs(elem_id="tabs", overflow_behavior="wrap") as tabs:
             with gr.Tab("Generate", id="generate"):
                 make = generate_tab.make_tab(desk)
             with gr.Tab("Edit", id="edit"):
