@@ -10,7 +10,7 @@ import os
 from page.build import launch_options, make_app
 from page.desk import Desk
 from page.model import load_model, model_name
-from pipelines.generate import quiet_libraries
+from pipelines.hub import quiet_libraries
 
 
 def main() -> None:

@@ -237,7 +237,7 @@ def serve(model: str) -> None:
     from page import build, sessions
     from page.desk import Desk
     from page.model import load_model
-    from pipelines.generate import quiet_libraries
+    from pipelines.hub import quiet_libraries
 
     quiet_libraries()
     build.CACHE_S, sessions.IDLE_S = (5, KEEP_S), IDLE_S
