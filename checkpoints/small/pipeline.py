@@ -1,4 +1,3 @@
-from .pipeline_vivace import VivacePipeline
 from .vivace_audio import __doc__ as _vivace_audio
 from .vivace_beats import __doc__ as _vivace_beats
 from .vivace_call import __doc__ as _vivace_call
@@ -19,3 +18,4 @@ from .vivace_text import __doc__ as _vivace_text
 from .vivace_theory import __doc__ as _vivace_theory
 from .vivace_timeline import __doc__ as _vivace_timeline
 from .vivace_windows import __doc__ as _vivace_windows
+from .pipeline_vivace import VivacePipeline
