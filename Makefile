@@ -39,7 +39,7 @@ test-encodec: $(VENV)/.full
 	$(ONE_THREAD) PYTHONPATH=.cache/encodec $(BIN)/python -m pytest -m encodec tests/test_autoencoder_encodec.py
 
 evaluate: $(VENV)/.full data/scorebook/info.json
-	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test \
+	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test --num_clips 256 \
 		--output runs/evaluate.json --html runs/evaluate.html
 
 bench: $(VENV)/.full
