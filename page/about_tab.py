@@ -1,6 +1,5 @@
 """About: which checkpoint plays, its card, licence and figures, the keys and the endpoints."""
 
-import json
 from pathlib import Path
 
 import gradio as gr
@@ -37,16 +36,6 @@ ID=$(curl -s $URL/gradio_api/call/v2/generate -H 'Content-Type: application/json
 curl -sN $URL/gradio_api/call/generate/$ID
 ```
 """
-ROWS = {
-    "tempo_4pct": "tempo within 4 %",
-    "beat_f": "beats, F-measure at 70 ms",
-    "downbeat_f": "first beats of bars, F-measure",
-    "key_exact": "key",
-    "chord_cosine": "chords, chroma cosine a beat",
-    "stated_ranked": "named instruments ranked above absent ones",
-    "style": "style, first guess",
-}
-KINDS = ("generated", "chance", "oracle")
 
 
 def card(folder: Path | None) -> str:
@@ -70,24 +59,6 @@ def licence(folder: Path | None) -> str:
     return "see the model's card"
 
 
-def figures(folder: Path | None) -> str:
-    """A table of the checkpoint's evaluation.json, if it carries one."""
-    path = None if folder is None else folder / "evaluation.json"
-    if path is None or not path.is_file():
-        return ""
-    try:
-        told = json.loads(path.read_text())
-        control = told["control"]
-        lines = ["### Does it play what was asked?", "", "| | generated | chance | real clips |", "|---|---|---|---|"]
-        for name, words in ROWS.items():
-            if name in control:
-                cells = [control[name].get(kind, {}).get("mean") for kind in KINDS]
-                lines.append(f"| {words} | " + " | ".join("" if v is None else f"{v:.2f}" for v in cells) + " |")
-        return "\n".join([*lines, "", f"{told['clips']} clips, commit {told.get('commit', 'unknown')}"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"evaluation.json cannot be read ({type(error).__name__}: {error})"
-
-
 def parts(pipe, folder: Path | None) -> str:
     """What is loaded."""
     config = pipe.vae.config
@@ -108,7 +79,7 @@ def make_tab(desk: Desk) -> None:
     folder = find_folder(desk.model)
     with gr.Row(equal_height=False, elem_classes="desk about"):
         with gr.Column(scale=7, min_width=300):
-            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{card(folder)}\n\n{figures(folder)}")
+            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{card(folder)}")
         with gr.Column(scale=5, min_width=300):
             gr.Markdown(
                 "### Yours alone\n\nWhat you make and upload here is kept for this browser session only, can be heard "
