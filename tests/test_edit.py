@@ -202,3 +202,12 @@ def test_files_that_will_not_do(tiny_pipeline, tmp_path):
     soundfile.write(tmp_path / "long.flac", np.zeros(1000 * 700, np.float32), 1000)
     with pytest.raises(ValueError, match="of 700 s; allowed: up to 600 s"):
         tiny_pipeline("piano", audio=tmp_path / "long.flac", strength=1)
+
+
+def test_a_region_may_end_where_the_audio_ends_to_half_a_sample():
+    """Four bars at 122 bpm end at 7.86885 s, between two samples."""
+    samples, end_s = 188852, 16 * 60.0 / 122.0
+    assert samples / 24000 < end_s
+    assert read_mask([(end_s / 2, end_s)], samples, 24000)[-1]
+    with pytest.raises(ValueError, match="but the audio is 7.869 s long"):
+        read_mask([(1.0, end_s + 1 / 24000)], samples, 24000)

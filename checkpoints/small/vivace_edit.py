@@ -77,7 +77,7 @@ def read_mask(mask, samples: int, rate: int) -> torch.Tensor:
         numbers = len(region) == 2 and all(isinstance(v, (int, float, np.number)) and math.isfinite(v) for v in region)
         if not numbers or not 0.0 <= region[0] < region[1]:
             raise ValueError(f"mask_s has the region {region}; allowed: (start, end) in seconds, 0 <= start < end")
-        if region[1] > samples / rate + 1e-6:
+        if round(region[1] * rate) > samples:  # half a sample beyond is how an end in seconds may round
             raise ValueError(f"mask_s has the region {region}, but the audio is {samples / rate:.3f} s long")
         first, last = round(region[0] * rate), round(region[1] * rate)
         out[min(first, samples - 1) : max(last, first + 1)] = True  # at least one sample
