@@ -209,5 +209,5 @@ def test_a_region_may_end_where_the_audio_ends_to_half_a_sample():
     samples, end_s = 188852, 16 * 60.0 / 122.0
     assert samples / 24000 < end_s
     assert read_mask([(end_s / 2, end_s)], samples, 24000)[-1]
-    with pytest.raises(ValueError, match="but the audio is 7.869 s long"):
+    with pytest.raises(ValueError, match=r"but the audio is 7\.869 s long"):
         read_mask([(1.0, end_s + 1 / 24000)], samples, 24000)
