@@ -224,7 +224,7 @@ def test_asking_is_deterministic(data_dir):
         (["--checkpoint", "missing/folder"], "no such folder"),
         (["--reference_dir", "somewhere"], "without audio_dir"),
         (["--audio_dir", "missing/folder"], "no such folder"),
-        (["--audio_dir", "docs"], "no audio in it"),
+        (["--audio_dir", "page"], "no audio in it"),
         (["--output", "."], "is a folder"),
         (["--html", "."], "is a folder"),
     ],
