@@ -146,7 +146,7 @@ class Visitor:
             return None
         told = data.get("error", "") if isinstance(data, dict) else str(data)
         clear = isinstance(told, str) and 5 < len(told) < 400 and "\n" not in told
-        busy = clear and ("at a time" in told or "jobs are waiting" in told or "queue" in told.lower())
+        busy = clear and good and ("at a time" in told or "jobs are waiting" in told or "queue" in told.lower())
         right = clear and (busy or not good)
         self.book.note(kind, "told to wait" if busy else "refused" if right else "wrong", str(data))
         return None
