@@ -19,13 +19,13 @@ from training.autoencoders import Autoencoder, autoencoder_class, load_autoencod
 from training.autoencoding import autoencoding, initialise_linear_path, validate
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
-from training.watch import picture
+from training.watch import picture, sound_writers
 
 
 @torch.no_grad()
 def show(accelerator: Accelerator, model: Autoencoder, config: AutoencoderRun, step: int) -> None:
     """Validation clips as they are and decoded, and their spectrograms one above the other, to the tracker."""
-    writers = [tracker.tracker for tracker in accelerator.trackers if hasattr(tracker.tracker, "add_audio")]
+    writers = sound_writers(accelerator)
     if not writers:
         return
     for index, row in enumerate(read_rows(config.data_dir, "validation")[: config.demo_clips]):

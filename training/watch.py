@@ -48,6 +48,11 @@ def generators_kept() -> Iterator[None]:
     np.random.set_state(states[1])
 
 
+def sound_writers(accelerator: Accelerator) -> list:
+    """The run's trackers that take sounds and pictures, as tensorboard's writer does."""
+    return [tracker.tracker for tracker in accelerator.trackers if hasattr(tracker.tracker, "add_audio")]
+
+
 def picture(audio: np.ndarray, frames: int = 512) -> torch.Tensor:
     """Spectrogram of a clip (samples,) as a grey image (1, height, width) in 0 to 1; 80 dB, low notes below."""
     size = 1024
@@ -161,7 +166,7 @@ class Watch:
         Beside the clips that were evaluated, the first `demo_clips` requests at each strength of `demo_guidance`, with
         the same seeds; those are made only where a tracker takes them.
         """
-        writers = [tracker.tracker for tracker in accelerator.trackers if hasattr(tracker.tracker, "add_audio")]
+        writers = sound_writers(accelerator)
         if not writers:
             return
         demos = {f"demo/{index}": clip for index, clip in enumerate(clips)}
