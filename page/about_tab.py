@@ -4,6 +4,8 @@ from pathlib import Path
 
 import gradio as gr
 
+from pipelines.card import front_matter
+
 from .desk import Desk
 from .model import find_folder
 
@@ -51,12 +53,8 @@ def card(folder: Path | None) -> str:
 
 def licence(folder: Path | None) -> str:
     """Of the weights, from the card's front matter."""
-    path = None if folder is None else folder / "README.md"
-    if path is not None and path.is_file() and path.read_text().startswith("---"):
-        for line in path.read_text().split("---")[1].splitlines():
-            if line.startswith("license:"):
-                return line.removeprefix("license:").strip()
-    return "see the model's card"
+    head = {} if folder is None else front_matter(folder)
+    return head.get("license") or "see the model's card"
 
 
 def parts(pipe, folder: Path | None) -> str:
