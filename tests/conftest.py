@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.utils import dynamic_modules_utils
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -19,6 +20,12 @@ from training import encode_latents, train_autoencoder
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads
 WORDS = ["<pad>", "<unk>", "</s>", "slow", "fast", "calm", "solo", "piano", "drums", "loud", "jazz", "in", "bpm"]
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerator():
+    """One process has one precision, unless it forgets: no test inherits that of a run in another one."""
+    AcceleratorState._reset_state(True)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

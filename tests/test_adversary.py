@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 from autoencoder.discriminators import MultiBandDiscriminator
@@ -19,13 +18,6 @@ ADVERSARIAL = [
     "--discriminator_start", "1", "--discriminator_warmup_steps", "2",
 ]  # fmt: skip
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerator():
-    """One process has one precision, unless it forgets."""
-    yield
-    AcceleratorState._reset_state(True)
 
 
 def train(data, folder, *more: str) -> dict[str, torch.Tensor]:
