@@ -26,6 +26,7 @@ from training import loop
 from training.autoencoders import Autoencoder, load_autoencoder
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_bytes, read_rows
+from training.text_retelling import retellings
 
 SHARD_CLIPS = 256
 
@@ -155,6 +156,10 @@ def main(argv: list[str] | None = None) -> None:
     splits = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}
     for split, rows in splits.items():
         check_captions(rows, config.data_dir, split)
+    splits["train"] = [
+        row | {"text": row["text"] + retellings(row, config.retellings, loop.item_rng(0, 16, number))}
+        for number, row in enumerate(splits["train"])
+    ]
     for split, rows in splits.items():
         folder = output / split
         folder.mkdir(parents=True, exist_ok=True)

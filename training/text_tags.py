@@ -20,15 +20,15 @@ from training.text_prompts import TEMPLATES, PromptGrammar
 from training.text_synonyms import DRUMS, INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
 from training.text_words import GENRES
 
-_STYLE_WORDS = {style.name: style.words for style in (*STYLES.values(), *ENSEMBLES)}
-STYLE_NAMES = tuple(dict.fromkeys((*_STYLE_WORDS, *STYLE_SYNONYMS)))
+STYLE_WORDS = {style.name: style.words for style in (*STYLES.values(), *ENSEMBLES)}
+STYLE_NAMES = tuple(dict.fromkeys((*STYLE_WORDS, *STYLE_SYNONYMS)))
 MOOD_NAMES = tuple(MOOD_HELDOUT)
 TAGS = (*(f"instrument:{name}" for name in INSTRUMENTS), *(f"style:{name}" for name in STYLE_NAMES),
         *(f"mood:{name}" for name in MOOD_NAMES), "drums")  # fmt: skip
 _PLACE = {tag: place for place, tag in enumerate(TAGS)}
 # What a template denies it does not ask for.
-_AFFIRMING = tuple(text for text in TEMPLATES if not any(word in text for word in ("without", "no drums", "not {M}")))
-_MUSICAL = tuple(text for text in _AFFIRMING if "{I}" in text or "{G}" in text)
+AFFIRMING = tuple(text for text in TEMPLATES if not any(word in text for word in ("without", "no drums", "not {M}")))
+_MUSICAL = tuple(text for text in AFFIRMING if "{I}" in text or "{G}" in text)
 
 
 def heldout_phrases() -> set[str]:
@@ -42,7 +42,7 @@ def heldout_phrases() -> set[str]:
     )
 
 
-def _mood_words() -> dict[str, tuple[str, ...]]:
+def mood_words() -> dict[str, tuple[str, ...]]:
     """Mood words and the canonical moods that they stand for: itself, or those of its group in the mood axes."""
     banned = heldout_phrases() - set(MOOD_NAMES)
     out = {name: (name,) for name in MOOD_NAMES}
@@ -64,9 +64,9 @@ class TaggedPrompts(PromptGrammar):
         for name, known in INSTRUMENTS.items():
             self.instruments[name] = tuple(dict.fromkeys((*known.words, *self.instruments[name])))
         self.styles = {
-            name: tuple(dict.fromkeys((*_STYLE_WORDS.get(name, ()), *STYLE_SYNONYMS[name]))) for name in STYLE_NAMES
+            name: tuple(dict.fromkeys((*STYLE_WORDS.get(name, ()), *STYLE_SYNONYMS[name]))) for name in STYLE_NAMES
         }
-        self.moods = _mood_words()
+        self.moods = mood_words()
         self.target = torch.zeros(len(TAGS))
 
     def slot(self, name: str) -> str:
@@ -109,7 +109,7 @@ def tagged_caption(rng: np.random.Generator) -> tuple[str, torch.Tensor]:
         return options[int(rng.integers(len(options)))]
 
     style = pick(STYLE_NAMES)
-    words = (*_STYLE_WORDS.get(style, ()), *STYLE_SYNONYMS[style])
+    words = (*STYLE_WORDS.get(style, ()), *STYLE_SYNONYMS[style])
     players = tuple(pick(tuple(INSTRUMENTS)) for _ in range(int(rng.integers(1, 5))))
     facts = Facts(
         style=style, style_words=words, style_heldout_words=words, genre=pick(GENRES),

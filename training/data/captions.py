@@ -78,7 +78,7 @@ def tempo_words(bpm: float, heldout: bool = False) -> tuple[str, ...]:
     return row[2] if heldout else row[1]
 
 
-class _Speaker:
+class Speaker:
     """Draws words for the facts of one clip and notes in `stated` what they say."""
 
     def __init__(self, facts: Facts, rng: np.random.Generator, heldout: bool):
@@ -180,7 +180,7 @@ class _Speaker:
         return [chosen[k]() for k in self.rng.permutation(len(chosen))[:most]]
 
 
-def _sentence(s: _Speaker) -> str:
+def _sentence(s: Speaker) -> str:
     adjectives = [w for w in (s.mood() if s.chance(0.7) else "", s.tempo() if s.chance(0.35) else "",
                               s.pick(DYNAMICS[s.facts.dynamics]) if s.chance(0.15) else "") if w]  # fmt: skip
     head = " ".join([", ".join(dict.fromkeys(adjectives)), s.style(), s.noun()]).strip()
@@ -193,7 +193,7 @@ def _sentence(s: _Speaker) -> str:
     return text[0].upper() + text[1:] + "." if s.chance(0.5) else text
 
 
-def _lead(s: _Speaker) -> str:
+def _lead(s: Speaker) -> str:
     facts = s.facts
     backing = [i for i in facts.instruments if i != facts.melody]
     lead = s.instrument(facts.melody)
@@ -208,7 +208,7 @@ def _lead(s: _Speaker) -> str:
     return ", ".join([text, *s.details()])
 
 
-def _tags(s: _Speaker) -> str:
+def _tags(s: Speaker) -> str:
     words = [s.style(), *s.chosen(3)]
     if s.chance(0.6):
         words.append(s.mood())
@@ -219,7 +219,7 @@ def _tags(s: _Speaker) -> str:
     return s.pick((", ", ", ", " ")).join(words[k] for k in s.rng.permutation(len(words)))
 
 
-def _short(s: _Speaker) -> str:
+def _short(s: Speaker) -> str:
     lead = s.facts.melody or next(iter(s.facts.instruments), None)
     # Only the form that is chosen is put into words: what is said is noted as stated.
     form = s.pick(
@@ -236,7 +236,7 @@ def _short(s: _Speaker) -> str:
     return " ".join([form(), *s.details(1)])
 
 
-def _casual(s: _Speaker) -> str:
+def _casual(s: Speaker) -> str:
     text = s.pick(("something ", "give me something ", "i want something ", "make it ")) + s.mood()
     players = s.chosen(2)
     if players:
@@ -249,7 +249,7 @@ def _casual(s: _Speaker) -> str:
     return text
 
 
-def _expert(s: _Speaker) -> str:
+def _expert(s: Speaker) -> str:
     facts = s.facts
     parts = [s.style().capitalize(), _join(s.chosen(3) or [s.noun()])]
     if s.chance(0.55):
@@ -263,7 +263,7 @@ def _expert(s: _Speaker) -> str:
     return s.pick((", ", "; ", " / ")).join(parts)
 
 
-def _solo(s: _Speaker) -> str:
+def _solo(s: Speaker) -> str:
     s.stated.drums = False
     lead = s.instrument(s.facts.instruments[0])
     forms = (lambda: f"solo {lead}", lambda: f"{lead} alone", lambda: f"{s.mood()} solo {lead}",
@@ -271,7 +271,7 @@ def _solo(s: _Speaker) -> str:
     return ", ".join([s.pick(forms)(), *s.details()])
 
 
-def _heldout_request(s: _Speaker) -> str:
+def _heldout_request(s: Speaker) -> str:
     text = "please make " + _a(f"{s.mood()} {s.style()} {s.noun()}")
     players = s.chosen(2)
     if players:
@@ -279,7 +279,7 @@ def _heldout_request(s: _Speaker) -> str:
     return ", ".join([text, *s.details()])
 
 
-def _heldout_scene(s: _Speaker) -> str:
+def _heldout_scene(s: Speaker) -> str:
     players = s.chosen(2) or ["the band"]
     text = f"{_join(players)} in {_a(f'{s.tempo()}, {s.mood()} {s.noun()}')}"
     if s.chance(0.5):
@@ -287,27 +287,28 @@ def _heldout_scene(s: _Speaker) -> str:
     return ", ".join([text, *s.details()])
 
 
-def _heldout_question(s: _Speaker) -> str:
+def _heldout_question(s: Speaker) -> str:
     players = s.chosen(2) or [s.noun()]
     return ", ".join([f"can i get some {s.tempo()} {s.style()} where we hear {_join(players)}", *s.details()])
 
 
-def captions(facts: Facts, count: int, rng: np.random.Generator) -> list[tuple[str, Stated]]:
-    """`count` distinct training captions, each with what it states."""
+def captions(
+    facts: Facts, count: int, rng: np.random.Generator, speaker: type[Speaker] = Speaker
+) -> list[tuple[str, Stated]]:
+    """`count` distinct training captions, each with what it states; another `speaker` knows other words."""
     forms = [_sentence, _sentence, _lead, _tags, _short, _casual, _expert]
     if facts.melody is None:
         forms.remove(_lead)
-    speaker = _Speaker(facts, rng, False)
     alone = len(facts.instruments) == 1 and facts.drums is None
-    return _distinct(speaker, [*forms, _solo, _solo] if alone else forms, count)
+    return _distinct(speaker(facts, rng, False), [*forms, _solo, _solo] if alone else forms, count)
 
 
 def heldout_captions(facts: Facts, count: int, rng: np.random.Generator) -> list[tuple[str, Stated]]:
     """`count` distinct paraphrases out of templates and words that no training caption uses, likewise."""
-    return _distinct(_Speaker(facts, rng, True), [_heldout_request, _heldout_scene, _heldout_question], count)
+    return _distinct(Speaker(facts, rng, True), [_heldout_request, _heldout_scene, _heldout_question], count)
 
 
-def _distinct(speaker: _Speaker, forms: list, count: int) -> list[tuple[str, Stated]]:
+def _distinct(speaker: Speaker, forms: list, count: int) -> list[tuple[str, Stated]]:
     order = [forms[k] for k in speaker.rng.permutation(len(forms))]
     texts: dict[str, Stated] = {}
     for number in range(20 * count):

@@ -1,0 +1,137 @@
+"""A training clip described anew, in many words: stage 3 hears the synonyms that the text encoder has read.
+
+The scorebook names each thing in two to four words. A network that has heard only those learns where three points of
+the text encoder's space lie, and a fourth word for the same thing falls beside them. Retold captions say what the
+clip's labels say in the words of training/text_synonyms.py, half in the forms of the captions' grammar, half in the
+templates of prompts as users write them. Words that the held-out captions keep for tests are in neither.
+"""
+
+import numpy as np
+
+from training.data.captions import Facts, Speaker, captions, tempo_words
+from training.data.instruments import DRUM_WORDS, INSTRUMENTS
+from training.text_prompts import PromptGrammar
+from training.text_synonyms import DRUMS, INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
+from training.text_tags import AFFIRMING, STYLE_WORDS, mood_words
+
+_NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
+_OWN_SHARE = 0.3  # of words that are the scorebook's own
+# Slots that a clip's labels can fill, and words of templates that say more than they do.
+_FILLED = set("MGITBKR")
+_UNSURE = (
+    "vibes",
+    "lullaby",
+    "dance",
+    "orchestral",
+    "ensemble",
+    "intro",
+    "bassline",
+    "chords",
+    "loop",
+    "banger",
+    "soundtrack",
+)
+
+
+def _moods() -> dict[str, tuple[str, ...]]:
+    """Words for each mood of the scorebook, itself first."""
+    out: dict[str, list[str]] = {}
+    for word, moods in mood_words().items():
+        for mood in moods:
+            out.setdefault(mood, [mood]).append(word)
+    return {mood: tuple(dict.fromkeys(words)) for mood, words in out.items()}
+
+
+_MOOD_SYNONYMS = _moods()
+
+
+class WideSpeaker(Speaker):
+    """Speaks as training captions do, in synonyms."""
+
+    def instrument(self, name: str) -> str:
+        own = super().instrument(name)  # notes what is stated
+        synonyms = DRUMS if name == "drums" else INSTRUMENT_SYNONYMS.get(name, ())
+        return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
+
+    def style(self) -> str:
+        own = super().style()
+        synonyms = STYLE_SYNONYMS.get(self.facts.style, ())
+        return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
+
+    def mood(self) -> str:
+        own = super().mood()
+        return own if self.chance(_OWN_SHARE) else self.pick(_MOOD_SYNONYMS.get(own, (own,)))
+
+
+class OwnPrompts(PromptGrammar):
+    """The templates of users' prompts, filled with what is true of one clip; no instrument twice in a prompt."""
+
+    def __init__(self, facts: Facts, seed: int):
+        super().__init__(seed)
+        self.facts = facts
+        self.players = [*facts.instruments, *(["drums"] if facts.drums == "drums" else [])]
+        alone = len(self.players) == 1 and facts.drums is None
+        filled = _FILLED - (set() if facts.key else {"K"}) - (set() if facts.moods else {"M"})
+        self.templates = [
+            text for text in AFFIRMING
+            if {part for part in text.replace("}", "{").split("{")[1::2]} <= filled
+            and text.count("{I}") <= len(self.players) and text.count("{M}") <= max(1, len(facts.moods))
+            and (alone or "solo" not in text) and not any(word in text for word in _UNSURE)
+        ]  # fmt: skip
+        self.left: list[str] = []
+
+    def slot(self, name: str) -> str:
+        facts, choice = self.facts, self.random.choice
+        if name == "I":
+            player = self.left.pop(self.random.randrange(len(self.left)))
+            own = DRUM_WORDS if player == "drums" else INSTRUMENTS[player].words
+            more = DRUMS if player == "drums" else INSTRUMENT_SYNONYMS[player]
+            return choice(own if self.random.random() < _OWN_SHARE else more)
+        if name == "G":
+            own, more = facts.style_words, STYLE_SYNONYMS[facts.style]
+            return choice(own if self.random.random() < _OWN_SHARE else more)
+        if name == "M":
+            mood = choice(facts.moods)
+            return choice(_MOOD_SYNONYMS.get(mood, (mood,)))
+        known = {"T": choice(tempo_words(facts.bpm)), "B": f"{facts.bpm:g}", "K": facts.key, "R": facts.time_signature}
+        return str(known[name])
+
+    def prompt(self) -> str:
+        self.left = list(self.players)
+        return self.fill(self.random.choice(self.templates))
+
+
+def facts_of(row: dict) -> Facts | None:
+    """What the labels of a clip of the scorebook say; None for a clip that has no such labels, or other words."""
+    if any(row.get(name) is None for name in _NEEDED) or not set(row["instruments"]) <= set(INSTRUMENTS):
+        return None
+    if row["style"] not in STYLE_SYNONYMS or not row["moods"]:
+        return None
+    words = STYLE_WORDS.get(row["style"], STYLE_SYNONYMS[row["style"]])
+    drums = "drums" if row.get("drums") else "percussion" if row.get("percussion") else None
+    return Facts(
+        style=row["style"], style_words=words, style_heldout_words=(), genre=row["genre"],
+        moods=tuple(row["moods"]), instruments=tuple(row["instruments"]), melody=row.get("melody_instrument"),
+        drums=drums, bpm=float(row["bpm"]), key=row.get("key"), time_signature=row["time_signature"], bars=None,
+        room=row["room"], dynamics=row["dynamics"], loop=bool(row.get("loop")),
+    )  # fmt: skip
+
+
+def retellings(row: dict, count: int, rng: np.random.Generator) -> list[str]:
+    """More captions of a clip.
+
+    Args:
+        row: of training/data/clips.py.
+        count: at most so many; every second one is a prompt as users write it.
+        rng: what they are drawn from.
+
+    Returns:
+        Captions, each once; none for a clip without the scorebook's labels.
+    """
+    facts = facts_of(row)
+    if facts is None or count == 0:
+        return []
+    told = [text for text, _ in captions(facts, count - count // 2, rng, WideSpeaker)]
+    prompts = OwnPrompts(facts, int(rng.integers(2**31)))
+    asked = [prompts.prompt() for _ in range(count // 2)] if prompts.templates else []
+    return list(dict.fromkeys([*told, *asked]))
