@@ -13,7 +13,7 @@ import soundfile
 from PIL import Image
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
-from training import ask, evaluate, train_beat_tracker, train_key, train_tagger
+from training import ask, evaluate, sweep, train_beat_tracker, train_key, train_tagger
 from training.config import command
 from training.data.clips import read_rows
 from training.metrics.control import NAMES
@@ -268,3 +268,41 @@ def test_without_listeners_their_figures_are_left_out(tiny_checkpoint, data_dir,
     assert "paraphrased" not in result["control"]["beat_f_librosa"]
     assert "figures left out" in capsys.readouterr().out
     assert all(np.isfinite(v["generated"]["mean"]) for v in result["signal"].values() if v["generated"]["n"])
+
+
+def sweep_of(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        command(lambda: sweep.main([str(word) for word in words]))
+    return ended.value.code
+
+
+def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_dir, listeners, tmp_path, capsys):
+    lines, picture = tmp_path / "sweep.jsonl", tmp_path / "curve.png"
+    words = ["--checkpoint", tiny_checkpoint, "--data_dir", data_dir, "--num_clips", 4, "--output", lines, *listeners]
+    words = [str(word) for word in (*words, "--captions", "text", "text_heldout")]
+    first = sweep.main([*words, "--steps", "1", "--guidance", "1", "2"])
+    assert [(row["captions"], row["guidance"]) for row in first] == [
+        ("text", 1.0), ("text", 2.0), ("text_heldout", 1.0), ("text_heldout", 2.0)
+    ]  # fmt: skip
+    before = lines.read_text()
+    capsys.readouterr()
+    second = sweep.main([*words, "--steps", "1", "2", "--guidance", "2", "--picture", str(picture)])
+    assert len(second) == 6 and lines.read_text().startswith(before)
+    assert capsys.readouterr().out.count("steps") == 2  # what was measured before is not measured again
+    assert all(0 <= row["tempo_4pct"] <= 1 and row["music_s_per_cpu_s"] > 0 for row in second)
+    assert Image.open(picture).width > 400
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--steps", "0"], "steps is [0]"),
+        (["--guidance", "-1"], "guidance is [-1.0]"),
+        (["--captions", "words"], "text_heldout"),
+        (["--num_clips", "1"], "num_clips is 1"),
+        (["--checkpoint", "missing/folder"], "no such folder"),
+    ],
+)
+def test_a_sweep_refuses_what_is_out_of_range(tiny_checkpoint, capsys, words, said):
+    assert sweep_of("--checkpoint", tiny_checkpoint, *words) == 2
+    assert said in capsys.readouterr().err

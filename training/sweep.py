@@ -1,0 +1,189 @@
+"""How many steps, how much guidance? The control figures and the time of each pair, on clips that no figure is told of.
+
+    OMP_NUM_THREADS=1 python -m training.sweep --checkpoint checkpoints/small --steps 4 6 8 12 20 --guidance 1.5 2.5 3.5
+
+Prints a line a setting and caption kind, keeps each as soon as it is measured (a second run goes on), and draws quality
+over speed with `--picture`. The settings of a checkpoint are chosen here, on the validation split; `training.evaluate`
+then tells what they give on the test split.
+"""
+
+import itertools
+import json
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from pipelines.card import folder_hash
+from pipelines.hub import load_published
+from training import ask
+from training.config import command, parse_config
+from training.data.clips import read_rows
+from training.files import write_text
+from training.metrics.bootstrap import summarise
+from training.metrics.compare import compare
+from training.metrics.distribution import Space
+from training.metrics.embedding import DEFAULT_EMBEDDER, load_embedder
+from training.metrics.folder import load_clips
+from training.metrics.kernel_distance import kernel_distance
+from training.metrics.listening import listen, load_listeners
+from training.metrics.request import anchored_request
+
+FIGURES = {
+    "tempo_4pct": "tempo", "beat_f": "beat F", "downbeat_f": "downbeat F", "key_exact": "key", "chord_cosine": "chords",
+    "stated_heard": "instruments", "drums": "drums", "style": "style",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One sweep."""
+
+    checkpoint: str = "checkpoints/small"
+    steps: list[int] = field(default_factory=lambda: [4, 6, 8, 12, 20])
+    guidance: list[float] = field(default_factory=lambda: [2.5])
+    captions: list[str] = field(default_factory=lambda: ["text"])
+    """text, text_heldout or both"""
+    data_dir: str = "data/scorebook"
+    split: str = "validation"
+    num_clips: int = 64
+    seed: int = 0
+    """chooses the rows and their captions, and starts the noise"""
+    batch_size: int = 8
+    output: str = "runs/sweep.jsonl"
+    """a line a setting; those that are there already, of this checkpoint and these clips, are not measured again"""
+    picture: str | None = None
+    """PNG: the figures over the speed"""
+    tagger: str = "checkpoints/tagger"
+    beat_tracker: str = "checkpoints/beat_tracker"
+    key: str = "checkpoints/key"
+
+
+def check(config: SweepRun) -> None:
+    """Raise a ValueError for a setting out of range."""
+    for name, low in (("steps", 1), ("guidance", 0.0)):
+        values = getattr(config, name)
+        if not values or min(values) < low:
+            raise ValueError(f"{name} is {values}; allowed: one or more numbers of at least {low}")
+    if not config.captions or not set(config.captions) <= {"text", "text_heldout"}:
+        raise ValueError(f"captions is {config.captions}; allowed: text, text_heldout")
+    if config.num_clips < 2 or config.batch_size < 1:
+        raise ValueError(
+            f"num_clips is {config.num_clips} and batch_size {config.batch_size}; allowed: at least 2 and 1"
+        )
+    if not Path(config.checkpoint).is_dir():
+        raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
+
+
+class Ear:
+    """The clips to ask for, and what is heard in the answers."""
+
+    def __init__(self, config: SweepRun, rate: int):
+        self.config, self.rate = config, rate
+        rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
+        self.clips = load_clips(rows, rate)
+        self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
+        self.embedder = load_embedder(DEFAULT_EMBEDDER)
+        real = np.asarray(self.embedder.embed(self.clips.mono, rate))
+        self.space = Space(real)
+        self.real = self.space.standardise(real)
+
+    def measure(self, pipe, captions: str, steps: int, guidance: float) -> dict:
+        """The figures of one setting: means over the clips, seconds of music a second of computing, distance."""
+        config, rows = self.config, self.clips.rows
+        said = [ask.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
+        began = time.process_time()
+        audios = ask.generate(pipe, rows, [text for text, _ in said], config.seed, config.batch_size, steps, guidance)
+        spent = time.process_time() - began
+        asked = [
+            anchored_request(row, len(audio) / self.rate, stated)
+            for row, audio, (_, stated) in zip(rows, audios, said, strict=True)
+        ]
+        figures = compare(listen(audios, self.rate, self.listeners, None), asked, self.listeners.thresholds)
+        told = {name: summarise((f.get(name) for f in figures), config.seed) for name in FIGURES}
+        made = self.space.standardise(np.asarray(self.embedder.embed(audios, self.rate)))
+        return {
+            "music_s_per_cpu_s": round(sum(map(len, audios)) / self.rate / spent, 3),
+            "kernel": kernel_distance(self.real, made, config.seed, resamples=200)["mean"],
+            **{name: told[name]["mean"] for name in FIGURES},
+            "intervals": {name: (told[name]["low"], told[name]["high"]) for name in FIGURES},
+        }
+
+
+def line_of(row: dict) -> str:
+    """One measured setting as text."""
+    figures = " ".join(
+        f"{words} {row[name]:.3f}" if row[name] is not None else f"{words} -" for name, words in FIGURES.items()
+    )
+    return (
+        f"{row['captions']:12s} steps {row['steps']:3d} guidance {row['guidance']:4.1f}: "
+        f"{row['music_s_per_cpu_s']:6.1f} s/s  kernel {row['kernel']:6.3f}  {figures}"
+    )
+
+
+def read_lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def draw(rows: list[dict], path: Path) -> None:
+    """Quality over speed: a point a number of steps, a line a figure, the guidance that does best in each."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    steps = sorted({row["steps"] for row in rows})
+    speed = [np.mean([row["music_s_per_cpu_s"] for row in rows if row["steps"] == count]) for count in steps]
+    for name, words in FIGURES.items():
+        best = [max(row[name] or 0.0 for row in rows if row["steps"] == count) for count in steps]
+        axes.plot(speed, best, marker="o", label=words)
+    for count, rate in zip(steps, speed, strict=True):
+        axes.annotate(f"{count} steps", (rate, 1.02), ha="center", fontsize=8)
+    axes.set_ylim(0, 1.08)
+    axes.set_xlabel("seconds of music a second of one CPU thread")
+    axes.set_ylabel("share right, F or cosine")
+    axes.legend(loc="lower left", ncols=2, fontsize=8)
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", dpi=100)
+    os.replace(partial, path)
+
+
+def main(argv: list[str] | None = None) -> list[dict]:
+    """Measure what is missing; returns every row of this checkpoint and these clips."""
+    config = parse_config(SweepRun, argv)
+    check(config)
+    pipe = load_published(config.checkpoint)
+    pipe.set_progress_bar_config(disable=True)
+    path = Path(config.output)
+    of = {
+        "checkpoint_sha256": folder_hash(Path(config.checkpoint)), "split": config.split, "seed": config.seed,
+        "num_clips": config.num_clips,
+    }  # fmt: skip
+    before = read_lines(path)
+    known = [row for row in before if all(row.get(name) == value for name, value in of.items())]
+    done = {(row["captions"], row["steps"], row["guidance"]) for row in known}
+    wanted = [
+        setting for setting in itertools.product(config.captions, config.steps, config.guidance) if setting not in done
+    ]
+    ear = Ear(config, int(pipe.vae.config.sampling_rate)) if wanted else None
+    for captions, steps, guidance in tqdm(wanted, desc="settings", disable=None):
+        with torch.inference_mode():
+            row = {**of, "captions": captions, "steps": steps, "guidance": guidance}
+            row |= ear.measure(pipe, captions, steps, guidance)
+        known.append(row)
+        before.append(row)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, "".join(json.dumps(line) + "\n" for line in before))
+        print(line_of(row), flush=True)
+    if config.picture is not None and known:
+        draw([row for row in known if row["captions"] == config.captions[0]], Path(config.picture))
+    return known
+
+
+if __name__ == "__main__":
+    command(main)
