@@ -14,6 +14,8 @@ from training.config import AutoencoderRun
 from training.data.clips import read_audio, read_rows
 from training.loop import item_rng
 
+PCA_VALUES = 2**27  # of the spectra that the linear path starts from: half a GB
+
 
 class Autoencoded(NamedTuple):
     """What went in and came out, as the discriminators see it, in fp32; and named losses."""
@@ -97,27 +99,45 @@ def autoencoding(model: Autoencoder, config: AutoencoderRun) -> Autoencoding:
 
 
 @torch.no_grad()
+def log_spectra(model: AutoencoderVivace, rows: list[dict]) -> torch.Tensor:
+    """Log spectra of clips, (frames, features); frames spread over each clip where all would be above half a GB."""
+    most = max(1, PCA_VALUES // model.encoder_linear.in_features // len(rows))
+    kept = []
+    for row in rows:
+        features = model.audio_to_features(read_audio(row)[None])[0]
+        places = torch.linspace(0, len(features) - 1, min(most, len(features))).round().long()
+        kept.append(features[places])
+    return torch.cat(kept)
+
+
+@torch.no_grad()
 def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> float:
     """Set the linear path to whitened principal components of the log spectra of `pca_clips` clips.
+
+    The leading components alone, by randomised subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4):
+    all of them would take the eigenvectors of a matrix of features x features, minutes at the base size's 6,148.
 
     Returns the share of variance that the components hold.
     """
     rows = read_rows(config.data_dir, "train")
     chosen = item_rng(config.seed, 3).choice(len(rows), min(config.pca_clips, len(rows)), replace=False)
-    total, outer, count = 0.0, 0.0, 0
-    for index in chosen:
-        features = model.audio_to_features(read_audio(rows[index])[None])[0].double()
-        total, outer, count = total + features.sum(0), outer + features.T @ features, count + len(features)
-    mean = total / count
-    covariance = outer / count - torch.outer(mean, mean)
-    values, vectors = torch.linalg.eigh(covariance)
-    channels = model.config.latent_channels
-    vectors, scale = vectors[:, -channels:], values[-channels:].clamp_min(1e-6).sqrt()
+    spectra = log_spectra(model, [rows[index] for index in chosen])
+    channels, frames = model.config.latent_channels, len(spectra)
+    mean = spectra.mean(0)
+    spectra -= mean
+    # Twice the components that are kept, and silence for frames that are missing to have as many directions.
+    size = min(2 * channels, spectra.shape[1])
+    spectra = torch.nn.functional.pad(spectra, (0, 0, 0, max(0, size - frames)))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        _, values, vectors = torch.svd_lowrank(spectra, q=size, niter=8)
+    vectors, values = vectors[:, :channels].flip(1), values[:channels].flip(0)  # the strongest is the last channel
+    scale = (values / frames**0.5).clamp_min(1e-3)
     model.encoder_linear.weight.copy_((vectors / scale).T)
     model.encoder_linear.bias.copy_(-(mean @ vectors) / scale)
     model.decoder_linear.weight.copy_(vectors * scale)
     model.decoder_linear.bias.copy_(mean)
-    return float(values[-channels:].sum() / values.sum())
+    return float(values.double().square().sum() / spectra.double().square().sum())
 
 
 @torch.no_grad()
