@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 python -m benchmarks.autoencoders --phases 8 16 32 --autoencoder checkpoints/small/vae
 
 The clock is the process's CPU time, so that other work on the machine does not favour one of them. The first lines tell
-which class and which latents reconstruct best for their cost; how well latents are generated is another question.
+which class and which latents reconstruct best for their cost; how well latents are generated is another question
+(benchmarks/latent_trial.py).
 `--phases` measures weights as they are with other numbers of phase iterations, without training.
 """
 
@@ -14,6 +15,7 @@ import sys
 import tempfile
 import time
 import unittest.mock
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +53,21 @@ VARIANTS = {
 }
 
 
+def run_for(minutes: float, stage: Callable[[list[str]], object], settings: dict[str, object]) -> int:
+    """Run a training stage until it has had so many minutes of CPU time, its start included; how many steps it made.
+
+    Args:
+        minutes: of CPU time of this process.
+        stage: its `main`, which takes the words of a command line.
+        settings: of the run, with `output_dir`; written as the command line would be.
+    """
+    end = time.process_time() + 60.0 * minutes
+    with unittest.mock.patch.object(Progress, "out_of_time", lambda self: time.process_time() > end):
+        stage([word for name, value in settings.items() for word in (f"--{name}", str(value))])
+    lines = (Path(str(settings["output_dir"])) / "log.jsonl").read_text().splitlines()
+    return json.loads(lines[-1])["step"]
+
+
 def train(variant: Variant, folder: Path, data_dir: str, minutes: float, batch_size: int) -> tuple[Autoencoder, int]:
     """Train for so many minutes of CPU time, the start of the weights included; the model and how many steps it was."""
     architecture = json.loads((CONFIGS / variant.base).read_text()) | variant.model
@@ -61,11 +78,8 @@ def train(variant: Variant, folder: Path, data_dir: str, minutes: float, batch_s
         "warmup_steps": 20, "ema_decay": 0.98, "pca_clips": 40, "checkpoint_every": 10**9, "checkpoint_minutes": 1e9,
         "validate_every": 10**9, "validate_clips": 4, "learning_rate": 1e-3,
     } | variant.run  # fmt: skip
-    end = time.process_time() + 60.0 * minutes
-    with unittest.mock.patch.object(Progress, "out_of_time", lambda self: time.process_time() > end):
-        train_autoencoder.main([word for name, value in settings.items() for word in (f"--{name}", str(value))])
-    lines = [json.loads(line) for line in (folder / "run" / "log.jsonl").read_text().splitlines()]
-    return load_autoencoder(folder / "run" / "final").eval(), lines[-1]["step"]
+    steps = run_for(minutes, train_autoencoder.main, settings)
+    return load_autoencoder(folder / "run" / "final").eval(), steps
 
 
 @torch.no_grad()
