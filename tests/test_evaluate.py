@@ -287,8 +287,11 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
     before = lines.read_text()
     capsys.readouterr()
     second = sweep.main([*words, "--steps", "1", "2", "--guidance", "2", "--picture", str(picture)])
-    assert len(second) == 6 and lines.read_text().startswith(before)
     assert capsys.readouterr().out.count("steps") == 2  # what was measured before is not measured again
+    other = sweep.main([*words, "--steps", "1", "--guidance", "2", "--scheduler", "FlowMatchHeunDiscreteScheduler",
+                        "--interval", "0.2:0.9"])  # fmt: skip
+    assert len(other) == 8
+    assert len(second) == 6 and lines.read_text().startswith(before)
     assert all(0 <= row["tempo_4pct"] <= 1 and row["music_s_per_cpu_s"] > 0 for row in second)
     assert Image.open(picture).width > 400
 
@@ -299,6 +302,8 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
         (["--steps", "0"], "steps is [0]"),
         (["--guidance", "-1"], "guidance is [-1.0]"),
         (["--captions", "words"], "text_heldout"),
+        (["--interval", "0.5"], "interval is '0.5'"),
+        (["--scheduler", "Magic"], "scheduler is 'Magic'"),
         (["--num_clips", "1"], "num_clips is 1"),
         (["--checkpoint", "missing/folder"], "no such folder"),
     ],

@@ -65,6 +65,7 @@ def generate(
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     task: str = "text",
+    guidance_interval: tuple[float, float] = (0.0, 1.0),
 ) -> list[np.ndarray]:
     """A clip (samples,) for each row, at the pipeline's sampling rate.
 
@@ -75,7 +76,12 @@ def generate(
         seed: clip i has the seed `seed` + i.
         num_inference_steps, guidance_scale: None = the checkpoint's.
         task: of TASKS; how rows become requests.
+        guidance_interval: noise levels between which guidance is on.
     """
+    shared = {
+        "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,
+        "guidance_interval": guidance_interval,
+    }  # fmt: skip
     audios = []
     for start in tqdm(range(0, len(rows), batch_size), desc="generating", unit="batch", disable=None):
         part = slice(start, start + batch_size)
@@ -83,7 +89,7 @@ def generate(
         requests["seed"] = list(range(seed + start, seed + start + len(rows[part])))
         if len(rows[part]) == 1:  # a list of chords for one prompt would be read as one progression
             requests = {name: values[0] for name, values in requests.items()}
-        out = pipe(**requests, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
+        out = pipe(**requests, **shared)
         audios += [np.asarray(audio, dtype=np.float32).mean(axis=0) for audio in out.audios]
     return audios
 

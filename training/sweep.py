@@ -1,4 +1,4 @@
-"""How many steps, how much guidance? The control figures and the time of each pair, on clips that no figure is told of.
+"""How many steps, how much guidance, which sampler? Control figures and time of each setting, on validation clips.
 
     OMP_NUM_THREADS=1 python -m training.sweep --checkpoint checkpoints/small --steps 4 6 8 12 20 --guidance 1.5 2.5 3.5
 
@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import diffusers
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -37,6 +38,8 @@ FIGURES = {
     "tempo_4pct": "tempo", "beat_f": "beat F", "downbeat_f": "downbeat F", "key_exact": "key", "chord_cosine": "chords",
     "stated_heard": "instruments", "drums": "drums", "style": "style",
 }  # fmt: skip
+OWN = "own"
+SETTING = ("captions", "scheduler", "interval", "steps", "guidance")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,10 @@ class SweepRun:
     checkpoint: str = "checkpoints/small"
     steps: list[int] = field(default_factory=lambda: [4, 6, 8, 12, 20])
     guidance: list[float] = field(default_factory=lambda: [2.5])
+    interval: list[str] = field(default_factory=lambda: ["0:1"])
+    """noise levels between which guidance is on, LOW:HIGH"""
+    scheduler: list[str] = field(default_factory=lambda: [OWN])
+    """classes of diffusers that can be made from the checkpoint's scheduler, or "own": that itself"""
     captions: list[str] = field(default_factory=lambda: ["text"])
     """text, text_heldout or both"""
     data_dir: str = "data/scorebook"
@@ -57,7 +64,7 @@ class SweepRun:
     output: str = "runs/sweep.jsonl"
     """a line a setting; those that are there already, of this checkpoint and these clips, are not measured again"""
     picture: str | None = None
-    """PNG: the figures over the speed"""
+    """PNG: the figures over the speed, for the first of captions, schedulers and intervals"""
     tagger: str = "checkpoints/tagger"
     beat_tracker: str = "checkpoints/beat_tracker"
     key: str = "checkpoints/key"
@@ -69,6 +76,11 @@ def check(config: SweepRun) -> None:
         values = getattr(config, name)
         if not values or min(values) < low:
             raise ValueError(f"{name} is {values}; allowed: one or more numbers of at least {low}")
+    for interval in config.interval:
+        bounds_of(interval)
+    unknown = [name for name in config.scheduler if name != OWN and not hasattr(diffusers, name)]
+    if unknown:
+        raise ValueError(f"scheduler is {unknown[0]!r}; allowed: {OWN!r} or a scheduler class of diffusers")
     if not config.captions or not set(config.captions) <= {"text", "text_heldout"}:
         raise ValueError(f"captions is {config.captions}; allowed: text, text_heldout")
     if config.num_clips < 2 or config.batch_size < 1:
@@ -79,11 +91,23 @@ def check(config: SweepRun) -> None:
         raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
 
 
+def bounds_of(interval: str) -> tuple[float, float]:
+    """The two noise levels of "LOW:HIGH"."""
+    try:
+        low, high = (float(part) for part in interval.split(":"))
+    except ValueError:
+        low, high = 1.0, 0.0
+    if not 0.0 <= low < high <= 1.0:
+        raise ValueError(f"interval is {interval!r}; allowed: LOW:HIGH with 0 <= LOW < HIGH <= 1, as in 0.2:0.9")
+    return low, high
+
+
 class Ear:
     """The clips to ask for, and what is heard in the answers."""
 
-    def __init__(self, config: SweepRun, rate: int):
-        self.config, self.rate = config, rate
+    def __init__(self, config: SweepRun, pipe):
+        self.config, self.rate, self.scheduler = config, int(pipe.vae.config.sampling_rate), pipe.scheduler
+        rate = self.rate
         rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
         self.clips = load_clips(rows, rate)
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
@@ -92,12 +116,19 @@ class Ear:
         self.space = Space(real)
         self.real = self.space.standardise(real)
 
-    def measure(self, pipe, captions: str, steps: int, guidance: float) -> dict:
+    def measure(self, pipe, captions: str, scheduler: str, interval: str, steps: int, guidance: float) -> dict:
         """The figures of one setting: means over the clips, seconds of music a second of computing, distance."""
         config, rows = self.config, self.clips.rows
         said = [ask.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
+        if scheduler != OWN:
+            pipe.scheduler = getattr(diffusers, scheduler).from_config(self.scheduler.config)
+        else:
+            pipe.scheduler = self.scheduler
         began = time.process_time()
-        audios = ask.generate(pipe, rows, [text for text, _ in said], config.seed, config.batch_size, steps, guidance)
+        audios = ask.generate(
+            pipe, rows, [text for text, _ in said], config.seed, config.batch_size, steps, guidance,
+            guidance_interval=bounds_of(interval),
+        )  # fmt: skip
         spent = time.process_time() - began
         asked = [
             anchored_request(row, len(audio) / self.rate, stated)
@@ -119,8 +150,9 @@ def line_of(row: dict) -> str:
     figures = " ".join(
         f"{words} {row[name]:.3f}" if row[name] is not None else f"{words} -" for name, words in FIGURES.items()
     )
+    sampler = "" if row["scheduler"] == OWN else f" {row['scheduler']}"
     return (
-        f"{row['captions']:12s} steps {row['steps']:3d} guidance {row['guidance']:4.1f}: "
+        f"{row['captions']:12s}{sampler} steps {row['steps']:3d} guidance {row['guidance']:4.1f} on {row['interval']}: "
         f"{row['music_s_per_cpu_s']:6.1f} s/s  kernel {row['kernel']:6.3f}  {figures}"
     )
 
@@ -166,22 +198,21 @@ def main(argv: list[str] | None = None) -> list[dict]:
     }  # fmt: skip
     before = read_lines(path)
     known = [row for row in before if all(row.get(name) == value for name, value in of.items())]
-    done = {(row["captions"], row["steps"], row["guidance"]) for row in known}
-    wanted = [
-        setting for setting in itertools.product(config.captions, config.steps, config.guidance) if setting not in done
-    ]
-    ear = Ear(config, int(pipe.vae.config.sampling_rate)) if wanted else None
-    for captions, steps, guidance in tqdm(wanted, desc="settings", disable=None):
+    done = {tuple(row[name] for name in SETTING) for row in known}
+    every = itertools.product(*(getattr(config, name) for name in SETTING))
+    wanted = [setting for setting in every if setting not in done]
+    ear = Ear(config, pipe) if wanted else None
+    for setting in tqdm(wanted, desc="settings", disable=None):
         with torch.inference_mode():
-            row = {**of, "captions": captions, "steps": steps, "guidance": guidance}
-            row |= ear.measure(pipe, captions, steps, guidance)
+            row = {**of, **dict(zip(SETTING, setting, strict=True)), **ear.measure(pipe, *setting)}
         known.append(row)
         before.append(row)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(json.dumps(line) + "\n" for line in before))
         print(line_of(row), flush=True)
     if config.picture is not None and known:
-        draw([row for row in known if row["captions"] == config.captions[0]], Path(config.picture))
+        drawn = {name: getattr(config, name)[0] for name in ("captions", "scheduler", "interval")}
+        draw([row for row in known if drawn.items() <= row.items()], Path(config.picture))
     return known
 
 
