@@ -227,7 +227,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         channels, per_frame = self.config.audio_channels, self.hop_length // self.config.stft_hop
         level = 10.0 ** (self.config.floor_db / 20.0)
         log = (features.float().clamp(-1.2, 1.5) - 1.0) / 2.0 * (self.config.floor_db / -20.0)
-        magnitude = (10.0**log - level).clamp_min(0.0)
+        magnitude = (10.0**log - level).clamp(0.0, 2.0)  # 2: the most that a window's sum allows audio in [-1, 1]
         magnitude = magnitude.unflatten(2, (channels, per_frame, self.num_bins))
         return magnitude.permute(0, 2, 4, 1, 3).flatten(3)  # (batch, channels, bins, frames * per_frame)
 

@@ -161,3 +161,37 @@ def test_extremes_stay_finite(vae, audio):
     assert torch.isfinite(decoded).all()
     # The waveform's crest may change with its phase, its power may not.
     assert direct.square().mean().sqrt().item() == pytest.approx(audio.square().mean().sqrt().item(), rel=0.3, abs=0.01)
+
+
+SECONDS = torch.arange(48000) / 24000
+
+
+@pytest.mark.parametrize(
+    ("audio", "peak"),
+    [
+        (torch.zeros(48000), 0.005),
+        (torch.nn.functional.pad(torch.ones(1), (24000, 23999)), 1.0),
+        (torch.rand(48000, generator=torch.Generator().manual_seed(0)) * 2 - 1, 2.0),
+        (torch.sin(2 * math.pi * 20.0 * SECONDS), 1.0),
+        (torch.sin(2 * math.pi * 11000.0 * SECONDS), 1.0),
+        (torch.sign(torch.sin(2 * math.pi * 440.0 * SECONDS)), 6.0),
+    ],
+    ids=["silence", "click", "full-scale noise", "20 Hz", "11 kHz", "full-scale square wave"],
+)
+def test_what_is_no_music_does_not_blow_up_the_shipped_weights(audio, peak):
+    """None of it is like what they were trained on; of clips of music the levelling after them sees less."""
+    vae = AutoencoderVivace.from_pretrained("checkpoints/small/vae").eval()
+    mean, std = (torch.tensor(values)[None, :, None] for values in (vae.config.latents_mean, vae.config.latents_std))
+    with torch.no_grad():
+        latents = vae.encode(audio[None, None]).latent_dist.mode()
+        decoded = vae.decode(latents).sample
+    assert ((latents - mean) / std).abs().max() < 12.0
+    assert decoded.isfinite().all() and decoded.abs().max() < peak
+
+
+def test_no_bin_is_louder_than_audio_can_be(vae):
+    """The largest magnitude of audio in [-1, 1] is 2, at 0 Hz, and is kept; louder features give no more."""
+    features = vae.audio_to_features(torch.ones(1, 1, 9600))
+    kept = vae.features_to_magnitude(features)
+    assert kept[..., 2:-2].amax().item() == pytest.approx(2.0, rel=1e-3)
+    assert vae.features_to_magnitude(features + 5.0).amax() == 2.0
