@@ -12,6 +12,7 @@ import torch
 from .vivace_grid import GRID_CHANNELS, frame_grid
 from .vivace_theory import KEYS, parse_chords
 
+TOKENS = 16  # a text is padded to a multiple
 ABSENT = {"duration_s": math.nan, "bpm": math.nan, "key": -1, "beats_per_bar": -1}
 
 
@@ -52,9 +53,12 @@ class Conditions:
         new_place = torch.zeros(len(self.visible), dtype=torch.long, device=device)
         new_place[rows] = torch.arange(len(rows), device=device)
         text = torch.cat([heard.nonzero()[:, 0], len(self.owner) + rows])
+        states, read = self.states[text], self.states_mask[text]
+        longest = int((read.any(0) * torch.arange(1, read.shape[1] + 1, device=device)).max())
+        more = TOKENS * max(1, -(-longest // TOKENS)) - read.shape[1]  # whatever texts there are elsewhere
         return Conditions(
-            states=self.states[text],
-            states_mask=self.states_mask[text],
+            states=torch.nn.functional.pad(states, (0, 0, 0, more)),
+            states_mask=torch.nn.functional.pad(read, (0, more)),
             owner=new_place[self.owner[heard]],
             weights=self.weights[heard, first:last],
             grid=self.grid[rows, :, first:last],

@@ -69,7 +69,8 @@ def guide(pipe, latents: torch.Tensor, inputs: torch.Tensor, timestep, batch: Ba
         guided = batch.guidance.project(full, guided - full, data)
     if batch.guidance.rescale.any():
         guided = rescaled(guided, full, batch.guidance.rescale)
-    return guided
+    strengths = batch.guidance.at(level)
+    return torch.where(torch.maximum(*strengths) > 1.0, guided, full)  # other items may be guided where one is not
 
 
 def denoise(pipe, batch: Batch, num_steps: int, on_step: Callable | None, wanted: list[str], progress) -> torch.Tensor:

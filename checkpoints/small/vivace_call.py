@@ -165,11 +165,18 @@ class Call:
 
     def batches(self) -> list[list[int]]:
         """Short pieces that are made together: alike in strength and in whether they are circles. What is wanted as it
-        is, is not made."""
+        is, is not made.
+
+        On a CPU also alike in length and in that of their texts: an item of a batch then has the bits that it has
+        alone, since nothing is padded for it. On a GPU fewer, larger batches matter more than the last bits.
+        """
         alike: dict[tuple, list[int]] = {}
         for row, item in enumerate(self.requests):
             if len(self.windows[row]) == 1 and item.strength > 0.0:
-                alike.setdefault((item.loop, item.strength), []).append(row)
+                shape = ()
+                if self.device.type == "cpu":
+                    shape = self.told.part([row], 0, item.frames).states.shape[1], item.frames
+                alike.setdefault((item.loop, item.strength, *shape), []).append(row)
         return list(alike.values())
 
     @property

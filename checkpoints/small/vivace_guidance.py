@@ -14,6 +14,11 @@ import torch
 from .vivace_conditions import ABSENT, Conditions
 
 
+def total(values: torch.Tensor) -> torch.Tensor:
+    """Sum of each item, (batch, 1, 1); item by item, since the order of adding depends on the shape."""
+    return torch.stack([item.sum() for item in values])[:, None, None]
+
+
 @dataclass
 class Guidance:
     """Strengths of each item, (batch,) fp32 tensors, and the settings of adaptive projection that all share.
@@ -62,9 +67,9 @@ class Guidance:
             extra = extra if self.average is None else extra + self.apg_momentum * self.average
             self.average = extra
         if self.apg_norm_threshold is not None:  # of the root mean square, in standard deviations of the latents
-            rms = extra.square().mean((1, 2), keepdim=True).sqrt()
+            rms = (total(extra.square()) / extra[0].numel()).sqrt()
             extra = extra * (self.apg_norm_threshold / rms.clamp_min(1e-12)).clamp_max(1.0)
-        along = (extra * data).sum((1, 2), keepdim=True) / data.square().sum((1, 2), keepdim=True).clamp_min(1e-12)
+        along = total(extra * data) / total(data.square()).clamp_min(1e-12)
         return prediction + extra - (1.0 - self.apg_eta) * along * data
 
     @property
@@ -133,10 +138,12 @@ def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condition
     full = together(full)
     if not guided:
         return full, full
+    out = free + text_scale * (full - free)
     if apart:
         words = together(words)
-        return full, free + text_scale * (words - free) + grid_scale * (full - words)
-    return full, free + text_scale * (full - free)
+        two = free + text_scale * (words - free) + grid_scale * (full - words)
+        out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
+    return full, out
 
 
 def rescaled(guided: torch.Tensor, full: torch.Tensor, rescale: torch.Tensor) -> torch.Tensor:
@@ -144,5 +151,6 @@ def rescaled(guided: torch.Tensor, full: torch.Tensor, rescale: torch.Tensor) ->
 
     Padding frames are zero in both, so they do not enter the ratio.
     """
-    ratio = full.square().sum((1, 2)) / guided.square().sum((1, 2)).clamp_min(1e-12)
-    return guided * (rescale * ratio.sqrt() + 1.0 - rescale)[:, None, None]
+    ratio = total(full.square()) / total(guided.square()).clamp_min(1e-12)
+    rescale = rescale[:, None, None]
+    return guided * (rescale * ratio.sqrt() + 1.0 - rescale)

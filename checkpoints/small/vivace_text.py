@@ -23,9 +23,14 @@ def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.
     inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     if any(len(ids) > limit for ids in pipe.tokenizer(prompts, verbose=False).input_ids):
         logger.warning(f"prompt is cut to its first {limit} tokens")
-    mask = inputs.attention_mask.to(device)
-    states = pipe.text_encoder(input_ids=inputs.input_ids.to(device), attention_mask=mask).last_hidden_state
-    return states, mask.bool()
+    ids, mask = inputs.input_ids.to(device), inputs.attention_mask.to(device)
+    if device.type != "cpu":
+        return pipe.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask.bool()
+    states = []
+    for own, read in zip(ids, mask.bool(), strict=True):  # unpadded: rounding depends on the shape of what is encoded
+        few = pipe.text_encoder(input_ids=own[read][None]).last_hidden_state[0]
+        states.append(few.new_zeros(len(read), few.shape[1]).masked_scatter(read[:, None], few))
+    return torch.stack(states), mask.bool()
 
 
 def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
