@@ -4,6 +4,7 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
+import functools
 import math
 from collections.abc import Iterable, Iterator
 
@@ -11,11 +12,14 @@ import torch
 from torch.nn import functional
 
 MAX_GAIN_DB = 40.0  # of normalisation: silence stays silence
+MAKE_UP_DB = 3.0  # at most so much more gain for what the limiter takes away: music is not to be crushed
+CLOSE_LU, ROUNDS = 0.1, 5  # of the search for it
 LOOKAHEAD_S = 0.005  # of the limiter
 OVERSAMPLING, PEAK_TAPS = 4, 16  # of the true-peak meter, ITU-R BS.1770-4, annex 2
 TILT_TAPS = 1023
 
 
+@functools.lru_cache(maxsize=4)
 def weighting(sampling_rate: int, num_bins: int) -> torch.Tensor:
     """Squared magnitude of the K-weighting at `num_bins` frequencies from 0 to half the rate, (num_bins,) fp64.
 
@@ -86,8 +90,9 @@ def tilt_filter(tilt_db: float, sampling_rate: int) -> torch.Tensor:
 class Leveller:
     """Brings audio to a level and tone, chunk by chunk.
 
-    The gain is that of the first chunk's loudness; what then exceeds the limit is turned down by a limiter that looks
-    ahead, so nothing is ever clipped.
+    What exceeds the limit is turned down by a limiter that looks ahead, so nothing is ever clipped. The gain is the one
+    at which the first chunk, limited, is as loud as asked for, up to `MAKE_UP_DB` above the one that it would need
+    without a limit.
 
     Args:
         sampling_rate: Hz.
@@ -118,11 +123,41 @@ class Leveller:
             return audio
         return functional.conv1d(audio[:, None], self.taps.to(audio)[None, None], padding=TILT_TAPS // 2)[:, 0]
 
-    def _limit(self, audio: torch.Tensor) -> torch.Tensor:
+    def _choose_gain(self, audio: torch.Tensor, inside: slice) -> float:
+        """The gain for coloured audio, of which the samples `inside` are to be as loud as asked for.
+
+        By the secant: a decibel of gain adds less than one of loudness, the less the more is limited.
+        """
+        level, high = loudness(audio[:, inside].cpu(), self.rate), peaks(audio)
+        if math.isinf(level):
+            return 1.0
+        least = gain_db = min(self.target - level, MAX_GAIN_DB)
+        before, slope = None, 1.0
+        for _ in range(ROUNDS):
+            if float(high.max()) * 10.0 ** (gain_db / 20.0) <= self.limit:
+                break  # nothing is taken away
+            heard = loudness(self._limit(audio, 10.0 ** (gain_db / 20.0), high)[:, inside].cpu(), self.rate)
+            if before is not None and gain_db != before[0]:
+                slope = min(max((heard - before[1]) / (gain_db - before[0]), 0.2), 1.0)
+            before, miss = (gain_db, heard), level + least - heard
+            gain_db = min(max(gain_db + miss / slope, least), least + MAKE_UP_DB)
+            if abs(miss) < CLOSE_LU or gain_db == before[0]:
+                break
+        return 10.0 ** (gain_db / 20.0)
+
+    def _level(self, audio: torch.Tensor, inside: slice) -> torch.Tensor:
+        """Audio coloured, brought to its level and limited; the first decides on the gain by its samples `inside`."""
+        audio = self._colour(audio)
         if self.target is None:
             return audio
-        audio = audio * self.gain
-        need = (self.limit / peaks(audio).clamp_min(1e-9)).clamp_max(1.0)[None]  # gain that each sample may have
+        if self.gain is None:
+            self.gain = self._choose_gain(audio, inside)
+        return self._limit(audio, self.gain, peaks(audio))
+
+    def _limit(self, audio: torch.Tensor, gain: float, high: torch.Tensor) -> torch.Tensor:
+        """Audio times `gain`, turned down where its true peaks, `high` (n,) before the gain, would exceed the limit."""
+        audio = audio * gain
+        need = (self.limit / (high * gain).clamp_min(1e-9)).clamp_max(1.0)[None]  # gain that each sample may have
         if bool((need == 1.0).all()):
             return audio
         # The least need in sight, averaged by a window that never looks further than that: at most each one's need.
@@ -145,21 +180,19 @@ class Leveller:
         """Chunks (channels, n) fp32 in, chunks out, later by the reach of the filters; together as long."""
         held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out
         for chunk in chunks:
-            if self.gain is None:
-                level = -math.inf if self.target is None else loudness(self._colour(chunk).cpu(), self.rate)
-                self.gain = 1.0 if math.isinf(level) else 10.0 ** (min(self.target - level, MAX_GAIN_DB) / 20.0)
             if self.loop:
                 size = chunk.shape[1]
                 index = torch.arange(-self.reach, size + self.reach, device=chunk.device) % size
-                yield self._limit(self._colour(chunk[:, index]))[:, self.reach : self.reach + size]
+                inside = slice(self.reach, self.reach + size)
+                yield self._level(chunk[:, index], inside)[:, inside]
                 return
             held = chunk if held is None else torch.cat([held, chunk], dim=1)
             ready = known + held.shape[1] - self.reach
             if ready > done:
-                levelled = self._limit(self._colour(held))[:, done - known : ready - known]
+                levelled = self._level(held, slice(None))[:, done - known : ready - known]
                 yield self._fade(levelled, done)
                 done = ready
                 drop = max(0, done - self.reach - known)
                 held, known = held[:, drop:], known + drop
         if held is not None and done < known + held.shape[1]:
-            yield self._fade(self._limit(self._colour(held))[:, done - known :], done)
+            yield self._fade(self._level(held, slice(None))[:, done - known :], done)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.vivace_level import Leveller, loudness, peaks, true_peak_db, weighting
+from pipelines.vivace_level import MAKE_UP_DB, MAX_GAIN_DB, Leveller, loudness, peaks, true_peak_db, weighting
 
 
 def tone(hertz, seconds, rate, level_db=0.0, phase=0.0):
@@ -99,3 +99,81 @@ def test_a_circle_is_levelled_as_a_circle():
     out = level(circle, loop=True, tilt=3.0)
     turned = level(circle.roll(5000, 1), loop=True, tilt=3.0).roll(-5000, 1)
     torch.testing.assert_close(out, turned, atol=2e-3, rtol=0)
+
+
+def drums(rate=24000, seconds=6.0):
+    """Kick, snare and hat at 120 bpm: short attacks far above the mean."""
+    rng, times = np.random.default_rng(0), np.arange(round(0.25 * rate)) / rate
+    kick = np.sin(2 * np.pi * (50 * times + 8 * (1 - np.exp(-30 * times)))) * np.exp(-12 * times)
+    snare, hat = (rng.standard_normal(len(times)) * np.exp(-fall * times) for fall in (25, 90))
+    out = np.zeros(round(seconds * rate))
+    for step in range(int(seconds * 4) - 1):
+        at = round(step * rate / 4)
+        out[at : at + len(times)] += (kick, 0.1 * hat, 0.5 * snare, 0.1 * hat)[step % 4]
+    return torch.from_numpy(0.2 * out).float()[None]
+
+
+def plucked(rate=24000, seconds=6.0):
+    """Strings by Karplus and Strong 1983, struck three times a second."""
+    rng, out = np.random.default_rng(1), np.zeros(round(seconds * rate))
+    for note in range(int(seconds * 3)):
+        period, at = round(rate / (110.0 * 2 ** (note * 5 % 12 / 12))), note * rate // 3
+        string = np.zeros(len(out) - at)
+        string[:period] = rng.uniform(-1, 1, min(period, len(string)))[: len(string)]
+        for turn in range(period, min(len(string), 60 * period), period):
+            last = string[turn - period : turn]
+            new = 0.985 * 0.5 * (last + np.roll(last, 1))
+            string[turn : turn + period] = new[: len(string) - turn]
+        out[at:] += string
+    return torch.from_numpy(0.1 * out).float()[None]
+
+
+@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("clip", [drums, plucked])
+def test_what_the_limiter_takes_is_given_back(clip, loop):
+    music = clip()
+    for target in (-23.0, -18.0, -14.0):
+        out = level(music, loudness_lufs=target, loop=loop)
+        plain = music * 10 ** ((target - loudness(music, 24000)) / 20)
+        assert true_peak_db(out) <= -0.9
+        excess = true_peak_db(plain) + 1.0  # what the limit would take off the highest peak
+        gain = Leveller(24000, music.shape[1], target, -1.0, 0.0, 0.0, 0.0, loop)
+        list(gain.run([music]))
+        more = 20 * math.log10(gain.gain * float(music.abs().max() / plain.abs().max()))
+        assert -0.01 <= more <= MAKE_UP_DB + 0.01  # never crushed by more than is stated
+        if excess <= 0.0:
+            assert more == pytest.approx(0.0, abs=0.01)
+        if more < MAKE_UP_DB - 0.01:
+            assert loudness(out, 24000) == pytest.approx(target, abs=0.2), (target, excess)
+        else:
+            assert loudness(out, 24000) < target + 0.2
+
+
+def test_limited_clips_miss_their_level_without_make_up():
+    """The clips of the test above are peaky enough: the gain of the target alone leaves them too soft."""
+    for clip, target in ((drums, -16.0), (plucked, -14.0)):
+        music = clip()
+        gain = 10 ** ((target - loudness(music, 24000)) / 20)
+        leveller = Leveller(24000, music.shape[1], target, -1.0, 0.0, 0.0, 0.0, False)
+        soft = leveller._limit(music, gain, peaks(music))
+        assert loudness(soft, 24000) < target - 0.25
+        assert abs(loudness(level(music, loudness_lufs=target), 24000) - target) < 0.2
+
+
+def test_level_of_next_to_nothing():
+    for size in (1, 2, 100):
+        one = level(torch.full((1, size), 0.5), peak=-1.0)
+        assert one.shape == (1, size) and torch.isfinite(one).all() and one.abs().max() <= 1.0
+        assert not level(torch.zeros(2, size)).any()
+    quiet = drums() * 0.02
+    out = level(quiet, loudness_lufs=-10.0)
+    torch.testing.assert_close(out, quiet * 10 ** (MAX_GAIN_DB / 20))  # the most that is added, and no make-up
+
+
+def test_the_first_chunk_decides():
+    """A stream and the same chunks at once have one gain, that of the first chunk's limited loudness."""
+    music = drums()
+    parts = level(music, loudness_lufs=-18.0, cuts=(48000, 90000))
+    again = level(music, loudness_lufs=-18.0, cuts=(48000, 120000))
+    torch.testing.assert_close(parts, again, atol=1e-6, rtol=0)
+    assert loudness(parts[:, :48000], 24000) == pytest.approx(-18.0, abs=0.3)
