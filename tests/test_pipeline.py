@@ -147,6 +147,10 @@ def test_guidance_off_costs_one_pass(tiny_pipeline):
     tiny_pipeline("piano", guidance_scale=3.0, num_inference_steps=4, guidance_interval=(0.4, 0.8), **LATENT)
     assert batches == [1, 2, 2, 1]  # noise levels 1, 0.75, 0.5, 0.25
     assert tiny_pipeline.guidance_scale == 3.0 and tiny_pipeline.num_timesteps == 4
+    batches.clear()
+    tiny_pipeline.register_to_config(default_guidance_low=0.4, default_guidance_high=0.8)
+    tiny_pipeline("piano", guidance_scale=3.0, num_inference_steps=4, **LATENT)
+    assert batches == [1, 2, 2, 1]  # the checkpoint's own interval
 
 
 def test_guidance_is_the_formula(tiny_pipeline):

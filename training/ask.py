@@ -65,7 +65,7 @@ def generate(
     num_inference_steps: int | None = None,
     guidance_scale: float | None = None,
     task: str = "text",
-    guidance_interval: tuple[float, float] = (0.0, 1.0),
+    guidance_interval: tuple[float, float] | None = None,
 ) -> list[np.ndarray]:
     """A clip (samples,) for each row, at the pipeline's sampling rate.
 
@@ -74,9 +74,8 @@ def generate(
         rows: what to ask for.
         captions: the prompt of each row.
         seed: clip i has the seed `seed` + i.
-        num_inference_steps, guidance_scale: None = the checkpoint's.
+        num_inference_steps, guidance_scale, guidance_interval: None = the checkpoint's.
         task: of TASKS; how rows become requests.
-        guidance_interval: noise levels between which guidance is on.
     """
     shared = {
         "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale,

@@ -36,6 +36,9 @@ class ExportRun:
     """Markdown file for the model card: data, training, figures, limits"""
     default_num_inference_steps: int = 12
     default_guidance_scale: float = 2.5
+    default_guidance_low: float = 0.0
+    """noise levels between which guidance is on"""
+    default_guidance_high: float = 1.0
     default_duration_s: float = 10.0
 
 

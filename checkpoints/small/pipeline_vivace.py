@@ -70,6 +70,7 @@ class VivacePipeline(DiffusionPipeline):
         tokenizer: of that encoder.
         scheduler: the one that the UNet was trained for, or one of the same process.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
+        default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
         max_duration_s: longest request, seconds.
         vivace_format: version of the checkpoint folder.
 
@@ -91,6 +92,8 @@ class VivacePipeline(DiffusionPipeline):
         default_num_inference_steps: int = 32,
         default_guidance_scale: float = 3.0,
         default_duration_s: float = 10.0,
+        default_guidance_low: float = 0.0,
+        default_guidance_high: float = 1.0,
         max_duration_s: float = 600.0,
         vivace_format: int = FORMAT,
     ):
@@ -99,12 +102,10 @@ class VivacePipeline(DiffusionPipeline):
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
         self.register_modules(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
         self.register_to_config(
-            default_num_inference_steps=default_num_inference_steps,
-            default_guidance_scale=default_guidance_scale,
-            default_duration_s=default_duration_s,
-            max_duration_s=max_duration_s,
-            vivace_format=vivace_format,
-        )
+            default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
+            default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
+            default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
+        )  # fmt: skip
         settle_parts([self, *self.components.values()])
         self.guidance_rows, self.process = None, process_of(scheduler)
         self._guidance_scale = default_guidance_scale
@@ -236,7 +237,7 @@ class VivacePipeline(DiffusionPipeline):
         guidance_scale: float | list[float] | None = None,
         grid_guidance_scale: float | list[float] | None = None,
         guidance_rescale: float | list[float] = 0.0,
-        guidance_interval: tuple[float, float] | list[tuple[float, float]] = (0.0, 1.0),
+        guidance_interval: tuple[float, float] | list[tuple[float, float]] | None = None,
         apg_eta: float = 1.0,
         apg_norm_threshold: float | None = None,
         apg_momentum: float = 0.0,
@@ -291,7 +292,7 @@ class VivacePipeline(DiffusionPipeline):
             grid_guidance_scale: strength of tempo, key, meter, length and chords, per prompt; `guidance_scale` is
                 then that of the words. None = they go together; apart they cost a third pass.
             guidance_rescale: 0 to 1, brings the level of the guided prediction back to the unguided one, per prompt.
-            guidance_interval: noise levels (0 = data, 1 = noise) between which guidance is on, per prompt.
+            guidance_interval: noise levels (0 = data, 1 = noise) with guidance, per prompt; None = the checkpoint's.
             apg_eta, apg_norm_threshold, apg_momentum: adaptive projected guidance: the share kept of what guidance
                 adds along the predicted data (1 = all, 0 = none), a limit of its root mean square (None = none), and
                 how much of the last step's is added (-1 to 1, 0 = none).

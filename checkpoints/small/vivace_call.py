@@ -87,6 +87,8 @@ class Call:
             asked.num_inference_steps = pipe.config.default_num_inference_steps
         if asked.guidance_scale is None:
             asked.guidance_scale = pipe.config.default_guidance_scale
+        if asked.guidance_interval is None:
+            asked.guidance_interval = (pipe.config.default_guidance_low, pipe.config.default_guidance_high)
         check_settings(pipe, asked)
         check_process(pipe.scheduler, pipe.process)
         embeds = asked.prompt_embeds
