@@ -288,7 +288,7 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
     capsys.readouterr()
     second = sweep.main([*words, "--steps", "1", "2", "--guidance", "2", "--picture", str(picture)])
     assert capsys.readouterr().out.count("steps") == 2  # what was measured before is not measured again
-    other = sweep.main([*words, "--steps", "1", "--guidance", "2", "--scheduler", "FlowMatchHeunDiscreteScheduler",
+    other = sweep.main([*words, "--steps", "1", "--guidance", "2", "--scheduler", "UniPCMultistepScheduler",
                         "--interval", "0.2:0.9"])  # fmt: skip
     assert len(other) == 8
     assert len(second) == 6 and lines.read_text().startswith(before)

@@ -25,6 +25,7 @@ from training import ask
 from training.config import command, parse_config
 from training.data.clips import read_rows
 from training.files import write_text
+from training.flow import prediction_type
 from training.metrics.bootstrap import summarise
 from training.metrics.compare import compare
 from training.metrics.distribution import Space
@@ -102,6 +103,14 @@ def bounds_of(interval: str) -> tuple[float, float]:
     return low, high
 
 
+def sampler(name: str, own):
+    """Another scheduler of diffusers for the process of the checkpoint's own."""
+    # Those that are not made for flows take them by two settings; the others do not know these.
+    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True} if prediction_type(own) == "flow" else {}
+    kind = getattr(diffusers, name)
+    return kind.from_config(own.config, **({} if name.startswith("FlowMatch") else flow))
+
+
 class Ear:
     """The clips to ask for, and what is heard in the answers."""
 
@@ -120,10 +129,7 @@ class Ear:
         """The figures of one setting: means over the clips, seconds of music a second of computing, distance."""
         config, rows = self.config, self.clips.rows
         said = [ask.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
-        if scheduler != OWN:
-            pipe.scheduler = getattr(diffusers, scheduler).from_config(self.scheduler.config)
-        else:
-            pipe.scheduler = self.scheduler
+        pipe.scheduler = self.scheduler if scheduler == OWN else sampler(scheduler, self.scheduler)
         began = time.process_time()
         audios = ask.generate(
             pipe, rows, [text for text, _ in said], config.seed, config.batch_size, steps, guidance,
