@@ -305,13 +305,13 @@ class VivacePipeline(DiffusionPipeline):
             morph: two texts in place of `prompt`: the piece goes from the first to the second.
             loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most.
             audio: what to edit: an array or tensor (samples,) or (channels, samples) with its `sampling_rate` in Hz,
-                or a file; a list = one per prompt. The result has its rate and channels.
+                or a file; a list = one per prompt. The result has its rate, channels and level.
             strength: 0 returns `audio` bit for bit, 1 ignores what is to be made anew; per prompt.
             mask_s: regions (start, end) in seconds that are made anew, or a bool for each sample; the rest of `audio`
                 comes back bit for bit. A list of lists of regions = one per prompt.
             extend_s: seconds to add before and after `audio`.
-            normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP); False =
-                as decoded. A piece of several windows takes its gain from the first; an edit has its input's level.
+            normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP; what that
+                takes away is made up for by 3 dB at most); False = as decoded. Of several windows the first decides.
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
             fade_in_s, fade_out_s: seconds. All of level and tone is per prompt.
             output_type: "np", "pt" or "latent".
