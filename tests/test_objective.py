@@ -82,6 +82,22 @@ def test_masks_lie_within_what_is_visible(ragged_latents):
         assert set(visible.tolist()) == {0.0, 1.0} and bool((item["mask"][FRAMES[seed % 6] :] == 1.0).all())
 
 
+def test_words_are_hidden_and_blurred_as_much_as_asked(ragged_latents):
+    crops = LatentCrops(str(ragged_latents), "train", 32)
+    whole = {"text_dropout": 0.0, "all_dropout": 0.0}
+    plain, changed = (
+        TrainingCrops(crops, UNetRun(**whole, **extra)) for extra in ({}, {"token_dropout": 0.3, "text_noise": 0.5})
+    )
+    said, kept, noise = 0, 0, []
+    for seed in range(400):
+        one, other = (items.read(seed % 6, np.random.default_rng(seed)) for items in (plain, changed))
+        assert not (other["text_mask"] & ~one["text_mask"]).any()  # nothing is said that was not
+        said, kept = said + int(one["text_mask"].sum()), kept + int(other["text_mask"].sum())
+        noise.append((other["text"] - one["text"])[one["text_mask"]].flatten())
+    assert kept / said == pytest.approx(0.7, abs=0.04)
+    assert torch.cat(noise).std().item() == pytest.approx(0.5, rel=0.05)
+
+
 def test_batches_are_of_like_lengths_and_every_position_is_read_once():
     lengths = np.random.default_rng(0).integers(1, 101, 500)
     buckets = LengthBuckets(lengths.tolist(), 100, 4)

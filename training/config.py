@@ -152,6 +152,11 @@ class UNetRun(StageRun):
     length_buckets: int = 1
     """lengths that batches are padded to (1/n, 2/n, ... of crop_frames), with clips of like length in one batch"""
     text_dropout: float = 0.1
+    token_dropout: float = 0.0
+    """share of the text's tokens that are hidden, each on its own: what is asked for has to be found in the others"""
+    text_noise: float = 0.0
+    """standard deviation of noise on the text's states, whose root mean square is 1: a word never heard lies beside
+    those that were"""
     scalar_dropout: float = 0.15
     """each of duration, bpm, key, beats per bar, on its own"""
     grid_dropout: float = 0.1
@@ -261,6 +266,7 @@ def command(main: Callable[[], object]) -> NoReturn:
 
 
 NOT_NEGATIVE = {
+    "text_noise",
     "adversarial_weight",
     "feature_weight",
     "discriminator_start",

@@ -18,6 +18,13 @@ _NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "r
 _OWN_SHARE = 0.3  # of words that are the scorebook's own
 # Slots that a clip's labels can fill, and words of templates that say more than they do.
 _FILLED = set("MGITBKR")
+# What people write around what they want; another half of the prompts stand bare.
+_CARRIERS = (
+    "could you write {}", "i need {}", "looking for {}", "compose {}", "create {}", "generate {}", "make me {}",
+    "we need {} for a video", "a track: {}", "{}, thanks", "{} for my game", "{} for a short film", "i'd love {}",
+    "do you have {}", "think of {}", "how about {}", "{} would be great", "music like this: {}", "{}, instrumental",
+    "my idea is {}", "{} as a backing track", "record {}", "try {}", "{} for a podcast", "it should be {}",
+)  # fmt: skip
 _UNSURE = (
     "vibes",
     "lullaby",
@@ -98,7 +105,8 @@ class OwnPrompts(PromptGrammar):
 
     def prompt(self) -> str:
         self.left = list(self.players)
-        return self.fill(self.random.choice(self.templates))
+        text = self.fill(self.random.choice(self.templates))
+        return text if self.random.random() < 0.5 else self.random.choice(_CARRIERS).format(text)
 
 
 def facts_of(row: dict) -> Facts | None:

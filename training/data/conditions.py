@@ -27,6 +27,12 @@ class TrainingCrops:
         drop_all = rng.random() < config.all_dropout
         if drop_all or rng.random() < config.text_dropout:
             item["text_mask"] = torch.zeros_like(item["text_mask"])
+        if config.token_dropout > 0.0:
+            kept = torch.from_numpy(rng.random(len(item["text_mask"])) >= config.token_dropout)
+            item["text_mask"] = item["text_mask"] & kept
+        if config.text_noise > 0.0:
+            noise = rng.standard_normal(item["text"].shape, dtype=np.float32)
+            item["text"] = item["text"] + config.text_noise * torch.from_numpy(noise)
         for name, absent in (("duration_s", float("nan")), ("bpm", float("nan")), ("key", -1), ("beats_per_bar", -1)):
             if drop_all or rng.random() < config.scalar_dropout:
                 item[name] = torch.full_like(item[name], absent)
