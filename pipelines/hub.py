@@ -215,9 +215,24 @@ def load_published(folder: str | Path, variant: str | None = None, dtype: str = 
 
     options = {"variant": variant, "dtype": getattr(torch, dtype), "trust_remote_code": True}
     try:  # an absolute path: what looks like "user/name" could otherwise be taken for a repository on the Hub
-        return DiffusionPipeline.from_pretrained(str(Path(folder).resolve()), **options)
+        with loading_alone():
+            return DiffusionPipeline.from_pretrained(str(Path(folder).resolve()), **options)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
         raise ValueError(f"checkpoint {folder}: cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def loading_alone():
+    """A file lock that all processes of a machine share.
+
+    diffusers copies a folder's code to one place of its cache and imports it there: of two processes that load
+    different versions at once, one may import a file of the other, or half of one.
+    """
+    from diffusers.utils.constants import HF_MODULES_CACHE
+    from filelock import FileLock
+
+    folder = Path(HF_MODULES_CACHE)
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / "vivace.lock")
 
 
 def load_native(folder: str | Path, autoencoder_class: type):

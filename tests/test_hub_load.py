@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from diffusers import AutoModel, DiffusionPipeline
 from packaging.requirements import Requirement
 from peft import LoraConfig
 
-from pipelines.hub import load_published, save_checkpoint
+from pipelines.hub import load_published, loading_alone, save_checkpoint
 from tests.versions import ENDS
 
 REQUEST = {"prompt": "slow piano", "bars": 1, "bpm": 120, "seed": 7}
@@ -33,6 +34,16 @@ def test_precision_by_dtype_and_by_its_older_name(tiny_checkpoint):
     mixed = load(tiny_checkpoint, dtype={"unet": torch.bfloat16, "default": torch.float32})
     assert mixed.unet.dtype == torch.bfloat16 and mixed.vae.dtype == torch.float32
     assert mixed(**REQUEST).audios.shape == full.shape
+
+
+def test_two_processes_do_not_load_code_at_once(tiny_checkpoint):
+    """The cache holds one version of a folder's files at a time."""
+    with ThreadPoolExecutor(1) as pool:
+        with loading_alone():
+            loading = pool.submit(load_published, tiny_checkpoint)
+            with pytest.raises(TimeoutError):
+                loading.result(timeout=1.0)
+        assert loading.result(timeout=120.0).unet is not None
 
 
 def test_code_is_not_run_without_leave(tiny_checkpoint):
