@@ -44,7 +44,7 @@ VARIANTS = {
     "vivace": Variant(),
     "encodec": Variant("autoencoder_encodec.json", run={"crop_frames": 64}),  # 50 Hz: the same seconds
     "channels_16": Variant(model={"latent_channels": 16}),
-    "channels_64": Variant(model={"latent_channels": 64}),
+    "channels_32": Variant(model={"latent_channels": 32}),
     "rate_50": Variant(model={"hop_length": 480}, run={"crop_frames": 64}),
     "noise_0": Variant(run={"latent_noise": 0.0}),
     "noise_0.3": Variant(run={"latent_noise": 0.3}),

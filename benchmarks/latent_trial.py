@@ -1,6 +1,6 @@
 """Which latents are the better ones to generate: a short diffusion run on each, judged by the decoded audio.
 
-    OMP_NUM_THREADS=1 python -m benchmarks.latent_trial --variants vivace channels_64 noise_0 > trial.md 2> trial.jsonl
+    OMP_NUM_THREADS=1 python -m benchmarks.latent_trial --variants vivace channels_32 noise_0 > trial.md 2> trial.jsonl
 
 Each variant of benchmarks/autoencoders.py is trained for the same CPU time on the same clips, encodes the same subset
 of them (stage 2), a small UNet is trained on that for the same CPU time (stage 3), and one request a validation clip is
