@@ -16,7 +16,7 @@ from training.text_tags import AFFIRMING, STYLE_WORDS, mood_words
 
 _NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
 _OWN_SHARE = 0.3  # of words that are the scorebook's own
-# Slots that a clip's labels can fill, and words of templates that say more than they do.
+# Slots that a clip's labels can fill.
 _FILLED = set("MGITBKR")
 # What people write around what they want; another half of the prompts stand bare.
 _CARRIERS = (
@@ -25,19 +25,10 @@ _CARRIERS = (
     "do you have {}", "think of {}", "how about {}", "{} would be great", "music like this: {}", "{}, instrumental",
     "my idea is {}", "{} as a backing track", "record {}", "try {}", "{} for a podcast", "it should be {}",
 )  # fmt: skip
+# Words of templates that say more than the labels do.
 _UNSURE = (
-    "vibes",
-    "lullaby",
-    "dance",
-    "orchestral",
-    "ensemble",
-    "intro",
-    "bassline",
-    "chords",
-    "loop",
-    "banger",
-    "soundtrack",
-)
+    "vibes", "lullaby", "dance", "orchestral", "ensemble", "intro", "bassline", "chords", "loop", "banger", "soundtrack",
+)  # fmt: skip
 
 
 def _moods() -> dict[str, tuple[str, ...]]:
@@ -78,11 +69,11 @@ class OwnPrompts(PromptGrammar):
         self.facts = facts
         self.players = [*facts.instruments, *(["drums"] if facts.drums == "drums" else [])]
         alone = len(self.players) == 1 and facts.drums is None
-        filled = _FILLED - (set() if facts.key else {"K"}) - (set() if facts.moods else {"M"})
+        filled = _FILLED if facts.key else _FILLED - {"K"}
         self.templates = [
             text for text in AFFIRMING
             if {part for part in text.replace("}", "{").split("{")[1::2]} <= filled
-            and text.count("{I}") <= len(self.players) and text.count("{M}") <= max(1, len(facts.moods))
+            and text.count("{I}") <= len(self.players) and text.count("{M}") <= len(facts.moods)
             and (alone or "solo" not in text) and not any(word in text for word in _UNSURE)
         ]  # fmt: skip
         self.left: list[str] = []
