@@ -27,7 +27,8 @@ _CARRIERS = (
 )  # fmt: skip
 # Words of templates that say more than the labels do.
 _UNSURE = (
-    "vibes", "lullaby", "dance", "orchestral", "ensemble", "intro", "bassline", "chords", "loop", "banger", "soundtrack",
+    "vibes", "lullaby", "dance", "orchestral", "ensemble", "intro", "bassline", "chords", "loop", "banger",
+    "soundtrack",
 )  # fmt: skip
 
 
