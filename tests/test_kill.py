@@ -3,6 +3,7 @@
 Slow: a start costs seconds. `make slow` runs it; `-s` prints how many kills each run took.
 """
 
+import contextlib
 import os
 import random
 import shutil
@@ -12,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from conftest import encode_arguments
@@ -21,8 +23,8 @@ from safetensors.torch import load_file
 from training import loop
 
 KILLS = 20
-LAUNCH = ["-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1", "--mixed_precision", "no"]
-LAUNCH += ["--dynamo_backend", "no", "--num_processes", "2", "-m"]
+# `accelerate launch --cpu --num_processes 2` starts one process unless there is MPI; torchrun starts two.
+LAUNCH = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m"]
 STAGE_1 = ("training.train_autoencoder", "training/configs/tiny/autoencoder.yaml", "tiny_data")
 STAGE_3 = ("training.train_unet", "training/configs/tiny/unet.yaml", "tiny_latents")
 # name: module, config, fixture of its data, processes, loader workers
@@ -43,13 +45,25 @@ def command(name: str, data: Path, output: Path) -> list[str]:
             "--checkpoint_every", "5", "--validate_every", "20", "--num_workers", str(workers)]  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def on_cpu(monkeypatch):
+    """What `accelerate launch --cpu` tells the processes that it starts."""
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+
+
 def last_step(output: Path) -> int:
     found = loop.checkpoints(str(output))
     return int(found[-1].name.removeprefix("step_")) if found else 0
 
 
-def run_and_kill(words: list[str], output: Path, after_s: float) -> bool:
-    """Start, wait for the first step and then `after_s` seconds, kill the whole group. True if it ended before."""
+def workers(process: subprocess.Popen) -> int:
+    """How many processes torchrun has started."""
+    module = process.args[process.args.index("--config") - 1]
+    return sum(module in child.cmdline() for child in psutil.Process(process.pid).children())
+
+
+def run_and_kill(words: list[str], output: Path, after_s: float, processes: int) -> bool:
+    """Start, wait for the first step and then `after_s` seconds, kill every process. True if it ended before."""
     log = output / "log.jsonl"
     before = log.stat().st_size if log.is_file() else 0
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -61,11 +75,17 @@ def run_and_kill(words: list[str], output: Path, after_s: float) -> bool:
         try:
             return process.wait(after_s) == 0
         except subprocess.TimeoutExpired:
+            assert processes == 1 or workers(process) == processes
             return False
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.poll() is None:  # torchrun gives each worker a session of its own, so that no group holds them all
+            family = [psutil.Process(process.pid)]
+            family += family[0].children(recursive=True)
+            for one in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
             process.wait()
+            psutil.wait_procs(family, 60)
 
 
 @pytest.mark.slow
@@ -74,8 +94,8 @@ def test_killed_run_ends_bitwise_like_the_uninterrupted_one(name, request, tmp_p
     data = request.getfixturevalue(RUNS[name][2])
     subprocess.run(command(name, data, tmp_path / "whole"), check=True, capture_output=True)
     parts, kills, draw = tmp_path / "parts", 0, random.Random(0)
-    words = command(name, data, parts)
-    while kills < KILLS and not run_and_kill(words, parts, draw.uniform(0.0, 0.35)):
+    words, processes = command(name, data, parts), RUNS[name][3]
+    while kills < KILLS and not run_and_kill(words, parts, draw.uniform(0.0, 0.35), processes):
         kills += 1
         if last_step(parts) > 40:  # keep kills for the beginning too: the same steps can be lost again
             for stale in loop.checkpoints(str(parts))[1:]:
