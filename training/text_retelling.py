@@ -19,7 +19,7 @@ _OWN_SHARE = 0.3  # of words that are the scorebook's own
 # Slots that a clip's labels can fill.
 _FILLED = set("MGITBKR")
 # What people write around what they want; another half of the prompts stand bare.
-_CARRIERS = (
+CARRIERS = (
     "could you write {}", "i need {}", "looking for {}", "compose {}", "create {}", "generate {}", "make me {}",
     "we need {} for a video", "a track: {}", "{}, thanks", "{} for my game", "{} for a short film", "i'd love {}",
     "do you have {}", "think of {}", "how about {}", "{} would be great", "music like this: {}", "{}, instrumental",
@@ -41,7 +41,7 @@ def _moods() -> dict[str, tuple[str, ...]]:
     return {mood: tuple(dict.fromkeys(words)) for mood, words in out.items()}
 
 
-_MOOD_SYNONYMS = _moods()
+MOOD_SYNONYMS = _moods()
 
 
 class WideSpeaker(Speaker):
@@ -59,7 +59,7 @@ class WideSpeaker(Speaker):
 
     def mood(self) -> str:
         own = super().mood()
-        return own if self.chance(_OWN_SHARE) else self.pick(_MOOD_SYNONYMS.get(own, (own,)))
+        return own if self.chance(_OWN_SHARE) else self.pick(MOOD_SYNONYMS.get(own, (own,)))
 
 
 class OwnPrompts(PromptGrammar):
@@ -91,14 +91,14 @@ class OwnPrompts(PromptGrammar):
             return choice(own if self.random.random() < _OWN_SHARE else more)
         if name == "M":
             mood = choice(facts.moods)
-            return choice(_MOOD_SYNONYMS.get(mood, (mood,)))
+            return choice(MOOD_SYNONYMS.get(mood, (mood,)))
         known = {"T": choice(tempo_words(facts.bpm)), "B": f"{facts.bpm:g}", "K": facts.key, "R": facts.time_signature}
         return str(known[name])
 
     def prompt(self) -> str:
         self.left = list(self.players)
         text = self.fill(self.random.choice(self.templates))
-        return text if self.random.random() < 0.5 else self.random.choice(_CARRIERS).format(text)
+        return text if self.random.random() < 0.5 else self.random.choice(CARRIERS).format(text)
 
 
 def facts_of(row: dict) -> Facts | None:
