@@ -21,19 +21,6 @@ import torch
 RESULTS = Path("runs/benchmarks")
 
 
-def peak_memory() -> int:
-    """The most memory this process has held, in bytes: of its GPU where it uses one, otherwise resident.
-
-    `VmHWM` and not `ru_maxrss`: Linux carries the latter over from the parent through fork and exec.
-    """
-    if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
-        return torch.cuda.max_memory_allocated()
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    raise OSError("/proc/self/status has no VmHWM line; peak memory is measured on Linux only")
-
-
 def synchronise() -> None:
     """Wait until the GPU, where there is one, has done all it was given: a clock is read after this."""
     if torch.cuda.is_available():

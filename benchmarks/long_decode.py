@@ -7,12 +7,12 @@ The figure is of the whole process: interpreter, libraries, weights, latents and
 
 import argparse
 import json
-import resource
 import time
 
 import torch
 
 from training.autoencoders import load_autoencoder
+from training.memory import peak_resident
 
 
 def measure(folder: str, minutes: float, tile_frames: int) -> dict[str, float]:
@@ -22,19 +22,15 @@ def measure(folder: str, minutes: float, tile_frames: int) -> dict[str, float]:
     frames = round(minutes * 60.0 * vae.frame_rate)
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(1, vae.config.latent_channels, frames, generator=generator)
-    before, began = peak_gb(), time.process_time()
+    before, began = peak_resident() / 1e9, time.process_time()
     with torch.no_grad():
         audio = vae.decode(latents).sample
     return {
         "audio_s": audio.shape[2] / vae.config.sampling_rate,
         "cpu_s": time.process_time() - began,
         "peak_before_gb": before,
-        "peak_gb": peak_gb(),
+        "peak_gb": peak_resident() / 1e9,
     }
-
-
-def peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def main() -> None:

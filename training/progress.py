@@ -1,7 +1,6 @@
 """What a run tells of itself: one line, a log file, the tracker; when it must save, and when it must stop."""
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -15,6 +14,7 @@ from tqdm.auto import tqdm
 from training.checkpoints import save_checkpoint
 from training.config import RunConfig
 from training.interrupt import Interruption
+from training.memory import peak_resident
 
 
 class Progress:
@@ -139,4 +139,4 @@ def peak_memory_gb(accelerator: Accelerator) -> float:
     """The most memory this process has held so far: of its GPU, or resident in RAM where it has none."""
     if accelerator.device.type == "cuda":
         return torch.cuda.max_memory_allocated(accelerator.device) / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_resident() / 1e9

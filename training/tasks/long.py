@@ -1,6 +1,5 @@
 """Points 5 and 6: pieces of any length without seams, drift or growth of memory, and prompts that change on the way."""
 
-import json
 import subprocess
 import sys
 import time
@@ -67,16 +66,17 @@ def streamed(bench: Bench, request: dict) -> tuple[bool, float, float]:
 def memory(bench: Bench) -> float:
     """Peak resident memory in GB of a process that loads the checkpoint and streams a long piece."""
     code = (
-        "import json, resource, sys\n"
+        "import sys\n"
         "from pipelines.hub import load_published\n"
+        "from training.memory import peak_resident\n"
         "pipe = load_published(sys.argv[1]); pipe.set_progress_bar_config(disable=True)\n"
         "length = min(60.0 * float(sys.argv[2]), pipe.config.max_duration_s)\n"
         "samples = sum(c.shape[1] for c in pipe.stream('piano', bpm=100, duration_s=length, seed=0))\n"
-        "print(json.dumps(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
+        "print(peak_resident())\n"
     )
     words = [sys.executable, "-c", code, bench.checkpoint, str(MINUTES)]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.strip().splitlines()[-1]) * 1024 / 1e9
+    return int(done.stdout.split()[-1]) / 1e9
 
 
 def texts(bench: Bench, count: int) -> list[Figure]:
