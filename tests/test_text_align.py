@@ -113,6 +113,8 @@ def test_it_learns_goes_on_and_ends_the_same(tiny_text_encoder, known_phrases, t
     again = run(tmp_path / "parts", tiny_text_encoder)
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), again.state_dict().values(), strict=True))
     assert torch.equal(whole.encoder.final_layer_norm.weight, before.encoder.final_layer_norm.weight)
+    words = [folder / "tokenizer" / "tokenizer.json" for folder in (tiny_text_encoder, tmp_path / "whole")]
+    assert words[0].read_text() == words[1].read_text()  # nothing of the last batch in it
 
 
 class Teacher:

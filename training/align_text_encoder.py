@@ -221,6 +221,8 @@ def main(argv: list[str] | None = None) -> None:
     with accelerator.main_process_first():
         nearby, kept_texts = prepare(config)
     before, tokenizer = load_text_encoder(config.text_encoder)
+    if accelerator.is_main_process:  # before it is used: it would be saved with the padding of its last batch
+        save_folder(tokenizer, Path(config.output_dir) / "tokenizer")
     before.requires_grad_(False).eval().to(accelerator.device)
     encoder, _ = load_text_encoder(config.init_from or config.text_encoder)
     encoder.train().requires_grad_(True)
@@ -256,10 +258,8 @@ def main(argv: list[str] | None = None) -> None:
     progress.close()
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        save_folder(
-            accelerator.unwrap_model(model).encoder.float().eval().cpu(), Path(config.output_dir) / "text_encoder"
-        )
-        save_folder(tokenizer, Path(config.output_dir) / "tokenizer")
+        encoder = accelerator.unwrap_model(model).encoder.float().eval().cpu()
+        save_folder(encoder, Path(config.output_dir) / "text_encoder")
         loop.write_json(Path(config.output_dir) / "report.json", {"config": dataclasses.asdict(config), "step": step})
 
 
