@@ -66,7 +66,8 @@ class EvaluateRun:
     num_clips: int = 64
     seed: int = 0
     """chooses the rows and their captions, and starts the noise"""
-    output: str = "runs/evaluate.json"
+    output: str | None = None
+    """JSON; null: runs/evaluate.json, of tasks runs/tasks.json"""
     html: str | None = None
     """also write a page with pictures and sound, complete in itself"""
     html_clips: int = 12
@@ -351,10 +352,11 @@ def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | No
     tasks = run_tasks(bench, names, config.quick)
     clock.lap("measuring")
     result = {"tasks": tasks, "arguments": asdict(config), "wall_s": clock.total()}
-    Path(config.output).parent.mkdir(parents=True, exist_ok=True)
-    write_json(Path(config.output), result | provenance.provenance(config.checkpoint))
+    output = Path(config.output or "runs/tasks.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_json(output, result | provenance.provenance(config.checkpoint))
     missed = [f["name"] for done in tasks.values() for f in done["figures"] if f["met"] is False]
-    print(f"{markdown(tasks)}\n\n{config.output}, {result['wall_s']['all']:.0f} s")
+    print(f"{markdown(tasks)}\n\n{output}, {result['wall_s']['all']:.0f} s")
     print(f"not met: {'; '.join(missed) if missed else 'nothing'}")
     return 1 if missed else 0
 
@@ -378,13 +380,14 @@ def main(argv: list[str] | None = None) -> int:
             pipe = load_published(config.checkpoint)
             pipe.set_progress_bar_config(disable=True)
             result, pages = evaluate_checkpoint(config, pipe, listeners, embedder, pool)
-    for path in filter(None, (config.output, config.html)):
+    output = config.output or "runs/evaluate.json"
+    for path in filter(None, (output, config.html)):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-    write_json(Path(config.output), result)
+    write_json(Path(output), result)
     text = text_report(result)
     if config.html is not None:
         write_text(Path(config.html), html_report(text, pages, result["sampling_rate"], config.html_clips))
-    print(f"{text}\n\n{config.output}" + (f"\n{config.html}" if config.html else ""))
+    print(f"{text}\n\n{output}" + (f"\n{config.html}" if config.html else ""))
     for name, reason in result["unreadable"].items():
         print(f"left out: {name}: {reason}", file=sys.stderr)
     return 1 if result["unreadable"] else 0
