@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import nn
 from torch.nn.functional import cosine_similarity
 from transformers import BatchEncoding, PreTrainedTokenizerFast, T5EncoderModel
@@ -27,6 +26,7 @@ from training import loop
 from training.config import RunConfig, command, parse_config
 from training.encode_latents import load_text_encoder
 from training.files import write_text
+from training.text_fit import fit_text
 from training.text_nearby import nearby_phrases
 from training.text_prompts import single_entries, training_texts
 from training.text_teacher import SentenceTeacher, find_teacher, pick_words
@@ -227,38 +227,14 @@ def main(argv: list[str] | None = None) -> None:
     encoder, _ = load_text_encoder(config.init_from or config.text_encoder)
     encoder.train().requires_grad_(True)
     encoder.encoder.final_layer_norm.weight.requires_grad_(False)  # tokens of unit root mean square, as before
-    model: nn.Module = Alignment(encoder, config.word_noise)
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
-    schedule = get_scheduler(
-        config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(schedule)
-    step = saved = loop.resume(accelerator, config)
-    progress = loop.Progress(accelerator, config, step, "text alignment")
     data = AlignmentData(config, before, tokenizer, nearby, kept_texts)
-    while step < config.max_steps and not progress.out_of_time():
-        batch = data.batch(step, accelerator.process_index, accelerator.num_processes, accelerator.device)
-        losses = model(**batch)
-        loss = sum(losses[name] * getattr(config, f"{name}_weight") for name in losses)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        progress.add(step, {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}})
-        if progress.due(step):
-            loop.save_checkpoint(accelerator, config, step)
-            saved = step
-        progress.leave_if_asked(step)
-    if saved != step:
-        loop.save_checkpoint(accelerator, config, step)
-    progress.close()
-    accelerator.wait_for_everyone()
+
+    def batch_at(step: int) -> dict[str, torch.Tensor]:
+        return data.batch(step, accelerator.process_index, accelerator.num_processes, accelerator.device)
+
+    model = Alignment(encoder, config.word_noise)
+    encoder, step = fit_text(accelerator, config, model, batch_at, "text alignment")
     if accelerator.is_main_process:
-        encoder = accelerator.unwrap_model(model).encoder.float().eval().cpu()
         save_folder(encoder, Path(config.output_dir) / "text_encoder")
         loop.write_json(Path(config.output_dir) / "report.json", {"config": dataclasses.asdict(config), "step": step})
 

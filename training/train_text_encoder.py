@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers.optimization import get_scheduler
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, normalize
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
@@ -28,6 +27,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 from training import loop
 from training.config import RunConfig, command, load_model_config, parse_config
 from training.text_corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus
+from training.text_fit import fit_text
 from training.text_moods import MOODS, MoodAxes, extend
 from training.text_report import print_report, report
 from training.text_tags import TAGS, tagged_batch
@@ -230,20 +230,13 @@ def main(argv: list[str] | None = None) -> dict:
     basis = principal_directions(targets, encoder.config.d_model)
     start_from_teacher(model, tokenizer, token_vectors, basis, keep_encoder=bool(config.init_from))
 
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(trained, config.learning_rate, (0.9, 0.98), weight_decay=config.weight_decay)
-    schedule = get_scheduler(
-        config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
-    )
-    model, optimizer = accelerator.prepare(model, optimizer)
-    accelerator.register_for_checkpointing(schedule)
-    step = saved = loop.resume(accelerator, config)
-    progress = loop.Progress(accelerator, config, step, "text encoder")
     lengths = [len(ids) for ids in texts.ids]
     per_epoch = max(1, len(lengths) // config.batch_size)
     padded_words = torch.cat([word_targets, torch.zeros(1, word_targets.shape[1])])
     epoch, batches = -1, []
-    while step < config.max_steps and not progress.out_of_time():
+
+    def batch_at(step: int) -> dict[str, torch.Tensor]:
+        nonlocal epoch, batches
         if step // per_epoch != epoch:
             epoch = step // per_epoch
             batches = epoch_batches(lengths, config.batch_size, config.seed, epoch)
@@ -256,26 +249,11 @@ def main(argv: list[str] | None = None) -> dict:
             mine = slice(accelerator.process_index, None, accelerator.num_processes)
             encoded = tokenizer(named[mine], padding=True, truncation=True, return_tensors="pt")
             batch |= {"tag_ids": encoded.input_ids, "tag_mask": encoded.attention_mask, "tag_target": tag_target[mine]}
-        losses = model(**{name: value.to(accelerator.device) for name, value in batch.items()})
-        loss = sum(losses[name] * getattr(config, f"{name}_weight") for name in losses)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(model.parameters(), config.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad(set_to_none=True)
-        step += 1
-        progress.add(step, {"loss": loss.detach(), **{name: value.detach() for name, value in losses.items()}})
-        if progress.due(step):
-            loop.save_checkpoint(accelerator, config, step)
-            saved = step
-        progress.leave_if_asked(step)
-    if saved != step:
-        loop.save_checkpoint(accelerator, config, step)
-    progress.close()
-    accelerator.wait_for_everyone()
+        return batch
+
+    encoder, step = fit_text(accelerator, config, model, batch_at, "text encoder")
     if not accelerator.is_main_process:
         return {}
-    encoder = accelerator.unwrap_model(model).encoder.float().eval().cpu()
     save_folder(encoder, Path(config.output_dir) / "text_encoder")
     result = {"step": step, **report(encoder, tokenizer, teacher, corpus, moods, config.axes_weight)}
     loop.write_json(Path(config.output_dir) / "report.json", {"config": dataclasses.asdict(config), **result})
