@@ -9,12 +9,11 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import encode_arguments
 from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from training import encode_latents, flow, loop, objective, train_autoencoder, train_unet
+from training import flow, loop, objective, train_autoencoder, train_unet
 from training.config import AutoencoderRun, UNetRun, parse_config
 from training.data.latents import LatentCrops, random_mask
 
@@ -42,23 +41,6 @@ def test_latents_are_standardised_and_labels_move_with_the_crop(tiny_latents):
     assert part["duration_s"] == pytest.approx(0.8)
     vae = AutoencoderVivace.from_pretrained(tiny_latents / "vae")
     assert len(vae.config.latents_std) == 4
-
-
-def test_second_encoding_does_nothing_and_a_new_model_invalidates(tiny_latents, tiny_data, tiny_text_encoder):
-    run = tiny_latents.parent
-    shard = tiny_latents / "train" / "00000.safetensors"
-    before = shard.stat().st_mtime_ns
-    encode_latents.main(encode_arguments(run, tiny_data, tiny_text_encoder))
-    assert shard.stat().st_mtime_ns == before
-    other = AutoencoderVivace.from_pretrained(run / "ae" / "final")
-    with torch.no_grad():
-        other.encoder_linear.bias.add_(1.0)
-    other.save_pretrained(run / "other")
-    arguments = encode_arguments(run, tiny_data, tiny_text_encoder)
-    arguments[1] = str(run / "other")
-    encode_latents.main(arguments)
-    assert shard.stat().st_mtime_ns != before
-    encode_latents.main(encode_arguments(run, tiny_data, tiny_text_encoder))
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "unet"])
@@ -261,21 +243,6 @@ def test_missing_data_is_named(tmp_path):
         train_autoencoder.main(["--config", AUTOENCODER, *folders])
     with pytest.raises(ValueError, match="no encoded train split"):
         train_unet.main(["--config", UNET, *folders])
-
-
-def test_clips_without_a_caption_are_named_before_anything_is_encoded(
-    tiny_data, tiny_text_encoder, tiny_latents, tmp_path
-):
-    data = tmp_path / "data"
-    shutil.copytree(tiny_data, data)
-    rows = [json.loads(line) for line in (data / "train" / "metadata.jsonl").read_text().splitlines()]
-    rows[1]["text"], rows[4]["text"] = [], [""]
-    (data / "train" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = encode_arguments(tiny_latents.parent, data, tiny_text_encoder)
-    arguments[-1] = str(tmp_path / "latents")
-    with pytest.raises(ValueError, match=r"2 of 6 clips of the train split have no caption .*\(1\.flac, 4\.flac\)"):
-        encode_latents.main(arguments)
-    assert not list((tmp_path / "latents").rglob("*.safetensors"))
 
 
 def test_resume_on_the_latents_of_another_autoencoder_is_refused(tiny_latents, tmp_path):

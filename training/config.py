@@ -129,7 +129,9 @@ class LatentsRun:
     """folder with text_encoder/ and tokenizer/, or a checkpoint folder that has both"""
     data_dir: str = "data/scorebook"
     output_dir: str = "latents/small"
-    batch_size: int = 16
+    reuse_from: str | None = None
+    """folder of other latents: what there was made from the same clips by the same autoencoder, or from the same
+    captions by the same text encoder, is copied and not made anew. `output_dir` itself is always used so"""
     num_threads: int = 1
     num_workers: int = 0
     """threads that read audio ahead of the autoencoder; a GPU needs some"""

@@ -3,47 +3,32 @@
     accelerate launch -m training.encode_latents --config training/configs/small/latents.yaml
 
 Each split becomes shards of 256 clips; a shard appears only when it is whole and names what made it, so a second run
-does what is missing, several processes share the work, and a new autoencoder or text encoder makes new shards. At the
-end the autoencoder is saved beside the shards with the mean and standard deviation of each latent channel over the
-training split in its config.
+does what is missing and several processes share the work. With a new autoencoder the latents are made anew, with a new
+text encoder or other captions the text states (training/data/latent_shards.py), in place or, with `reuse_from`, in a
+folder of their own. At the end the autoencoder is saved beside the shards with the mean and standard deviation of each
+latent channel over the training split in its config.
 """
 
-import hashlib
-import json
-import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
 from safetensors import safe_open
-from safetensors.torch import save_file
 from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from training import loop
 from training.autoencoders import Autoencoder, load_autoencoder
 from training.config import LatentsRun, command, parse_config
-from training.data.clips import read_audio, read_bytes, read_rows
+from training.data.clips import read_audio, read_rows
+from training.data.latent_shards import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
 from training.text_retelling import retellings
 
 SHARD_CLIPS = 256
-
-
-def fingerprint(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() if isinstance(part, str) else part)
-    return digest.hexdigest()[:16]
-
-
-def model_fingerprint(model: torch.nn.Module) -> str:
-    """Hash of every weight and its name."""
-    state = model.state_dict()
-    return fingerprint(
-        *(part for name in sorted(state) for part in (name, state[name].cpu().contiguous().numpy().tobytes()))
-    )
 
 
 def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -80,19 +65,25 @@ def encode_texts(encoder, tokenizer, texts: list[str], max_tokens: int) -> list[
 
 
 @torch.no_grad()
-def encode_shard(rows: list[dict], vae: Autoencoder, encoder, tokenizer, config: LatentsRun) -> dict[str, torch.Tensor]:
-    """Ragged arrays of one shard: frames of all clips end to end, tokens of all captions end to end."""
+def encode_audio(rows: list[dict], vae: Autoencoder, num_workers: int) -> Arrays:
+    """The audio part of a shard: frames of all clips end to end."""
     means, stds = [], []
-    with ThreadPoolExecutor(max(1, config.num_workers)) as pool:  # decoding does not hold Python's lock
-        for audio in pool.map(read_audio, rows) if config.num_workers else map(read_audio, rows):
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:  # decoding does not hold Python's lock
+        for audio in pool.map(read_audio, rows) if num_workers else map(read_audio, rows):
             posterior = vae.encode(audio[None].to(vae.device)).latent_dist
             means.append(posterior.mean[0].T.cpu().half())  # (frames, channels)
             stds.append(posterior.std[0].T.cpu().half())
-    texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]], config.max_text_tokens)
     return {
         "latents_mean": torch.cat(means),
         "latents_std": torch.cat(stds),
         "frame_offsets": torch.from_numpy(np.cumsum([0, *(len(m) for m in means)])),
+    }
+
+
+def encode_captions(rows: list[dict], encoder, tokenizer, max_tokens: int) -> Arrays:
+    """The text part of a shard: tokens of all captions end to end."""
+    texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]], max_tokens)
+    return {
         "text": torch.cat(texts),
         "text_offsets": torch.from_numpy(np.cumsum([0, *(len(t) for t in texts)])),
         "caption_offsets": torch.from_numpy(np.cumsum([0, *(len(row["text"]) for row in rows)])),
@@ -116,21 +107,6 @@ def check_captions(rows: list[dict], data_dir: str, split: str) -> None:
         )
 
 
-def tell_if_models_changed(output: Path, models: str) -> None:
-    """Say why shards that are there will be made anew."""
-    about = output / "latents.json"
-    before = json.loads(about.read_text())["models"] if about.is_file() else models
-    if before != models:
-        print(f"{output}: made with another autoencoder or text encoder ({before}, now {models}); all is encoded anew")
-
-
-def shard_is_current(path: Path, key: str) -> bool:
-    if not path.is_file():
-        return False
-    with safe_open(path, framework="pt") as shard:
-        return shard.metadata().get("key") == key
-
-
 def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each latent channel over all frames of a split, posterior variance included."""
     total, squares, count = 0.0, 0.0, 0
@@ -142,17 +118,12 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
     return mean.tolist(), (squares / count - mean.square()).clamp_min(1e-8).sqrt().tolist()
 
 
-def main(argv: list[str] | None = None) -> None:
-    config = parse_config(LatentsRun, argv)
-    torch.set_num_threads(config.num_threads)
-    accelerator = Accelerator()
-    vae = load_autoencoder(config.autoencoder).eval().to(accelerator.device)
-    encoder, tokenizer = load_text_encoder(config.text_encoder)
-    encoder.to(accelerator.device)
-    models = fingerprint(model_fingerprint(vae), model_fingerprint(encoder), json.dumps(vae.config.latent_channels))
-    output = Path(config.output_dir)
-    if accelerator.is_main_process:
-        tell_if_models_changed(output, models)
+def read_splits(config: LatentsRun) -> dict[str, list[dict]]:
+    """The rows of each split, those of training with more captions.
+
+    Raises:
+        ValueError: if a split is missing or has clips without a caption.
+    """
     splits = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}
     for split, rows in splits.items():
         check_captions(rows, config.data_dir, split)
@@ -160,56 +131,117 @@ def main(argv: list[str] | None = None) -> None:
         row | {"text": row["text"] + retellings(row, config.retellings, loop.item_rng(0, 16, number))}
         for number, row in enumerate(splits["train"])
     ]
-    for split, rows in splits.items():
-        folder = output / split
-        folder.mkdir(parents=True, exist_ok=True)
-        shards = [rows[first : first + SHARD_CLIPS] for first in range(0, len(rows), SHARD_CLIPS)]
-        mine = range(accelerator.process_index, len(shards), accelerator.num_processes)
-        for number in tqdm(mine, desc=f"latents {split}", unit="shard", disable=not accelerator.is_main_process):
-            path = folder / f"{number:05d}.safetensors"
-            key = fingerprint(
-                models,
-                *(
-                    part
-                    for row in shards[number]
-                    for part in (
-                        read_bytes(row),
-                        json.dumps({k: v for k, v in row.items() if k != "path"}),
-                    )
-                ),
-            )
-            if shard_is_current(path, key):
-                continue
-            tensors = encode_shard(shards[number], vae, encoder, tokenizer, config)
-            partial = path.with_name(path.name + ".partial")
-            labels = json.dumps([{k: v for k, v in row.items() if k != "path"} for row in shards[number]])
-            save_file(tensors, partial, metadata={"key": key, "models": models, "rows": labels})
-            os.replace(partial, path)
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            for stale in sorted(folder.glob("*.safetensors"))[len(shards) :]:
-                stale.unlink()
-    if accelerator.is_main_process:
-        mean, std = channel_statistics(output / "train")
-        vae.register_to_config(latents_mean=mean, latents_std=std)
-        partial = output / "vae.partial"
-        vae.save_pretrained(partial)
-        loop.replace_folder(partial, output / "vae")
+    return splits
+
+
+class ShardMaker:
+    """Makes shards with one autoencoder and one text encoder, from older ones as far as these hold.
+
+    Args:
+        config: of the run.
+        device: that encodes.
+
+    Raises:
+        ValueError: for a folder in `config` that is not what it should be.
+    """
+
+    def __init__(self, config: LatentsRun, device: torch.device):
+        self.config, self.output = config, Path(config.output_dir)
+        self.vae = load_autoencoder(config.autoencoder).eval().to(device)
+        encoder, self.tokenizer = load_text_encoder(config.text_encoder)
+        self.encoder = encoder.to(device)
+        self.recipes = Recipes(self.vae, self.encoder, self.tokenizer, config.max_text_tokens)
+        self.own = LatentsFolder(self.output, self.recipes.audio)
+        self.older = [self.own]
+        if config.reuse_from is not None:
+            if not any(Path(config.reuse_from).glob("*/*.safetensors")):
+                raise ValueError(f"reuse_from {config.reuse_from}: no latents there; allowed: a folder of this command")
+            self.older.append(LatentsFolder(Path(config.reuse_from), self.recipes.audio))
+
+    def make(self, name: str, rows: list[dict]) -> Counter:
+        """See that the shard `name` (as in "train/00000.safetensors") is there.
+
+        Returns:
+            How many clips had each of `PARTS` "made" or "kept", as in {"audio kept": 256, "text made": 256}.
+        """
+        recipe = self.recipes(rows)
+        if self.own.is_current(name, recipe):
+            return Counter({f"{part} kept": len(rows) for part in PARTS})
+        arrays, counts = {}, Counter()
+        for part in PARTS:
+            found = (folder.take(name, part, recipe) for folder in self.older)
+            kept = next((one for one in found if one is not None), None)
+            arrays |= self.encode(part, recipe) if kept is None else kept
+            counts[f"{part} {'made' if kept is None else 'kept'}"] += len(rows)
+        self.unfinish()
+        write_shard(self.output / name, arrays, recipe)
+        return counts
+
+    def encode(self, part: str, recipe: Recipe) -> Arrays:
+        """The arrays of one of `PARTS`."""
+        if part == "audio":
+            return encode_audio(recipe.rows, self.vae, self.config.num_workers)
+        return encode_captions(recipe.rows, self.encoder, self.tokenizer, self.config.max_text_tokens)
+
+    def drop_after(self, split: str, shards: int) -> None:
+        """Remove what a run on more clips left of a split."""
+        for stale in sorted((self.output / split).glob("*.safetensors"))[shards:]:
+            self.unfinish()
+            stale.unlink()
+
+    def unfinish(self) -> None:
+        """From the first change to the last nobody is to train on the folder: some shards are new and some are not."""
+        (self.output / "latents.json").unlink(missing_ok=True)
+
+    def finish(self) -> None:
+        """Save the autoencoder with the statistics of its latents, and then what tells that the set is whole."""
+        mean, std = channel_statistics(self.output / "train")
+        self.vae.register_to_config(latents_mean=mean, latents_std=std)
+        partial = self.output / "vae.partial"
+        self.vae.save_pretrained(partial)
+        loop.replace_folder(partial, self.output / "vae")
         loop.write_json(
-            output / "latents.json",
+            self.output / "latents.json",
             {
-                "models": models,
-                "autoencoder": config.autoencoder,
-                "text_encoder": config.text_encoder,
-                "frame_rate": vae.frame_rate,
-                "latent_channels": vae.config.latent_channels,
-                "text_dim": encoder.config.hidden_size,
+                "models": self.recipes.models,
+                "autoencoder": self.config.autoencoder,
+                "text_encoder": self.config.text_encoder,
+                "frame_rate": self.vae.frame_rate,
+                "latent_channels": self.vae.config.latent_channels,
+                "text_dim": self.encoder.config.hidden_size,
                 "latents_mean": mean,
                 "latents_std": std,
             },
         )
-        print(f"{output}: channel std {min(std):.3f} to {max(std):.3f}")
+        print(f"{self.output}: channel std {min(std):.3f} to {max(std):.3f}")
+
+
+def main(argv: list[str] | None = None) -> dict[str, Counter]:
+    """Command line; returns what `ShardMaker.make` counted in each split, over all processes."""
+    config = parse_config(LatentsRun, argv)
+    torch.set_num_threads(config.num_threads)
+    accelerator = Accelerator()
+    maker = ShardMaker(config, accelerator.device)
+    splits = read_splits(config)
+    accelerator.wait_for_everyone()  # all have read what is there before one changes it
+    told = {}
+    for split, rows in splits.items():
+        (maker.output / split).mkdir(parents=True, exist_ok=True)
+        shards = [rows[first : first + SHARD_CLIPS] for first in range(0, len(rows), SHARD_CLIPS)]
+        mine = range(accelerator.process_index, len(shards), accelerator.num_processes)
+        counts = Counter()
+        bar = tqdm(mine, desc=f"latents {split}", unit="shard", disable=not accelerator.is_main_process)
+        for number in bar:
+            counts += maker.make(f"{split}/{number:05d}.safetensors", shards[number])
+            bar.set_postfix(counts)
+        told[split] = sum(gather_object([counts]), Counter())
+        if accelerator.is_main_process:
+            print(f"{split}: {', '.join(f'{what} {clips}' for what, clips in sorted(told[split].items()))} clips")
+            maker.drop_after(split, len(shards))
+    if accelerator.is_main_process:
+        maker.finish()
     accelerator.wait_for_everyone()
+    return told
 
 
 if __name__ == "__main__":

@@ -1,0 +1,199 @@
+"""Shards of latents: what is in one, what made it, and what of an older one still holds.
+
+A shard has two parts, and each names in the file's metadata what it is a function of. The audio part is one of the
+autoencoder's encoder and the clips; the text part is one of the text encoder and the captions. So a new text encoder,
+or more captions, leaves the audio part as it was, and a new autoencoder leaves the text part: what an older shard in
+the same place holds under the key that is wanted is taken from there, and only the rest is made.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from training.autoencoders import Autoencoder, load_autoencoder
+from training.data.clips import read_bytes
+from training.files import sync
+
+PARTS = {
+    "audio": ("latents_mean", "latents_std", "frame_offsets"),
+    "text": ("text", "text_offsets", "caption_offsets"),
+}
+ENCODING = "1"  # to be raised when the same models make other arrays of the same clips
+Arrays = dict[str, torch.Tensor]
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:16]
+
+
+def model_fingerprint(model: torch.nn.Module, prefix: str = "") -> str:
+    """Hash of every weight and its name, of those whose name begins with `prefix`."""
+    state = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
+    return fingerprint(
+        *(part for name in sorted(state) for part in (name, state[name].cpu().contiguous().numpy().tobytes()))
+    )
+
+
+def encoder_fingerprint(vae: Autoencoder) -> str:
+    """Hash of what latents depend on: the encoder's weights and the settings, not the decoder's weights.
+
+    `freeze_encoder` of stage 1 trains a decoder alone for that reason. The statistics of the latents, which stage 2
+    writes into the settings, come after them and are left out.
+    """
+    after = ("latents_mean", "latents_std")
+    settings = {k: v for k, v in vae.config.items() if not k.startswith("_") and k not in after}
+    told = json.dumps([ENCODING, type(vae).__name__, settings], sort_keys=True)
+    return fingerprint(model_fingerprint(vae, "encoder"), told)
+
+
+def text_encoder_fingerprint(encoder: PreTrainedModel) -> str:
+    """Hash of the weights and settings of a text encoder, wherever its folder lies."""
+    elsewhere = ("transformers_version", "dtype", "torch_dtype")
+    settings = {k: v for k, v in encoder.config.to_dict().items() if not k.startswith("_") and k not in elsewhere}
+    told = json.dumps([ENCODING, type(encoder).__name__, settings], sort_keys=True, default=str)
+    return fingerprint(model_fingerprint(encoder), told)
+
+
+def models_fingerprint(vae: Autoencoder, encoder: PreTrainedModel) -> str:
+    """Hash of all weights of both models: which set of latents a checkpoint of stage 3 was trained on."""
+    return fingerprint(model_fingerprint(vae), model_fingerprint(encoder), json.dumps(vae.config.latent_channels))
+
+
+def labels_of(rows: list[dict]) -> list[dict]:
+    """The rows without `path`, which says where the clip lies and nothing about it."""
+    return [{k: v for k, v in row.items() if k != "path"} for row in rows]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one shard is to be made from.
+
+    Args:
+        rows: of its clips (training/data/clips.py), with all captions.
+        models: `models_fingerprint` of what makes it.
+        keys: of each of `PARTS`, what it is a function of.
+        text_lengths: tokens of each caption, end to end.
+    """
+
+    rows: list[dict]
+    models: str
+    keys: dict[str, str]
+    text_lengths: list[int]
+
+    def metadata(self) -> dict[str, str]:
+        keys = {f"{part}_key": key for part, key in self.keys.items()}
+        return {**keys, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
+
+
+class Recipes:
+    """The recipes of a set's shards.
+
+    Args:
+        vae, encoder, tokenizer: what makes them.
+        max_tokens: longer captions are cut.
+    """
+
+    def __init__(self, vae: Autoencoder, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int):
+        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+        self.models = models_fingerprint(vae, encoder)
+        self.audio, self.text = encoder_fingerprint(vae), text_encoder_fingerprint(encoder)
+
+    def __call__(self, rows: list[dict]) -> Recipe:
+        texts = [text for row in rows for text in row["text"]]
+        # The tokens stand for tokenizer and max_tokens; the words and the clip they belong to are told besides,
+        # since they decide which captions are encoded together, and how the parts are cut.
+        tokens = self.tokenizer(texts, truncation=True, max_length=self.max_tokens).input_ids
+        told = json.dumps([[row["text"] for row in rows], tokens, self.tokenizer.padding_side])
+        clips = (fingerprint(read_bytes(row)) for row in rows)
+        keys = {"audio": fingerprint(self.audio, *clips), "text": fingerprint(self.text, told)}
+        return Recipe(rows, self.models, keys, [len(ids) for ids in tokens])
+
+
+def write_shard(path: Path, arrays: Arrays, recipe: Recipe) -> None:
+    """Write a shard under a temporary name and rename it: it is whole or absent."""
+    partial = path.with_name(path.name + ".partial")
+    save_file(arrays, partial, metadata=recipe.metadata())
+    sync(partial)
+    os.replace(partial, path)
+
+
+class LatentsFolder:
+    """A folder of latents whose shards may be taken as they are, or in part.
+
+    Shards made before parts had keys of their own have one key of clips, labels and both models together. What it
+    proves depends on which models they were; so of a finished set, whose autoencoder lies beside it, it is found out.
+
+    Args:
+        folder: with `<split>/<number>.safetensors`; it need not be there.
+        encoder: `encoder_fingerprint` of the autoencoder in use.
+    """
+
+    def __init__(self, folder: Path, encoder: str):
+        self.folder = folder
+        self.same_encoder = self._models_with(encoder)
+
+    def _models_with(self, encoder: str) -> str | None:
+        """`models` of the finished set in this folder if this encoder made it, else None."""
+        about, vae = self.folder / "latents.json", self.folder / "vae"
+        if not about.is_file() or not (vae / "config.json").is_file():
+            return None
+        told, model = json.loads(about.read_text()), load_autoencoder(vae)
+        # The statistics are in both: a vae/ of a later run that was killed does not speak for these shards.
+        same_run = list(model.config.latents_mean or []) == told["latents_mean"]
+        return told["models"] if same_run and encoder_fingerprint(model) == encoder else None
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[safe_open | None]:
+        """A shard by its place in the folder; None if it is not there or damaged, which is as good."""
+        try:
+            shard = safe_open(self.folder / name, framework="pt")
+        except (FileNotFoundError, SafetensorError):
+            yield None
+            return
+        with shard:
+            yield shard
+
+    def is_current(self, name: str, recipe: Recipe) -> bool:
+        """Whether the shard is what the recipe would make."""
+        with self._opened(name) as shard:
+            if shard is None:
+                return False
+            said, wanted = shard.metadata() or {}, recipe.metadata()
+            same = all(said.get(key) == wanted[key] for key in ("models", "rows"))
+            return same and all(self._holds(shard, part, recipe) for part in PARTS)
+
+    def take(self, name: str, part: str, recipe: Recipe) -> Arrays | None:
+        """The arrays of one of `PARTS` if the shard holds what the recipe would make, else None."""
+        with self._opened(name) as shard:
+            if shard is None or not self._holds(shard, part, recipe):
+                return None
+            return {array: shard.get_tensor(array) for array in PARTS[part]}
+
+    def _holds(self, shard: safe_open, part: str, recipe: Recipe) -> bool:
+        said = shard.metadata() or {}
+        if "key" not in said:
+            return said.get(f"{part}_key") == recipe.keys[part]
+        if said["models"] != self.same_encoder:
+            return False
+        before = json.loads(said["rows"])
+        if part == "audio":
+            if len(before) != len(recipe.rows):
+                return False
+            pairs = zip(recipe.rows, before, strict=True)
+            told = (part for now, row in pairs for part in (read_bytes(now), json.dumps(row)))
+            return fingerprint(said["models"], *told) == said["key"]
+        # The key did not tell the tokenizer and the longest caption; both show in the lengths.
+        same = said["models"] == recipe.models and [row["text"] for row in before] == [r["text"] for r in recipe.rows]
+        return same and shard.get_tensor("text_offsets").diff().tolist() == recipe.text_lengths
