@@ -71,13 +71,12 @@ def data_fingerprint(data_dir: str) -> str:
     return digest.hexdigest()[:16]
 
 
-def git_commit() -> str | None:
-    """Commit of the code, with "+changes" where tracked files differ from it; None outside a git checkout."""
+def git_commit(folder: Path = Path(__file__).parent) -> str | None:
+    """Commit of the code, 12 digits, with "+" where tracked files differ from it; None outside a git checkout."""
+    # No tag in place of the digits: one that is moved, or not fetched, would name another commit or none.
+    words = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        commit, changes = (
-            subprocess.run(["git", *words], capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-            for words in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
-        )
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit + ("+changes" if changes else "")
+    return done.stdout.strip()

@@ -2,11 +2,11 @@
 
 import importlib.metadata
 import platform
-import subprocess
 import time
 from pathlib import Path
 
 from pipelines.card import folder_hash
+from training.files import git_commit
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "mir_eval", "pyloudnorm", "soundfile")
 
@@ -35,13 +35,4 @@ def provenance(checkpoint: str | Path) -> dict:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    return {"versions": versions, "commit": _commit(), "checkpoint_sha256": folder_hash(Path(checkpoint))}
-
-
-def _commit() -> str | None:
-    root = Path(__file__).parent
-    try:
-        words = ["git", "describe", "--always", "--abbrev=12", "--dirty=+"]
-        return subprocess.run(words, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    return {"versions": versions, "commit": git_commit(), "checkpoint_sha256": folder_hash(Path(checkpoint))}
