@@ -1,27 +1,20 @@
-"""The scorebook: exact labels, same bytes again, splits by work, loops, captions, bad input. Renders a few clips."""
+"""The scorebook: exact labels, same bytes again, splits by work, loops, bad input. Renders a few clips."""
 
 import json
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import datasets
 import numpy as np
 import pytest
 
-from training.data import harmony, scorebook, shards
-from training.data.adapt import excerpt, polyphony_piece, song_piece, tune_piece, usable
-from training.data.caption_words import MOOD_HELDOUT
-from training.data.captions import Facts, captions, heldout_captions, tempo_words
+from training.data import scorebook, shards
 from training.data.clips import read_audio, read_rows
 from training.data.draw import loop_s
-from training.data.ensembles import ENSEMBLES
-from training.data.grooves import BAR_Q
-from training.data.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS, of_program
+from training.data.instruments import INSTRUMENTS
 from training.data.piece import BEATS_PER_BAR
-from training.data.score import Part, Score
 from training.data.sources.fetch import find_soundfont, find_soundfonts
 from training.data.styles import STYLES
 
@@ -279,145 +272,6 @@ def test_stereo_and_other_rate(tmp_path):
         and np.abs(audio[0] - audio[1]).max() > 1e-3
     )
     assert row["soundfont"] == "MuseScore_General_Lite"
-
-
-def facts(**changes):
-    values = dict(
-        style="house", style_words=("house", "deep house"), style_heldout_words=("club groove",), genre="electronic",
-        moods=("happy", "driving"),
-        instruments=("piano", "synth bass"), melody="piano", drums="drums", bpm=124.0, key="A minor",
-        time_signature="4/4",
-        bars=4, room="room", dynamics="medium",
-    )  # fmt: skip
-    return Facts(**(values | changes))
-
-
-def test_captions_say_numbers_now_and_then_and_keep_paraphrases_apart():
-    texts, held = [], []
-    for seed in range(150):
-        texts += [text for text, _ in captions(facts(), 6, np.random.default_rng(seed))]
-        held += [text for text, _ in heldout_captions(facts(), 3, np.random.default_rng(seed))]
-    share = lambda word: sum(word in t for t in texts) / len(texts)  # noqa: E731
-    assert 0.25 < share("124") < 0.55 and 0.12 < share("A minor") < 0.4 and 0.05 < share("4/4") + share("4 bars") < 0.35
-    assert not set(texts) & set(held) and len(set(texts)) > 300
-    assert all("club groove" not in t for t in texts) and all("house" not in t for t in held)
-    solo = captions(facts(instruments=("harp",), melody="harp", drums=None), 6, np.random.default_rng(0))
-    assert len(solo) == 6 and not any("drum" in t or "percussion" in t for t, _ in solo)
-    assert any(said.drums is False for _, said in solo)
-
-
-@pytest.mark.parametrize("heldout", [False, True])
-def test_what_is_stated_is_what_the_words_say(heldout):
-    """Every canonical name stands for one of its words in the text, and no word of another fact is there unstated."""
-    known = facts(instruments=("piano", "slap bass", "harp"), melody="harp", bpm=131.0, loop=True)
-    write = heldout_captions if heldout else captions
-    drums = DRUM_HELDOUT_WORDS if heldout else DRUM_WORDS
-    style = known.style_heldout_words if heldout else known.style_words
-    seen = 0
-    for seed in range(150):
-        for text, said in write(known, 3, np.random.default_rng(seed)):
-            low = text.lower()
-            for name in known.instruments:
-                words = INSTRUMENTS[name].heldout_words if heldout else INSTRUMENTS[name].words
-                assert (name in said.instruments) == any(word.lower() in low for word in words), (text, said)
-            assert (said.drums is True) == any(word in low for word in drums), (text, said)
-            assert (said.style == "house") == any(word in low for word in style), (text, said)
-            assert said.bpm == ("131" in low) and said.key == ("a minor" in low) and said.bars == ("4 bars" in low)
-            spoken = {mood: MOOD_HELDOUT[mood] if heldout else mood for mood in known.moods}
-            assert {mood for mood, word in spoken.items() if word in low} == set(said.moods), (text, said)
-            seen += len(said.instruments)
-    assert seen > 300
-
-
-def test_heldout_words_are_disjoint():
-    for instrument in INSTRUMENTS.values():
-        assert not set(instrument.words) & set(instrument.heldout_words) and instrument.low < instrument.high
-    trained = (
-        {w for i in INSTRUMENTS.values() for w in i.words}
-        | {w for s in (*STYLES.values(), *ENSEMBLES) for w in s.words}
-        | set(DRUM_WORDS)
-    )
-    held = {w for i in INSTRUMENTS.values() for w in i.heldout_words} | {
-        w for s in (*STYLES.values(), *ENSEMBLES) for w in s.heldout_words
-    }
-    assert not trained & (held | set(DRUM_HELDOUT_WORDS))
-    moods = {mood for style in STYLES.values() for mood in style.moods}
-    assert moods <= set(MOOD_HELDOUT) and not moods & set(MOOD_HELDOUT.values())
-    for bpm in (60, 90, 110, 130, 170):
-        assert not set(tempo_words(bpm)) & set(tempo_words(bpm, heldout=True))
-
-
-def test_harmony():
-    assert harmony.symbol((9, "m7")) == "Am7" and np.flatnonzero(harmony.chroma((9, "m7"))).tolist() == [
-        0,
-        4,
-        7,
-        9,
-    ]
-    assert harmony.chroma(None) == [0] * 12 and harmony.parse_key("F# minor") == (6, True)
-    scale = np.array([[k * 1.0, 1.0, p, 0.8] for k, p in enumerate([60, 62, 64, 65, 67, 69, 71, 72, 67, 64, 60])])
-    assert harmony.estimate_key(scale)[:2] == (0, False)
-    tune = np.array([[0, 4, 60, 1], [4, 4, 71, 1], [8, 2, 64, 1], [10, 2, 60, 1]], dtype=float)
-    chords = harmony.harmonise(tune, 0.0, 4.0, 3, 0, False)
-    assert chords[0] == chords[2] == (0, "") and chords[1] == (7, "")
-    triad = np.array([[0, 2, p, 1] for p in (50, 57, 65)], dtype=float)
-    assert harmony.chord_per_beat(triad, 0.0, 1.0, 3) == [(2, "m"), (2, "m"), None]
-    assert of_program(40).name == "violin" and of_program(76).name == "pan flute"
-    with pytest.raises(ValueError, match="program 128"):
-        of_program(128)
-
-
-def score(parts, meter="3/4", key="D dorian"):
-    bar_q = BAR_Q[meter]
-    return Score(
-        "tune/1",
-        "A tune",
-        "traditional",
-        "test",
-        "public domain",
-        tuple(parts),
-        meter,
-        key,
-        1.0,
-        1.0 + 6 * bar_q,
-        None,
-    )
-
-
-def line(centre, step_q=1.0, total_q=19.0, seed=0):
-    count = int(total_q / step_q)
-    pitches = centre + np.random.default_rng(seed).choice([0, 2, 3, 5, 7, 9, 10], count)
-    return np.stack([np.arange(count) * step_q, np.full(count, step_q), pitches, np.full(count, 0.8)], axis=1)
-
-
-def test_scores_become_pieces_in_all_keys():
-    tune = score([Part("", None, False, line(62, 0.5))])
-    fugue = score([Part("", None, False, line(38 + 12 * k, seed=k)) for k in range(3)])
-    drums = Part("", None, True, np.array([[k, 0.2, 36.0, 0.9] for k in range(19)]))
-    song = score([Part("", 30, False, line(50)), Part("", 33, False, line(38)), drums])
-    assert usable(tune) and usable(fugue) and usable(song)
-    assert not usable(replace(tune, time_signature="5/8")) and not usable(replace(tune, length_q=7.0))
-    tonics = set()
-    for seed in range(40):
-        for make, given in ((tune_piece, tune), (polyphony_piece, fugue), (song_piece, song)):
-            piece = make(given, 10.0, np.random.default_rng(seed))
-            tonics.add(piece.tonic)
-            assert 48 <= piece.bpm <= 200 and piece.minor and piece.work == "tune/1" and piece.tracks
-            end_q = piece.start_q + piece.quarters(10.0)
-            last = max(float((t.notes[:, 0] + t.notes[:, 1]).max()) for t in piece.tracks if len(t.notes))
-            assert piece.start_q >= 0 and last > end_q - 2 * piece.bar_q
-            for track in piece.tracks:
-                assert np.isfinite(track.notes).all() and (track.notes[:, 1] > 0).all()
-                assert (track.notes[:, 2] > 20).all() and (track.notes[:, 2] < 110).all()
-    assert tonics == set(range(12))
-
-
-def test_downbeats_of_a_score_stay_downbeats():
-    """A score whose first beats alone are loud keeps them on whole bars of the piece, pickup or not."""
-    notes = np.array([[k, 0.9, 72.0 if (k - 1) % 3 == 0 else 60.0, 0.8] for k in range(19)], dtype=float)
-    for seed in range(8):
-        cut = excerpt(score([Part("", None, False, notes)]), 4, np.random.default_rng(seed))[0]
-        assert len(cut) and np.allclose(cut[cut[:, 2] == 72, 0] % 3.0, 0.0)
 
 
 @pytest.mark.parametrize(

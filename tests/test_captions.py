@@ -1,0 +1,76 @@
+"""Captions say what is true in words that are kept apart: those of training and those that are held back."""
+
+import numpy as np
+import pytest
+
+from training.data.caption_words import MOOD_HELDOUT
+from training.data.captions import Facts, captions, heldout_captions, tempo_words
+from training.data.ensembles import ENSEMBLES
+from training.data.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
+from training.data.styles import STYLES
+
+
+def facts(**changes):
+    values = dict(
+        style="house", style_words=("house", "deep house"), style_heldout_words=("club groove",), genre="electronic",
+        moods=("happy", "driving"),
+        instruments=("piano", "synth bass"), melody="piano", drums="drums", bpm=124.0, key="A minor",
+        time_signature="4/4",
+        bars=4, room="room", dynamics="medium",
+    )  # fmt: skip
+    return Facts(**(values | changes))
+
+
+def test_captions_say_numbers_now_and_then_and_keep_paraphrases_apart():
+    texts, held = [], []
+    for seed in range(150):
+        texts += [text for text, _ in captions(facts(), 6, np.random.default_rng(seed))]
+        held += [text for text, _ in heldout_captions(facts(), 3, np.random.default_rng(seed))]
+    share = lambda word: sum(word in t for t in texts) / len(texts)  # noqa: E731
+    assert 0.25 < share("124") < 0.55 and 0.12 < share("A minor") < 0.4 and 0.05 < share("4/4") + share("4 bars") < 0.35
+    assert not set(texts) & set(held) and len(set(texts)) > 300
+    assert all("club groove" not in t for t in texts) and all("house" not in t for t in held)
+    solo = captions(facts(instruments=("harp",), melody="harp", drums=None), 6, np.random.default_rng(0))
+    assert len(solo) == 6 and not any("drum" in t or "percussion" in t for t, _ in solo)
+    assert any(said.drums is False for _, said in solo)
+
+
+@pytest.mark.parametrize("heldout", [False, True])
+def test_what_is_stated_is_what_the_words_say(heldout):
+    """Every canonical name stands for one of its words in the text, and no word of another fact is there unstated."""
+    known = facts(instruments=("piano", "slap bass", "harp"), melody="harp", bpm=131.0, loop=True)
+    write = heldout_captions if heldout else captions
+    drums = DRUM_HELDOUT_WORDS if heldout else DRUM_WORDS
+    style = known.style_heldout_words if heldout else known.style_words
+    seen = 0
+    for seed in range(150):
+        for text, said in write(known, 3, np.random.default_rng(seed)):
+            low = text.lower()
+            for name in known.instruments:
+                words = INSTRUMENTS[name].heldout_words if heldout else INSTRUMENTS[name].words
+                assert (name in said.instruments) == any(word.lower() in low for word in words), (text, said)
+            assert (said.drums is True) == any(word in low for word in drums), (text, said)
+            assert (said.style == "house") == any(word in low for word in style), (text, said)
+            assert said.bpm == ("131" in low) and said.key == ("a minor" in low) and said.bars == ("4 bars" in low)
+            spoken = {mood: MOOD_HELDOUT[mood] if heldout else mood for mood in known.moods}
+            assert {mood for mood, word in spoken.items() if word in low} == set(said.moods), (text, said)
+            seen += len(said.instruments)
+    assert seen > 300
+
+
+def test_heldout_words_are_disjoint():
+    for instrument in INSTRUMENTS.values():
+        assert not set(instrument.words) & set(instrument.heldout_words) and instrument.low < instrument.high
+    trained = (
+        {w for i in INSTRUMENTS.values() for w in i.words}
+        | {w for s in (*STYLES.values(), *ENSEMBLES) for w in s.words}
+        | set(DRUM_WORDS)
+    )
+    held = {w for i in INSTRUMENTS.values() for w in i.heldout_words} | {
+        w for s in (*STYLES.values(), *ENSEMBLES) for w in s.heldout_words
+    }
+    assert not trained & (held | set(DRUM_HELDOUT_WORDS))
+    moods = {mood for style in STYLES.values() for mood in style.moods}
+    assert moods <= set(MOOD_HELDOUT) and not moods & set(MOOD_HELDOUT.values())
+    for bpm in (60, 90, 110, 130, 170):
+        assert not set(tempo_words(bpm)) & set(tempo_words(bpm, heldout=True))
