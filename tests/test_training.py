@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from training import flow, loop, objective, train_autoencoder, train_unet
+from training.autoencoders import load_autoencoder
 from training.config import AutoencoderRun, UNetRun, parse_config
 from training.data.latents import LatentCrops, random_mask
 
@@ -237,12 +238,17 @@ def test_wrong_parts_are_named(name, text, message, tiny_latents, tmp_path):
         train_unet.main([*arguments, f"--{name}", str(tmp_path / "s.json")])
 
 
-def test_missing_data_is_named(tmp_path):
+def test_missing_data_is_named(tiny_data, tmp_path):
     folders = ["--data_dir", str(tmp_path), "--output_dir", str(tmp_path / "run")]
     with pytest.raises(ValueError, match=r"train/metadata\.jsonl is there"):
         train_autoencoder.main(["--config", AUTOENCODER, *folders])
     with pytest.raises(ValueError, match="no encoded train split"):
         train_unet.main(["--config", UNET, *folders])
+    shutil.copytree(tiny_data / "train", tmp_path / "train")
+    with pytest.raises(ValueError, match=r"validation/metadata\.jsonl is there"):  # not at the end of the run
+        train_autoencoder.main(["--config", AUTOENCODER, *folders])
+    with pytest.raises(ValueError, match=r"autoencoder .*run/final: no config\.json there"):
+        load_autoencoder(tmp_path / "run" / "final")
 
 
 def test_resume_on_the_latents_of_another_autoencoder_is_refused(tiny_latents, tmp_path):

@@ -23,5 +23,11 @@ def autoencoder_class(config_file: str | Path) -> type[Autoencoder]:
 
 
 def load_autoencoder(folder: str | Path) -> Autoencoder:
-    """The autoencoder that `save_pretrained` wrote to `folder`, of the class that its config names."""
+    """The autoencoder that `save_pretrained` wrote to `folder`, of the class that its config names.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if not Path(folder, "config.json").is_file():
+        raise ValueError(f"autoencoder {folder}: no config.json there; make it with training.train_autoencoder")
     return autoencoder_class(Path(folder) / "config.json").from_pretrained(folder)

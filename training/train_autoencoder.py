@@ -42,6 +42,8 @@ def show(accelerator: Accelerator, model: Autoencoder, config: AutoencoderRun, s
 def main(argv: list[str] | None = None) -> dict | None:
     """Train; a dry run returns its figures."""
     config = parse_config(AutoencoderRun, argv)
+    for split in ("train", "validation"):
+        read_rows(config.data_dir, split)  # what is missing is told before hours are spent
     accelerator = loop.start(config, write=not config.dry_run)
     if config.init_from:
         model = load_autoencoder(config.init_from)
