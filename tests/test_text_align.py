@@ -134,7 +134,8 @@ class Teacher:
 def test_nearby_phrases_share_a_word_with_what_they_are_taken_for():
     found = text_nearby.nearby_phrases(Teacher(), ["marimba", "violins", "table"], 300, 0)
     assert sum(map(len, found.values())) > 100
-    listed = {number: {part for text in (*c.own, *c.synonyms) for part in text.lower().split()}
+    listed = {number: {part for text in (*c.own, *c.synonyms, *c.lexicon)
+                       for part in text.lower().split()}
               for number, c in enumerate(CONCEPTS)}  # fmt: skip
     share = [bool(listed[number] & set(text.lower().split())) for number, texts in found.items() for text in texts]
     assert np.mean(share) > 0.98

@@ -7,8 +7,16 @@ from transformers import T5Config, T5EncoderModel
 from training.data.caption_words import MOOD_HELDOUT
 from training.data.captions import Stated
 from training.data.instruments import INSTRUMENTS
-from training.text_synonyms import DRUMS, INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
-from training.text_tags import STYLE_NAMES, TAGS, TaggedPrompts, heldout_phrases, stated_target, tagged_batch
+from training.text_synonyms import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
+from training.text_tags import (
+    STYLE_NAMES,
+    TAGS,
+    TaggedPrompts,
+    heldout_phrases,
+    stated_target,
+    tagged_batch,
+)
+from training.text_tellings import CONCEPTS
 from training.train_text_encoder import Distillation
 
 
@@ -29,6 +37,18 @@ def test_no_word_is_one_that_the_tests_hold_out():
     assert not (words | set(DRUMS)) & heldout_phrases() - own
     moods = set(TaggedPrompts(0).moods) - set(MOOD_HELDOUT)
     assert not moods & set(MOOD_HELDOUT.values())
+
+
+def test_the_long_lists_are_long_and_have_no_word_that_only_the_tests_use():
+    held = {phrase.lower() for phrase in heldout_phrases()}
+    known = {part for c in CONCEPTS for text in (*c.own, *c.synonyms) for part in text.lower().split()}
+    only = {part for phrase in held for part in phrase.split()} - known
+    for table, short in ((INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS), (STYLE_LEXICON, STYLE_SYNONYMS)):
+        assert list(table) == list(short)
+        words = [word for words in table.values() for word in words]
+        assert min(map(len, table.values())) >= 30 and len(words) == len(set(words))
+        assert not held & set(words) and not [word for word in words if only & set(word.split())]
+        assert not set(words) & {word for words in short.values() for word in words}
 
 
 def test_prompts_carry_the_tags_of_their_words():

@@ -1,8 +1,8 @@
 """Phrases that the teacher takes for a known instrument or style: words without a label, labelled by it.
 
-The lists of synonyms name about eight words for each thing. The teacher has read far more; a phrase counts as naming a
-thing if a linear classifier of the teacher's embeddings, fitted on the listed words, and the nearest listed word agree
-on it, and that word is near. What has a word that only held-out captions use is not looked at.
+The lists name up to some hundred words for each thing. The teacher has read far more; a phrase counts as naming a thing
+if a linear classifier of the teacher's embeddings, fitted on the listed words, and the nearest listed word agree on it,
+and that word is near. What has a word that only held-out captions use is not looked at.
 """
 
 from collections.abc import Sequence
@@ -65,10 +65,14 @@ def nearby_phrases(teacher: SentenceTeacher, words: Sequence[str], pairs: int, s
             for label, number in enumerate(numbers)
             for word in dict.fromkeys((*CONCEPTS[number].own, *CONCEPTS[number].synonyms))
         ]
-        framed = teacher.embed([frame.format(word) for word, _ in listed for frame in frames], label=f"framed_{kind}")
+        long = [(word, label) for label, number in enumerate(numbers) for word in CONCEPTS[number].lexicon]
+        texts = [(frame.format(word), label) for word, label in listed for frame in frames]
+        texts += [(frames[place % len(frames)].format(word), label) for place, (word, label) in enumerate(long)]
+        framed = teacher.embed([text for text, _ in texts], label=f"framed_{kind}")
         mean, std = framed.mean(0), framed.std(0) + 1e-6
-        labels = torch.tensor([label for _, label in listed for _ in frames])
+        labels = torch.tensor([label for _, label in texts])
         weight, bias = fit_classifier((framed - mean) / std, labels, len(numbers))
+        listed += long
 
         parts = list(dict.fromkeys(part for word, _ in listed for part in word.split() if len(part) > 1))
         before = list(dict.fromkeys([*words[:2500], *parts, *SOUNDS]))

@@ -1,8 +1,14 @@
 """What else people call the instruments, styles, drums and moods of the scorebook: for the tags of the text encoder.
 
+The short lists below fill captions and prompts. The long ones of training/words/ are read by the alignment alone
+(training/align_text_encoder.py): foreign names, makers, players, pieces, dances, kin, misspellings. Who wrote them had
+not seen the held-out words; what has a word that only these have was then taken out.
+
 The words that the scorebook's held-out captions keep for tests must not be here (tests/test_text_tags.py): those
 figures then tell how far the encoder carries beyond what it has read.
 """
+
+from pathlib import Path
 
 _INSTRUMENTS = """
 piano | keys, pianist, piano chords, piano player, pianoforte, concert grand, baby grand, felt piano, ivories
@@ -170,5 +176,13 @@ def _table(text: str) -> dict[str, tuple[str, ...]]:
     return {name.strip(): tuple(word.strip() for word in words.split(",")) for name, words in lines}
 
 
+def _read(name: str) -> dict[str, tuple[str, ...]]:
+    """A table of training/words/; lines that begin with # are comments."""
+    lines = Path(__file__).with_name("words").joinpath(f"{name}.txt").read_text(encoding="utf-8").splitlines()
+    return _table("\n".join(line for line in lines if not line.startswith("#")))
+
+
 INSTRUMENT_SYNONYMS = _table(_INSTRUMENTS)
 STYLE_SYNONYMS = _table(_STYLES)
+INSTRUMENT_LEXICON = _read("instruments")
+STYLE_LEXICON = _read("styles")

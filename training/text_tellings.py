@@ -2,9 +2,9 @@
 
 The two tellings name the same concepts (instruments, styles, moods) in slots that are known, so that a text encoder
 can be taught to give the words of the second what it gives those of the first (training/align_text_encoder.py). The
-other telling draws its words from training/text_synonyms.py, from those with something before or behind them, and from
-phrases that the teacher takes for the same thing (training/text_nearby.py); it stands in the same sentence or in
-another. Words and sentences that the held-out captions keep for tests are in neither.
+other telling draws its words from training/text_synonyms.py and its lexicon, from those with something before or behind
+them, and from phrases that the teacher takes for the same thing (training/text_nearby.py); it stands in the same
+sentence or in another. Words and sentences that the held-out captions keep for tests are in neither.
 """
 
 import re
@@ -18,7 +18,7 @@ from training.data.instruments import DRUM_WORDS, INSTRUMENTS
 from training.text_prompts import TEMPLATES, PromptGrammar
 from training.text_retelling import CARRIERS, MOOD_SYNONYMS
 from training.text_sentences import free_form
-from training.text_synonyms import DRUMS, INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
+from training.text_synonyms import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 from training.text_tags import MOOD_NAMES, STYLE_NAMES, STYLE_WORDS, heldout_phrases
 from training.text_words import GENRES
 
@@ -51,19 +51,29 @@ _MUSICAL = tuple(text for text in TEMPLATES if any(slot in text for slot in ("{I
 
 @dataclass(frozen=True)
 class Concept:
-    """Something that prompts name: "instrument", "style" or "mood", its label, the captions' words and other ones."""
+    """What prompts name: "instrument", "style" or "mood", its label, the captions' words, a few others and many."""
 
     kind: str
     name: str
     own: tuple[str, ...]
     synonyms: tuple[str, ...]
+    lexicon: tuple[str, ...] = ()
 
 
 CONCEPTS = (
-    *(Concept("instrument", name, known.words, INSTRUMENT_SYNONYMS[name]) for name, known in INSTRUMENTS.items()),
+    *(
+        Concept("instrument", name, known.words, INSTRUMENT_SYNONYMS[name], INSTRUMENT_LEXICON[name])
+        for name, known in INSTRUMENTS.items()
+    ),
     Concept("instrument", "drums", tuple(DRUM_WORDS), DRUMS),
     *(
-        Concept("style", name, tuple(STYLE_WORDS.get(name, STYLE_SYNONYMS[name][:1])), STYLE_SYNONYMS[name])
+        Concept(
+            "style",
+            name,
+            tuple(STYLE_WORDS.get(name, STYLE_SYNONYMS[name][:1])),
+            STYLE_SYNONYMS[name],
+            STYLE_LEXICON[name],
+        )
         for name in STYLE_NAMES
     ),
     *(Concept("mood", name, (name,), MOOD_SYNONYMS[name]) for name in MOOD_NAMES),
@@ -168,10 +178,11 @@ class OtherWords:
         concept, share = CONCEPTS[number], rng.random()
         if share < 0.15:
             return None
-        if share < 0.45 and self.nearby.get(number):
+        if share < 0.35 and self.nearby.get(number):
             words = _pick(rng, self.nearby[number])
         else:
-            words = _pick(rng, (*concept.own, *concept.synonyms, *concept.synonyms))
+            long = concept.lexicon and share < 0.7
+            words = _pick(rng, concept.lexicon if long else (*concept.own, *concept.synonyms, *concept.synonyms))
             if concept.kind != "mood" and rng.random() < 0.4:
                 before, behind = _pick(rng, _BEFORE[concept.kind]), _pick(rng, _BEHIND[concept.kind])
                 words = f"{before} {words}" if rng.random() < 0.5 else words + behind
