@@ -444,11 +444,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
     def forward(
         self, audio: torch.Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
     ) -> AudioDecoderOutput:
-        """Encode and decode; the output has the input's length and its range, [-1, 1].
-
-        What is not music may overshoot in `decode`, which leaves the level to its caller: the same partials in other
-        phases make another peak (full-scale noise 1.2). Here there is no one to turn it down, so it is clipped.
-        """
+        """Encode and decode; the output has the input's length and range: `decode` alone may overshoot 1 (noise)."""
         posterior = self.encode(audio).latent_dist
         latents = posterior.sample(generator) if sample_posterior else posterior.mode()
         return AudioDecoderOutput(sample=self.decode(latents).sample[..., : audio.shape[-1]].clamp(-1.0, 1.0))
