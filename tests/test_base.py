@@ -30,8 +30,9 @@ def write_stereo(folder, rng: np.random.Generator) -> None:
             sides = np.stack([pan @ notes, (1.0 - pan) @ notes], 1) + 1e-3 * rng.standard_normal((44100, 2))
             soundfile.write(folder / split / f"{number}.flac", 0.3 * sides, 44100)
             row = {
-                "file_name": f"{number}.flac", "text": ["chord"], "duration_s": 1.0, "sampling_rate": 44100, "bpm": 120.0,
-                "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": [0.0, 0.5], "key": None, "chords": [[1.0] * 12] * 2,
+                "file_name": f"{number}.flac", "text": ["chord"], "duration_s": 1.0, "sampling_rate": 44100,
+                "bpm": 120.0, "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": [0.0, 0.5], "key": None,
+                "chords": [[1.0] * 12] * 2,
             }  # fmt: skip
             lines.append(json.dumps(row) + "\n")
         (folder / split / "metadata.jsonl").write_text("".join(lines))
