@@ -9,8 +9,10 @@ import soundfile
 import torch
 
 from pipelines.hub import load_published
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import encode_latents, export, train_autoencoder, train_unet
 from training.autoencoders import load_autoencoder
+from training.config import load_model_config
 
 AUTOENCODER = "training/configs/base/autoencoder.yaml"
 LATENTS = "training/configs/base/latents.yaml"
@@ -90,21 +92,41 @@ def test_base_begins_at_its_principal_components_in_seconds(tmp_path):
 
 @pytest.mark.slow
 def test_base_goes_from_clips_to_stereo_music(tmp_path):
-    """452 M parameters in fp32 with their averages and moments: 10 GB. A network that says nothing has a loss of 2."""
+    """Stages 1 to 3 as commands, two steps each: 452 M parameters in fp32, their averages and moments, 10 GB."""
     train_base(tmp_path, max_steps=2, learning_rate=1e-5, mixed_precision="no")
     folders = {"data_dir": tmp_path / "data", "autoencoder": tmp_path / "run" / "final", "num_workers": 0}
     encode_latents.main(words_of({"config": LATENTS, "output_dir": tmp_path / "latents"} | folders))
     settings = {
-        "config": UNET, "data_dir": tmp_path / "latents", "output_dir": tmp_path / "unet", "max_steps": 24,
-        "batch_size": 4, "crop_frames": 16, "warmup_steps": 1, "lr_scheduler": "constant_with_warmup",
-        "learning_rate": 3e-5, "ema_decay": 0.5, "log_every": 1, "compile": "false", "num_workers": 0,
+        "config": UNET, "data_dir": tmp_path / "latents", "output_dir": tmp_path / "unet", "max_steps": 2,
+        "batch_size": 2, "crop_frames": 16, "log_every": 1, "compile": "false", "num_workers": 0,
         "mixed_precision": "no", "tracker": "null",
     }  # fmt: skip
     train_unet.main(words_of(settings))
-    log = read_log(tmp_path / "unet")
-    began = np.mean([line["train/loss"] for line in log[:4]])
-    assert began > 1.8 and log[-1]["validation/all"] < 0.8 * began
+    assert all(1.0 < line["train/loss"] < 3.0 for line in read_log(tmp_path / "unet") if "train/loss" in line)
     export.main(words_of({"run": tmp_path / "unet", "output_dir": tmp_path / "base"}))
     made = load_published(tmp_path / "base")("chord", duration_s=1.0, num_inference_steps=2, seed=0)
     assert made.sampling_rate == 44100 and made.audios.shape == (1, 2, 44100)
     assert np.isfinite(made.audios).all() and np.abs(made.audios[0, 0] - made.audios[0, 1]).max() > 1e-4
+
+
+@pytest.mark.slow
+def test_the_base_unet_learns_what_it_is_shown_again_and_again():
+    """One batch, one noise: a network that says nothing has a loss of 2, the power of noise minus data."""
+    torch.manual_seed(0)
+    unet = UNet1DConditionModel(**load_model_config("training/configs/base/unet.json", UNet1DConditionModel))
+    sigma = torch.tensor([0.3, 0.6, 0.9])[:, None, None]
+    data, noise = torch.randn(2, 3, 64, 16).unbind()
+    told = {
+        "encoder_hidden_states": torch.randn(3, 5, 128), "frame_cond": torch.randn(3, 87, 16),
+        "added_cond_kwargs": {"bpm": torch.tensor([90.0, 120.0, float("nan")])},
+    }  # fmt: skip
+    optimizer = torch.optim.AdamW(unet.parameters(), 1e-4)
+    losses = []
+    for _ in range(8):
+        predicted = unet((1 - sigma) * data + sigma * noise, 1000.0 * sigma.flatten(), **told).sample
+        loss = (predicted - (noise - data)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(2.0, rel=0.1) and losses[-1] < 0.85 * losses[0]
