@@ -5,7 +5,7 @@
 
 The clock is the process's CPU time, so that other work on the machine does not favour one of them. The first lines tell
 which class and which latents reconstruct best for their cost; how well latents are generated is another question
-(benchmarks/latent_trial.py).
+(benchmarks/latent_trial.py). `--recordings` adds the distances on music that no SoundFont played.
 `--phases` measures weights as they are with other numbers of phase iterations, without training.
 """
 
@@ -110,13 +110,23 @@ def trained_row(name: str, options: argparse.Namespace) -> dict:
         "steps": steps,
         "trained_s_per_cpu_s": steps * options.batch_size * crop_s / (60.0 * options.minutes),
         **measure(vae, options.data_dir, options.clips),
+        **heard_elsewhere(vae, options),
     }
+
+
+def heard_elsewhere(vae: Autoencoder, options: argparse.Namespace) -> dict[str, float]:
+    """The same distances on clips of another kind than those of the training, if there are any."""
+    if options.recordings is None:
+        return {}
+    figures = measure(vae, options.recordings, options.clips)
+    return {f"{name}_recordings": figures[name] for name in ("log_mel", "mr_stft")}
 
 
 def phase_row(iterations: int, options: argparse.Namespace) -> dict:
     vae = load_autoencoder(options.autoencoder).eval()
     vae.register_to_config(phase_iterations=iterations)
-    return {"variant": f"{iterations} phase iterations", **measure(vae, options.data_dir, options.clips)}
+    figures = measure(vae, options.data_dir, options.clips)
+    return {"variant": f"{iterations} phase iterations", **figures, **heard_elsewhere(vae, options)}
 
 
 def table(rows: list[dict]) -> str:
@@ -134,6 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--phases", nargs="*", type=int, default=[])
     parser.add_argument("--autoencoder", default="checkpoints/small/vae", help="weights for --phases")
     parser.add_argument("--data_dir", default="data/scorebook")
+    parser.add_argument("--recordings", help="folder of training.data.prepare; its test split is measured besides")
     parser.add_argument("--minutes", type=float, default=5.0, help="of CPU time, of each training")
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--clips", type=int, default=24, help="of the test split")

@@ -25,11 +25,12 @@ def test_variants_are_trainable_and_hear_equally_much(name):
 def test_trained_by_cpu_time_and_measured(tiny_data, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(VARIANTS, "vivace", Variant(model=TINY, run={"pca_clips": 4}))
     words = ["--data_dir", str(tiny_data), "--minutes", "0.005", "--batch_size", "4", "--clips", "1"]
-    assert autoencoders.main(["--variants", "vivace", *words]) == 0
+    assert autoencoders.main(["--variants", "vivace", "--recordings", str(tiny_data), *words]) == 0
     printed = capsys.readouterr()
     row = json.loads(next(line for line in printed.err.splitlines() if line.startswith("{")))
     assert row["steps"] >= 1 and row["latents"] == "4 x 25 Hz" and row["log_mel"] > 0 and row["mr_stft"] > 0
     assert row["trained_s_per_cpu_s"] == pytest.approx(row["steps"] * 4 * 1.28 / 0.3)
+    assert row["log_mel_recordings"] == row["log_mel"] and row["mr_stft_recordings"] == row["mr_stft"]  # the same clips
     assert f"| {row['parameters']} | 4 x 25 Hz |" in printed.out
 
 
