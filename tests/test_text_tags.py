@@ -8,14 +8,7 @@ from training.data.caption_words import MOOD_HELDOUT
 from training.data.captions import Stated
 from training.data.instruments import INSTRUMENTS
 from training.text_synonyms import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
-from training.text_tags import (
-    STYLE_NAMES,
-    TAGS,
-    TaggedPrompts,
-    heldout_phrases,
-    stated_target,
-    tagged_batch,
-)
+from training.text_tags import STYLE_NAMES, TAGS, TaggedPrompts, heldout_phrases, stated_target, tagged_batch
 from training.text_tellings import CONCEPTS
 from training.train_text_encoder import Distillation
 

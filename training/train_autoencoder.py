@@ -42,8 +42,6 @@ def show(accelerator: Accelerator, model: Autoencoder, config: AutoencoderRun, s
 def main(argv: list[str] | None = None) -> dict | None:
     """Train; a dry run returns its figures."""
     config = parse_config(AutoencoderRun, argv)
-    for split in ("train", "validation"):
-        read_rows(config.data_dir, split)  # what is missing is told before hours are spent
     accelerator = loop.start(config, write=not config.dry_run)
     if config.init_from:
         model = load_autoencoder(config.init_from)
@@ -66,6 +64,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     )
     ema = EMAModel(model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
     data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
+    read_rows(config.data_dir, "validation")  # if it is missing, that is told before hours are spent
     weights = {**plain.weights, "kl": 0.0 if config.freeze_encoder else config.kl_weight}
     weights |= {"adversarial": config.adversarial_weight, "feature": config.feature_weight}
     objective = Objective(weights, config.balance, accelerator)
