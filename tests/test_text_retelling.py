@@ -5,7 +5,7 @@ import pytest
 
 from training.data.instruments import INSTRUMENTS
 from training.text_retelling import facts_of, retellings
-from training.text_synonyms import INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
+from training.text_synonyms import INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 from training.text_tags import STYLE_WORDS, heldout_phrases
 
 ROW = {
@@ -30,6 +30,7 @@ def says(text: str, words: tuple[str, ...]) -> bool:
 def test_nothing_is_said_that_the_labels_do_not_say():
     others = [name for name in INSTRUMENTS if name not in ROW["instruments"]]
     own = set(words_of("harmonica")) | set(words_of("steel guitar")) | set(STYLE_SYNONYMS["folk"])
+    own |= {*INSTRUMENT_LEXICON["harmonica"], *INSTRUMENT_LEXICON["steel guitar"], *STYLE_LEXICON["folk"]}
     strange = tuple(
         word for name in others for word in words_of(name) if len(word) > 4 and not any(word in known for known in own)
     )
@@ -43,6 +44,12 @@ def test_most_words_of_an_instrument_are_used():
     for name in ROW["instruments"]:
         used = [word for word in words_of(name) if any(says(text, (word,)) for text in texts)]
         assert len(used) > 0.8 * len(words_of(name)), name
+
+
+def test_rare_words_are_used_too():
+    texts = many(ROW, 800)
+    for known in (INSTRUMENT_LEXICON["harmonica"], STYLE_LEXICON["folk"]):
+        assert len([word for word in known if any(says(text, (word,)) for text in texts)]) > 40
 
 
 def test_no_held_out_word_is_used():

@@ -2,8 +2,9 @@
 
 The scorebook names each thing in two to four words. A network that has heard only those learns where three points of
 the text encoder's space lie, and a fourth word for the same thing falls beside them. Retold captions say what the
-clip's labels say in the words of training/text_synonyms.py, half in the forms of the captions' grammar, half in the
-templates of prompts as users write them. Words that the held-out captions keep for tests are in neither.
+clip's labels say in the words of training/text_synonyms.py and its lexicon, half in the forms of the captions'
+grammar, half in the templates of prompts as users write them. Words that the held-out captions keep for tests are in
+neither.
 """
 
 import numpy as np
@@ -11,11 +12,12 @@ import numpy as np
 from training.data.captions import Facts, Speaker, captions, tempo_words
 from training.data.instruments import DRUM_WORDS, INSTRUMENTS
 from training.text_prompts import PromptGrammar
-from training.text_synonyms import DRUMS, INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
+from training.text_synonyms import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 from training.text_tags import AFFIRMING, STYLE_WORDS, mood_words
 
 _NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
 _OWN_SHARE = 0.3  # of words that are the scorebook's own
+_LONG_SHARE = 0.5  # of the others, where there is a lexicon
 # Slots that a clip's labels can fill.
 _FILLED = set("MGITBKR")
 # What people write around what they want; another half of the prompts stand bare.
@@ -44,17 +46,31 @@ def _moods() -> dict[str, tuple[str, ...]]:
 MOOD_SYNONYMS = _moods()
 
 
+def instrument_words(name: str, rare: float) -> tuple[str, ...]:
+    """Other people's words for an instrument or "drums": of the lexicon where `rare`, drawn from 0 to 1, is low."""
+    if name == "drums":
+        return DRUMS
+    long = INSTRUMENT_LEXICON.get(name, ())
+    return long if long and rare < _LONG_SHARE else INSTRUMENT_SYNONYMS.get(name, ())
+
+
+def style_words(name: str, rare: float) -> tuple[str, ...]:
+    """The same for a style."""
+    long = STYLE_LEXICON.get(name, ())
+    return long if long and rare < _LONG_SHARE else STYLE_SYNONYMS.get(name, ())
+
+
 class WideSpeaker(Speaker):
     """Speaks as training captions do, in synonyms."""
 
     def instrument(self, name: str) -> str:
         own = super().instrument(name)  # notes what is stated
-        synonyms = DRUMS if name == "drums" else INSTRUMENT_SYNONYMS.get(name, ())
+        synonyms = instrument_words(name, float(self.rng.random()))
         return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
 
     def style(self) -> str:
         own = super().style()
-        synonyms = STYLE_SYNONYMS.get(self.facts.style, ())
+        synonyms = style_words(self.facts.style, float(self.rng.random()))
         return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
 
     def mood(self) -> str:
@@ -84,10 +100,10 @@ class OwnPrompts(PromptGrammar):
         if name == "I":
             player = self.left.pop(self.random.randrange(len(self.left)))
             own = DRUM_WORDS if player == "drums" else INSTRUMENTS[player].words
-            more = DRUMS if player == "drums" else INSTRUMENT_SYNONYMS[player]
+            more = instrument_words(player, self.random.random())
             return choice(own if self.random.random() < _OWN_SHARE else more)
         if name == "G":
-            own, more = facts.style_words, STYLE_SYNONYMS[facts.style]
+            own, more = facts.style_words, style_words(facts.style, self.random.random())
             return choice(own if self.random.random() < _OWN_SHARE else more)
         if name == "M":
             mood = choice(facts.moods)
