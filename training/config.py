@@ -199,27 +199,6 @@ class UNetRun(StageRun):
     """listeners of the evaluation; one that is not there leaves its figures out"""
 
 
-@dataclass(frozen=True)
-class RefineRun(UNetRun):
-    """Stage 3, second part: a trained UNet against its own clips (training/refinement.py)."""
-
-    output_dir: str = "runs/small/unet_refined"
-    round_steps: int = 400
-    """steps after which the averaged weights make new clips"""
-    own_clips: int = 1536
-    """clips that the network makes for a round, a multiple of 16. A round that shows each of them more than about four
-    times learns these clips and not what tells them from real ones"""
-    own_steps: int = 12
-    own_guidance: float = 1.0
-    """steps and guidance scale that they are made with"""
-    own_weight: float = 1.0
-    """of the own clips in the loss"""
-    data_weight: float = 0.4
-    """of the plain error of real clips in the loss"""
-    beta: float = 50.0
-    """how soon a clip counts as told apart: 1 / beta is the difference of mean squared errors that does"""
-
-
 def parse_config(config_class: type[Config], argv: list[str] | None = None) -> Config:
     """Defaults < YAML file (`--config FILE`) < command line.
 
@@ -295,9 +274,6 @@ NOT_NEGATIVE = {
     "discriminator_start",
     "discriminator_warmup_steps",
     "demo_clips",
-    "own_weight",
-    "data_weight",
-    "own_guidance",
 }
 
 
@@ -324,9 +300,6 @@ def invalid(config: object) -> str | None:
         "pair_noise",
         "discriminator_filters",
         "discriminator_learning_rate",
-        "round_steps",
-        "own_steps",
-        "beta",
     }
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -342,8 +315,6 @@ def invalid(config: object) -> str | None:
             return f"{field.name} is {value}; allowed: 0 to below 1"
         if field.name == "demo_guidance" and any(scale < 0.0 for scale in value):
             return f"demo_guidance is {value}; allowed: scales of at least 0"
-    if getattr(config, "own_clips", 16) < 1 or getattr(config, "own_clips", 16) % 16:
-        return f"own_clips is {config.own_clips}; allowed: a multiple of 16"
     if getattr(config, "mixed_precision", "no") not in ("no", "bf16", "fp16"):
         return f"mixed_precision is {config.mixed_precision!r}; allowed: 'no', 'bf16', 'fp16'"
     return None

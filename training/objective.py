@@ -71,23 +71,6 @@ class Objective:
             return torch.ones(timesteps.shape, device=timesteps.device)
         return flow.min_snr_weight(self.scheduler, timesteps, self.config.min_snr_gamma).flatten()
 
-    def begin(self, step: int) -> None:
-        """Nothing is to be done before a step."""
-
-    def loss(
-        self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor, part: int
-    ) -> tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor]]:
-        """What to go backward from, a scalar; the error of each item, (batch,); and figures for the log.
-
-        Args:
-            network: the network, or what it is wrapped in.
-            batch: items of `TrainingCrops`.
-            noise, timesteps: see `errors`.
-            part: accumulation step, from 0 on.
-        """
-        errors = self.errors(network, batch, noise, timesteps)
-        return (errors * self.weights(timesteps)).mean(), errors, {}
-
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Which of NOISE_LEVELS each timestep is in, (batch,) long."""
         share = timesteps / self.scheduler.config.num_train_timesteps

@@ -24,7 +24,6 @@ from training.data.buckets import LengthBuckets
 from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops
 from training.objective import VALIDATION, Draws, Objective, lower_is_better, validate
-from training.refinement import Refinement
 from training.sharding import keep_averages, make_averages, whole_model
 from training.watch import Watch
 
@@ -105,17 +104,8 @@ def choose(figures: list[dict[str, float]], metric: str) -> int:
 
 def main(argv: list[str] | None = None) -> dict | None:
     """Train; a dry run returns its figures."""
-    return train(parse_config(UNetRun, argv))
-
-
-def train(config: UNetRun, refinement: type[Refinement] | None = None) -> dict | None:
-    """The run; a dry run returns its figures.
-
-    Args:
-        config: of the run.
-        refinement: what makes the loss in place of the plain error (training/refine_unet.py).
-    """
-    accelerator = loop.start(config, write=not config.dry_run, may_shard=refinement is None)
+    config = parse_config(UNetRun, argv)
+    accelerator = loop.start(config, write=not config.dry_run, may_shard=True)
     scheduler = load_scheduler(config.scheduler_config)
     objective = Objective(scheduler, config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
@@ -146,9 +136,6 @@ def train(config: UNetRun, refinement: type[Refinement] | None = None) -> dict |
     accelerator.register_for_checkpointing(schedule)
     keep_averages(accelerator, emas)
     step = loop.resume(accelerator, config)
-    learner = objective
-    if refinement is not None:
-        learner = refinement(config, accelerator, objective, items, buckets.collate, model, emas[0])
 
     loader = loop.make_loader(items, config, step, accelerator, buckets)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
@@ -168,15 +155,14 @@ def train(config: UNetRun, refinement: type[Refinement] | None = None) -> dict |
     draws = Draws(config, scheduler, accelerator, crops.about["latent_channels"], step)
     part, figures = 0, None
     for batch in progress.batches(loader):
-        if part == 0:
-            learner.begin(step)
         batch = {name: value.to(accelerator.device) for name, value in batch.items()}
         noise, drawn = draws(step, part, batch["latents"])
         timesteps = drawn.to(accelerator.device)
         with accelerator.accumulate(network):
             with accelerator.autocast():
-                loss, errors, told = learner.loss(network, batch, noise, timesteps, part)
+                errors = objective.errors(network, batch, noise, timesteps)
             check_finite(errors, "loss", step, batch, items)
+            loss = (errors * objective.weights(timesteps)).mean()
             accelerator.backward(loss)
             norm = None
             if accelerator.sync_gradients:
@@ -186,7 +172,7 @@ def train(config: UNetRun, refinement: type[Refinement] | None = None) -> dict |
                     check_finite(norm, "gradient", step, batch, items)
             optimizer.step()
             optimizer.zero_grad()
-        progress.collect({"loss": loss} | told)
+        progress.collect({"loss": loss})
         progress.collect(*objective.by_level(errors.detach(), drawn))
         part += 1
         if not accelerator.sync_gradients:
