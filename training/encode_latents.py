@@ -151,12 +151,12 @@ class ShardMaker:
         encoder, self.tokenizer = load_text_encoder(config.text_encoder)
         self.encoder = encoder.to(device)
         self.recipes = Recipes(self.vae, self.encoder, self.tokenizer, config.max_text_tokens)
-        self.own = LatentsFolder(self.output, self.recipes.audio)
+        self.own = LatentsFolder(self.output)
         self.older = [self.own]
         if config.reuse_from is not None:
             if not any(Path(config.reuse_from).glob("*/*.safetensors")):
                 raise ValueError(f"reuse_from {config.reuse_from}: no latents there; allowed: a folder of this command")
-            self.older.append(LatentsFolder(Path(config.reuse_from), self.recipes.audio))
+            self.older.append(LatentsFolder(Path(config.reuse_from)))
 
     def make(self, name: str, rows: list[dict]) -> Counter:
         """See that the shard `name` (as in "train/00000.safetensors") is there.

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from training.autoencoders import Autoencoder, load_autoencoder
+from training.autoencoders import Autoencoder
 from training.data.clips import read_bytes
 from training.files import sync
 
@@ -84,13 +84,11 @@ class Recipe:
         rows: of its clips (training/data/clips.py), with all captions.
         models: `models_fingerprint` of what makes it.
         keys: of each of `PARTS`, what it is a function of.
-        text_lengths: tokens of each caption, end to end.
     """
 
     rows: list[dict]
     models: str
     keys: dict[str, str]
-    text_lengths: list[int]
 
     def metadata(self) -> dict[str, str]:
         keys = {f"{part}_key": key for part, key in self.keys.items()}
@@ -118,7 +116,7 @@ class Recipes:
         told = json.dumps([[row["text"] for row in rows], tokens, self.tokenizer.padding_side])
         clips = (fingerprint(read_bytes(row)) for row in rows)
         keys = {"audio": fingerprint(self.audio, *clips), "text": fingerprint(self.text, told)}
-        return Recipe(rows, self.models, keys, [len(ids) for ids in tokens])
+        return Recipe(rows, self.models, keys)
 
 
 def write_shard(path: Path, arrays: Arrays, recipe: Recipe) -> None:
@@ -129,30 +127,20 @@ def write_shard(path: Path, arrays: Arrays, recipe: Recipe) -> None:
     os.replace(partial, path)
 
 
+def holds(shard: safe_open, part: str, recipe: Recipe) -> bool:
+    """Whether a part of a shard is what the recipe would make."""
+    return (shard.metadata() or {}).get(f"{part}_key") == recipe.keys[part]
+
+
 class LatentsFolder:
     """A folder of latents whose shards may be taken as they are, or in part.
 
-    Shards made before parts had keys of their own have one key of clips, labels and both models together. What it
-    proves depends on which models they were; so of a finished set, whose autoencoder lies beside it, it is found out.
-
     Args:
         folder: with `<split>/<number>.safetensors`; it need not be there.
-        encoder: `encoder_fingerprint` of the autoencoder in use.
     """
 
-    def __init__(self, folder: Path, encoder: str):
+    def __init__(self, folder: Path):
         self.folder = folder
-        self.same_encoder = self._models_with(encoder)
-
-    def _models_with(self, encoder: str) -> str | None:
-        """`models` of the finished set in this folder if this encoder made it, else None."""
-        about, vae = self.folder / "latents.json", self.folder / "vae"
-        if not about.is_file() or not (vae / "config.json").is_file():
-            return None
-        told, model = json.loads(about.read_text()), load_autoencoder(vae)
-        # The statistics are in both: a vae/ of a later run that was killed does not speak for these shards.
-        same_run = list(model.config.latents_mean or []) == told["latents_mean"]
-        return told["models"] if same_run and encoder_fingerprint(model) == encoder else None
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[safe_open | None]:
@@ -172,28 +160,11 @@ class LatentsFolder:
                 return False
             said, wanted = shard.metadata() or {}, recipe.metadata()
             same = all(said.get(key) == wanted[key] for key in ("models", "rows"))
-            return same and all(self._holds(shard, part, recipe) for part in PARTS)
+            return same and all(holds(shard, part, recipe) for part in PARTS)
 
     def take(self, name: str, part: str, recipe: Recipe) -> Arrays | None:
         """The arrays of one of `PARTS` if the shard holds what the recipe would make, else None."""
         with self._opened(name) as shard:
-            if shard is None or not self._holds(shard, part, recipe):
+            if shard is None or not holds(shard, part, recipe):
                 return None
             return {array: shard.get_tensor(array) for array in PARTS[part]}
-
-    def _holds(self, shard: safe_open, part: str, recipe: Recipe) -> bool:
-        said = shard.metadata() or {}
-        if "key" not in said:
-            return said.get(f"{part}_key") == recipe.keys[part]
-        if said["models"] != self.same_encoder:
-            return False
-        before = json.loads(said["rows"])
-        if part == "audio":
-            if len(before) != len(recipe.rows):
-                return False
-            pairs = zip(recipe.rows, before, strict=True)
-            told = (part for now, row in pairs for part in (read_bytes(now), json.dumps(row)))
-            return fingerprint(said["models"], *told) == said["key"]
-        # The key did not tell the tokenizer and the longest caption; both show in the lengths.
-        same = said["models"] == recipe.models and [row["text"] for row in before] == [r["text"] for r in recipe.rows]
-        return same and shard.get_tensor("text_offsets").diff().tolist() == recipe.text_lengths
