@@ -17,7 +17,7 @@ from training.text_tags import AFFIRMING, STYLE_WORDS, mood_words
 
 _NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
 _OWN_SHARE = 0.3  # of words that are the scorebook's own
-_LONG_SHARE = 0.5  # of the others, where there is a lexicon
+_LONG_SHARE = 0.5  # of the others that are taken from the lexicon
 # Slots that a clip's labels can fill.
 _FILLED = set("MGITBKR")
 # What people write around what they want; another half of the prompts stand bare.
@@ -46,18 +46,16 @@ def _moods() -> dict[str, tuple[str, ...]]:
 MOOD_SYNONYMS = _moods()
 
 
-def instrument_words(name: str, rare: float) -> tuple[str, ...]:
-    """Other people's words for an instrument or "drums": of the lexicon where `rare`, drawn from 0 to 1, is low."""
-    if name == "drums":
-        return DRUMS
-    long = INSTRUMENT_LEXICON.get(name, ())
-    return long if long and rare < _LONG_SHARE else INSTRUMENT_SYNONYMS.get(name, ())
+# Other people's words by name: few, and the lexicon's many.
+Tables = tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]
+OF_INSTRUMENTS: Tables = ({**INSTRUMENT_SYNONYMS, "drums": DRUMS}, {**INSTRUMENT_LEXICON, "drums": DRUMS})
+OF_STYLES: Tables = (STYLE_SYNONYMS, STYLE_LEXICON)
 
 
-def style_words(name: str, rare: float) -> tuple[str, ...]:
-    """The same for a style."""
-    long = STYLE_LEXICON.get(name, ())
-    return long if long and rare < _LONG_SHARE else STYLE_SYNONYMS.get(name, ())
+def other_words(tables: Tables, name: str, rare: float) -> tuple[str, ...]:
+    """Those of one name, none where it has none; of the lexicon where `rare`, drawn from 0 to 1, is low."""
+    few, many = tables
+    return (many if rare < _LONG_SHARE else few).get(name, ())
 
 
 class WideSpeaker(Speaker):
@@ -65,12 +63,12 @@ class WideSpeaker(Speaker):
 
     def instrument(self, name: str) -> str:
         own = super().instrument(name)  # notes what is stated
-        synonyms = instrument_words(name, float(self.rng.random()))
+        synonyms = other_words(OF_INSTRUMENTS, name, self.rng.random())
         return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
 
     def style(self) -> str:
         own = super().style()
-        synonyms = style_words(self.facts.style, float(self.rng.random()))
+        synonyms = other_words(OF_STYLES, self.facts.style, self.rng.random())
         return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
 
     def mood(self) -> str:
@@ -100,10 +98,10 @@ class OwnPrompts(PromptGrammar):
         if name == "I":
             player = self.left.pop(self.random.randrange(len(self.left)))
             own = DRUM_WORDS if player == "drums" else INSTRUMENTS[player].words
-            more = instrument_words(player, self.random.random())
+            more = other_words(OF_INSTRUMENTS, player, self.random.random())
             return choice(own if self.random.random() < _OWN_SHARE else more)
         if name == "G":
-            own, more = facts.style_words, style_words(facts.style, self.random.random())
+            own, more = facts.style_words, other_words(OF_STYLES, facts.style, self.random.random())
             return choice(own if self.random.random() < _OWN_SHARE else more)
         if name == "M":
             mood = choice(facts.moods)
