@@ -71,6 +71,8 @@ class VivacePipeline(DiffusionPipeline):
         scheduler: the one that the UNet was trained for, or one of the same process.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
+        guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
+            `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         max_duration_s: longest request, seconds.
         vivace_format: version of the checkpoint folder.
 
@@ -94,16 +96,24 @@ class VivacePipeline(DiffusionPipeline):
         default_duration_s: float = 10.0,
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
+        guidance_slow: float = 1.0,
+        guidance_channels: list[float] | None = None,
         max_duration_s: float = 600.0,
         vivace_format: int = FORMAT,
     ):
         super().__init__()
         if vivace_format != FORMAT:
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
+        if guidance_channels is not None and len(guidance_channels) != vae.config.latent_channels:
+            raise ValueError(
+                f"guidance_channels has {len(guidance_channels)} values; needed: one for each of the "
+                f"{vae.config.latent_channels} latent channels, or None"
+            )
         self.register_modules(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
+            guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts([self, *self.components.values()])

@@ -13,10 +13,27 @@ import torch
 
 from .vivace_conditions import ABSENT, Conditions
 
+SLOW_FRAMES = 121  # of the moving average; half of it is less than the margin that a loop is shown with
+
 
 def total(values: torch.Tensor) -> torch.Tensor:
     """Sum of each item, (batch, 1, 1); item by item, since the order of adding depends on the shape."""
     return torch.stack([item.sum() for item in values])[:, None, None]
+
+
+def slow_part(values: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+    """Moving average over the visible frames, at the ends over those that there are.
+
+    Args:
+        values: (batch, channels, frames), zero where nothing is visible.
+        visible: (batch, frames) bool.
+    """
+    half = SLOW_FRAMES // 2
+    sums, counts = (
+        torch.nn.functional.avg_pool1d(x, SLOW_FRAMES, stride=1, padding=half)
+        for x in (values, visible[:, None].float())
+    )
+    return sums / counts.clamp_min(0.5 / SLOW_FRAMES) * visible[:, None]
 
 
 @dataclass
@@ -29,6 +46,7 @@ class Guidance:
         rescale: 0 to 1.
         low, high: noise levels between which guidance is on.
         apg_eta, apg_norm_threshold, apg_momentum: see `project`.
+        slow, channels: see `weighed`; channels (latent_channels,) fp32.
     """
 
     text: torch.Tensor
@@ -39,6 +57,8 @@ class Guidance:
     apg_eta: float
     apg_norm_threshold: float | None
     apg_momentum: float
+    slow: float = 1.0
+    channels: torch.Tensor | None = None
     average: torch.Tensor | None = None
 
     def part(self, rows: list[int]) -> "Guidance":
@@ -51,6 +71,17 @@ class Guidance:
         on = (self.low <= level) & (level <= self.high)
         text, grid = (torch.where(on, scale.clamp_min(1.0), 1.0) for scale in (self.text, self.grid))
         return text[:, None, None], grid[:, None, None]
+
+    def weighed(self, extra: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
+        """What guidance adds, (batch, channels, frames), with each part of it in its own strength.
+
+        One strength for all is too much for some parts and too little for others (Sadat et al. 2025, section 4,
+        https://arxiv.org/abs/2506.19713, where they are bands of an image): here `slow` multiplies what lasts, as
+        timbre and level do, beside what changes from note to note, and `channels` each channel of the latents.
+        """
+        if self.channels is not None:
+            extra = extra * self.channels[:, None]
+        return extra if self.slow == 1.0 else extra + (self.slow - 1.0) * slow_part(extra, visible)
 
     def project(self, prediction: torch.Tensor, extra: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
         """Adaptive projected guidance (Sadat, Hilliges and Weber 2024, https://arxiv.org/abs/2410.02416).
@@ -143,6 +174,8 @@ def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condition
         words = together(words)
         two = free + text_scale * (words - free) + grid_scale * (full - words)
         out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
+    if guidance.slow != 1.0 or guidance.channels is not None:
+        out = full + guidance.weighed(out - full, told.visible)
     return full, out
 
 

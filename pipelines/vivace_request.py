@@ -137,15 +137,20 @@ def check_tone(tone: dict, loop: bool, max_duration_s: float) -> None:
             raise ValueError(f"{name} is {tone[name]} with loop=True; a loop cannot fade, set it to 0")
 
 
-def make_guidance(requests: list[Request], eta: float, threshold: float | None, momentum: float, device) -> Guidance:
-    """The strengths of requests as tensors."""
+def make_guidance(
+    requests: list[Request], eta: float, threshold: float | None, momentum: float, config, device
+) -> Guidance:
+    """The strengths of requests as tensors, and the weights that the checkpoint's config gives the parts."""
     rows = [item.strengths for item in requests]
     text = [row["guidance_scale"] for row in rows]
     grid = [scale if row["grid_guidance_scale"] is None else row["grid_guidance_scale"]
             for row, scale in zip(rows, text, strict=True)]  # fmt: skip
     low, high = zip(*(row["guidance_interval"] for row in rows), strict=True)
     columns = (text, grid, [row["guidance_rescale"] for row in rows], low, high)
-    return Guidance(*(torch.tensor(c, dtype=torch.float32, device=device) for c in columns), eta, threshold, momentum)
+    columns = [torch.tensor(c, dtype=torch.float32, device=device) for c in columns]
+    weights = config.guidance_channels
+    weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
+    return Guidance(*columns, eta, threshold, momentum, config.guidance_slow, weights)
 
 
 def hear(edit: Edit, given: dict, prompt: str) -> dict:

@@ -88,6 +88,14 @@ def test_strength_takes_its_share_of_the_steps(tiny_pipeline):
     tiny_pipeline("piano", audio=sound(8000), sampling_rate=8000, strength=0.4, num_inference_steps=10, seed=1)
     np.testing.assert_allclose(calls, [400, 300, 200, 100], atol=1e-3)
     assert tiny_pipeline.num_timesteps == 4
+    calls.clear()
+    tiny_pipeline.scheduler.register_to_config(shift=2.0)
+    tiny_pipeline.scheduler.set_shift(2.0)
+    tiny_pipeline("piano", audio=sound(8000), sampling_rate=8000, strength=0.4, num_inference_steps=10, seed=1)
+    # 0.4 is 0.25 shifted by 2: steps are longer where there is less noise, the first stays where it is asked for.
+    np.testing.assert_allclose(
+        calls, [400, 1000 * 0.375 / 1.1875, 1000 * 0.25 / 1.125, 1000 * 0.125 / 1.0625], atol=1e-3
+    )
 
 
 def test_what_the_network_is_given(tiny_pipeline):

@@ -291,6 +291,9 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
     other = sweep.main([*words, "--steps", "1", "--guidance", "2", "--scheduler", "UniPCMultistepScheduler",
                         "--interval", "0.2:0.9"])  # fmt: skip
     assert len(other) == 8
+    weighed = sweep.main([*words, "--steps", "1", "--guidance", "2", "--slow", "own", "3", "--balance", "own", "0.5"])
+    assert [(row["slow"], row["balance"]) for row in weighed[8:11]] == [("own", "0.5"), ("3", "own"), ("3", "0.5")]
+    assert len({row["kernel"] for row in [weighed[1], *weighed[8:11]]}) == 4
     assert len(second) == 6 and lines.read_text().startswith(before)
     assert all(0 <= row["tempo_4pct"] <= 1 and row["music_s_per_cpu_s"] > 0 for row in second)
     assert Image.open(picture).width > 400
@@ -304,6 +307,8 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
         (["--captions", "words"], "text_heldout"),
         (["--interval", "0.5"], "interval is '0.5'"),
         (["--scheduler", "Magic"], "scheduler is 'Magic'"),
+        (["--slow", "-1"], "slow is '-1'"),
+        (["--balance", "much"], "balance is 'much'"),
         (["--num_clips", "1"], "num_clips is 1"),
         (["--checkpoint", "missing/folder"], "no such folder"),
     ],

@@ -13,6 +13,7 @@ from pathlib import Path
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training.audible import audibility, guidance_channels
 from training.autoencoders import load_autoencoder
 from training.config import command, parse_config
 from training.encode_latents import load_text_encoder
@@ -40,6 +41,10 @@ class ExportRun:
     """noise levels between which guidance is on"""
     default_guidance_high: float = 1.0
     default_duration_s: float = 10.0
+    guidance_slow: float = 1.0
+    """how much guidance acts on what lasts, as timbre does, beside what changes from note to note"""
+    guidance_balance: float = 0.0
+    """above 0, guidance acts less on latent channels of which more is heard (training/audible.py)"""
 
 
 def follow_run(config: ExportRun) -> ExportRun:
@@ -65,12 +70,16 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
     config = config if config.run is None else follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
+    vae = load_autoencoder(f"{config.latents}/vae").eval()
+    channels = guidance_channels(audibility(vae), config.guidance_balance) if config.guidance_balance else None
     pipe = VivacePipeline(
-        vae=load_autoencoder(f"{config.latents}/vae"),
+        vae=vae,
         unet=UNet1DConditionModel.from_pretrained(config.unet),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         scheduler=load_scheduler(config.scheduler_config),
+        guidance_slow=config.guidance_slow,
+        guidance_channels=channels,
         **{k: v for k, v in dataclasses.asdict(config).items() if k.startswith("default_")},
     )
     notes = Path(config.notes).read_text() if config.notes else ""

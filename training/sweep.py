@@ -22,6 +22,7 @@ from tqdm import tqdm
 from pipelines.card import folder_hash
 from pipelines.hub import load_published
 from training import ask
+from training.audible import audibility, guidance_channels
 from training.config import command, parse_config
 from training.data.clips import read_rows
 from training.files import write_text
@@ -40,7 +41,7 @@ FIGURES = {
     "stated_heard": "instruments", "drums": "drums", "style": "style",
 }  # fmt: skip
 OWN = "own"
-SETTING = ("captions", "scheduler", "interval", "steps", "guidance")
+SETTING = ("captions", "scheduler", "interval", "slow", "balance", "steps", "guidance")
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,10 @@ class SweepRun:
     """noise levels between which guidance is on, LOW:HIGH"""
     scheduler: list[str] = field(default_factory=lambda: [OWN])
     """classes of diffusers that can be made from the checkpoint's scheduler, or "own": that itself"""
+    slow: list[str] = field(default_factory=lambda: [OWN])
+    """how much guidance acts on what lasts: numbers as training.export's guidance_slow, or "own": the checkpoint's"""
+    balance: list[str] = field(default_factory=lambda: [OWN])
+    """how much less it acts on channels of which more is heard: as its guidance_balance, or "own" """
     captions: list[str] = field(default_factory=lambda: ["text"])
     """text, text_heldout or both"""
     data_dir: str = "data/scorebook"
@@ -65,7 +70,7 @@ class SweepRun:
     output: str = "runs/sweep.jsonl"
     """a line a setting; those that are there already, of this checkpoint and these clips, are not measured again"""
     picture: str | None = None
-    """PNG: the figures over the speed, for the first of captions, schedulers and intervals"""
+    """PNG: the figures over the speed, for the first of captions, schedulers, intervals, slow and balance"""
     tagger: str = "checkpoints/tagger"
     beat_tracker: str = "checkpoints/beat_tracker"
     key: str = "checkpoints/key"
@@ -79,6 +84,10 @@ def check(config: SweepRun) -> None:
             raise ValueError(f"{name} is {values}; allowed: one or more numbers of at least {low}")
     for interval in config.interval:
         bounds_of(interval)
+    for name in ("slow", "balance"):
+        for value in getattr(config, name):
+            if value != OWN and not value.replace(".", "", 1).isdigit():
+                raise ValueError(f"{name} is {value!r}; allowed: {OWN!r} or a number of at least 0")
     unknown = [name for name in config.scheduler if name != OWN and not hasattr(diffusers, name)]
     if unknown:
         raise ValueError(f"scheduler is {unknown[0]!r}; allowed: {OWN!r} or a scheduler class of diffusers")
@@ -119,15 +128,30 @@ class Ear:
         rate = self.rate
         rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
         self.clips = load_clips(rows, rate)
+        self.weights = {name: pipe.config[name] for name in ("guidance_slow", "guidance_channels")}
+        self.heard = None
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
         self.embedder = load_embedder(DEFAULT_EMBEDDER)
         real = np.asarray(self.embedder.embed(self.clips.mono, rate))
         self.space = Space(real)
         self.real = self.space.standardise(real)
 
-    def measure(self, pipe, captions: str, scheduler: str, interval: str, steps: int, guidance: float) -> dict:
+    def weigh(self, pipe, slow: str, balance: str) -> None:
+        """Let guidance act on the parts of the latents as the setting says."""
+        weights = dict(self.weights)
+        if slow != OWN:
+            weights["guidance_slow"] = float(slow)
+        if balance != OWN:
+            self.heard = audibility(pipe.vae) if self.heard is None else self.heard
+            weights["guidance_channels"] = guidance_channels(self.heard, float(balance))
+        pipe.register_to_config(**weights)
+
+    def measure(
+        self, pipe, captions: str, scheduler: str, interval: str, slow: str, balance: str, steps: int, guidance: float
+    ) -> dict:
         """The figures of one setting: means over the clips, seconds of music a second of computing, distance."""
         config, rows = self.config, self.clips.rows
+        self.weigh(pipe, slow, balance)
         said = [ask.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
         pipe.scheduler = self.scheduler if scheduler == OWN else sampler(scheduler, self.scheduler)
         began = time.process_time()
@@ -157,8 +181,10 @@ def line_of(row: dict) -> str:
         f"{words} {row[name]:.3f}" if row[name] is not None else f"{words} -" for name, words in FIGURES.items()
     )
     sampler = "" if row["scheduler"] == OWN else f" {row['scheduler']}"
+    weights = "".join(f", {name} {row[name]}" for name in ("slow", "balance") if row[name] != OWN)
     return (
-        f"{row['captions']:12s}{sampler} steps {row['steps']:3d} guidance {row['guidance']:4.1f} on {row['interval']}: "
+        f"{row['captions']:12s}{sampler} steps {row['steps']:3d} guidance {row['guidance']:4.1f} on {row['interval']}"
+        f"{weights}: "
         f"{row['music_s_per_cpu_s']:6.1f} s/s  kernel {row['kernel']:6.3f}  {figures}"
     )
 
@@ -204,7 +230,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     }  # fmt: skip
     before = read_lines(path)
     known = [row for row in before if all(row.get(name) == value for name, value in of.items())]
-    done = {tuple(row[name] for name in SETTING) for row in known}
+    done = {tuple(row.get(name, OWN) for name in SETTING) for row in known}
     every = itertools.product(*(getattr(config, name) for name in SETTING))
     wanted = [setting for setting in every if setting not in done]
     ear = Ear(config, pipe) if wanted else None
@@ -217,7 +243,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         write_text(path, "".join(json.dumps(line) + "\n" for line in before))
         print(line_of(row), flush=True)
     if config.picture is not None and known:
-        drawn = {name: getattr(config, name)[0] for name in ("captions", "scheduler", "interval")}
+        drawn = {name: getattr(config, name)[0] for name in SETTING[:5]}
         draw([row for row in known if drawn.items() <= row.items()], Path(config.picture))
     return known
 

@@ -142,7 +142,7 @@ class Call:
         states, mask = text_states(pipe, self.requests, per_prompt, positive, negative, self.device)
         self.told = make_conditions(self.requests, states, mask, self.shape[1], pipe.frame_rate, self.device)
         projection = (asked.apg_eta, asked.apg_norm_threshold, asked.apg_momentum)
-        self.guidance = make_guidance(self.requests, *projection, self.device)
+        self.guidance = make_guidance(self.requests, *projection, pipe.config, self.device)
         noise, self.generators = torch.zeros(self.shape), []
         for row, item in enumerate(self.requests):
             own, source = frame_noise(item.seed, item.frames, self.shape[1])

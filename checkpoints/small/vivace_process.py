@@ -42,8 +42,10 @@ def set_timesteps(scheduler: SchedulerMixin, num_steps: int, strength: float, de
     """
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         steps = max(1, round(num_steps * strength))
-        # Equal steps from noise (1) to data (0); the scheduler's own grid spends its last step below 1 / 1000.
-        sigmas = np.linspace(strength, strength / steps, steps)
+        # Equal steps from noise (1) to data (0); the scheduler's own grid spends its last step below 1 / 1000. It
+        # shifts them (s -> shift s / (1 + (shift - 1) s)), which must leave the first where `strength` says.
+        first = strength / (scheduler.config.shift - (scheduler.config.shift - 1.0) * strength)
+        sigmas = np.linspace(first, first / steps, steps)
         scheduler.set_timesteps(sigmas=sigmas.tolist(), device=device)
         return scheduler.timesteps
     scheduler.set_timesteps(num_steps, device=device)
