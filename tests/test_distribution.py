@@ -187,13 +187,13 @@ def clips(vectors: np.ndarray, prefix: str) -> EmbeddedClips:
     return EmbeddedClips(vectors, names(prefix, len(vectors)))
 
 
-def figures(count: int, shift: float, seed: int = 0) -> dict:
+def figures(count: int, shift: float, seed: int = 0, floor: int | None = None) -> dict:
     wide = np.linspace(2.0, 0.1, 40)
     sets = {name: normal(i, count, 40) * wide for i, name in enumerate(("real", "floor", "generated"))}
     train = normal(7, 400, 40) * wide
     ceiling = sets["real"] + 0.05 * normal(8, count, 40)
     return distribution_figures(
-        Named(), clips(sets["real"], "r"), clips(sets["floor"], "f"), clips(ceiling, "c"),
+        Named(), clips(sets["real"], "r"), clips(sets["floor"][:floor], "f"), clips(ceiling, "c"),
         clips(sets["generated"] + shift, "g"), clips(train, "t"), seed,
     )  # fmt: skip
 
@@ -213,6 +213,16 @@ def test_distribution_has_floor_ceiling_and_generated():
     }  # fmt: skip
     assert result["embedder"]["name"] == "numbers" and result["missing"] == {}
     assert result == figures(80, 1.0) != figures(80, 1.0, seed=1)
+
+
+def test_distances_without_a_bias_use_all_clips():
+    few, many = figures(80, 1.0, floor=60), figures(80, 1.0)
+    assert few["counts"]["compared"] == 60 and few["kernel"]["floor"]["n"] == 60
+    for figure in ("frechet_infinite", "kernel"):
+        for name in ("ceiling", "generated"):
+            assert few[figure][name] == many[figure][name]
+    assert few["frechet"]["generated"] != many["frechet"]["generated"]  # its bias must be the floor's
+    assert few["diversity"] != many["diversity"]
 
 
 def test_distribution_of_few_clips_says_what_is_missing():

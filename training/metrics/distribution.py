@@ -86,8 +86,9 @@ def distribution_figures(
 ) -> dict:
     """Everything about distributions that a report holds; ready for JSON.
 
-    Distances run from `real_test` to the other sets, all cut to the count of the smallest, because the finite Frechet
-    distance and the Vendi score depend on it. A set is cut to its first clips.
+    Distances run from `real_test` to the other sets. The finite Frechet distance and the Vendi score depend on the
+    number of clips, so for them all sets are cut to the count of the smallest, to their first clips. The kernel
+    distance and the extrapolated Frechet distance do not, and are of all clips, which scatters them the least.
 
     Args:
         embedder: whose vectors these are; only its name and card are read.
@@ -114,15 +115,17 @@ def distribution_figures(
     space = Space(train.vectors)
     count = min(len(clips.vectors) for clips in sets.values())
     full = {name: space.standardise(clips.vectors) for name, clips in sets.items()}
+    low = {name: space.reduce(vectors) for name, vectors in full.items()}
     cut = {name: vectors[:count] for name, vectors in full.items()}
-    low = {name: space.reduce(vectors) for name, vectors in cut.items()}
     missing: dict[str, str] = {}
 
     def against_real(figure: str, vectors: dict[str, np.ndarray], measure: Callable) -> dict:
         out = {}
         for name in ("floor", "ceiling", "generated"):
+            paired = name != "floor"
+            pairs = min(len(vectors["real"]), len(vectors[name])) if paired else None
             try:
-                out[name] = measure(vectors["real"], vectors[name], name != "floor")
+                out[name] = measure(vectors["real"][:pairs], vectors[name][:pairs], paired)
             except ValueError as error:  # too few clips: the other figures still stand
                 out[name], missing[figure] = None, str(error)
         return out
@@ -132,9 +135,9 @@ def distribution_figures(
         return {"vendi": vendi_score(vectors), "mean_pairwise_distance": pairs}
 
     return {
-        "frechet": against_real("frechet", low, lambda a, b, paired: frechet_distance(a, b)),
+        "frechet": against_real("frechet", low, lambda a, b, paired: frechet_distance(a[:count], b[:count])),
         "frechet_infinite": against_real("frechet_infinite", low, lambda a, b, paired: frechet_infinite(a, b, seed)),
-        "kernel": against_real("kernel", cut, lambda a, b, paired: kernel_distance(a, b, seed, paired=paired)),
+        "kernel": against_real("kernel", full, lambda a, b, paired: kernel_distance(a, b, seed, paired=paired)),
         "diversity": {"real": diversity(cut["real"]), "generated": diversity(cut["generated"])},
         "memorisation": memorisation_figures(
             full["generated"], full["real"], space.standardise(train.vectors), generated.names, train.names

@@ -95,9 +95,10 @@ def distribution_text(figures: dict) -> str:
     width = max(len(line[0]) for line in lines)
     text = "\n".join(line[0].ljust(width) + "".join(v.rjust(12) for v in line[1:]) for line in lines)
     counts = figures["counts"]
+    unbiased = f" ({counts['generated']} for the last two, but for the floor)" if "real" in counts else ""
     text += (
-        f"\nembedder: {figures['embedder']['name']}; {counts['compared']} clips a side; floor: other real clips; "
-        "ceiling: the real clips through the autoencoder"
+        f"\nembedder: {figures['embedder']['name']}; {counts['compared']} clips a side{unbiased}; "
+        "floor: other real clips; ceiling: the real clips through the autoencoder"
     )
     diversity = figures["diversity"]
     text += "\ndiversity (Vendi score): " + ", ".join(f"{name} {d['vendi']:.1f}" for name, d in diversity.items())
