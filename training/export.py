@@ -41,9 +41,9 @@ class ExportRun:
     """noise levels between which guidance is on"""
     default_guidance_high: float = 1.0
     default_duration_s: float = 10.0
-    guidance_slow: float = 1.0
+    guidance_slow: float = 1.5
     """how much guidance acts on what lasts, as timbre does, beside what changes from note to note"""
-    guidance_balance: float = 0.0
+    guidance_balance: float = 0.6
     """above 0, guidance acts less on latent channels of which more is heard (training/audible.py)"""
 
 
