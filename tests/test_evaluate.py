@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -297,6 +298,16 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
     assert len(second) == 6 and lines.read_text().startswith(before)
     assert all(0 <= row["tempo_4pct"] <= 1 and row["music_s_per_cpu_s"] > 0 for row in second)
     assert Image.open(picture).width > 400
+
+
+def test_a_sweep_of_an_older_checkpoint(tiny_checkpoint, data_dir, listeners, tmp_path, capsys):
+    old = tmp_path / "old"
+    shutil.copytree(tiny_checkpoint, old)
+    for file in (old / "pipeline_vivace.py", old / "model_index.json"):  # as if guidance could not be weighed yet
+        file.write_text(re.sub("guidance_(slow|channels)", r"other_\1", file.read_text()))
+    words = ["--checkpoint", old, "--data_dir", data_dir, "--num_clips", 2, "--steps", 1, *listeners]
+    assert sweep_of(*words, "--output", tmp_path / "lines", "--slow", "2") == 2
+    assert "slow is '2'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """How much of each latent channel is heard? What a small change of it does to the decoded sound.
 
 The channels of a trained autoencoder carry about as much variance each, and very different shares of what is heard: of
-the 64 of checkpoints/small the loudest moves the log-mel spectrum seventeen times as much as the faintest.
+the 64 of checkpoints/small the one that is heard most moves the log-mel spectrum four times as far as the faintest.
 """
 
 import librosa

@@ -128,7 +128,9 @@ class Ear:
         rate = self.rate
         rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
         self.clips = load_clips(rows, rate)
-        self.weights = {name: pipe.config[name] for name in ("guidance_slow", "guidance_channels")}
+        self.weights = {
+            name: pipe.config[name] for name in ("guidance_slow", "guidance_channels") if name in pipe.config
+        }
         self.heard = None
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
         self.embedder = load_embedder(DEFAULT_EMBEDDER)
@@ -137,7 +139,16 @@ class Ear:
         self.real = self.space.standardise(real)
 
     def weigh(self, pipe, slow: str, balance: str) -> None:
-        """Let guidance act on the parts of the latents as the setting says."""
+        """Let guidance act on the parts of the latents as the setting says.
+
+        Raises:
+            ValueError: a checkpoint whose code is from before it could.
+        """
+        if (slow, balance) != (OWN, OWN) and not self.weights:
+            raise ValueError(
+                f"slow is {slow!r} and balance {balance!r}, but the code in {self.config.checkpoint} guides all parts "
+                f"alike; allowed there: {OWN!r}"
+            )
         weights = dict(self.weights)
         if slow != OWN:
             weights["guidance_slow"] = float(slow)
