@@ -201,7 +201,9 @@ def line_of(row: dict) -> str:
 
 
 def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    """The rows of a file, none if there is none; what older ones do not tell was the checkpoint's own."""
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    return [row | {name: OWN for name in ("slow", "balance") if name not in row} for row in rows]
 
 
 def draw(rows: list[dict], path: Path) -> None:
@@ -241,7 +243,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     }  # fmt: skip
     before = read_lines(path)
     known = [row for row in before if all(row.get(name) == value for name, value in of.items())]
-    done = {tuple(row.get(name, OWN) for name in SETTING) for row in known}
+    done = {tuple(row[name] for name in SETTING) for row in known}
     every = itertools.product(*(getattr(config, name) for name in SETTING))
     wanted = [setting for setting in every if setting not in done]
     ear = Ear(config, pipe) if wanted else None
@@ -254,7 +256,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
         write_text(path, "".join(json.dumps(line) + "\n" for line in before))
         print(line_of(row), flush=True)
     if config.picture is not None and known:
-        drawn = {name: getattr(config, name)[0] for name in SETTING[:5]}
+        drawn = {name: getattr(config, name)[0] for name in SETTING if name not in ("steps", "guidance")}
         draw([row for row in known if drawn.items() <= row.items()], Path(config.picture))
     return known
 
