@@ -25,6 +25,7 @@ from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import ask, encode_latents, train_unet
 from training.autoencoders import load_autoencoder
 from training.data.clips import read_bytes, read_rows
+from training.flow import load_scheduler
 from training.metrics.compare import compare
 from training.metrics.embedding import load_embedder
 from training.metrics.folder import load_clips
@@ -122,7 +123,7 @@ def pipeline_of(unet: UNet1DConditionModel, latents: Path, text_encoder_folder: 
         unet=unet,
         text_encoder=text_encoder,
         tokenizer=tokenizer,
-        scheduler=train_unet.load_scheduler(CONFIGS / "scheduler.json"),
+        scheduler=load_scheduler(CONFIGS / "scheduler.json"),
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -54,7 +54,13 @@ def check(pipe, **more):
 
 
 def test_random_weights(tiny_pipeline):
-    sizes = {"block_out_channels": [32, 64], "attention_head_dim": 16, "context_dim": 32, "embedding_dim": 32}
+    sizes = {
+        "block_out_channels": [32, 64],
+        "attention_head_dim": 16,
+        "context_dim": 32,
+        "embedding_dim": 32,
+        "linear_taps": 33,
+    }
     tiny_pipeline.unet = UNet1DConditionModel.from_config(tiny_pipeline.unet.config, **sizes).eval()
     torch.manual_seed(0)
     with torch.no_grad():

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import loop, train_unet
 from training.config import UNetRun, parse_config
+from training.flow import load_scheduler
 from training.objective import KERNEL, lower_is_better
 from training.watch import Watch, generators_kept, picture
 
@@ -96,7 +97,7 @@ def test_best_is_kept_only_when_better(runs, tiny_latents, tmp_path):
     config = parse_config(
         UNetRun, [*arguments, "--output_dir", str(tmp_path), "--best_metric", "evaluation/chord_cosine"]
     )
-    watch = Watch(config, crops, train_unet.load_scheduler(config.scheduler_config))
+    watch = Watch(config, crops, load_scheduler(config.scheduler_config))
     model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")
     metric = "evaluation/chord_cosine"
     values = [(0.5, True), (0.4, False), (float("nan"), False), (0.6, True), (0.6, False)]

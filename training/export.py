@@ -17,7 +17,7 @@ from training.audible import audibility, guidance_channels
 from training.autoencoders import load_autoencoder
 from training.config import command, parse_config
 from training.encode_latents import load_text_encoder
-from training.train_unet import load_scheduler
+from training.flow import load_scheduler
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,9 @@ The process is the one of the scheduler that the checkpoint carries, so training
 Everything is computed in fp32. Latents are (batch, channels, frames), timesteps (batch,).
 """
 
+import json
+from pathlib import Path
+
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -17,12 +20,26 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     FlowMatchEulerDiscreteScheduler,
     SchedulerMixin,
+    schedulers,
 )
 from scipy.optimize import linear_sum_assignment
 from torch.quasirandom import SobolEngine
 
 DIFFUSION_SCHEDULERS = (DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler)
 UNIFORM_MARGIN = 1e-6  # keeps sigma off 0 and 1, where the logit is infinite
+
+
+def load_scheduler(path: str) -> SchedulerMixin:
+    """Build the diffusers scheduler that the JSON names in `_class_name`.
+
+    Raises:
+        ValueError: it names none.
+    """
+    values = json.loads(Path(path).read_text())
+    name = values.pop("_class_name", None)
+    if name is None or not hasattr(schedulers, name):
+        raise ValueError(f"{path}: _class_name is {name!r}; allowed: a scheduler of diffusers, as DDPMScheduler")
+    return getattr(schedulers, name)(**values)
 
 
 def prediction_type(scheduler: SchedulerMixin) -> str:

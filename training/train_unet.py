@@ -5,14 +5,12 @@
 The process (noise, target) follows the scheduler named in `scheduler_config`; training/flow.py holds its equations.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from accelerate.utils import broadcast_object_list
-from diffusers import schedulers as diffusers_schedulers
 from diffusers.optimization import get_scheduler
 from diffusers.training_utils import EMAModel
 from torch.distributed.tensor import DTensor
@@ -23,24 +21,13 @@ from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.buckets import LengthBuckets
 from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops
+from training.flow import load_scheduler
+from training.linear_path import start_linear_path
 from training.objective import VALIDATION, Draws, Objective, lower_is_better, validate
 from training.sharding import keep_averages, make_averages, whole_model
 from training.watch import Watch
 
 Hear = Callable[[EMAModel, dict[str, float]], dict[str, float]]  # called in every process
-
-
-def load_scheduler(path: str):
-    """Build the diffusers scheduler that the JSON names in `_class_name`.
-
-    Raises:
-        ValueError: it names none.
-    """
-    values = json.loads(Path(path).read_text())
-    name = values.pop("_class_name", None)
-    if name is None or not hasattr(diffusers_schedulers, name):
-        raise ValueError(f"{path}: _class_name is {name!r}; allowed: a scheduler of diffusers, as DDPMScheduler")
-    return getattr(diffusers_schedulers, name)(**values)
 
 
 def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
@@ -55,6 +42,8 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
         model = UNet1DConditionModel.from_pretrained(config.init_from)
     else:
         model = UNet1DConditionModel(**load_model_config(config.model_config, UNet1DConditionModel))
+        if model.linear_path is not None and not config.dry_run:
+            start_linear_path(model, load_scheduler(config.scheduler_config), crops, config.seed)
     if model.config.in_channels != crops.about["latent_channels"]:
         raise ValueError(
             f"in_channels is {model.config.in_channels}; the latents in {config.data_dir} have "
