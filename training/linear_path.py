@@ -23,6 +23,7 @@ from training.data.latents import LatentCrops
 from training.objective import predict
 
 SPECTRUM_CLIPS = 1000
+SPECTRUM_POINTS = 256  # at least, so that short crops too give filters of any length
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,15 @@ class LinearPathRun(UNetRun):
 
 
 def power_spectrum(crops: LatentCrops, seed: int) -> torch.Tensor:
-    """Power of each latent channel, where white noise has 1, at crop_frames // 2 + 1 frequencies: (channels, these)."""
+    """Power of each latent channel, where white noise has 1, (channels, frequencies from 0 to half the frame rate)."""
     total, norm = 0.0, 0.0
+    points = max(SPECTRUM_POINTS, crops.crop_frames + crops.crop_frames % 2)
     for index in range(0, len(crops), max(1, len(crops) // SPECTRUM_CLIPS)):
         item = crops.read(index, loop.item_rng(seed, 7, index))
         visible = int(item["frame_mask"].sum())
         window = torch.zeros(crops.crop_frames)
         window[:visible] = torch.hann_window(visible + 2, periodic=False)[1:-1]
-        total = total + torch.fft.rfft(item["latents"].float() * window).abs().square()
+        total = total + torch.fft.rfft(item["latents"].float() * window, points).abs().square()
         norm += float(window.square().sum())
     return total / norm
 
@@ -59,7 +61,7 @@ def wiener_filters(power: torch.Tensor, scheduler: SchedulerMixin, taps: int) ->
     Args:
         power: of `power_spectrum`.
         scheduler: of the process.
-        taps: odd.
+        taps: odd, below twice the number of frequencies less 2.
     """
     one, none = torch.ones(1, 1), torch.zeros(1, 1)
     last = scheduler.config.num_train_timesteps
