@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from diffusers import SchedulerMixin
+from torch.utils.data import default_collate
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, UNet1DConditionModel
 from training import flow, loop
@@ -119,6 +120,11 @@ def main(argv: list[str] | None = None) -> None:
     if not Path(config.unet, "config.json").is_file():
         raise ValueError(f"unet {config.unet!r}: no folder with a model's config.json")
     old = UNet1DConditionModel.from_pretrained(config.unet)
+    if config.linear_taps < 1 or old.config.linear_taps:
+        raise ValueError(
+            f"linear_taps is {config.linear_taps} for {config.unet}, which has {old.config.linear_taps}; allowed: an "
+            "odd number, beside a network that has none"
+        )
     model = UNet1DConditionModel.from_config({**old.config, "linear_taps": config.linear_taps}).eval()
     model.load_state_dict(old.state_dict(), strict=False)
     scheduler = flow.load_scheduler(config.scheduler_config)
@@ -128,8 +134,7 @@ def main(argv: list[str] | None = None) -> None:
 
     def batch_of(number: int):
         chosen = loop.item_rng(config.seed, 8, number).integers(len(items), size=config.batch_size)
-        read = [items.read(int(i), loop.item_rng(config.seed, 9, int(i))) for i in chosen]
-        batch = {name: torch.stack([item[name] for item in read]) for name in read[0]}
+        batch = default_collate([items.read(int(i), loop.item_rng(config.seed, 9, int(i))) for i in chosen])
         timesteps = flow.sample_timesteps(scheduler, len(chosen), points, config.logit_mean, config.logit_std)
         noise = torch.randn(batch["latents"].shape, generator=loop.torch_rng(config.seed, 10, number))
         noisy = flow.add_noise(scheduler, batch["latents"], noise, timesteps)

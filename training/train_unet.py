@@ -42,13 +42,13 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
         model = UNet1DConditionModel.from_pretrained(config.init_from)
     else:
         model = UNet1DConditionModel(**load_model_config(config.model_config, UNet1DConditionModel))
-        if model.linear_path is not None and not config.dry_run:
-            start_linear_path(model, load_scheduler(config.scheduler_config), crops, config.seed)
     if model.config.in_channels != crops.about["latent_channels"]:
         raise ValueError(
             f"in_channels is {model.config.in_channels}; the latents in {config.data_dir} have "
             f"{crops.about['latent_channels']} channels"
         )
+    if model.linear_path is not None and not (config.init_from or config.dry_run):
+        start_linear_path(model, load_scheduler(config.scheduler_config), crops, config.seed)
     return model
 
 
