@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation uses what the machine has.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions
+.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions checkpoint-code
 
 music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -41,6 +41,10 @@ test-encodec: $(VENV)/.full
 evaluate: $(VENV)/.full data/scorebook/info.json
 	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test --num_clips 256 \
 		--output runs/evaluate.json --html runs/evaluate.html
+
+# Refreshes the copy of the published code in checkpoints/small; a test fails while it is stale.
+checkpoint-code: $(VENV)/.full
+	$(BIN)/python -m training.checkpoint_code checkpoints/small
 
 bench: $(VENV)/.full
 	$(BIN)/python -m benchmarks --threads 2 --quick

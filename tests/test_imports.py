@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "page": {"pipelines", "page"},
     "space": {"pipelines"},
 }
-LINE_LIMIT = 450
+LINE_LIMIT = 700
 
 
 def imported(path: Path) -> set[str]:

@@ -100,6 +100,17 @@ def ship(kind: type, folder: Path) -> list[str]:
     return [source.stem, kind.__name__]
 
 
+def custom_pipeline_code(source: Path, class_name: str) -> str:
+    """Text of the pipeline.py that `custom_pipeline="user/name"` reads.
+
+    Args:
+        source: the pipeline's file; every file beside it that it imports is named, so that diffusers fetches all.
+        class_name: of the pipeline.
+    """
+    helpers = [f"from .{helper} import __doc__ as _{helper}" for helper in helper_stems(source)]
+    return "\n".join([*helpers, f"from .{source.stem} import {class_name}"]) + "\n"
+
+
 def ship_code(pipe, folder: Path) -> None:
     """Beside a model_index.json just written: the code of the pipeline and of each component that is ours.
 
@@ -113,9 +124,7 @@ def ship_code(pipe, folder: Path) -> None:
     index = json.loads(path.read_text())
     index["_class_name"] = ship(type(pipe), folder)
     stem, name = index["_class_name"]
-    helpers = helper_stems(folder / f"{stem}.py")
-    shim = [*(f"from .{helper} import __doc__ as _{helper}" for helper in helpers), f"from .{stem} import {name}"]
-    (folder / "pipeline.py").write_text("\n".join(shim) + "\n")
+    (folder / "pipeline.py").write_text(custom_pipeline_code(folder / f"{stem}.py", name))
     for part, component in pipe.components.items():
         kind = type(getattr(component, "_orig_mod", component))  # a compiled module wraps the original
         if component is not None and kind.__module__.split(".")[0] not in ("diffusers", "transformers"):

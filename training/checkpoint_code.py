@@ -1,0 +1,50 @@
+"""Refresh the published copy of the code in a checkpoint folder: `python -m training.checkpoint_code checkpoints/small`.
+
+A checkpoint carries the code that loads it, so `checkpoints/small` holds copies of files of `pipelines/` and
+`autoencoder/`. This writes them anew from the source; files of helpers that no longer exist are removed.
+"""
+
+import argparse
+import inspect
+from pathlib import Path
+
+from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.vivace_publish import custom_pipeline_code, read_sources
+
+
+def checkpoint_code() -> dict[str, str]:
+    """Path within a checkpoint folder -> text of each code file, from the source."""
+    code = {}
+    for folder, kind in {"": VivacePipeline, "unet/": UNet1DConditionModel, "vae/": AutoencoderVivace}.items():
+        source = Path(inspect.getsourcefile(kind))
+        code |= {folder + name: text for name, text in read_sources(source).items()}
+        if kind is VivacePipeline:
+            code["pipeline.py"] = custom_pipeline_code(source, kind.__name__)
+    return code
+
+
+def stale_files(folder: Path) -> list[str]:
+    """Paths within a checkpoint folder whose code differs from the source, is missing, or is no longer needed."""
+    code = checkpoint_code()
+    there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
+    return sorted(name for name in code.keys() | there.keys() if code.get(name) != there.get(name))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("folder", type=Path, help="a checkpoint folder, as checkpoints/small")
+    folder, code = parser.parse_args().folder, checkpoint_code()
+    if not (folder / "model_index.json").is_file():
+        parser.error(f"folder {folder}: no model_index.json there; give a checkpoint folder")
+    for name in stale_files(folder):
+        if name in code:
+            (folder / name).write_text(code[name])
+        else:
+            (folder / name).unlink()
+        print(folder / name)
+
+
+if __name__ == "__main__":
+    main()
