@@ -9,6 +9,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
+from training.data.clips import is_blank
 from training.files import write_text
 from training.metrics.request import anchored_request, chords_text
 
@@ -21,8 +22,13 @@ def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
     return [rows[i] for i in sorted(picked)]
 
 
+NO_CAPTION = "music"  # the prompt for a clip without a caption: it asks for nothing that could be measured
+
+
 def caption(row: dict, captions: str, seed: int, index: int) -> tuple[str, dict | None]:
     """One of the row's captions, drawn, and what it states (None where the row does not tell).
+
+    A row without a caption in `text` is asked for by `NO_CAPTION`, which states nothing.
 
     Args:
         row: of training/data/clips.py.
@@ -30,12 +36,15 @@ def caption(row: dict, captions: str, seed: int, index: int) -> tuple[str, dict 
         seed, index: what it is drawn from.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has no paraphrase in `text_heldout`.
     """
     texts = row.get(captions) or []
-    if not texts:
+    written = [number for number, text in enumerate(texts) if not is_blank(text)]
+    if not written:
+        if captions == "text":
+            return NO_CAPTION, {}
         raise ValueError(f"{row['file_name']}: the row has no {captions}")
-    number = int(np.random.default_rng([seed, 1, index]).integers(len(texts)))
+    number = written[int(np.random.default_rng([seed, 1, index]).integers(len(written)))]
     stated = row.get(captions.replace("text", "stated"))
     return texts[number], stated[number] if stated else None
 

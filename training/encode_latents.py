@@ -24,7 +24,7 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedMode
 from training import loop
 from training.autoencoders import Autoencoder, load_autoencoder
 from training.config import LatentsRun, command, parse_config
-from training.data.clips import read_audio, read_rows
+from training.data.clips import read_audio, read_rows, without_blanks
 from training.data.latent_shards import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
 from training.text_retelling import retellings
 
@@ -46,9 +46,12 @@ def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 @torch.no_grad()
 def encode_texts(encoder, tokenizer, texts: list[str], max_tokens: int) -> list[torch.Tensor]:
-    """Last hidden states of each text without its padding: (tokens, dim), fp16."""
-    states: list[torch.Tensor | None] = [None] * len(texts)
-    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    """Last hidden states of each text without its padding: (tokens, dim), fp16.
+
+    A blank text has no tokens, for which the network has its null text, as where a caption is dropped.
+    """
+    states = [torch.zeros(0, encoder.config.hidden_size, dtype=torch.float16)] * len(texts)
+    order = sorted((i for i in range(len(texts)) if texts[i].strip()), key=lambda i: len(texts[i]))
     for first in range(0, len(order), 64):
         chosen = order[first : first + 64]
         inputs = tokenizer(
@@ -90,23 +93,6 @@ def encode_captions(rows: list[dict], encoder, tokenizer, max_tokens: int) -> Ar
     }
 
 
-def check_captions(rows: list[dict], data_dir: str, split: str) -> None:
-    """Every clip needs a caption: a network that learns from clips without words does not learn to follow words.
-
-    Raises:
-        ValueError: naming the first clips that have none.
-    """
-    silent = [
-        row.get("file_name", f"row {number}") for number, row in enumerate(rows) if not any(row.get("text") or [])
-    ]
-    if silent:
-        some = ", ".join(silent[:3]) + (", ..." if len(silent) > 3 else "")
-        raise ValueError(
-            f"data_dir {data_dir}: {len(silent)} of {len(rows)} clips of the {split} split have no caption in `text` "
-            f"({some}); training.data.prepare writes one for each"
-        )
-
-
 def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each latent channel over all frames of a split, posterior variance included."""
     total, squares, count = 0.0, 0.0, 0
@@ -118,19 +104,28 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
     return mean.tolist(), (squares / count - mean.square()).clamp_min(1e-8).sqrt().tolist()
 
 
-def read_splits(config: LatentsRun) -> dict[str, list[dict]]:
-    """The rows of each split, those of training with more captions.
+def read_splits(config: LatentsRun, sampling_rate: int, talkative: bool = True) -> dict[str, list[dict]]:
+    """The rows of each split, those of training with more captions; the one caption of a clip without text is "".
 
     Raises:
-        ValueError: if a split is missing or has clips without a caption.
+        ValueError: if a split is missing, or a clip is not at the autoencoder's sampling rate.
     """
-    splits = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}
-    for split, rows in splits.items():
-        check_captions(rows, config.data_dir, split)
-    splits["train"] = [
-        row | {"text": row["text"] + retellings(row, config.retellings, loop.item_rng(0, 16, number))}
-        for number, row in enumerate(splits["train"])
-    ]
+    splits = {}
+    for split in ("train", "validation", "test"):
+        rows = read_rows(config.data_dir, split)
+        for number, row in enumerate(rows):
+            if row.get("sampling_rate") not in (None, sampling_rate):
+                raise ValueError(
+                    f"data_dir {config.data_dir}: {row['file_name']} of the {split} split has {row['sampling_rate']} "
+                    f"Hz; needed: {sampling_rate}, as the autoencoder has (training.data.prepare resamples)"
+                )
+            row = without_blanks(row)
+            more = retellings(row, config.retellings, loop.item_rng(0, 16, number)) if split == "train" else []
+            rows[number] = row | {"text": [*row["text"], *more] or [""]}
+        without = sum(row["text"] == [""] for row in rows)
+        if without and talkative:
+            print(f"note: {without} of {len(rows)} clips of the {split} split have no caption: encoded as without text")
+        splits[split] = rows
     return splits
 
 
@@ -222,7 +217,7 @@ def main(argv: list[str] | None = None) -> dict[str, Counter]:
     torch.set_num_threads(config.num_threads)
     accelerator = Accelerator()
     maker = ShardMaker(config, accelerator.device)
-    splits = read_splits(config)
+    splits = read_splits(config, int(maker.vae.config.sampling_rate), accelerator.is_main_process)
     accelerator.wait_for_everyone()  # all have read what is there before one changes it
     told = {}
     for split, rows in splits.items():

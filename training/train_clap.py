@@ -32,7 +32,7 @@ from transformers.audio_utils import spectrogram, window_function
 
 from training import loop
 from training.config import RunConfig, command, parse_config
-from training.data.clips import read_audio, read_rows
+from training.data.clips import read_audio, read_rows, without_blanks
 from training.metrics.clap import CARD_FILE, ClapEmbedder, retrieval_figures
 
 FLOOR_DB = -100.0  # of ClapFeatureExtractor
@@ -76,7 +76,7 @@ class Pairs:
         max_text_tokens: int,
     ):
         self.tokenizer, self.max_text_tokens = tokenizer, max_text_tokens
-        self.rows = [row for row in read_rows(data_dir, split) if row.get("text")]
+        self.rows = [row for row in map(without_blanks, read_rows(data_dir, split)) if row["text"]]
         if not self.rows:
             raise ValueError(f"data_dir {data_dir}: no row of {split} has a caption in `text`")
         self.crop = extractor.nb_max_samples // extractor.hop_length + 1
@@ -250,7 +250,7 @@ def export(model: ClapModel, extractor, tokenizer, config: ClapRun, steps: int) 
     }
     loop.write_json(partial / CARD_FILE, card)
     embedder = ClapEmbedder(str(partial))
-    rows = [row for row in read_rows(config.data_dir, "test") if row.get("text")]
+    rows = [row for row in map(without_blanks, read_rows(config.data_dir, "test")) if row["text"]]
     audio = embedder.embed([read_audio(row).mean(dim=0).numpy() for row in rows], rows[0]["sampling_rate"])
     for captions in ("text", "text_heldout"):
         told = [(vector, row) for vector, row in zip(audio, rows, strict=True) if row.get(captions)]

@@ -1,7 +1,8 @@
 """Rows of a data folder and their audio, in either layout.
 
 - Parquet: `data/<split>-*.parquet` (training/data/shards.py), which the scorebook and `prepare` write.
-- By hand: `<split>/metadata.jsonl`, a row a line with `file_name`, beside the audio files.
+- By hand: `<split>/metadata.jsonl`, a JSON object a line, beside the audio files. Only `file_name` is needed: a label
+  that is missing is unknown, as null is.
 """
 
 import io
@@ -38,13 +39,51 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
             "training.data.scorebook or training.data.prepare"
         )
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(f"{path} line {number} is not JSON ({error.msg})") from None
-        rows.append(row | {"path": str(path.parent / row["file_name"])})
+        name = row.get("file_name") if isinstance(row, dict) else None
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{path} line {number} has no file_name")
+        rows.append(_completed(row, path.parent / name))
     return rows
+
+
+def _completed(row: dict, file: Path) -> dict:
+    """A row written by hand with every column that shards have, null where the row lacks it; its length and sampling
+    rate are those of the file where it does not state them."""
+    unknown = dict.fromkeys(name for name in shards.COLUMNS if name != "audio")
+    row = unknown | row | {"path": str(file)}
+    for name in ("text", "text_heldout"):
+        if isinstance(row[name], str):
+            row[name] = [row[name]]
+    if row["duration_s"] is None or row["sampling_rate"] is None:
+        try:
+            info = soundfile.info(row["path"])
+        except (OSError, soundfile.LibsndfileError):
+            return row  # whoever reads the audio says what is wrong with it
+        row["duration_s"] = info.duration if row["duration_s"] is None else row["duration_s"]
+        row["sampling_rate"] = info.samplerate if row["sampling_rate"] is None else row["sampling_rate"]
+    return row
+
+
+def is_blank(text: str | None) -> bool:
+    """Whether a caption says nothing, as the one of a clip without text."""
+    return text is None or not text.strip()
+
+
+def without_blanks(row: dict) -> dict:
+    """The row with no blank caption in `text`, nor what it states in `stated`; `text` is empty for a clip without."""
+    texts, stated = row.get("text") or [], row.get("stated") or []
+    written = [number for number, text in enumerate(texts) if not is_blank(text)]
+    if len(written) == len(texts):
+        return row | {"text": texts}
+    kept = [stated[number] for number in written] if len(stated) == len(texts) else None
+    return row | {"text": [texts[number] for number in written], "stated": kept}
 
 
 def read_bytes(row: dict) -> bytes:

@@ -73,7 +73,9 @@ class LatentCrops:
         }
 
     def _grid(self, row: dict, offset: int, frames: int) -> torch.Tensor:
-        if row["bpm"] is None or row["downbeat_s"] is None:
+        """The frame grid of a crop. Where the beats are known and the bars are not, it has beats and no bar phase."""
+        barred = row["downbeat_s"] is not None
+        if row["bpm"] is None or not (barred or row["beats_s"]):
             return torch.zeros(GRID_CHANNELS, frames)
         rate = self.about["frame_rate"]
         chords = np.asarray(row["chords"], dtype=np.float32) if row["chords"] else None
@@ -82,8 +84,8 @@ class LatentCrops:
             frames,
             rate,
             row["bpm"],
-            row["beats_per_bar"],
-            row["downbeat_s"] - offset / rate,
+            row["beats_per_bar"] if barred else None,
+            (row["downbeat_s"] if barred else first_beat) - offset / rate,
             chords,
             first_beat - offset / rate,
         )

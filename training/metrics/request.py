@@ -88,10 +88,12 @@ def anchored_request(row: dict, duration_s: float, stated: dict | None = None) -
 
 
 def turned(row: dict, per_beat: list | None) -> list | None:
-    """Per-beat labels turned so that those of the first downbeat come first; None where the beats are not known."""
-    if not per_beat or not row.get("beats_s") or row.get("downbeat_s") is None:
+    """Per-beat labels turned so that those of the first downbeat come first, as they are where the downbeats are not
+    known; None where the beats are not known."""
+    if not per_beat or not row.get("beats_s"):
         return None
-    first = int(np.argmin(np.abs(np.asarray(row["beats_s"]) - row["downbeat_s"])))
+    downbeat_s = row["beats_s"][0] if row.get("downbeat_s") is None else row["downbeat_s"]
+    first = int(np.argmin(np.abs(np.asarray(row["beats_s"]) - downbeat_s)))
     return list(per_beat[first:]) + list(per_beat[:first])
 
 

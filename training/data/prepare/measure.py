@@ -39,8 +39,9 @@ def judge(row: dict, audio: np.ndarray, sampling_rate: int, ears: Ears) -> list[
     sure, found = heard.confidence, []
     if row["bpm"] is not None and heard.bpm is not None:
         found.append(("tempo", sure["beats"], tempo_right(heard.bpm, row["bpm"])))
-        found.append(("beats", sure["beats"], beat_f(np.array(heard.beats_s), np.array(row["beats_s"]))))
-        if heard.downbeats_s is not None:
+        if row["beats_s"] is not None:
+            found.append(("beats", sure["beats"], beat_f(np.array(heard.beats_s), np.array(row["beats_s"]))))
+        if heard.downbeats_s is not None and row["downbeats_s"] is not None:
             passed = sure["downbeats"] if sure["beats"] >= THRESHOLDS["beats"] else 0.0  # given only with beats
             right = beat_f(np.array(heard.downbeats_s), np.array(row["downbeats_s"]))
             found.append(("downbeats", passed, right))
