@@ -190,7 +190,7 @@ def test_rows_by_hand_need_a_file_name_alone(base, tmp_path):
     assert [bool(item["text_mask"].any()) for item in items] == [False, True]
     assert items[0]["bpm"].isnan() and items[1]["bpm"] == 90 and items[0]["key"] == -1
     (data / "train" / "metadata.jsonl").write_text('{"file": "0.flac"}\n')
-    with pytest.raises(ValueError, match="metadata.jsonl line 1 has no file_name"):
+    with pytest.raises(ValueError, match=r"metadata\.jsonl line 1 has no file_name"):
         read_rows(data, "train")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from training.config import command
 from training.data.prepare.build import build
+from training.data.prepare.items import shown
 from training.data.prepare.report import write_html
 from training.data.prepare.settings import Settings
 from training.data.prepare.source import open_source
@@ -69,7 +70,7 @@ def main(words: list[str] | None = None) -> dict:
     places = tuple(place.strip() for place in arguments["captions"].split(",") if place.strip())
     settings = Settings(**{name: arguments[name] for name in names} | {"captions": places})
     listing = open_source(source, arguments["audio_column"], arguments["text_column"], arguments["allow_outside"])
-    report = build(source, listing, str(output), settings, arguments["num_workers"])
+    report = build(shown(source), listing, str(output), settings, arguments["num_workers"])
     write_html(output / "report.html", report)
     for fate, count in sorted(report["fates"].items()):
         print(f"{count:6d} {fate}")
@@ -77,7 +78,9 @@ def main(words: list[str] | None = None) -> dict:
         print(f"{split}: {part['clips']} clips of {part['files']} files, {part['hours']:.3f} hours")
         if not part["clips"]:
             print(f"note: no {split} split; training wants train and validation, which three usable files give")
-    print(f"every file's fate: {output / 'report.html'}")
+    for note in report["notes"]:
+        print(f"note: {note}")
+    print(f"every file's fate: {shown(str(output / 'report.html'))}")
     return report
 
 

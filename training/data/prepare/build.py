@@ -21,7 +21,7 @@ from tqdm import tqdm
 from training.data.prepare.fingerprint import find_duplicates
 from training.data.prepare.items import Item, Listing
 from training.data.prepare.settings import Settings
-from training.data.prepare.work import do_item, load_fate, save, start_worker
+from training.data.prepare.work import do_item, load_fate, save_unreadable, start_worker
 from training.data.shards import SPLITS, shard_path, write_shard
 from training.files import replace_folder, write_json
 
@@ -30,6 +30,11 @@ AHEAD = 3  # items read ahead for each process
 
 def build(source: str, listing: Listing, output_dir: str, settings: Settings, num_workers: int) -> dict:
     """Prepare a collection; returns the report.
+
+    Args:
+        source: what it is called in rows and report.
+        listing: its items.
+        output_dir, settings, num_workers: as the command has them.
 
     Raises:
         ValueError: `output_dir` holds something else, or nothing of the source is usable.
@@ -58,11 +63,11 @@ def build(source: str, listing: Listing, output_dir: str, settings: Settings, nu
     _mark_duplicates(fates, prints)
     _assign_splits(fates, settings)
     if not any(fate["fate"] == "kept" for fate in fates):
-        write_json(root / "report.json", _report(source, fates, listing.others, settings))
+        write_json(root / "report.json", _report(source, fates, listing, settings))
         raise ValueError(f"source {source}: none of its {len(fates)} audio files is usable; see {root / 'report.json'}")
     partial = work / "data"
     _write_shards(fates, work, settings)
-    report = _report(source, fates, listing.others, settings)
+    report = _report(source, fates, listing, settings)
     for split in SPLITS:
         report["splits"][split]["shards"] = len(list((partial / "data").glob(f"{split}-*.parquet")))
     replace_folder(partial / "data", root / "data")
@@ -92,8 +97,11 @@ def _jobs(items: Iterable[Item], folder: Path, targets: list[Path]) -> Iterator[
         if item.path is None:
             stamp = hashlib.sha256(item.content).hexdigest()
         else:  # a file that was changed since is done again
-            status = os.stat(item.path)
-            stamp = f"{status.st_size} {status.st_mtime_ns}"
+            try:
+                status = os.stat(item.path)
+                stamp = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError as error:  # deleted since it was listed: do_item says so
+                stamp = str(error.errno)
         said = json.dumps([item.name, stamp, item.captions, item.labels, item.split])
         target = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.json"
         targets.append(target)
@@ -139,12 +147,7 @@ def _alone(item: Item, target: Path, settings: Settings, source: str) -> None:
         with ProcessPoolExecutor(1, initializer=start_worker, initargs=(settings,)) as pool:
             pool.submit(do_item, item, settings, source, target).result()
     except BrokenProcessPool:
-        content = item.read()
-        fate = {
-            "name": item.name, "sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content),
-            "split": item.split, "fate": "unreadable", "reason": "the decoder crashed on it", "notes": list(item.notes),
-        }  # fmt: skip
-        save(target, fate, np.zeros(0, np.uint32), [])
+        save_unreadable(item, "the decoder crashed on it", target)
 
 
 def _mark_duplicates(fates: list[dict], prints: list[np.ndarray]) -> None:
@@ -206,10 +209,12 @@ def _write_shards(fates: list[dict], work: Path, settings: Settings) -> None:
                 write_shard(path, batch)
 
 
-def _report(source: str, fates: list[dict], others: dict, settings: Settings) -> dict:
+def _report(source: str, fates: list[dict], listing: Listing, settings: Settings) -> dict:
     """Everything that report.json and report.html hold: one entry for each file seen, sorted by name."""
     files = [{key: value for key, value in fate.items() if key != "file"} for fate in fates]
-    files += [{"name": name, "fate": fate, "reason": reason, "notes": []} for name, (fate, reason) in others.items()]
+    files += [
+        {"name": name, "fate": fate, "reason": reason, "notes": []} for name, (fate, reason) in listing.others.items()
+    ]
     files.sort(key=lambda entry: entry["name"])
     counts: dict[str, int] = {}
     for entry in files:
@@ -221,4 +226,7 @@ def _report(source: str, fates: list[dict], others: dict, settings: Settings) ->
             "files": len(mine), "clips": sum(f["clips"] for f in mine),
             "hours": round(sum(f["clip_seconds"] for f in mine) / 3600.0, 4),
         }  # fmt: skip
-    return {"source": source, "settings": settings.key(), "fates": counts, "splits": splits, "files": files}
+    return {
+        "source": source, "settings": settings.key(), "notes": listing.notes, "fates": counts, "splits": splits,
+        "files": files,
+    }  # fmt: skip

@@ -11,6 +11,7 @@ from training.data.prepare.settings import Settings
 
 SLACK_S = 3.0  # looked past clip_s for the downbeat on which a clip may end
 STEADY_S = 0.05  # stated beats may lie this far from an even grid; the network's grid is even
+TIMED = ("beats_s", "downbeats_s", "chord_symbols")  # labels of the whole file that no clip may have as they are
 SILENT = 1e-3  # RMS (-60 dB) under which a clip is silent
 
 
@@ -39,13 +40,13 @@ def cut(audio: np.ndarray, offset_s: float, stated: dict, settings: Settings, ea
     downbeats = np.asarray(stated.get("downbeats_s", [])) - offset_s
     start = 0
     while total - start >= shortest:
-        if len(downbeats):
+        if len(downbeats) or len(beats):
             begin, stop = _between(downbeats, start / rate, settings, total / rate)
             begin, stop = round(begin * rate), min(round(stop * rate), total)
             labels, confidence = _of_source(stated, beats, downbeats, begin / rate, stop / rate), {}
         elif ears is None:
             begin, stop = start, min(start + length, total)
-            labels, confidence = dict(stated), {}
+            labels, confidence = {k: v for k, v in stated.items() if k not in TIMED}, {}
         else:
             begin, stop, labels, confidence = _by_ear(audio, start, stated, settings, ears)
         if stop - begin < shortest:
@@ -69,7 +70,7 @@ def _between(downbeats: np.ndarray, after_s: float, settings: Settings, total_s:
 
 def _of_source(stated: dict, beats: np.ndarray, downbeats: np.ndarray, begin_s: float, stop_s: float) -> dict:
     """Stated labels of the seconds from `begin_s` to `stop_s`; beats off an even grid are unknown."""
-    labels = {k: v for k, v in stated.items() if k not in ("beats_s", "downbeats_s", "chord_symbols", "bpm")}
+    labels = {k: v for k, v in stated.items() if k not in (*TIMED, "bpm")}
     inside = (beats >= begin_s - 1e-3) & (beats < stop_s - 1e-3)
     mine = beats[inside] - begin_s
     if len(mine) < 3:
@@ -79,7 +80,8 @@ def _of_source(stated: dict, beats: np.ndarray, downbeats: np.ndarray, begin_s: 
         return labels
     bars = downbeats[(downbeats >= begin_s - 1e-3) & (downbeats < stop_s - 1e-3)] - begin_s
     labels |= {"bpm": round(60.0 / slope, 3), "beats_s": np.maximum(mine, 0.0).round(6).tolist()}
-    labels["downbeats_s"] = np.maximum(bars, 0.0).round(6).tolist()
+    if len(downbeats):
+        labels["downbeats_s"] = np.maximum(bars, 0.0).round(6).tolist()
     if "beats_per_bar" not in labels and len(bars) > 1:
         labels["beats_per_bar"] = max(1, round(float(np.median(np.diff(bars)) / slope)))
     symbols = stated.get("chord_symbols")
@@ -100,7 +102,8 @@ def _by_ear(audio: np.ndarray, start: int, stated: dict, settings: Settings, ear
     if heard.downbeats_s is not None and len(heard.downbeats_s) > 1:
         begin_s, stop_s = _between(np.asarray(heard.downbeats_s), 0.0, settings, len(window) / rate)
     begin, stop = start + round(begin_s * rate), min(start + round(stop_s * rate), total)
-    return begin, stop, _moved(heard, begin_s, stop_s) | stated, heard.confidence
+    known = {k: v for k, v in stated.items() if k not in TIMED}
+    return begin, stop, _moved(heard, begin_s, stop_s) | known, heard.confidence
 
 
 def _moved(heard: Labels, begin_s: float, stop_s: float) -> dict:

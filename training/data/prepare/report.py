@@ -37,7 +37,8 @@ def page(report: dict) -> str:
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>prepare: report</title>'
         f"<style>{STYLE}</style><h1>What became of {_safe(report['source'])}</h1>"
         f"<p>{len(report['files'])} files: {_safe(counts)}.</p>"
-        '<table class="splits"><tr><th>split</th><th>files</th><th>clips</th><th>hours</th></tr>'
+        + "".join(f"<p>{_safe(note)}</p>" for note in report["notes"])
+        + '<table class="splits"><tr><th>split</th><th>files</th><th>clips</th><th>hours</th></tr>'
         f"{splits}</table>"
         "<table><tr><th>file</th><th>fate</th><th>why, and what was noticed</th><th>seconds</th><th>clips</th>"
         "<th>LUFS</th><th>labelled clips: tempo, bar, key</th><th>caption</th></tr>"

@@ -12,7 +12,8 @@ from pipelines.vivace_prompt import read_prompt
 from training.data.prepare.cut import Clip, cut, is_silent
 from training.data.prepare.decode import Decoded, UnreadableError, decode, read_tags
 from training.data.prepare.fingerprint import fingerprint
-from training.data.prepare.items import Item, caption_of_name, caption_of_tags, labels_of_tags
+from training.data.prepare.folder import reason_of
+from training.data.prepare.items import Item, caption_of_name, caption_of_tags, clean, labels_of_tags
 from training.data.prepare.labellers import load_ears
 from training.data.prepare.settings import Settings
 from training.data.shards import encode_audio, write_shard
@@ -36,30 +37,50 @@ def start_worker(settings: Settings) -> None:
 
 def do_item(item: Item, settings: Settings, source: str, target: Path) -> None:
     """Process an item; its fate, fingerprint and rows appear as one file, whole or not at all."""
-    content = item.read()
-    fate: dict = {
-        "name": item.name,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "bytes": len(content),
-        "split": item.split,
-    }
-    rows: list[dict] = []
-    words = np.zeros(0, np.uint32)
     try:
-        decoded = decode(content, item.name, settings.sampling_rate, settings.channels, settings.denoise)
+        content = item.read()
+    except (OSError, MemoryError) as error:
+        save_unreadable(item, reason_of(error), target)
+        return
+    try:
+        fate, words, rows = _done(item, content, settings, source)
     except UnreadableError as error:
-        fate |= {"fate": "unreadable", "reason": str(error), "notes": list(item.notes)}
+        save_unreadable(item, str(error), target, content)
+    except MemoryError:
+        save_unreadable(item, "too long for this machine's memory", target, content)
+    except OSError:  # a full disk or the like, which is none of this file's
+        raise
+    except Exception as error:  # one file in thousands is no reason to end the run; its fate tells
+        save_unreadable(item, f"failed with {type(error).__name__}: {clean(str(error))[:200]}", target, content)
     else:
-        audio, first = _trimmed(decoded.audio, settings)
-        fate |= _verdict(decoded, audio, settings)
-        fate["notes"] = [*item.notes, *fate["notes"]]
-        if fate["fate"] == "kept":
-            words = fingerprint(audio.mean(axis=0), settings.sampling_rate)
-            audio, fate["gain_db"] = _levelled(audio, settings, fate)
-            rows = _rows(item, content, audio, first, settings, source, fate)
-            if not rows:
-                fate |= {"fate": "silent", "reason": "no clip of it is above -60 dB"}
-    save(target, fate, words, rows)
+        save(target, fate, words, rows)
+
+
+def _done(item: Item, content: bytes, settings: Settings, source: str) -> tuple[dict, np.ndarray, list[dict]]:
+    """Fate, fingerprint and rows of an item that was read."""
+    decoded = decode(content, item.name, settings.sampling_rate, settings.channels, settings.denoise)
+    audio, first = _trimmed(decoded.audio, settings)
+    fate = _begun(item, content) | _verdict(decoded, audio, settings)
+    fate["notes"] = [*item.notes, *fate["notes"]]
+    if fate["fate"] != "kept":
+        return fate, np.zeros(0, np.uint32), []
+    words = fingerprint(audio.mean(axis=0), settings.sampling_rate)
+    audio, fate["gain_db"] = _levelled(audio, settings, fate)
+    rows = _rows(item, content, audio, first, settings, source, fate)
+    if not rows:
+        fate |= {"fate": "silent", "reason": "no clip of it is above -60 dB"}
+    return fate, words, rows
+
+
+def _begun(item: Item, content: bytes | None) -> dict:
+    known = {} if content is None else {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return {"name": item.name, "sha256": None, "bytes": None, "split": item.split} | known
+
+
+def save_unreadable(item: Item, reason: str, target: Path, content: bytes | None = None) -> None:
+    """Write the fate of an item that came to nothing; `content` is None where it could not be read."""
+    fate = _begun(item, content) | {"fate": "unreadable", "reason": reason, "notes": list(item.notes)}
+    save(target, fate, np.zeros(0, np.uint32), [])
 
 
 def save(target: Path, fate: dict, words: np.ndarray, rows: list[dict]) -> None:
@@ -135,7 +156,11 @@ def _rows(
 ) -> list[dict]:
     tags = read_tags(content, item.name)
     stated = labels_of_tags(tags) | item.labels
-    found = {"sidecar": list(item.captions), "tags": [caption_of_tags(tags)], "names": [caption_of_name(item.name)]}
+    found = {
+        "sidecar": list(item.captions),
+        "tags": [caption_of_tags(tags)],
+        "names": [caption_of_name(item.title if item.title is not None else item.name)],
+    }
     captions = next((texts for place in settings.captions if (texts := [t for t in found[place] if t])), [])
     if not captions:
         fate["notes"].append("no caption found; trained as without text")
@@ -190,8 +215,9 @@ def _stated(text: str, labels: dict) -> dict:
     """What a caption says of what is known: tempo and key by the words that the pipeline understands."""
     read = read_prompt(text)
     named = [name for name in labels.get("instruments", []) if name.lower() in text.lower()]
+    style = labels.get("style")
     return {
-        "instruments": named, "drums": None, "style": labels["style"] if labels.get("style", "\0") in text else None,
+        "instruments": named, "drums": None, "style": style if style is not None and style in text else None,
         "moods": [mood for mood in labels.get("moods", []) if mood.lower() in text.lower()],
         "bpm": read.get("bpm") is not None, "key": read.get("key") is not None, "bars": read.get("bars") is not None,
     }  # fmt: skip
