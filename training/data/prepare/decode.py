@@ -190,8 +190,8 @@ def _length_told(content: bytes) -> bool:
         if not flags & 1:
             return False
         size = int.from_bytes(frame[found.start() + 12 : found.start() + 16], "big") if flags & 2 else 0
-    # Two files put end to end have the length of the first; tags at the end are no more than 2 % and 64 kB.
-    return not size or len(content) - sync.start() <= 1.02 * size + 2**16
+    # Two files put end to end have the length of the first; tags at the end are no more than 2 % and 4 kB.
+    return not size or len(content) - sync.start() <= 1.02 * size + 4096
 
 
 def _cut_off(content: bytes, label: str) -> list[str]:

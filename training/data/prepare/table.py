@@ -63,8 +63,8 @@ def caption_note(source: str, text_column: str | None, columns: list[str]) -> li
     if text_column is not None or find_column(TEXT_COLUMNS, columns) is not None:
         return []
     return [
-        f"{source} has no column of captions ({', '.join(TEXT_COLUMNS)}), only {', '.join(columns)}; they are taken from "
-        "tags and names; --text_column names another column"
+        f"{source} has no column of captions ({', '.join(TEXT_COLUMNS)}), only {', '.join(columns)}; they are taken "
+        "from tags and names; --text_column names another column"
     ]
 
 
