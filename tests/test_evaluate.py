@@ -236,6 +236,43 @@ def test_bad_input_is_one_line(tiny_checkpoint, data_dir, capsys, words, said):
     assert len(lines) == 1 and said in lines[0]
 
 
+def test_own_music_without_paraphrases_captions_or_bars(tiny_checkpoint, data_dir, tmp_path, capsys):
+    """What `prepare` makes of one's own files: no text_heldout, perhaps no text, beats without downbeats."""
+    for split, count in (("test", 3), ("train", 1)):
+        shutil.copytree(data_dir / split, tmp_path / "data" / split)
+        rows = [json.loads(line) for line in (data_dir / split / "metadata.jsonl").read_text().splitlines()][:count]
+        for number, own in enumerate(rows):
+            own |= {"text_heldout": None, "downbeat_s": None, "downbeats_s": None, "time_signature": None}
+            own |= {"beats_per_bar": None, "text": [[""], [], ["slow piano"]][number], "work": f"{number}.wav"}
+        place = tmp_path / "data" / split / "metadata.jsonl"
+        place.write_text("".join(json.dumps(own) + "\n" for own in rows))
+    words = ["--checkpoint", tiny_checkpoint, "--data_dir", tmp_path / "data", "--output", tmp_path / "e.json"]
+    words += ["--num_inference_steps", 1, "--tagger", "none", "--beat_tracker", "none", "--key", "none"]
+    assert run(*words, "--num_clips", 2) == 0
+    result, noted = json.loads((tmp_path / "e.json").read_text()), capsys.readouterr().err
+    captions = {"0.flac": "music", "1.flac": "music", "2.flac": "slow piano"}
+    assert all(clip["caption"] == captions[clip["file_name"]] for clip in result["per_clip"])
+    assert "note: no paraphrases: 0 of 2 clips have some in text_heldout" in noted
+    assert "note: no distribution: no training clips to lay out the space with (1 in the train split)" in noted
+    assert "paraphrased" not in result["control"]["chord_cosine"]
+    assert result["control"]["chord_cosine"]["generated"]["n"] == 2  # chords are asked for from the first beat
+    shutil.rmtree(tmp_path / "data" / "train")
+    shutil.copytree(data_dir / "train", tmp_path / "data" / "train")
+    assert run(*words, "--num_clips", 2) == 0
+    noted = capsys.readouterr().err
+    assert (
+        "note: clips to compare: 1, too few for the kernel distance (needed: 2), Frechet distance (needed: 5)"
+        in noted
+    )
+
+
+def test_too_few_clips_are_told_before_they_are_listened_to(data_dir, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(evaluate, "listen", lambda *arguments: pytest.fail("listened to first"))
+    words = ["--audio_dir", data_dir / "test", "--reference_dir", data_dir / "test", "--output", tmp_path / "e.json"]
+    assert run(*words, "--tagger", "none", "--beat_tracker", "none", "--key", "none") == 2
+    assert "4 clips and 4 reference clips are too few for a covariance; needed: 5 clips" in capsys.readouterr().err
+
+
 def test_an_unreadable_clip_is_named(tiny_checkpoint, data_dir, tmp_path, capsys):
     folder = tmp_path / "test"
     folder.mkdir()

@@ -49,13 +49,19 @@ def caption(row: dict, captions: str, seed: int, index: int) -> tuple[str, dict 
     return texts[number], stated[number] if stated else None
 
 
+def meter_of(row: dict) -> str | None:
+    """The row's meter; that of a row with beats a bar alone, as `prepare` hears them, is in quarters."""
+    count = row.get("beats_per_bar")
+    return row.get("time_signature") or (f"{count}/4" if count else None)
+
+
 def text_requests(rows: list[dict], captions: list[str]) -> dict[str, list]:
     """Arguments of the pipeline for music from words, tempo, meter, key and chords; one value a row."""
     return {
         "prompt": captions,
         "duration_s": [float(row["duration_s"]) for row in rows],
         "bpm": [row.get("bpm") for row in rows],
-        "time_signature": [row.get("time_signature") for row in rows],
+        "time_signature": [meter_of(row) for row in rows],
         "key": [row.get("key") for row in rows],
         "chords": [chords_text(row) if row.get("bpm") is not None else None for row in rows],
     }

@@ -24,12 +24,18 @@ import numpy as np
 from pipelines.hub import load_published
 from training import ask
 from training.config import command, parse_config
-from training.data.clips import read_rows
+from training.data.clips import is_blank, read_rows
 from training.files import write_json, write_text
 from training.metrics import control, provenance
 from training.metrics.codec import Codec
 from training.metrics.compare import SHUFFLES, by_source, chance, compare, summaries
-from training.metrics.distribution import distribution_figures, embed_clips, folder_figures
+from training.metrics.distribution import (
+    check_enough,
+    distribution_figures,
+    embed_clips,
+    folder_figures,
+    too_few,
+)
 from training.metrics.embedding import DEFAULT_EMBEDDER, Embedder, load_embedder
 from training.metrics.folder import Clips, folder_rows, load_clips
 from training.metrics.html import ClipPage, html_report
@@ -75,7 +81,7 @@ class EvaluateRun:
     save_audio: str | None = None
     """keep the generated clips in this folder"""
     paraphrases: bool = True
-    """ask a second time, in words and templates that training never saw"""
+    """ask a second time, in words and templates that training never saw, where the data has such captions"""
     tagger: str = "checkpoints/tagger"
     """folder of the tagger; without one, instruments, drums and style are left out"""
     beat_tracker: str = "checkpoints/beat_tracker"
@@ -143,8 +149,14 @@ def evaluate_checkpoint(
     clips = load_clips(ask.choose(all_rows, config.num_clips, config.seed), rate)
     rows, real = clips.rows, clips.mono
     clock.lap("reading")
+    sets, notes = distribution_rows(config, all_rows, rows)
     said = {"generated": [ask.caption(row, "text", config.seed, i) for i, row in enumerate(rows)]}
-    if config.paraphrases:
+    retold = sum(any(not is_blank(text) for text in row.get(PARAPHRASES) or []) for row in rows)
+    if config.paraphrases and retold < len(rows):
+        notes.append(f"no paraphrases: {retold} of {len(rows)} clips have some in {PARAPHRASES}")
+    for note in notes:  # before minutes are spent
+        print(f"note: {note}", file=sys.stderr)
+    if config.paraphrases and retold == len(rows):
         said["paraphrased"] = [ask.caption(row, PARAPHRASES, config.seed, i) for i, row in enumerate(rows)]
     settings = (config.seed, config.batch_size, config.num_inference_steps, config.guidance_scale)
     audios = {
@@ -183,7 +195,7 @@ def evaluate_checkpoint(
         for name, sounds in rebuilt.items()
     }
     clock.lap("comparing")
-    distribution = checkpoint_distribution(config, embedder, all_rows, rows, audios, rate)
+    distribution = checkpoint_distribution(config, embedder, sets, rows, audios, rate)
     clock.lap("distribution")
     result = {
         "clips": len(rows),
@@ -192,6 +204,7 @@ def evaluate_checkpoint(
         "autoencoder": summaries(rebuilding, AUTOENCODER, config.seed),
         "signal": signal_summaries(heard, {"oracle": clips}, config.seed),
         "distribution": distribution,
+        "notes": notes,
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
         "stated_known": sum(stated is not None for _, stated in said["generated"]),
         **common(config, clips, listeners, clock),
@@ -207,25 +220,45 @@ def evaluate_checkpoint(
     return result, pages
 
 
-def checkpoint_distribution(
-    config: EvaluateRun, embedder: Embedder, all_rows: list[dict], rows: list[dict], audios: dict, rate: int
-) -> dict:
-    """Distances of the generated clips from the real ones, with their floor: real clips of other works.
-
-    Where there are no such clips, or no training clips, `left_out` says so.
-    """
+def distribution_rows(
+    config: EvaluateRun, all_rows: list[dict], rows: list[dict]
+) -> tuple[tuple[list[dict], list[dict]] | str, list[str]]:
+    """Rows of real clips of other works and of training clips, or why there is no distribution; and what to say of it
+    before anything is made."""
     works, chosen = {row.get("work") for row in rows}, {row["file_name"] for row in rows}
     others = [r for r in all_rows if r["file_name"] not in chosen and (r.get("work") not in works or None in works)]
     if not others:
-        return {"left_out": f"no clips of other works in the {config.split} split, so that there is no floor"}
+        left_out = f"no clips of other works in the {config.split} split, so that there is no floor"
+        return left_out, [f"no distribution: {left_out}"]
     try:
-        train_rows = read_rows(config.data_dir, "train")
+        train = ask.choose(read_rows(config.data_dir, "train"), config.train_clips, config.seed)
     except ValueError as error:
-        return {"left_out": f"no training clips to lay out the space with ({error})"}
-    other, train = (
-        load_clips(ask.choose(kept, count, config.seed), rate)
-        for kept, count in ((others, len(rows)), (train_rows, config.train_clips))
-    )
+        train, reason = [], str(error)
+    else:
+        reason = f"{len(train)} in the train split"
+    if len(train) < 2:
+        left_out = f"no training clips to lay out the space with ({reason})"
+        return left_out, [f"no distribution: {left_out}"]
+    missing = too_few(min(len(rows), len(others)), len(train))
+    return (ask.choose(others, len(rows), config.seed), train), [missing] if missing else []
+
+
+def checkpoint_distribution(
+    config: EvaluateRun,
+    embedder: Embedder,
+    real: tuple[list[dict], list[dict]] | str,
+    rows: list[dict],
+    audios: dict,
+    rate: int,
+) -> dict:
+    """Distances of the generated clips from the real ones, with their floor: real clips of other works.
+
+    Args:
+        real: of `distribution_rows`. Where it is a reason, `left_out` tells it.
+    """
+    if isinstance(real, str):
+        return {"left_out": real}
+    other, train = (load_clips(kept, rate) for kept in real)
     names = [row["file_name"] for row in rows]
     sets = [(audios["oracle"], names), (other.mono, [row["file_name"] for row in other.rows])]
     sets += [(audios["reconstructed"], names), (audios["generated"], names)]
@@ -243,7 +276,10 @@ def evaluate_folder(
         ValueError: no audio, or too few clips for a distance between distributions.
     """
     clock = provenance.Clock()
-    clips = load_clips(folder_rows(config.audio_dir, config.split))
+    measured = folder_rows(config.audio_dir, config.split)
+    if config.reference_dir is not None:  # before minutes are spent
+        check_enough(len(measured), len(folder_rows(config.reference_dir, config.split)))
+    clips = load_clips(measured)
     rate, rows = clips.sampling_rate, clips.rows
     heard = listen(clips.audios, rate, listeners, pool)
     clock.lap("listening")

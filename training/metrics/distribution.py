@@ -13,7 +13,7 @@ import numpy as np
 from training.metrics.diversity import mean_pairwise_distance, vendi_score
 from training.metrics.embedding import Embedder
 from training.metrics.frechet import clips_needed, frechet_distance, frechet_infinite
-from training.metrics.kernel_distance import kernel_distance
+from training.metrics.kernel_distance import FEWEST, kernel_distance
 from training.metrics.memorisation import memorisation_figures
 
 COMPONENTS = 24  # 25 clips have a covariance, 50 an extrapolation
@@ -150,6 +150,30 @@ def distribution_figures(
     }
 
 
+def too_few(count: int, train: int, components: int = COMPONENTS) -> str | None:
+    """Which distances so many clips are too few for, as can be told before anything is embedded; None if for none.
+
+    Args:
+        count: clips of the smallest set that is compared.
+        train: clips that the space is made from.
+        components: as of `Space`, if the embeddings have as many dimensions.
+    """
+    covariance = clips_needed(min(components, train))
+    needed = {"kernel distance": FEWEST, "Frechet distance": covariance, "its extrapolation": 2 * covariance}
+    missing = [f"{name} (needed: {least})" for name, least in needed.items() if count < least]
+    return f"clips to compare: {count}, too few for the {', '.join(missing)}" if missing else None
+
+
+def check_enough(clips: int, reference: int, components: int = COMPONENTS) -> None:
+    """Raise a ValueError if `folder_figures` cannot compare so many clips with so many of a reference."""
+    needed = clips_needed(min(components, reference))
+    if min(reference // 2, clips) < needed:
+        raise ValueError(
+            f"{clips} clips and {reference} reference clips are too few for a covariance; needed: {needed} clips "
+            f"and {2 * needed} reference clips"
+        )
+
+
 def folder_figures(embedder: Embedder, clips: EmbeddedClips, reference: EmbeddedClips, seed: int = 0) -> dict:
     """Distances of a set of clips from a reference set, beside those of one half of the reference from the other.
 
@@ -164,16 +188,11 @@ def folder_figures(embedder: Embedder, clips: EmbeddedClips, reference: Embedded
         ValueError: too few clips for a covariance, with the number that is needed.
     """
     space = Space(reference.vectors)
+    check_enough(len(clips.vectors), len(reference.vectors), space.components)
     order = np.random.default_rng([seed, 9]).permutation(len(reference.vectors))
     real = space.standardise(reference.vectors[order])
     made = space.standardise(clips.vectors)
     count = min(len(real) // 2, len(made))
-    needed = clips_needed(space.components)
-    if count < needed:
-        raise ValueError(
-            f"{len(made)} clips and {len(real)} reference clips are too few for a covariance; needed: {needed} clips "
-            f"and {2 * needed} reference clips"
-        )
     sets = {"floor": real[count : 2 * count], "generated": made[:count]}
     first, missing = real[:count], {}
     infinite = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.pipeline_vivace import WINDOW, parse_chords
+from training.ask import meter_of
 from training.metrics.listening import Listeners
 from training.metrics.request import Request, chords_text
 
@@ -105,7 +106,7 @@ def asked(rows: list[dict], captions: list[str], bars: list[int]) -> dict[str, l
         "prompt": captions,
         "bars": bars,
         "bpm": [row["bpm"] for row in rows],
-        "time_signature": [row["time_signature"] for row in rows],
+        "time_signature": [meter_of(row) for row in rows],
         "key": [row["key"] for row in rows],
         "chords": [progression(row, n * row["beats_per_bar"]) for row, n in zip(rows, bars, strict=True)],
     }
