@@ -212,6 +212,8 @@ def test_asking_is_deterministic(data_dir):
     telling = rows[0] | {"stated": [{"instruments": ["piano"]}, {"instruments": []}]}
     text, stated = ask.caption(telling, "text", 0, 1)
     assert stated == telling["stated"][telling["text"].index(text)]
+    meters = ({"time_signature": "6/8", "beats_per_bar": 2}, {"beats_per_bar": 3}, {})
+    assert [ask.meter_of(labels) for labels in meters] == ["6/8", "3/4", None]
     with pytest.raises(ValueError, match="no text_heldout"):
         ask.caption({"file_name": "a"}, "text_heldout", 0, 0)
 
@@ -261,8 +263,7 @@ def test_own_music_without_paraphrases_captions_or_bars(tiny_checkpoint, data_di
     assert run(*words, "--num_clips", 2) == 0
     noted = capsys.readouterr().err
     assert (
-        "note: clips to compare: 1, too few for the kernel distance (needed: 2), Frechet distance (needed: 5)"
-        in noted
+        "note: clips to compare: 1, too few for the kernel distance (needed: 2), Frechet distance (needed: 5)" in noted
     )
 
 

@@ -18,12 +18,13 @@ from tests.test_prepare_run import FAST
 from training.data.clips import read_rows
 from training.data.prepare import decode as decoding
 from training.data.prepare import items as listed
-from training.data.prepare import work
+from training.data.prepare import measure, work
 from training.data.prepare.__main__ import main
 from training.data.prepare.cut import cut
 from training.data.prepare.decode import UnreadableError, decode, find_ffmpeg, kind_of, read_tags
 from training.data.prepare.folder import list_folder
 from training.data.prepare.items import caption_of_name, caption_of_tags, facts_of, shown, split_of, unshown
+from training.data.prepare.labellers import Labels
 from training.data.prepare.settings import Settings
 from training.data.prepare.source import open_source
 from training.data.prepare.table import list_table
@@ -120,6 +121,11 @@ def test_a_folder_of_odd_files_is_prepared_and_each_has_its_fate(tmp_path, monke
     opened = next(row["work"] for row in rows if row["work"].startswith("47"))
     assert (folder / unshown(opened)).read_bytes()[:4] == b"RIFF"
     assert "47_" in (tmp_path / "out/report.html").read_text()
+    monkeypatch.undo()  # and by several processes; a folder whose own name is not UTF-8
+    other = os.fsdecode(os.fsencode(tmp_path) + b"/in_\xff")
+    folder.rename(other)
+    report = main([other, "--output_dir", str(tmp_path / "again"), *FAST, "--num_workers", "2"])
+    assert report["source"].endswith("in_\\xff") and report["fates"]["kept"] >= len(kept)
 
 
 def test_names_are_shown_and_found_again():
@@ -188,6 +194,9 @@ def test_texts_are_put_on_one_line_and_hold_no_control_characters():
     )
     assert captions == ["a, b", "c [31m d", "e", "f", "x y"] and labels == {"genre": "Lo-Fi, House"}
     assert notes == ["key '?' is not usable"]
+    odd = {"beats_per_bar": "inf", "bpm": 10**400, "beats_s": [0.0, float("nan")], "moods": "[" * 100_000}
+    captions, labels, notes = facts_of({"text": "[" * 100_000} | odd)
+    assert len(captions[0]) == 100_000 and not labels and len(notes) == len(odd)
     assert facts_of({"instruments": "piano\0drums"})[1] == {"instruments": ["piano", "drums"]}
     stated = work._stated("a house tune", {"style": "house"})
     assert stated["style"] == "house" and work._stated("a\0b", {})["style"] is None
@@ -352,6 +361,14 @@ def test_files_are_called_what_they_are(tmp_path, ffmpeg):
     subprocess.run(words, check=True)
     with pytest.raises(UnreadableError, match=r"^M4A without sound$"):
         decode((tmp_path / "silent.mp4").read_bytes(), "silent.mp4", RATE, 1)
+
+
+def test_labellers_are_measured_on_rows_with_some_labels_missing(monkeypatch):
+    heard = Labels(120.0, [0.0, 0.5, 1.0], [0.0], 4, None, None, None, {"beats": 1.0, "downbeats": 1.0, "key": 0.0})
+    monkeypatch.setattr(measure, "hear", lambda *arguments: heard)
+    row = {"bpm": 120.0, "beats_s": [0.0, 0.5, 1.0], "downbeats_s": None, "key": None}
+    assert [name for name, _, _ in measure.judge(row, np.zeros(9), RATE, None)] == ["tempo", "beats"]
+    assert [name for name, _, _ in measure.judge(row | {"beats_s": None}, np.zeros(9), RATE, None)] == ["tempo"]
 
 
 # ---- beats ---------------------------------------------------------------------------------------------------------

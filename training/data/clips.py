@@ -44,8 +44,9 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
             continue
         try:
             row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{path} line {number} is not JSON ({error.msg})") from None
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "too deep, or a number too long")
+            raise ValueError(f"{path} line {number} is not JSON ({reason})") from None
         name = row.get("file_name") if isinstance(row, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f"{path} line {number} has no file_name")
@@ -104,10 +105,16 @@ class AudioCrops:
     Args:
         data_dir, split: where the rows are.
         crop_samples: length of a crop; shorter clips are padded with silence at the end.
+
+    Raises:
+        ValueError: as `read_rows`, or a file that is missing or damaged.
     """
 
     def __init__(self, data_dir: str, split: str, crop_samples: int):
         self.rows = read_rows(data_dir, split)
+        for row in self.rows:
+            if row["duration_s"] is None or row["sampling_rate"] is None:
+                raise ValueError(f"data_dir {data_dir}: {row['file_name']} of the {split} split cannot be read")
         self.crop_samples = crop_samples
 
     def __len__(self) -> int:

@@ -121,8 +121,12 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
         return [line for line in map(clean, text.split("\n")) if line], {}, []
     try:
         raw = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        return [], {}, [f"caption file {name} is not JSON ({getattr(error, 'msg', 'nested too deep')}); not used"]
+    except (ValueError, RecursionError) as error:
+        return (
+            [],
+            {},
+            [f"caption file {name} is not JSON ({getattr(error, 'msg', 'too deep, or a number too long')}); not used"],
+        )
     if not isinstance(raw, dict):
         return [], {}, [f"caption file {name} holds no JSON object; not used"]
     return facts_of(raw)

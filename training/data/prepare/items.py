@@ -133,7 +133,7 @@ def facts_of(raw: dict, text_column: str | None = None) -> tuple[list[str], dict
             continue
         try:
             labels[name] = check(value)
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             notes.append(f"{name} {clean(str(value))[:40]!r} is not usable")
     if "time_signature" in labels and "beats_per_bar" not in labels:
         labels["beats_per_bar"] = parse_time_signature(labels["time_signature"])
@@ -145,7 +145,7 @@ def texts_of(value: object) -> list[str]:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             value = [value]
     values = value if isinstance(value, list | tuple) else [value]
     return [text for text in (clean(value) for value in values if isinstance(value, str)) if text]
@@ -229,7 +229,9 @@ def _words(value: object) -> list[str]:
 
 def _times(value: object) -> list[float]:
     times = [float(part) for part in _listed(value)]
-    if not times or times[0] < 0.0 or any(b <= a for a, b in itertools.pairwise(times)):
+    if not times or not all(map(math.isfinite, times)) or times[0] < 0.0:
+        raise ValueError
+    if any(b <= a for a, b in itertools.pairwise(times)):
         raise ValueError
     return times
 

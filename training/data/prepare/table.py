@@ -99,8 +99,10 @@ def _json_rows(path: Path, text: str) -> list[tuple[dict, list[str]]]:
             continue
         try:
             row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path} line {number} is not JSON ({getattr(error, 'msg', 'nested too deep')})") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{path} line {number} is not JSON ({getattr(error, 'msg', 'too deep, or a number too long')})"
+            ) from None
         if not isinstance(row, dict):
             raise ValueError(f"{path} line {number} is no JSON object")
         rows.append((row, []))
