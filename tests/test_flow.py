@@ -1,6 +1,5 @@
 """The noise process agrees with itself and with diffusers' schedulers."""
 
-
 import pytest
 import torch
 from diffusers import (

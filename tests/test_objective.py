@@ -1,18 +1,16 @@
 """What stage 3 minimises: weights of frames, padded batches, hidden and blurred conditions."""
 
-import json
 import shutil
 
 import numpy as np
 import pytest
 import torch
 from conftest import make_pipeline
-from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
-from training import flow, loop, train_unet
 from training.config import UNetRun
 from training.data.conditions import TrainingCrops
 from training.data.latents import LatentCrops

@@ -54,10 +54,11 @@ class FiniteCheck:
 
     Args:
         names: indices of items -> their names, for the message; None if items have none.
+        kept: end of the message: what the run leaves behind.
     """
 
-    def __init__(self, names: Callable[[torch.Tensor], str] | None = None):
-        self.names = names
+    def __init__(self, names: Callable[[torch.Tensor], str] | None = None, kept: str = "the last checkpoint is kept"):
+        self.names, self.kept = names, kept
         self.pending: deque = deque()
 
     def note(self, step: int, values: dict[str, torch.Tensor], items: torch.Tensor | None = None) -> None:
@@ -101,7 +102,7 @@ class FiniteCheck:
         if bad:
             step, _, named = bad[0]
             what = ", ".join(dict.fromkeys(name for other, name, _ in bad if other == step))
-            raise FloatingPointError(f"{what} not finite after step {step}{named}; the last checkpoint is kept")
+            raise FloatingPointError(f"{what} not finite after step {step}{named}; {self.kept}")
 
 
 @dataclass
