@@ -134,7 +134,6 @@ class LatentsRun:
     num_threads: int = 1
     num_workers: int = 0
     """threads that read audio ahead of the autoencoder; a GPU needs some"""
-    max_text_tokens: int = 64
     retellings: int = 0
     """captions more for each training clip that has the scorebook's labels, in many words (training/text_retelling.py);
     a network that has heard the scorebook's few words alone does not follow a user's"""

@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, normalize
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
+from pipelines.vivace_text import MAX_TEXT_TOKENS
 from training import loop
 from training.config import RunConfig, command, load_model_config, parse_config
 from training.text_corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus
@@ -56,7 +57,8 @@ class TextEncoderRun(RunConfig):
     """captions of the scorebook, at most"""
     pieces: int = 1500
     """word pieces of the tokenizer"""
-    max_text_tokens: int = 64
+    max_text_tokens: int = MAX_TEXT_TOKENS
+    """tokens at which the tokenizer, and with it every later stage and the pipeline, cuts a text"""
     heldout: int = 1000
     """texts of the report"""
     sentence_weight: float = 1.0
@@ -210,6 +212,8 @@ def save_folder(part: T5EncoderModel | PreTrainedTokenizerFast, folder: Path) ->
 def main(argv: list[str] | None = None) -> dict:
     """Train and report; returns the report."""
     config = parse_config(TextEncoderRun, argv)
+    if config.max_text_tokens > MAX_TEXT_TOKENS:
+        raise ValueError(f"max_text_tokens is {config.max_text_tokens}; allowed: up to {MAX_TEXT_TOKENS}")
     accelerator = loop.start(config)
     teacher = SentenceTeacher(find_teacher(config.teacher), Path(config.output_dir) / "teacher")
     with accelerator.main_process_first():
