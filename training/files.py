@@ -21,11 +21,26 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def recover_folder(final: Path) -> None:
+    """Bring back what `replace_folder` had put aside when it was killed before the new folder was in its place.
+
+    To be called before `final` is looked at, or what replaces it is written.
+    """
+    old = final.with_name(final.name + ".old")
+    if old.exists() and not final.exists():
+        old.rename(final)
+
+
 def replace_folder(partial: Path, final: Path) -> None:
-    """Make `partial` the folder `final`; what stood there goes only when the new one is complete."""
+    """Make `partial` the folder `final`; what stood there goes only when the new one is complete.
+
+    Killed at any moment, the old or the new one is left whole, as `final` or, to be brought back by `recover_folder`,
+    as `final` + ".old".
+    """
     for path in [*partial.rglob("*"), partial]:
         sync(path)
     old = final.with_name(final.name + ".old")
+    recover_folder(final)
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
