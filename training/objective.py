@@ -10,7 +10,7 @@ from training import flow, loop
 from training.config import UNetRun
 from training.data.latents import LatentCrops
 
-VALIDATION, KERNEL = "validation/all", "evaluation/kernel_distance_tagger"
+VALIDATION, KERNEL = "validation/all", "evaluation/kernel_distance_to_reconstructions"
 NOISE_LEVELS = ("low", "middle", "high")  # thirds of the noise range
 
 

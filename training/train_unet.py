@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     step = trainer.resume()
     loader = loop.make_loader(items, config, step, accelerator)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
-    watch = None if config.evaluate_every is None else Watch(config, validation, scheduler)
+    watch = None if config.evaluate_every is None else Watch(config, validation, scheduler, crops)
     draws = Draws(config, scheduler, accelerator, crops.about["latent_channels"], step)
 
     def losses(step: int, part: int, batch: dict) -> Losses:

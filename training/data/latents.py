@@ -1,5 +1,6 @@
 """Latents of stage 2 with their conditions, cropped on frame borders: what stage 3 reads."""
 
+import copy
 import json
 from pathlib import Path
 
@@ -48,6 +49,17 @@ class LatentCrops:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def whole(self, index: int, rng: np.random.Generator) -> torch.Tensor:
+        """The standardised latents of one clip from its beginning to its end, (C, F)."""
+        crops = copy.copy(self)  # the same latents, not read again
+        crops.crop_frames = self.frames(index)
+        return crops.read(index, rng)["latents"]
+
+    def frames(self, index: int) -> int:
+        """Latent frames of one clip."""
+        tensors, place = self.places[index]
+        return int(tensors["frame_offsets"][place + 1] - tensors["frame_offsets"][place])
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One crop: latents (C, F), frame_mask (F,), text (L, D), text_mask (L,), grid (22, F) and the scalars."""

@@ -34,7 +34,7 @@ class ClapEmbedder:
             self.extractor = AutoFeatureExtractor.from_pretrained(source)
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:160]
-            raise ValueError(f"clap {source}: not a folder or Hub id with a CLAP model ({reason})") from None
+            raise ValueError(f"embedder {source}: not a folder or Hub id with a CLAP model ({reason})") from None
         self.name = f"CLAP {source}"
         self.card = {
             "name": self.name, "source": source, "sha256": weights_hash(self.model), "dimensions": self.dimensions,
