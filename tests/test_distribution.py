@@ -1,12 +1,13 @@
 """Distances, diversity and memorisation at their known answers."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from training.metrics.distribution import EmbeddedClips, Space, distribution_figures
+from training.metrics.distribution import EmbeddedClips, Space, distribution_figures, folder_figures
 from training.metrics.diversity import mean_pairwise_distance, vendi_score
 from training.metrics.frechet import frechet_distance, frechet_infinite, gaussian_distance, moments, square_root
 from training.metrics.kernel_distance import kernel_distance, polynomial_kernel
@@ -88,7 +89,7 @@ def test_too_few_clips_names_the_number_needed():
 
 
 def test_kernel_distance_of_equal_distributions_is_zero_on_average():
-    means = [kernel_distance(normal(s, 30), normal(500 + s, 30), resamples=1)["mean"] for s in range(200)]
+    means = [kernel_distance(normal(s, 30), normal(500 + s, 30), resamples=1, paired=False)["mean"] for s in range(200)]
     error = np.std(means) / np.sqrt(len(means))
     assert abs(np.mean(means)) < 3 * error
     assert np.min(means) < 0 < np.max(means)
@@ -101,28 +102,71 @@ def test_kernel_distance_is_the_sum_over_pairs():
         return np.mean([(x[i] @ x[j] / 3 + 1) ** 3 for i in range(len(x)) for j in range(len(x)) if i != j])
 
     across = np.mean([(x @ y / 3 + 1) ** 3 for x in a for y in b])
-    assert kernel_distance(a, b)["mean"] == pytest.approx(pairs(a) + pairs(b) - 2 * across, rel=1e-12)
+    assert kernel_distance(a, b, paired=False)["mean"] == pytest.approx(pairs(a) + pairs(b) - 2 * across, rel=1e-12)
     assert polynomial_kernel(a, b).shape == (5, 4)
 
 
 def test_kernel_distance_of_pairs_is_not_pulled_down():
     """Copies of the same clips, a little damaged: equal distributions, so 0 on average."""
     sets = [normal(s, 20) for s in range(100)]
-    apart = [kernel_distance(a, a + 0.01, resamples=1)["mean"] for a in sets]
+    apart = [kernel_distance(a, a + 0.01, resamples=1, paired=False)["mean"] for a in sets]
     paired = [kernel_distance(a, a + 0.01, resamples=1, paired=True)["mean"] for a in sets]
     assert np.mean(apart) < -0.1 and abs(np.mean(paired)) < 0.02
     with pytest.raises(ValueError, match="needed where they are paired: equal"):
         kernel_distance(normal(0, 5), normal(1, 6), paired=True)
 
 
+@pytest.mark.parametrize("correlation", [0.3, 0.6])
+def test_correlated_pairs_of_equal_distributions_are_at_no_distance(correlation):
+    """As clips that are asked for by the labels of real ones: each is like its own for a reason of its own."""
+    measured = {"paired": [], "listed": [], "not told": []}
+    for seed in range(60):
+        a, own = normal(seed, 64, 64), normal(1000 + seed, 64, 64)
+        b = correlation * a + np.sqrt(1.0 - correlation**2) * own
+        order = np.random.default_rng(seed).permutation(64)
+        which = np.arange(64)[:, None] == order
+        for name, clips, paired in (("paired", b, True), ("listed", b[order], which), ("not told", b, False)):
+            measured[name].append(kernel_distance(a, clips, seed, resamples=1, paired=paired)["mean"])
+    error = np.std(measured["paired"]) / np.sqrt(60)
+    assert abs(np.mean(measured["paired"])) < 3 * error
+    assert np.mean(measured["not told"]) < -8 * error  # the bias that is left out
+    assert measured["listed"] == pytest.approx(measured["paired"], abs=1e-12)  # whatever their order
+    with pytest.raises(ValueError, match=r"paired has shape \(64, 3\); needed: \(64, 64\), at most one to a row"):
+        kernel_distance(a, b, paired=which[:, :3])
+
+
+def test_the_interval_of_correlated_pairs_covers_zero():
+    covered = []
+    for seed in range(40):
+        a = normal(seed, 60)
+        b = 0.5 * a + np.sqrt(0.75) * normal(500 + seed, 60)
+        found = kernel_distance(a, b, seed, 200, paired=True)
+        covered.append(found["low"] <= 0.0 <= found["high"])
+    assert np.mean(covered) >= 0.8
+
+
+def test_a_folder_of_answers_is_paired_with_its_requests():
+    """Files of equal names belong together, so that answers as varied as the real clips are at no distance."""
+    told, untold = [], []
+    for seed in range(12):
+        real, own = normal(seed, 120, 12), normal(700 + seed, 120, 12)
+        made = EmbeddedClips(0.6 * real + 0.8 * own, [str(i) for i in range(120)])
+        reference = EmbeddedClips(real, made.names)
+        card = SimpleNamespace(name="test", card={})
+        for found, paired in ((told, np.eye(120, dtype=bool)), (untold, None)):
+            found.append(folder_figures(card, made, reference, seed, paired)["kernel"]["generated"]["mean"])
+    error = np.std(told) / np.sqrt(len(told))
+    assert abs(np.mean(told)) < 3 * error and np.mean(untold) < np.mean(told)
+
+
 def test_kernel_interval_covers_the_truth():
-    truth = kernel_distance(normal(0, 3000), normal(1, 3000, shift=0.4), resamples=1)["mean"]
-    found = [kernel_distance(normal(s, 60), normal(900 + s, 60, shift=0.4), s, 300) for s in range(40)]
+    truth = kernel_distance(normal(0, 3000), normal(1, 3000, shift=0.4), resamples=1, paired=False)["mean"]
+    found = [kernel_distance(normal(s, 60), normal(900 + s, 60, shift=0.4), s, 300, paired=False) for s in range(40)]
     covered = np.mean([f["low"] <= truth <= f["high"] for f in found])
     assert 0.8 <= covered <= 1.0
     assert all(f["low"] < f["mean"] < f["high"] and f["n"] == 60 for f in found)
     with pytest.raises(ValueError, match="1 clips are too few"):
-        kernel_distance(normal(0, 1), normal(1, 5))
+        kernel_distance(normal(0, 1), normal(1, 5), paired=False)
 
 
 @pytest.mark.parametrize("clusters", [1, 3, 8])

@@ -73,7 +73,7 @@ def test_a_codec_is_measured_beside_it(published, encodec, tiny_data, tmp_path):
     words = {
         "checkpoint": published, "data_dir": tiny_data, "output": tmp_path / "figures.json", "num_clips": 2,
         "num_inference_steps": 2, "codec": encodec, "tagger": "none", "beat_tracker": "none", "key": "none",
-        "clap": "tagger", "num_workers": 0, "paraphrases": False,
+        "embedder": "tagger", "num_workers": 0, "paraphrases": False,
     }  # fmt: skip
     assert evaluate.main([w for name, value in words.items() for w in (f"--{name}", str(value))]) == 0
     told = json.loads((tmp_path / "figures.json").read_text())

@@ -164,7 +164,7 @@ def test_two_folders(data_dir, listeners, tmp_path, capsys):
         audio = tones(["C", "F"], 0.5)[: 2 * RATE] + 0.1 * rng.normal(size=2 * RATE)
         soundfile.write(made / f"{index}.wav", audio, RATE)
     output = tmp_path / "e.json"
-    words = ["--audio_dir", made, "--output", output, *listeners, "--clap"]
+    words = ["--audio_dir", made, "--output", output, *listeners, "--embedder"]
     assert run(*words, "tagger", "--reference_dir", made) == 2
     error = capsys.readouterr().err.strip()
     assert "too few for a covariance; needed:" in error and len(error.splitlines()) == 1
@@ -332,7 +332,7 @@ def test_a_sweep_measures_each_setting_once_and_goes_on(tiny_checkpoint, data_di
     assert len(other) == 8
     weighed = sweep.main([*words, "--steps", "1", "--guidance", "2", "--slow", "own", "3", "--balance", "own", "0.5"])
     assert [(row["slow"], row["balance"]) for row in weighed[8:11]] == [("own", "0.5"), ("3", "own"), ("3", "0.5")]
-    assert len({row["kernel"] for row in [weighed[1], *weighed[8:11]]}) == 4
+    assert len({row["kernel_distance"] for row in [weighed[1], *weighed[8:11]]}) == 4
     assert len(second) == 6 and lines.read_text().startswith(before)
     assert all(0 <= row["tempo_4pct"] <= 1 and row["music_s_per_cpu_s"] > 0 for row in second)
     assert Image.open(picture).width > 400

@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import loop, train_unet
+from training import watch as watch_module
 from training.config import UNetRun, parse_config
+from training.data import latents as latents_module
+from training.data.latents import LatentCrops
 from training.flow import load_scheduler
+from training.metrics.listening import Listeners
 from training.objective import KERNEL, lower_is_better
 from training.watch import Watch, generators_kept, picture
 
@@ -97,7 +102,7 @@ def test_best_is_kept_only_when_better(runs, tiny_latents, tmp_path):
     config = parse_config(
         UNetRun, [*arguments, "--output_dir", str(tmp_path), "--best_metric", "evaluation/chord_cosine"]
     )
-    watch = Watch(config, crops, load_scheduler(config.scheduler_config))
+    watch = Watch(config, crops, load_scheduler(config.scheduler_config), crops)
     model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")
     metric = "evaluation/chord_cosine"
     values = [(0.5, True), (0.4, False), (float("nan"), False), (0.6, True), (0.6, False)]
@@ -106,6 +111,69 @@ def test_best_is_kept_only_when_better(runs, tiny_latents, tmp_path):
     ]
     assert not watch.keep_if_best(model, {}, 9)
     assert json.loads((tmp_path / "best" / "best.json").read_text())["step"] == 3
+
+
+def watch_of(arguments: list, latents, output, *more: str) -> Watch:
+    config = parse_config(UNetRun, [*arguments, "--output_dir", str(output), *more])
+    validation, train = (LatentCrops(str(latents), split, 16) for split in ("validation", "train"))
+    return Watch(config, validation, load_scheduler(config.scheduler_config), train)
+
+
+def test_killed_between_two_renames_the_best_comes_back(runs, tiny_latents, tmp_path, monkeypatch):
+    folder, arguments = runs
+    watch = watch_of(arguments, tiny_latents, tmp_path, "--best_metric", "validation/all")
+    model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")
+    assert watch.keep_if_best(model, {"validation/all": 0.5}, 1)
+    rename = Path.rename
+
+    def killed(self, target):
+        if self.name == "best.partial":
+            raise KeyboardInterrupt  # as good as a kill: nothing of ours runs after it
+        return rename(self, target)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "rename", killed)
+        watch.keep_if_best(model, {"validation/all": 0.4}, 2)
+    assert not (tmp_path / "best").exists()
+    again = watch_of(arguments, tiny_latents, tmp_path, "--best_metric", "validation/all")
+    assert not again.keep_if_best(model, {"validation/all": 0.6}, 1)  # worse than what was there
+    assert json.loads((tmp_path / "best" / "best.json").read_text())["value"] == 0.5
+    assert again.keep_if_best(model, {"validation/all": 0.4}, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["best"]
+
+
+class Levels:
+    """Embeds a clip by the levels of its quarters; counts clips."""
+
+    name, card = "levels", {}
+
+    def __init__(self):
+        self.clips = 0
+
+    def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
+        self.clips += len(audios)
+        return np.array([[np.log(np.std(part) + 1e-4) for part in np.array_split(audio, 4)] for audio in audios])
+
+
+def test_real_clips_are_decoded_once_and_latents_read_once(runs, tiny_latents, tmp_path, monkeypatch):
+    folder, arguments = runs
+    monkeypatch.setattr(watch_module, "LEAST_FOR_KERNEL", 2)
+    monkeypatch.setattr(watch_module, "load_embedder", lambda name: Levels())
+    monkeypatch.setattr(watch_module, "load_listeners", lambda *_: Listeners(tagger=object()))
+    monkeypatch.setattr(watch_module, "listen", lambda *_: [])
+    monkeypatch.setattr(watch_module, "compare", lambda *_: [])
+    watch = watch_of(arguments, tiny_latents, tmp_path)
+    model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")
+    monkeypatch.setattr(latents_module, "safe_open", None)  # would fail if a shard were read
+    first, clips = watch.evaluate(model)
+    assert watch.embedder.clips == 6 + 2 + 2  # training and validation clips, and what was made
+    second, _ = watch.evaluate(model)
+    assert watch.embedder.clips == 6 + 2 + 2 + 2 and second == first
+    own = Levels().embed(clips, 8000)
+    space = watch.space
+    assert first[KERNEL] == space.kernel_distance(watch.real, own, paired=True, resamples=0)["mean"]
+    whole = watch.crops.whole(0, np.random.default_rng(0))
+    assert whole.shape == (4, 50) and watch.crops.read(0, np.random.default_rng(0))["latents"].shape == (4, 16)
 
 
 def test_metrics_know_which_way_is_better():

@@ -1,4 +1,4 @@
-"""Refresh the published copy of the code in a checkpoint folder: `python -m training.checkpoint_code checkpoints/small`.
+"""Refresh the code in a checkpoint folder: `python -m training.checkpoint_code checkpoints/small`.
 
 A checkpoint carries the code that loads it, so `checkpoints/small` holds copies of files of `pipelines/` and
 `autoencoder/`. This writes them anew from the source; files of helpers that no longer exist are removed.

@@ -30,6 +30,7 @@ from training.metrics import control, provenance
 from training.metrics.codec import Codec
 from training.metrics.compare import SHUFFLES, by_source, chance, compare, summaries
 from training.metrics.distribution import (
+    SPACE_CLIPS,
     check_enough,
     distribution_figures,
     embed_clips,
@@ -88,13 +89,13 @@ class EvaluateRun:
     """folder of the beat tracker; without one, tempo and beats are librosa's alone"""
     key: str = "checkpoints/key"
     """folder of the key network; without one, keys are those of a chroma profile alone"""
-    clap: str = DEFAULT_EMBEDDER
+    embedder: str = DEFAULT_EMBEDDER
     """what the distribution is measured with: tagger, musicnn-mtt, musicnn-msd, or the folder or Hub id of a CLAP"""
     codec: str | None = None
     """folder or Hub id of an EnCodec, whose reconstruction, quantised, is told beside the autoencoder's"""
     codec_kbps: float | None = None
     """its bandwidth; null = the most that it has"""
-    train_clips: int = 400
+    train_clips: int = SPACE_CLIPS
     """training clips that memorisation is looked for in"""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -299,8 +300,12 @@ def evaluate_folder(
     }
     if config.reference_dir is not None:
         reference = load_clips(folder_rows(config.reference_dir, config.split), rate)
+        names = [np.array([row["file_name"] for row in side.rows]) for side in (reference, clips)]
         result["distribution"] = folder_figures(
-            embedder, embed_clips(embedder, clips.mono, rate), embed_clips(embedder, reference.mono, rate), config.seed
+            embedder,
+            *(embed_clips(embedder, side.mono, rate) for side in (clips, reference)),
+            config.seed,
+            names[0][:, None] == names[1],
         )
         by_name = {row["file_name"]: audio for row, audio in zip(reference.rows, reference.audios, strict=True)}
         pairs = [
@@ -402,7 +407,7 @@ def main(argv: list[str] | None = None) -> int:
     config = parse_config(EvaluateRun, argv)
     check(config)
     listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
-    embedder = None if config.tasks is not None else load_embedder(config.clap)
+    embedder = None if config.tasks is not None else load_embedder(config.embedder)
     # Spawned, since a fork of a process in which torch has threads may hang.
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()

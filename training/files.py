@@ -21,11 +21,26 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, json.dumps(value, indent=2) + "\n")
 
 
+def recover_folder(final: Path) -> None:
+    """Bring back what `replace_folder` had put aside when it was killed before the new folder was in its place.
+
+    To be called before `final` is looked at, or what replaces it is written.
+    """
+    old = final.with_name(final.name + ".old")
+    if old.exists() and not final.exists():
+        old.rename(final)
+
+
 def replace_folder(partial: Path, final: Path) -> None:
-    """Make `partial` the folder `final`; what stood there goes only when the new one is complete."""
+    """Make `partial` the folder `final`; what stood there goes only when the new one is complete.
+
+    Killed at any moment, the old or the new one is left whole, as `final` or, to be brought back by `recover_folder`,
+    as `final` + ".old".
+    """
     for path in [*partial.rglob("*"), partial]:
         sync(path)
     old = final.with_name(final.name + ".old")
+    recover_folder(final)
     shutil.rmtree(old, ignore_errors=True)
     if final.exists():
         final.rename(old)
@@ -43,7 +58,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def provenance(data_dir: str) -> dict:
+def provenance(data_dir: str | None) -> dict:
     """What a run was made with and on: enough to repeat it."""
     packages = ("torch", "numpy", "diffusers", "transformers", "accelerate")
     return {
@@ -54,12 +69,14 @@ def provenance(data_dir: str) -> dict:
     }
 
 
-def data_fingerprint(data_dir: str) -> str:
-    """Hash of the names and sizes of a folder's files and of the contents of its JSON descriptions.
+def data_fingerprint(data_dir: str | None) -> str | None:
+    """Hash of the names and sizes of a folder's files and of the contents of its JSON descriptions; None without one.
 
     Not of all contents, which would be read for minutes at every start; the descriptions that stages write
     (info.json, latents.json) name what made the files.
     """
+    if data_dir is None:
+        return None
     digest, folder = hashlib.sha256(), Path(data_dir)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()

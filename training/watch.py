@@ -26,11 +26,11 @@ from training.autoencoders import load_autoencoder
 from training.config import UNetRun
 from training.data.latents import LatentCrops
 from training.encode_latents import load_text_encoder
-from training.files import replace_folder, write_json
+from training.files import recover_folder, replace_folder, write_json
 from training.metrics import control
 from training.metrics.compare import compare
+from training.metrics.distribution import SPACE_CLIPS, Space
 from training.metrics.embedding import load_embedder
-from training.metrics.kernel_distance import kernel_distance
 from training.metrics.listening import listen, load_listeners
 from training.metrics.request import anchored_request
 from training.objective import KERNEL, VALIDATION, lower_is_better
@@ -70,13 +70,14 @@ class Watch:
         config: the run's settings.
         crops: validation latents; their rows are what is asked for.
         scheduler: of the run.
+        train: latents that are trained on; they lay out the space in which the kernel distance is taken.
 
     Raises:
         ValueError: the latents' autoencoder or text encoder is not there, or `best_metric` is none that this run has.
     """
 
-    def __init__(self, config: UNetRun, crops: LatentCrops, scheduler: SchedulerMixin):
-        self.config = config
+    def __init__(self, config: UNetRun, crops: LatentCrops, scheduler: SchedulerMixin, train: LatentCrops):
+        self.config, self.crops, self.train = config, crops, train
         self.scheduler = scheduler
         self.rows = crops.rows[: config.evaluate_clips]
         folder = Path(config.data_dir) / "vae"
@@ -88,7 +89,7 @@ class Watch:
         self.captions = [words for words, _ in said]
         self.stated = [stated for _, stated in said]
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key_network)
-        self.embedder = None
+        self.embedder = self.real = self.space = None
         if self.listeners.tagger is not None and len(self.rows) >= LEAST_FOR_KERNEL:
             self.embedder = load_embedder("tagger")
         names = {f"evaluation/{name}" for name in control.NAMES} | {KERNEL, VALIDATION}
@@ -138,27 +139,28 @@ class Watch:
         return {f"evaluation/{name}": float(np.mean(found)) for name, found in values.items() if found}
 
     def _kernel(self, clips: list[np.ndarray], pipe: VivacePipeline, rate: int) -> float:
-        """Kernel distance to the validation clips as the autoencoder gives them back: with so few clips it tells a
-        trend within one run (below 0 is noise) and is not to be compared with the figure of training.evaluate."""
-        whole = LatentCrops(self.config.data_dir, "validation", self._longest())
-        real = []
-        for index in range(len(self.rows)):
-            item = whole.read(index, np.random.default_rng([self.config.seed, index]))
-            latents = item["latents"][None, :, : int(item["frame_mask"].sum())].to(pipe.device)
-            (audio,) = pipe.decode_latents([latents], False)
-            real.append(audio.mean(dim=0).cpu().numpy())
-        generated, real = (self.embedder.embed(audios, rate) for audios in (clips, real))
-        # On the scale of the real clips: the raw one is that of whatever layer of the tagger is read.
-        mean, scale = real.mean(axis=0), real.std(axis=0).clip(1e-6)
-        return float(
-            kernel_distance((generated - mean) / scale, (real - mean) / scale, seed=self.config.seed, resamples=1)[
-                "mean"
-            ]
-        )
+        """Kernel distance to the validation clips as the autoencoder gives them back.
 
-    def _longest(self) -> int:
-        rate = self.vae.config.sampling_rate / self.vae.hop_length
-        return max(int(np.ceil(row["duration_s"] * rate)) for row in self.rows)
+        It is that of training.evaluate but for its reference, which there is the clips themselves; with so few clips
+        it tells a trend within one run (below 0 is noise).
+        """
+        if self.space is None:  # both stay what they are through the run
+            count = min(SPACE_CLIPS, len(self.train))
+            chosen = np.random.default_rng([self.config.seed, 0]).permutation(len(self.train))[:count]
+            self.space = Space(self._embed_latents(self.train, chosen.tolist(), pipe, rate))
+            self.real = self._embed_latents(self.crops, list(range(len(self.rows))), pipe, rate)
+        generated = self.embedder.embed(clips, rate)
+        found = self.space.kernel_distance(self.real, generated, paired=True, seed=self.config.seed, resamples=0)
+        return float(found["mean"])
+
+    def _embed_latents(self, crops: LatentCrops, indices: list[int], pipe: VivacePipeline, rate: int) -> np.ndarray:
+        """Embeddings of encoded clips, decoded, (indices, d); one at a time is held as audio."""
+        vectors = []
+        for index in indices:
+            latents = crops.whole(index, np.random.default_rng([self.config.seed, index]))[None].to(pipe.device)
+            (audio,) = pipe.decode_latents([latents], False)
+            vectors.append(self.embedder.embed([audio.mean(dim=0).cpu().numpy()], rate))
+        return np.concatenate(vectors)
 
     def show(self, accelerator: Accelerator, model: UNet1DConditionModel, step: int, clips: list[np.ndarray]) -> None:
         """Clips and their spectrograms with their prompts to every tracker that takes them (tensorboard does).
@@ -181,6 +183,22 @@ class Watch:
             for index, caption in enumerate(self.captions):
                 writer.add_text(f"demo/{index}_prompt", caption, step)
 
+    def __call__(
+        self, accelerator: Accelerator, model: UNet1DConditionModel, validated: dict[str, float], step: int
+    ) -> dict[str, float]:
+        """Evaluate, keep the best, show clips; the figures of the evaluation.
+
+        Args:
+            accelerator: of the run.
+            model: with averaged weights, in one piece.
+            validated: figures of the validation, one of which `best_metric` may be.
+            step: optimiser steps that are done.
+        """
+        figures, clips = self.evaluate(model)
+        self.keep_if_best(model, validated | figures, step)
+        self.show(accelerator, model, step, clips)
+        return figures
+
     def keep_if_best(self, model: UNet1DConditionModel, figures: dict[str, float], step: int) -> bool:
         """Write the model to `output_dir/best` if its `best_metric` is better than what lies there.
 
@@ -192,6 +210,7 @@ class Watch:
         if value is None or not np.isfinite(value):
             return False
         final = Path(self.config.output_dir) / "best"
+        recover_folder(final)
         if (final / "best.json").is_file():
             kept = json.loads((final / "best.json").read_text())
             better = value < kept["value"] if lower_is_better(metric) else value > kept["value"]

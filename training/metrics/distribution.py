@@ -17,6 +17,7 @@ from training.metrics.kernel_distance import FEWEST, kernel_distance
 from training.metrics.memorisation import memorisation_figures
 
 COMPONENTS = 24  # 25 clips have a covariance, 50 an extrapolation
+SPACE_CLIPS = 400  # training clips that a space is laid out with
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,16 @@ class Space:
         """(n, d) -> (n, d)."""
         return (vectors - self.mean) / self.scale
 
+    def kernel_distance(
+        self, real: np.ndarray, other: np.ndarray, *, paired: bool | np.ndarray, seed: int = 0, resamples: int = 1000
+    ) -> dict:
+        """Kernel distance of two sets of embeddings, (n, d) and (m, d), on the scale of this space.
+
+        All kernel distances that this project reports are taken here. See `kernel_distance`.
+        """
+        a, b = self.standardise(real), self.standardise(other)
+        return kernel_distance(a, b, seed, resamples, paired=paired)
+
     def reduce(self, standardised: np.ndarray) -> np.ndarray:
         """(n, d) -> (n, components)."""
         return standardised @ self.basis
@@ -117,6 +128,7 @@ def distribution_figures(
     full = {name: space.standardise(clips.vectors) for name, clips in sets.items()}
     low = {name: space.reduce(vectors) for name, vectors in full.items()}
     cut = {name: vectors[:count] for name, vectors in full.items()}
+    raw = {name: clips.vectors for name, clips in sets.items()}
     missing: dict[str, str] = {}
 
     def against_real(figure: str, vectors: dict[str, np.ndarray], measure: Callable) -> dict:
@@ -137,7 +149,9 @@ def distribution_figures(
     return {
         "frechet": against_real("frechet", low, lambda a, b, paired: frechet_distance(a[:count], b[:count])),
         "frechet_infinite": against_real("frechet_infinite", low, lambda a, b, paired: frechet_infinite(a, b, seed)),
-        "kernel": against_real("kernel", full, lambda a, b, paired: kernel_distance(a, b, seed, paired=paired)),
+        "kernel": against_real(
+            "kernel", raw, lambda a, b, paired: space.kernel_distance(a, b, seed=seed, paired=paired)
+        ),
         "diversity": {"real": diversity(cut["real"]), "generated": diversity(cut["generated"])},
         "memorisation": memorisation_figures(
             full["generated"], full["real"], space.standardise(train.vectors), generated.names, train.names
@@ -174,11 +188,24 @@ def check_enough(clips: int, reference: int, components: int = COMPONENTS) -> No
         )
 
 
-def folder_figures(embedder: Embedder, clips: EmbeddedClips, reference: EmbeddedClips, seed: int = 0) -> dict:
+def folder_figures(
+    embedder: Embedder,
+    clips: EmbeddedClips,
+    reference: EmbeddedClips,
+    seed: int = 0,
+    paired: np.ndarray | None = None,
+) -> dict:
     """Distances of a set of clips from a reference set, beside those of one half of the reference from the other.
 
-    The space is that of the reference. All sets are cut to half of the reference's count or to the clips' count,
-    whichever is less, so that the figures can be compared.
+    The space is that of the reference, so that figures of two references are not on one scale. All sets are cut to half
+    of the reference's count or to the clips' count, whichever is less, so that the figures can be compared.
+
+    Args:
+        embedder: whose vectors these are; only its name and card are read.
+        clips: what is measured.
+        reference: real clips.
+        seed: of the halves, subsets and bootstrap draws.
+        paired: (reference clips, clips) bool: which clip was made from which, or asked for by its labels; None = none.
 
     Returns:
         `frechet`, `frechet_infinite`, `kernel`: {"floor", "generated"}; `diversity`, `counts`, `space`, `embedder`,
@@ -190,8 +217,9 @@ def folder_figures(embedder: Embedder, clips: EmbeddedClips, reference: Embedded
     space = Space(reference.vectors)
     check_enough(len(clips.vectors), len(reference.vectors), space.components)
     order = np.random.default_rng([seed, 9]).permutation(len(reference.vectors))
-    real = space.standardise(reference.vectors[order])
-    made = space.standardise(clips.vectors)
+    ordered = reference.vectors[order]
+    real, made = space.standardise(ordered), space.standardise(clips.vectors)
+    related = np.zeros((len(real), len(made)), dtype=bool) if paired is None else paired[order]
     count = min(len(real) // 2, len(made))
     sets = {"floor": real[count : 2 * count], "generated": made[:count]}
     first, missing = real[:count], {}
@@ -204,7 +232,12 @@ def folder_figures(embedder: Embedder, clips: EmbeddedClips, reference: Embedded
     return {
         "frechet": {k: frechet_distance(space.reduce(first), space.reduce(v)) for k, v in sets.items()},
         "frechet_infinite": infinite,
-        "kernel": {name: kernel_distance(first, vectors, seed) for name, vectors in sets.items()},
+        "kernel": {
+            "floor": space.kernel_distance(ordered[:count], ordered[count : 2 * count], seed=seed, paired=False),
+            "generated": space.kernel_distance(
+                ordered[:count], clips.vectors[:count], seed=seed, paired=related[:count, :count]
+            ),
+        },
         "diversity": {
             name: {"vendi": vendi_score(vectors), "mean_pairwise_distance": mean_pairwise_distance(vectors)}
             for name, vectors in (("reference", first), ("generated", sets["generated"]))
