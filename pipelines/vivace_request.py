@@ -62,13 +62,17 @@ class Request:
 
 
 def spread(name: str, value: object, count: int, shared: bool) -> list:
-    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list)."""
+    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list).
+
+    Numbers of numpy and torch become those of Python.
+    """
     if isinstance(value, torch.Tensor) and not shared:
         value = value.tolist()
     listed = isinstance(value, (list, tuple, np.ndarray)) and not shared
     if listed and len(value) != count:
         raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
-    return list(value) if listed else [value] * count
+    values = list(value) if listed else [value] * count
+    return [one.item() if isinstance(one, np.generic) else one for one in values]
 
 
 def check_flag(name: str, value: object) -> None:
