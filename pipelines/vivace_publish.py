@@ -189,11 +189,11 @@ def written_beside(folder: Path) -> Iterator[Path]:
         yield fresh
         exchange(fresh, folder, scratch / "old")
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+        if new:
+            shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(scratch, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def exchange(fresh: Path, folder: Path, old: Path) -> None:
