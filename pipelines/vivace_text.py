@@ -11,6 +11,16 @@ MAX_TEXT_TOKENS = 64
 logger = logging.get_logger(__name__)
 
 
+def check_text(name: str, text: str) -> None:
+    """Raise a ValueError for half of a character, as of an emoji that was cut: a text of it cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is {text!a}, whose {text[error.start]!a} is half of a character; give whole ones"
+        ) from error
+
+
 def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
 

@@ -203,6 +203,19 @@ def test_missing_repository_revision_and_right(hub, publish, monkeypatch, capsys
     assert errors.count("\n") == 1
 
 
+def test_code_from_the_hub_is_run_only_with_consent(hub, publish, tmp_path, capsys):
+    publish()
+    count, out = len(hub.requests), tmp_path / "out.wav"
+    make = ["--prompt", "slow piano", "--bars", "1", "--bpm", "120", "--seed", "7", "--out", str(out)]
+    for command in (["generate", *make], ["edit", *make], ["replay", "docs/samples/text.flac"]):
+        with pytest.raises(SystemExit) as stopped:
+            vivace([*command, "--checkpoint", "user/tiny"])
+        errors = capsys.readouterr().err
+        assert stopped.value.code == 2 and "give --trust if you trust its owner" in errors and errors.count("\n") == 1
+    assert len(hub.requests) == count and not out.exists()
+    assert vivace(["generate", *make, "--checkpoint", "user/tiny", "--trust"]) == 0 and out.is_file()
+
+
 def test_what_cannot_be_saved_makes_no_repository(hub, tmp_path, monkeypatch):
     pipe = make_pipeline()
     pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))

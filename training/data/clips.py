@@ -38,7 +38,9 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
             "training.data.scorebook or training.data.prepare"
         )
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
