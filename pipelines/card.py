@@ -207,16 +207,17 @@ def write_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     about, head = describe(folder, index), front_matter(folder)
+    hub = "/" in name and not name.startswith("checkpoints/")
     head |= {"license": licence or head.get("license") or "apache-2.0", "library_name": "diffusers"}
     head["pipeline_tag"] = "text-to-audio"
     head["tags"] = sorted({*head.get("tags", []), "music", "text-to-music", "vivace"})
     rows = [f"| {part} | {row['class']} | {row['parameters'] / 1e6:.2f} M |" for part, row in about["parts"].items()]
     body = CARD.format(
         name=name,
-        source=name if "/" in name else f"./{name}",  # a bare name could be taken for a repository of somebody else's
+        source=name if hub else f"./{name}",  # or it could be taken for a repository of somebody else's
         parameters=about["parameters"] / 1e6,
         rate=about["sampling_rate"],
-        offline=OFFLINE.format(source=name) if "/" in name else "",
+        offline=OFFLINE.format(source=name) if hub else "",
         channels={1: "mono", 2: "stereo"}.get(about["channels"], f"{about['channels']} channels"),
         parts="\n".join([*rows, f"| scheduler | {about['scheduler']} | |"]),
         figures=figures_table(about["figures"]),

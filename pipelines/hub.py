@@ -15,7 +15,7 @@ from pathlib import Path
 from pipelines.card import FIGURES, write_card
 
 ROOT = Path(__file__).resolve().parent.parent
-DEFAULT = "checkpoints/small"  # never looked up on the Hub, where anybody could take that name
+DEFAULT = "checkpoints/small"
 WEIGHTS = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
@@ -86,8 +86,9 @@ def local_folder(name: str | Path | None) -> Path | None:
 
 
 def is_repository(name: str | Path | None) -> bool:
-    """Whether a name would be looked up on the Hub."""
-    if name is None or str(name) == DEFAULT or local_folder(name) is not None or Path(name).parent.is_dir():
+    """Whether a name would be looked up on the Hub: never one in "checkpoints/", where this project keeps its own, as
+    anybody could take the name "checkpoints" there."""
+    if name is None or str(name).startswith("checkpoints/") or Path(name).is_dir() or Path(name).parent.is_dir():
         return False
     return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None
 

@@ -145,6 +145,12 @@ class VivacePipeline(DiffusionPipeline):
         """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
         return object.__new__, (Importable(type(self)),), vars(self)
 
+    def __copy__(self):
+        """Another pipeline with the same parts."""
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self))
+        return copy
+
     @property
     def frame_rate(self) -> float:
         """Latent frames a second."""

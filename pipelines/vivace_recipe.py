@@ -52,17 +52,26 @@ class Weights:
 
     def __init__(self, pipe):
         models = [getattr(pipe, name) for name in ("vae", "unet", "text_encoder")]
-        self.models = [weakref.ref(model) for model in models if model is not None]
-        self.stamp, self.found = self._stamp(), None
+        try:
+            self.models = [weakref.ref(model) for model in models if model is not None]
+            self.stamp, self.found = self._stamp(), None
+        except Exception:  # parts of another kind, whose parameters cannot be asked: the music matters more
+            self.models, self.stamp, self.found = [], [], UNKNOWN
 
     @classmethod
     def of(cls, pipe) -> "Weights":
         """Those of a pipeline; the same object as long as they do not change, so that they are read once."""
         now = cls(pipe)
         before = cls.known.get(pipe)
-        if before is None or before.stamp != now.stamp:
+        if before is None or not before.is_as(now.stamp):
             cls.known[pipe] = now
         return cls.known[pipe]
+
+    def is_as(self, stamp: list) -> bool:
+        """Whether a stamp is of the same weights; tensors are compared by identity, since == compares their values."""
+        return len(stamp) == len(self.stamp) and all(
+            one is other and writes == others for (one, writes), (other, others) in zip(stamp, self.stamp, strict=True)
+        )
 
     def _stamp(self) -> list:
         """What changes when the weights do; weak references, since a new tensor may take the place of an old one."""
@@ -77,11 +86,11 @@ class Weights:
         """
         if self.found is None:
             models = [model() for model in self.models]
-            if None in models or self.stamp != self._stamp():
+            if any(model is None for model in models) or not self.is_as(self._stamp()):
                 return UNKNOWN
             try:
                 self.found = weights_hash(models)
-            except Exception:  # whatever a library has made of the tensors: the music matters more
+            except Exception:  # whatever a library has made of the tensors
                 self.found = UNKNOWN
         return self.found
 

@@ -367,6 +367,7 @@ def test_the_default_is_never_looked_up_on_the_hub(tmp_path, monkeypatch, capsys
         ([], "checkpoint checkpoints/small: no such folder, neither here nor in the source"),
         (["--trust"], "checkpoint checkpoints/small: no such folder, neither"),
         (["--trust", "--checkpoint", "checkpoints/small"], "checkpoint checkpoints/small: no such folder"),
+        (["--trust", "--checkpoint", "checkpoints/mine"], "checkpoint checkpoints/mine: no such folder"),
         (["--checkpoint", "user/name"], "checkpoint user/name: no such folder; user/name on the Hub is Python code"),
     ):
         with pytest.raises(SystemExit) as stopped:

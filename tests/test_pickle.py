@@ -1,5 +1,6 @@
 """Pipelines, their parts and what they return, in other processes: by pickle, by spawn and through pools."""
 
+import copy
 import os
 import pickle
 import subprocess
@@ -121,6 +122,7 @@ def test_pickled_within_the_project(tmp_path):
     there.save(tmp_path / "a.wav")
     assert pipe.replay(tmp_path / "a.wav").differences == [] and there.recipes[0] == out.recipe()
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(pipe))(REQUEST, seed=7).audios, out.audios)
+    np.testing.assert_array_equal(copy.copy(pipe)(REQUEST, seed=7).audios, out.audios)
     latents = pipe(REQUEST, seed=7, output_type="latent")
     torch.testing.assert_close(pickle.loads(pickle.dumps(latents)).audios, latents.audios)
     assert os.listdir(tmp_path) == ["a.wav"]

@@ -77,6 +77,7 @@ def test_layout(tiny_checkpoint):
     assert index["default_num_inference_steps"] == 3 and index["default_duration_s"] == 2.0
     card = (tiny_checkpoint / "README.md").read_text()
     assert card.startswith("---\n") and "\nlicense: apache-2.0\n" in card and "trust_remote_code=True" in card
+    assert 'from_pretrained("./tiny", trust_remote_code=True)' in card and "snapshot_download" not in card
 
 
 def test_weights_are_half_in_the_file_and_full_when_loaded(tiny_checkpoint):

@@ -2,6 +2,7 @@
 
 import gc
 import json
+from types import SimpleNamespace
 
 import accelerate
 import numpy as np
@@ -190,6 +191,11 @@ def test_weights_are_read_once_and_only_when_a_piece_is_saved(tiny_pipeline, tmp
     assert saved(first) == plain  # known before the change
     changed = tiny_pipeline("piano", seed=1)
     assert saved(changed) not in (plain, "unknown") and saved(before) in (plain, "unknown")
+    old = tiny_pipeline.unet.conv_out.weight  # another tensor in its place, while the old one lives
+    tiny_pipeline.unet.conv_out.weight = torch.nn.Parameter(2 * old)
+    assert saved(tiny_pipeline("piano", seed=1)) not in (plain, saved(changed), "unknown")
+    strange = SimpleNamespace(vae=object(), unet=None, text_encoder=None)  # nothing that has parameters
+    assert vivace_recipe.Weights(strange).digest() == "unknown"
     other = make_pipeline()
     orphan = other("piano", seed=1)
     del other
