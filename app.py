@@ -18,7 +18,7 @@ def main() -> None:
     quiet_libraries()
     try:
         desk = Desk(load_model(model_name()), model_name())
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     try:
         make_app(desk).queue(default_concurrency_limit=None, max_size=400).launch(**launch_options(desk))

@@ -1,9 +1,9 @@
-"""Which model the page plays, and loading it."""
+"""Which model the page plays, and loading it: what its owner names, never what a visitor sends."""
 
 import os
 from pathlib import Path
 
-import torch
+from pipelines.hub import DEFAULT, find_checkpoint, load_published, pick_device
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,35 +13,25 @@ def model_name() -> str:
     told = os.environ.get("VIVACE_MODEL", "").strip()
     if not told and (ROOT / "MODEL").is_file():
         told = (ROOT / "MODEL").read_text().strip()
-    return told or "checkpoints/small"
+    return told or DEFAULT
 
 
 def find_folder(name: str) -> Path | None:
-    """The folder that a name means, as it is or beside app.py; None for a Hub id."""
-    for path in (Path(name), ROOT / name):
+    """The folder that a name means, beside app.py or as it is; None for a Hub id."""
+    for path in (ROOT / name, Path(name)):
         if path.is_dir():
             return path
     return None
 
 
 def load_model(name: str):
-    """A pipeline from a folder or from the Hub, on the GPU if there is one.
+    """A pipeline from a folder or from the Hub, also offline from its cache, on the GPU if there is one.
 
     Raises:
         ValueError: one line that names the model.
+        OSError: likewise, where the Hub cannot be reached.
     """
-    from diffusers import DiffusionPipeline
-
-    from pipelines.hub import load_published
-
-    folder = find_folder(name)
-    if folder is not None:
-        pipe = load_published(folder)
-    else:
-        try:
-            pipe = DiffusionPipeline.from_pretrained(name, trust_remote_code=True)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
-            cause = " ".join(str(error).split())
-            raise ValueError(f"model {name!r}: no such folder, and the Hub does not give it ({cause})") from error
+    folder = find_folder(name) or find_checkpoint(name)
+    pipe = load_published(folder)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipe.to(pick_device("auto"))

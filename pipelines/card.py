@@ -36,14 +36,17 @@ out.save("trio.wav")  # needs soundfile
 ```
 
 Needs torch >= 2.6, diffusers >= 0.42 and transformers >= 5; the code travels with the weights. Weights in half
-precision: `variant="fp16"`. Without network diffusers 0.42 cannot load code from its cache, but it can from a folder:
-`DiffusionPipeline.from_pretrained(snapshot_download("{source}"), trust_remote_code=True)`, with
-`from huggingface_hub import snapshot_download`.
+precision: `variant="fp16"`.{offline}
 
 | part | class | parameters |
 |---|---|---|
 {parts}
 {figures}{samples}"""
+
+
+OFFLINE = """ Without network diffusers 0.42 cannot load code from its cache, but it can from a folder:
+`DiffusionPipeline.from_pretrained(snapshot_download("{source}"), trust_remote_code=True)`, with
+`from huggingface_hub import snapshot_download`."""
 
 
 def folder_hash(folder: Path) -> str | None:
@@ -196,7 +199,7 @@ def write_card(
     Args:
         folder: a checkpoint.
         index: its model_index.json.
-        name: title, and what is loaded in the usage: user/name, or the folder's name.
+        name: title, and what is loaded in the usage: user/name, or the name of a local folder.
         notes: Markdown on data, training and limits.
         licence: Hub's name of the weights' licence; None = as the card there says, else apache-2.0.
         samples: file, prompt and seed of each piece in samples/.
@@ -204,15 +207,17 @@ def write_card(
     from huggingface_hub import ModelCard, ModelCardData
 
     about, head = describe(folder, index), front_matter(folder)
+    hub = "/" in name and not name.startswith("checkpoints/")
     head |= {"license": licence or head.get("license") or "apache-2.0", "library_name": "diffusers"}
     head["pipeline_tag"] = "text-to-audio"
     head["tags"] = sorted({*head.get("tags", []), "music", "text-to-music", "vivace"})
     rows = [f"| {part} | {row['class']} | {row['parameters'] / 1e6:.2f} M |" for part, row in about["parts"].items()]
     body = CARD.format(
         name=name,
-        source=name,
+        source=name if hub else f"./{name}",  # or it could be taken for a repository of somebody else's
         parameters=about["parameters"] / 1e6,
         rate=about["sampling_rate"],
+        offline=OFFLINE.format(source=name) if hub else "",
         channels={1: "mono", 2: "stereo"}.get(about["channels"], f"{about['channels']} channels"),
         parts="\n".join([*rows, f"| scheduler | {about['scheduler']} | |"]),
         figures=figures_table(about["figures"]),

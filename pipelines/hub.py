@@ -15,6 +15,7 @@ from pathlib import Path
 from pipelines.card import FIGURES, write_card
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT = "checkpoints/small"
 WEIGHTS = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
 
 
@@ -67,20 +68,50 @@ def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True
         old = partial.with_suffix(".old")
         if folder.exists():
             os.replace(folder, old)
-        os.replace(partial, folder)
+        try:
+            os.replace(partial, folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, folder)
+            raise
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def find_checkpoint(name: str | Path, revision: str | None = None, variant: str | None = None) -> Path:
+def local_folder(name: str | Path | None) -> Path | None:
+    """The folder that a name means, None if there is none; no name means the default, first that of this project."""
+    places = [ROOT / DEFAULT, Path(DEFAULT)] if name is None else [Path(name)]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def is_repository(name: str | Path | None) -> bool:
+    """Whether a name would be looked up on the Hub: never one in "checkpoints/", where this project keeps its own, as
+    anybody could take the name "checkpoints" there."""
+    if name is None or str(name).startswith("checkpoints/") or Path(name).is_dir() or Path(name).parent.is_dir():
+        return False
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) is not None
+
+
+def check_trust(name: str | Path | None, trust: bool) -> None:
+    """Raise a ValueError for a checkpoint from the Hub whose code nobody consented to run; nothing is downloaded."""
+    if is_repository(name) and not trust:
+        raise ValueError(
+            f"checkpoint {name}: no such folder; {name} on the Hub is Python code that would be downloaded and run "
+            "here: give --trust if you trust its owner"
+        )
+
+
+def find_checkpoint(name: str | Path | None, revision: str | None = None, variant: str | None = None) -> Path:
     """A checkpoint's folder: `name` itself, or what user/name on the Hub holds, downloaded or from the cache.
+
+    Nothing of it is run. Before it is loaded, see `check_trust`.
 
     diffusers 0.42 asks the Hub for the code of a repository even when all of it is cached, of a folder it does not:
     this is also how to load offline.
 
     Args:
-        name: folder, or user/name.
+        name: folder, or user/name; None = the default, which is never looked up on the Hub.
         revision: branch, tag or commit on the Hub.
         variant: which weight files, as in "fp16"; None = the default ones.
 
@@ -88,13 +119,14 @@ def find_checkpoint(name: str | Path, revision: str | None = None, variant: str 
         ValueError: no such folder, repository or revision, or no right to read it.
         OSError: the Hub cannot be reached, or a download broke off; what is complete stays in the cache.
     """
-    folder, where = Path(name), f"checkpoint {name}"
-    if folder.is_dir():
+    folder, where = local_folder(name), f"checkpoint {DEFAULT if name is None else name}"
+    if folder is not None:
         if revision is not None:
             raise ValueError(f"revision is {revision!r}, but {where} is a folder; revisions are of the Hub")
         return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) or folder.parent.is_dir():
-        raise ValueError(f"{where}: no such folder")
+    if not is_repository(name):
+        hint = ", neither here nor in the source; give --checkpoint a folder" if name is None else ""
+        raise ValueError(f"{where}: no such folder{hint}")
     from huggingface_hub import errors, snapshot_download
 
     weights = f"*.{variant}*safetensors" if variant else "*.safetensors"

@@ -10,6 +10,7 @@ transformers, and files published beside it.
 import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -29,8 +30,25 @@ from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level, process_of
 from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
-from .vivace_publish import settle_helpers, settle_parts, ship_code, upload
-from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
+from .vivace_publish import (
+    Importable,
+    check_savable,
+    push_saved,
+    settle_parts,
+    settle_pipeline,
+    ship_code,
+    upload,
+    written_beside,
+)
+from .vivace_recipe import (
+    Weights,
+    compare,
+    make_recipe,
+    read_recipe,
+    replay_arguments,
+    surroundings,
+    write_audio,
+)
 from .vivace_request import Request
 from .vivace_text import encode_texts
 from .vivace_theory import (
@@ -55,6 +73,7 @@ __all__ = [
     "windows", "write_audio",
 ]  # fmt: skip
 
+PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
 PUBLIC = ("bpm", "bpm_reason", "key", "time_signature", "bars", "duration_s", "chords")  # conditions the user is told
 
@@ -116,11 +135,21 @@ class VivacePipeline(DiffusionPipeline):
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
-        settle_parts([self, *self.components.values()])
+        settle_parts(self)
         self.guidance_rows, self.process = None, process_of(scheduler)
         self._guidance_scale = default_guidance_scale
         self._num_timesteps = 0
         self._interrupt = False
+
+    def __reduce__(self):
+        """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
+        return object.__new__, (Importable(type(self)),), vars(self)
+
+    def __copy__(self):
+        """Another pipeline with the same parts."""
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self))
+        return copy
 
     @property
     def frame_rate(self) -> float:
@@ -161,12 +190,58 @@ class VivacePipeline(DiffusionPipeline):
         """
         return encode_texts(self, prompts, device)
 
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs,
+    ) -> None:
+        """Write a checkpoint with its code, as diffusers' own method with the same arguments.
+
+        What cannot be saved is refused before anything is written, and all is written to a new folder inside
+        `save_directory` and then moved into place: after any error an older checkpoint there is as it was.
+
+        Raises:
+            ValueError: a component with adapters (LoRA).
+        """
+        check_savable(self)
+        folder = Path(save_directory)
+        remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
+        with written_beside(folder) as fresh:
+            options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
+            super().save_pretrained(fresh, **options, **kwargs)
+        if push_to_hub:
+            push_saved(self, folder, **remote)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
+    ):
+        """Upload the pipeline with its code, as diffusers' own method with the same arguments.
+
+        It is first saved to a temporary folder: a repository is made only for what could be saved.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
+            return push_saved(self, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr)
+
     def save_config(self, save_directory: str | Path) -> None:
         """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
 
-        `save_pretrained` and `push_to_hub` call this after the components are written, so what they make loads with
+        `save_pretrained` calls this after the components are written, so what it makes loads with
         `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
         """
+        check_savable(self)
         super().save_config(save_directory)
         ship_code(self, Path(save_directory))
 
@@ -363,6 +438,7 @@ class VivacePipeline(DiffusionPipeline):
         if output_type != "latent":
             made_with = surroundings(self, CODE)
             output.recipes = [make_recipe(call, row, made_with) for row in range(len(call.requests))]
+            output.weights = Weights.of(self)
         return output
 
     def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):
@@ -380,9 +456,8 @@ class VivacePipeline(DiffusionPipeline):
             ValueError: no recipe, or one that cannot be played again.
         """
         recipe = read_recipe(path)
-        output = self(**replay_arguments(recipe, audio))
-        made_with = output.recipes[0]["made_with"]
-        output.differences = compare(path, output.audios[0], recipe["made_with"], made_with)
+        output = self(**replay_arguments(recipe, audio, inspect.signature(self.__call__).parameters))
+        output.differences = compare(path, output.audios[0], recipe["made_with"], output.recipe()["made_with"])
         return output
 
     @torch.no_grad()
@@ -407,4 +482,4 @@ class VivacePipeline(DiffusionPipeline):
             self.maybe_free_model_hooks()
 
 
-CODE = settle_helpers(__name__, Path(__file__))  # digest of the code
+CODE = settle_pipeline(globals())  # digest of the code

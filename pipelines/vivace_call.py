@@ -7,6 +7,7 @@ transformers, and files published beside it.
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from .vivace_conditions import make_conditions
@@ -74,7 +75,10 @@ class Call:
     """
 
     def __init__(self, pipe, arguments: dict):
-        self.pipe, self.asked = pipe, SimpleNamespace(**arguments)
+        self.pipe = pipe
+        self.asked = SimpleNamespace(
+            **{name: value.item() if isinstance(value, np.generic) else value for name, value in arguments.items()}
+        )
         try:
             self._understand()
         except ValueError as error:

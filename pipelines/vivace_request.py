@@ -15,6 +15,7 @@ from .vivace_edit import Edit
 from .vivace_guidance import Guidance
 from .vivace_noise import choose_seeds
 from .vivace_prompt import BPM_RANGE, check_number, read_prompt, understand
+from .vivace_text import check_text
 from .vivace_theory import parse_time_signature
 from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_weights
 
@@ -62,13 +63,17 @@ class Request:
 
 
 def spread(name: str, value: object, count: int, shared: bool) -> list:
-    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list)."""
+    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list).
+
+    Numbers of numpy and torch become those of Python.
+    """
     if isinstance(value, torch.Tensor) and not shared:
         value = value.tolist()
     listed = isinstance(value, (list, tuple, np.ndarray)) and not shared
     if listed and len(value) != count:
         raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
-    return list(value) if listed else [value] * count
+    values = list(value) if listed else [value] * count
+    return [one.item() if isinstance(one, np.generic) else one for one in values]
 
 
 def check_flag(name: str, value: object) -> None:
@@ -110,6 +115,7 @@ def read_prompts(prompt, morph, num_embeds: int | None) -> list[tuple[list[float
             if not isinstance(text, str) or not text.strip():
                 name = "prompt" if morph is None else "morph"
                 raise ValueError(f"{name} is {text!r}; give a text that is not empty")
+            check_text("prompt" if morph is None else "morph", text)
     return entries
 
 
@@ -249,6 +255,8 @@ def make_requests(
         else:
             starts_s = [read_start(start, known["bpm"], known["beats_per_bar"]) for start in starts]
             weights = timeline_weights(starts_s, frames, pipe.frame_rate, known["duration_s"])
+        if isinstance(columns["negative_prompt"][i], str):
+            check_text("negative_prompt", columns["negative_prompt"][i])
         arguments = {name: column[i] for name, column in columns.items()}
         arguments["prompt"] = prompts[i]
         for w in range(per_prompt):

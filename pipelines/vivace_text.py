@@ -16,6 +16,16 @@ def token_limit(tokenizer) -> int:
     return min(tokenizer.model_max_length, MAX_TEXT_TOKENS)
 
 
+def check_text(name: str, text: str) -> None:
+    """Raise a ValueError for half of a character, as of an emoji that was cut: a text of it cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is {text!a}, whose {text[error.start]!a} is half of a character; give whole ones"
+        ) from error
+
+
 def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
 

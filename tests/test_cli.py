@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 import soundfile
 
+from page import model
+from pipelines import hub
+from pipelines.commands import doctor, make
 from pipelines.commands.jobs import OWN
 from pipelines.commands.main import main as vivace
 from pipelines.commands.main import make_parser
-from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.pipeline_vivace import VivacePipeline, read_recipe
 
 # Of the pipeline, but objects that no command line can hold, or what a command decides itself.
 BEYOND = {
@@ -99,7 +102,10 @@ def test_every_argument_arrives(call):
         (["--at", "soon", "drums"], "at is 'soon'"), (["--device", "cuda:7"], "device is 'cuda:7'"),
         (["--skip_existing"], "skip_existing needs batch"),
         (["--num_waveforms_per_prompt", "0"], "whole numbers from 1"),
-        (["--revision", "v1"], "revision is 'v1'"), (["--dtype", "int8"], "--dtype"),
+        (["--out", "m" * 300 + ".wav"], "which cannot be written (File name too long)"),
+        (["--out", "m" * 250 + ".wav", "--num_waveforms_per_prompt", "2"], "File name too long"),
+        (["--out", "a\0b.wav"], "null byte"), (["--revision", "v1"], "revision is 'v1'"),
+        (["--dtype", "int8"], "--dtype"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )  # fmt: skip
@@ -188,7 +194,8 @@ def batch(tiny_checkpoint, tmp_path, capsys):
 
     def run(command, rows, *arguments):
         file = tmp_path / "requests.jsonl"
-        file.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+        text = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+        file.write_bytes(text.encode())
         place = ["--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "many")]
         try:
             code = vivace([command, "--batch", str(file), *place, *arguments])
@@ -228,6 +235,7 @@ def test_a_batch_is_its_lines_one_by_one(batch, call, tmp_path):
         ("{\n", "no JSON"), ({"prompt": "a", "out": "../a.wav"}, "without a folder"), ({"prompt": 4}, "prompt is 4"),
         ({"prompt": "a", "out": "ok.wav"}, "as in line 1"), ({"prompt": "a", "key": 4}, "key is 4; allowed: text"),
         ({"prompt": "a", "checkpoint": "x"}, "there is no argument 'checkpoint'"),
+        ({"prompt": "a", "out": "m" * 300 + ".wav"}, "File name too long"),
     ],
     ids=str,
 )  # fmt: skip
@@ -248,6 +256,50 @@ def test_a_line_that_fails_does_not_stop_the_others(batch, tmp_path):
     before, after = (soundfile.read(name, dtype="int16")[0] for name in (given["audio"], piece["file"]))
     np.testing.assert_array_equal(before[:8000], after[:8000])
     assert (before[8000:12000] != after[8000:12000]).any()
+
+
+def test_half_a_character_stops_only_its_own_line(batch, call, tmp_path):
+    rows = [{"prompt": "a", "bars": 1}, '{"prompt": "flute \\ud83c", "bars": 1}\n', {"prompt": "b", "bars": 1}]
+    rows.append('{"prompt": "c", "negative_prompt": "\\udfff", "bars": 1}\n')
+    code, said, errors = batch("generate", rows, "--json")
+    assert code == 1 and [json.loads(line)["file"][-8:] for line in said.splitlines()] == ["0001.wav", "0003.wav"]
+    second, fourth = errors.splitlines()
+    assert second.startswith("error: requests.jsonl, line 2: prompt is 'flute \\ud83c', whose") and "half" in second
+    assert fourth.startswith("error: requests.jsonl, line 4: negative_prompt is '\\udfff', whose")
+    code, said, errors = call("--prompt", "piano \udce9")
+    assert code == 2 and errors.startswith("error: prompt is 'piano \\udce9', whose") and errors.count("\n") == 1
+
+
+def test_a_batch_with_a_mark_line_separators_and_an_unforeseen_error(batch, tmp_path, monkeypatch):
+    text = "slow\u2028piano\x85solo"
+    rows = [
+        "\ufeff" + json.dumps({"prompt": text, "seed": 1}, ensure_ascii=False) + "\r\n",
+        {"prompt": "two", "seed": 2},
+    ]
+    real = make.write
+
+    def fail_once(out, index, path, took_s, device):
+        if path.name == "0002.wav":
+            raise TypeError("unforeseen")
+        return real(out, index, path, took_s, device)
+
+    monkeypatch.setattr(make, "write", fail_once)
+    code, said, errors = batch("generate", [*rows, {"prompt": "three", "seed": 3}])
+    assert code == 1 and [line[:8] for line in said.splitlines()] == ["0001.wav", "0003.wav"]
+    assert errors == "error: requests.jsonl, line 2: TypeError('unforeseen')\n"
+    assert read_recipe(tmp_path / "many" / "0001.wav")["arguments"]["prompt"] == text
+
+
+def test_a_batch_whose_folder_cannot_be_made_is_refused_first(batch, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, said, errors = batch("generate", [{"prompt": "a"}], "--out", str(tmp_path / "file" / "many"))
+    assert code == 2 and said == "" and "is no folder that can be written to" in errors
+
+
+def test_a_name_that_is_no_text_is_written_and_told(call, tmp_path):
+    name = os.fsdecode(b"caf\xe9.wav")
+    code, said, errors = call("--seed", "1", "--out", str(tmp_path / name))
+    assert code == 0 and errors == "" and (tmp_path / name).is_file() and "caf" in said
 
 
 def test_edits_need_audio_and_a_task(capsys, tiny_checkpoint, tmp_path):
@@ -298,6 +350,48 @@ def test_info_of_a_checkpoint_and_of_audio(call, tiny_checkpoint, tmp_path, caps
     with pytest.raises(SystemExit) as stopped:
         vivace(["info", "nowhere.wav"])
     assert stopped.value.code == 2 and "no such file" in capsys.readouterr().err
+
+
+def test_the_default_is_never_looked_up_on_the_hub(tmp_path, monkeypatch, capsys):
+    """Whoever takes its name there must not be run: not even with --trust."""
+
+    def asked(*args, **kwargs):
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", asked)
+    for module in (hub, model):
+        monkeypatch.setattr(module, "ROOT", tmp_path)  # as for an installed package
+    monkeypatch.chdir(tmp_path)
+    place = ["generate", "--prompt", "piano"]
+    for more, words in (
+        ([], "checkpoint checkpoints/small: no such folder, neither here nor in the source"),
+        (["--trust"], "checkpoint checkpoints/small: no such folder, neither"),
+        (["--trust", "--checkpoint", "checkpoints/small"], "checkpoint checkpoints/small: no such folder"),
+        (["--trust", "--checkpoint", "checkpoints/mine"], "checkpoint checkpoints/mine: no such folder"),
+        (["--checkpoint", "user/name"], "checkpoint user/name: no such folder; user/name on the Hub is Python code"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            vivace([*place, *more])
+        errors = capsys.readouterr().err
+        assert stopped.value.code == 2 and words in errors and errors.count("\n") == 1
+    with pytest.raises(ValueError, match=r"checkpoints/small: no such folder"):
+        model.load_model("checkpoints/small")
+    assert vivace(["doctor"]) == 1
+    assert capsys.readouterr().out.endswith("lacking: checkpoint\n")
+    (tmp_path / "checkpoints" / "small").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "small" / "model_index.json").write_text("{}")
+    assert vivace(["doctor"]) == 0
+
+
+def test_doctor_advises_what_can_be_done_without_the_source(capsys, monkeypatch):
+    monkeypatch.setattr(doctor, "SOURCE", False)
+    monkeypatch.setattr(
+        "importlib.metadata.requires", lambda name: ["torch>=2.6", 'no-such-library>=3; extra == "train"']
+    )
+    vivace(["doctor"])
+    said = capsys.readouterr().out
+    assert 'extra train    lacks no-such-library   -> pip install "no-such-library>=3"' in said
+    assert "-e" not in said.split("extra train")[1].splitlines()[0]
 
 
 def test_doctor_tells_what_is_missing(capsys, monkeypatch):

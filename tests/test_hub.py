@@ -14,6 +14,7 @@ from conftest import make_pipeline
 from diffusers import DiffusionPipeline
 from huggingface_hub import constants, hf_api
 from minihub import READER, WRITER, MiniHub
+from peft import LoraConfig
 from safetensors.torch import load, load_file
 
 from pipelines.commands import publish as publish_command
@@ -200,6 +201,41 @@ def test_missing_repository_revision_and_right(hub, publish, monkeypatch, capsys
     errors = capsys.readouterr().err
     assert stopped.value.code == 2 and "no repository of that name that you may read" in errors
     assert errors.count("\n") == 1
+
+
+def test_code_from_the_hub_is_run_only_with_consent(hub, publish, tmp_path, capsys):
+    publish()
+    count, out = len(hub.requests), tmp_path / "out.wav"
+    make = ["--prompt", "slow piano", "--bars", "1", "--bpm", "120", "--seed", "7", "--out", str(out)]
+    for command in (["generate", *make], ["edit", "--prompt", "piano"], ["replay", "docs/samples/text.flac"]):
+        with pytest.raises(SystemExit) as stopped:
+            vivace([*command, "--checkpoint", "user/tiny"])
+        errors = capsys.readouterr().err
+        assert stopped.value.code == 2 and "give --trust if you trust its owner" in errors and errors.count("\n") == 1
+    assert len(hub.requests) == count and not out.exists()
+    assert vivace(["generate", *make, "--checkpoint", "user/tiny", "--trust"]) == 0 and out.is_file()
+
+
+def test_what_cannot_be_saved_makes_no_repository(hub, tmp_path, monkeypatch):
+    pipe = make_pipeline()
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q"]))
+    for push in (pipe.push_to_hub, lambda name: pipe.save_pretrained(tmp_path / "a", push_to_hub=True, repo_id=name)):
+        with pytest.raises(ValueError, match="unet has adapters"):
+            push("user/mine")
+    pipe = make_pipeline()
+    monkeypatch.setattr(pipe.scheduler, "save_pretrained", None)  # fails once the weights are written
+    with pytest.raises(TypeError):
+        pipe.push_to_hub("user/mine")
+    assert hub.repositories == {} and list(tmp_path.iterdir()) == []
+
+
+def test_saving_and_pushing_at_once_keeps_the_card_that_is_there(hub, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("# My own card")
+    make_pipeline().save_pretrained(str(tmp_path / "mine"), push_to_hub=True, repo_id="user/mine", private=True)
+    there = hub.files("user/mine")
+    assert there["README.md"] == b"# My own card" and hub.repositories["model", "user/mine"].private
+    assert there["model_index.json"] == (tmp_path / "mine" / "model_index.json").read_bytes()
 
 
 def test_an_interrupted_upload_changes_nothing(hub, publish, tmp_path, monkeypatch):

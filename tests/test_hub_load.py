@@ -1,6 +1,8 @@
 """Loading a published checkpoint in the ways of diffusers: precision, parts, LoRA; and the way round what it cannot."""
 
+import os
 import re
+import shutil
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,10 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import make_pipeline
 from diffusers import AutoModel, DiffusionPipeline
 from packaging.requirements import Requirement
 from peft import LoraConfig
 
+from pipelines import vivace_publish
 from pipelines.hub import load_published, loading_alone, save_checkpoint
 from tests.versions import ENDS
 
@@ -105,6 +109,69 @@ def test_a_lora_is_fused_before_saving(adapted, tmp_path):
     adapted.unet.unload_lora()
     save_checkpoint(adapted, tmp_path / "mine", fp16=False)
     np.testing.assert_allclose(load_published(tmp_path / "mine")(**REQUEST).audios, heard, atol=1e-4)
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_cannot_be_saved_leaves_the_folder_as_it_was(adapted, tiny_checkpoint, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(tiny_checkpoint, mine)
+    (mine / "notes.txt").write_text("mine")
+    before = files_of(mine)
+    for save in (adapted.save_pretrained, adapted.save_config):
+        with pytest.raises(ValueError, match=r"unet has adapters .*fuse_lora"):
+            save(mine)
+    assert files_of(mine) == before
+    with pytest.raises(ValueError, match="unet has adapters"):
+        adapted.save_pretrained(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    np.testing.assert_array_equal(load(mine)(**REQUEST).audios, load(tiny_checkpoint)(**REQUEST).audios)
+
+
+@pytest.mark.parametrize("where", ["text_encoder", "scheduler", "code", "moving"])
+def test_an_error_while_saving_leaves_the_folder_as_it_was(tiny_checkpoint, tmp_path, monkeypatch, where):
+    mine, pipe = tmp_path / "mine", make_pipeline()
+    shutil.copytree(tiny_checkpoint, mine)
+    before, moved, real = files_of(mine), [], os.replace
+
+    def fail(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    def fail_later(source, target):
+        moved.append(target)
+        if len(moved) == 20:
+            raise OSError(28, "No space left on device")
+        real(source, target)
+
+    if where == "moving":
+        monkeypatch.setattr(os, "replace", fail_later)
+    elif where == "code":
+        monkeypatch.setattr(vivace_publish, "custom_pipeline_code", fail)
+    else:
+        monkeypatch.setattr(getattr(pipe, where), "save_pretrained", fail)
+    for folder in (mine, tmp_path / "new"):
+        moved.clear()
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            pipe.save_pretrained(folder)
+    assert files_of(mine) == before and [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_saving_replaces_the_same_weights_and_keeps_other_files(tmp_path):
+    pipe = make_pipeline()
+    (tmp_path / "notes.txt").write_text("mine")
+    pipe.save_pretrained(tmp_path, variant="fp16")
+    pipe.save_pretrained(tmp_path, max_shard_size=20_000)
+    assert len(list((tmp_path / "unet").glob("diffusion_pytorch_model-*-of-*.safetensors"))) > 1
+    pipe.unet.conv_in.weight.data.mul_(2)
+    pipe.save_pretrained(tmp_path)
+    weights = sorted(path.name for path in (tmp_path / "unet").iterdir() if "diffusion" in path.name)
+    assert weights == ["diffusion_pytorch_model.fp16.safetensors", "diffusion_pytorch_model.safetensors"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not [path for path in tmp_path.rglob("*") if path.name.endswith(".partial")]
+    np.testing.assert_array_equal(load(tmp_path)(**REQUEST).audios, pipe(**REQUEST).audios)
+    load(tmp_path, variant="fp16")
 
 
 def test_oldest_tested_versions_are_the_stated_ones():

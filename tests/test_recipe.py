@@ -1,13 +1,17 @@
 """A file carries what makes it again, in standard tags, and nothing private."""
 
+import gc
 import json
+from types import SimpleNamespace
 
+import accelerate
 import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import make_pipeline
 
+from pipelines import vivace_recipe
 from pipelines.commands.main import main as vivace
 from pipelines.pipeline_vivace import read_recipe, write_audio
 
@@ -100,6 +104,125 @@ def test_what_cannot_be_played_again(tiny_pipeline, tmp_path):
         tiny_pipeline("piano", output_type="latent").save(tmp_path / "latents.wav")
     with pytest.raises(ValueError, match=r"ends in \.wav or \.flac"):
         tiny_pipeline("piano").save(tmp_path / "song.mp3")
+
+
+LENGTHS = {1400: "a little over what libsndfile reads from a WAV", 30000: "more than it writes into one"}
+
+
+@pytest.mark.parametrize("words", LENGTHS, ids=str)
+@pytest.mark.parametrize("ending", ["wav", "flac"])
+def test_a_recipe_of_any_length_is_read(tiny_pipeline, tmp_path, capsys, ending, words):
+    path, prompt = tmp_path / f"song.{ending}", "piano " * words
+    tiny_pipeline(prompt, seed=1, duration_s=0.5, num_inference_steps=1).save(path)
+    assert read_recipe(path)["arguments"]["prompt"] == prompt
+    assert tiny_pipeline.replay(path).differences == []
+    assert soundfile.info(path).frames == 4000
+    assert vivace(["info", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["recipe"]["arguments"]["seed"] == 1
+
+
+def test_a_comment_that_libsndfile_wrote_is_read_whole(tiny_pipeline, tmp_path):
+    """As files of older versions hold it: in the header, before the samples."""
+    recipe = {"arguments": {"prompt": "\u00e4" * 3000, "seed": 1}, "made_with": {}}
+    with soundfile.SoundFile(tmp_path / "old.wav", "w", 8000, 1, "PCM_16") as file:
+        file.comment = "vivace recipe " + json.dumps(recipe)
+        file.write(np.zeros(101))
+    with soundfile.SoundFile(tmp_path / "old.wav") as file:
+        assert file.comment == ""  # else this test shows nothing
+    assert read_recipe(tmp_path / "old.wav") == recipe
+
+
+def test_damaged_and_foreign_recipes_are_refused_in_one_line(tiny_pipeline, tmp_path):
+    path, good = tmp_path / "a.wav", {"prompt": "piano", "seed": 1}
+    for recipe, words in (
+        ([], "damaged recipe"), ({"made_with": {}}, "no arguments"), ({"arguments": good}, "no made_with"),
+        ({"arguments": good | {"swing": 1}, "made_with": {}}, "this version has no argument swing"),
+        ({"arguments": {"prompt": "piano"}, "made_with": {}}, "it has no seed"),
+        ({"arguments": good | {"prompt": [1]}, "made_with": {}}, "its prompt is"),
+        ({"arguments": good | {"prompt": None}, "made_with": {}}, "give exactly one"),
+        ({"arguments": good, "made_with": {}, "audio": {}}, "does not say which audio"),
+    ):  # fmt: skip
+        with soundfile.SoundFile(path, "w", 8000, 1, "PCM_16") as file:
+            file.comment = "vivace recipe " + json.dumps(recipe)
+            file.write(np.zeros(100))
+        with pytest.raises(ValueError, match=words) as caught:
+            tiny_pipeline.replay(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_numbers_of_numpy_and_torch_are_those_of_python(tiny_pipeline, tmp_path):
+    given = {
+        "bars": np.int64(1), "bpm": np.array([96.5], np.float32), "seed": np.int64(3), "tilt_db": np.float32(2.5),
+        "loop": np.bool_(False), "num_inference_steps": np.int32(2), "apg_eta": np.float32(0.25),
+        "guidance_scale": torch.tensor([2.0]), "fade_in_s": np.float16(0.25),
+    }  # fmt: skip
+    out = tiny_pipeline("piano", **given)
+    out.save(tmp_path / "a.wav")
+    json.dumps(out.conditions)
+    again = {name: np.asarray(value).reshape(-1)[0].item() for name, value in given.items()}
+    np.testing.assert_array_equal(tiny_pipeline("piano", **again).audios, out.audios)
+    assert tiny_pipeline.replay(tmp_path / "a.wav").differences == []
+    audio = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
+    edit = {"audio": audio, "sampling_rate": np.int64(8000), "seed": 1}
+    for one in ({"strength": np.float32(0.5)}, {"extend_s": (np.float32(0), np.float64(0.5))}):
+        tiny_pipeline("piano", **edit, **one).save(tmp_path / "a.wav")
+        assert tiny_pipeline.replay(tmp_path / "a.wav", audio=audio).differences == []
+
+
+def test_weights_are_read_once_and_only_when_a_piece_is_saved(tiny_pipeline, tmp_path, monkeypatch):
+    read = []
+    real = vivace_recipe.weights_hash
+    monkeypatch.setattr(vivace_recipe, "weights_hash", lambda models: read.append(1) or real(models))
+
+    def saved(out):
+        out.save(tmp_path / "a.wav")
+        return read_recipe(tmp_path / "a.wav")["made_with"]["weights"]
+
+    first, second = tiny_pipeline("piano", seed=1), tiny_pipeline("piano", seed=2)
+    assert read == []
+    plain = saved(first)
+    assert len(plain) == 16 and saved(second) == plain and read == [1]
+    for parameter in tiny_pipeline.unet.parameters():  # as offloading moves them
+        parameter.data = parameter.data.clone()
+    assert saved(tiny_pipeline("piano", seed=1)) == plain and read == [1]
+    before = tiny_pipeline("piano", seed=1)
+    with torch.no_grad():
+        tiny_pipeline.unet.conv_out.bias.add_(0.3)
+    assert saved(first) == plain  # known before the change
+    changed = tiny_pipeline("piano", seed=1)
+    assert saved(changed) not in (plain, "unknown") and saved(before) in (plain, "unknown")
+    old = tiny_pipeline.unet.conv_out.weight  # another tensor in its place, while the old one lives
+    tiny_pipeline.unet.conv_out.weight = torch.nn.Parameter(2 * old)
+    assert saved(tiny_pipeline("piano", seed=1)) not in (plain, saved(changed), "unknown")
+    strange = SimpleNamespace(vae=object(), unet=None, text_encoder=None)  # nothing that has parameters
+    assert vivace_recipe.Weights(strange).digest() == "unknown"
+    other = make_pipeline()
+    orphan = other("piano", seed=1)
+    del other
+    gc.collect()
+    assert saved(orphan) == "unknown"  # an output does not keep a model in memory
+
+
+def test_parts_that_cannot_be_read_do_not_take_the_piece_with_them(tiny_pipeline, tmp_path):
+    whole = tiny_pipeline("piano", seed=1).audios
+    accelerate.cpu_offload(tiny_pipeline.unet, torch.device("cpu"))
+    assert next(tiny_pipeline.unet.parameters()).is_meta
+    out = tiny_pipeline("piano", seed=1)
+    out.save(tmp_path / "offloaded.wav")
+    np.testing.assert_array_equal(out.audios, whole)
+    assert read_recipe(tmp_path / "offloaded.wav")["made_with"]["weights"] == "unknown"
+    assert tiny_pipeline.replay(tmp_path / "offloaded.wav").differences == []
+    other = make_pipeline()
+    other.text_encoder = torch.ao.quantization.quantize_dynamic(other.text_encoder, {torch.nn.Linear}, torch.qint8)
+    other("piano", seed=1).save(tmp_path / "quantised.wav")
+    assert read_recipe(tmp_path / "quantised.wav")["made_with"]["weights"] == "unknown"
+
+
+def test_a_name_may_be_as_long_as_the_disk_takes_it(tiny_pipeline, tmp_path):
+    path = tmp_path / ("m" * 251 + ".wav")
+    tiny_pipeline("piano", seed=1, duration_s=0.5).save(path)
+    assert [one.name for one in tmp_path.iterdir()] == [path.name]
+    assert tiny_pipeline.replay(path).differences == []
 
 
 def test_the_command_plays_it_again(tiny_checkpoint, tmp_path, capsys):

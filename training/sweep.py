@@ -202,7 +202,7 @@ def line_of(row: dict) -> str:
 
 def read_lines(path: Path) -> list[dict]:
     """The rows of a file, none if there is none; what older ones do not tell was the checkpoint's own."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    rows = [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
     return [row | {name: OWN for name in ("slow", "balance") if name not in row} for row in rows]
 
 

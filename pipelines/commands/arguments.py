@@ -70,7 +70,8 @@ def add_sound(parser: argparse.ArgumentParser) -> None:
 def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     """Which model, where, in what precision."""
     add = parser.add_argument_group("model").add_argument
-    add("--checkpoint", default="checkpoints/small", help="folder, or user/name on the Hub; default checkpoints/small")
+    add("--checkpoint", help="folder, or with --trust user/name on the Hub; default checkpoints/small")
+    add("--trust", action="store_true", help="consent to run the code of a --checkpoint from the Hub")
     add("--revision", help="branch, tag or commit on the Hub")
     add("--variant", help="of the weight files, as in fp16")
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps")

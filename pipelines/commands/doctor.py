@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from pipelines.commands import arguments
+from pipelines.hub import DEFAULT, ROOT, local_folder
 
 EXAMPLES = """examples:
   vivace doctor
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
 exit code 1 if something is missing that `vivace generate` needs"""
 DISTRIBUTION = "vivace-music"
 EXTRAS = ("train", "app", "dev")
+SOURCE = (ROOT / "pyproject.toml").is_file()  # of an installed package there is none
 GIB = 2**30
 
 
@@ -61,7 +63,8 @@ def libraries() -> list[dict]:
 
         wanted = [Requirement(text) for text in importlib.metadata.requires(DISTRIBUTION) or []]
     except ImportError:  # PackageNotFoundError is one as well
-        return [row(DISTRIBUTION, "not installed", "pip install -e .", needed=True)]
+        remedy = "pip install -e ." if SOURCE else "install it from where you have it"
+        return [row(DISTRIBUTION, "not installed", remedy, needed=True)]
     rows, lacks = [], {}
     for requirement in wanted:
         extra = next((name for name in EXTRAS if f'extra == "{name}"' in str(requirement.marker)), None)
@@ -73,14 +76,16 @@ def libraries() -> list[dict]:
             version = None
         fits = version is not None and requirement.specifier.contains(version, prereleases=True)
         if extra is not None:
-            lacks.setdefault(extra, []).extend([] if fits else [requirement.name])
+            lacks.setdefault(extra, []).extend([] if fits else [requirement])
             continue
         remedy = None if fits else f'pip install "{requirement.name}{requirement.specifier}"'
         value = f"{version or 'missing'} (needs {requirement.specifier})"
         rows.append(row(requirement.name, value, remedy, needed=not fits))
     for extra, missing in lacks.items():
-        value = f"lacks {', '.join(missing)}" if missing else "complete"
-        rows.append(row(f"extra {extra}", value, f'pip install -e ".[{extra}]"' if missing else None))
+        value = f"lacks {', '.join(one.name for one in missing)}" if missing else "complete"
+        each = " ".join(f'"{one.name}{one.specifier}"' for one in missing)
+        remedy = f'pip install -e ".[{extra}]"' if SOURCE else f"pip install {each}"
+        rows.append(row(f"extra {extra}", value, remedy if missing else None))
     return rows
 
 
@@ -110,10 +115,11 @@ def files() -> list[dict]:
         rows = [row("audio files", f"soundfile cannot be loaded ({error})", "pip install soundfile", needed=True)]
     if shutil.which("ffmpeg") is None and importlib.util.find_spec("imageio_ffmpeg") is None:
         rows.append(row("ffmpeg", "missing; only M4A needs it", "pip install imageio-ffmpeg"))
-    if Path("checkpoints/small/model_index.json").is_file():
-        return [*rows, row("checkpoint", "checkpoints/small")]
-    remedy = "start in the repository or give --checkpoint"
-    return [*rows, row("checkpoint", "checkpoints/small is not in this folder", remedy)]
+    folder = local_folder(None)
+    if folder is not None and (folder / "model_index.json").is_file():
+        return [*rows, row("checkpoint", str(folder))]
+    remedy = "start in a copy of the repository, or give each command --checkpoint"
+    return [*rows, row("checkpoint", f"{DEFAULT} is neither here nor in the source", remedy, needed=True)]
 
 
 def hub() -> list[dict]:

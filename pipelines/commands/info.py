@@ -27,12 +27,11 @@ def about_audio(path: Path) -> dict:
         ValueError: one that cannot be read.
     """
     from pipelines.vivace_audio import load_soundfile
-    from pipelines.vivace_recipe import RECIPE, read_recipe
+    from pipelines.vivace_recipe import find_recipe
 
     soundfile = load_soundfile()
     try:
         with soundfile.SoundFile(str(path)) as file:
-            carries = file.comment.startswith(RECIPE)
             about = {
                 "file": str(path),
                 "format": f"{file.format} {file.subtype}",
@@ -42,7 +41,7 @@ def about_audio(path: Path) -> dict:
             }
     except (OSError, RuntimeError) as error:
         raise ValueError(f"file {str(path)!r} cannot be read ({error})") from error
-    return about | {"recipe": read_recipe(path) if carries else None}
+    return about | {"recipe": find_recipe(path)}
 
 
 def about_checkpoint(name: str, revision: str | None) -> dict:

@@ -4,12 +4,14 @@ import argparse
 import difflib
 import json
 import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 FORMATS = (".wav", ".flac")
 # Of the command, not of a piece.
-OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "device", "dtype", "json", "run")
+OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype", "json",
+       "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "negative_prompt", "time_signature", "key", "chords", "out")
 UNDERSTOOD = ("bpm", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
@@ -45,9 +47,23 @@ def check_output(out: str) -> Path:
     path = Path(out)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"out is {out!r}; allowed: a file name that ends in .wav or .flac")
-    if path.is_dir() or not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"out is {out!r}; its folder must exist and be writable, and it must not be a folder itself")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"out is {out!r}; its folder must exist and be writable")
+    check_file(path)
     return path
+
+
+def check_file(path: Path) -> None:
+    """Raise a ValueError unless the disk takes a file of that name; its folder may be still to be made."""
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    try:
+        if stat.S_ISDIR((nearest / path.name).stat().st_mode):
+            raise ValueError("it is a folder")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise ValueError(f"out is {path.name!r}, which cannot be written ({cause})") from error
 
 
 def said(args: argparse.Namespace) -> dict:
@@ -82,9 +98,16 @@ def read_jobs(args: argparse.Namespace) -> list[Job]:
     if args.batch is None:
         if args.skip_existing:
             raise ValueError("skip_existing needs batch: it leaves out lines whose file is there")
-        return [Job(shared, check_output(args.out or "out.wav"))]
+        job = Job(shared, check_output(args.out or "out.wav"))
+        check_count(job)
+        for path in job.paths:
+            check_file(path)
+        return [job]
     if args.out is None or Path(args.out).suffix.lower() in FORMATS:
         raise ValueError(f"out is {args.out!r}; with batch give a folder, as in --out folder")
+    nearest = next(folder for folder in (Path(args.out), *Path(args.out).absolute().parents) if folder.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise ValueError(f"out is {args.out!r}; {str(nearest)!r} is no folder that can be written to")
     return read_batch(Path(args.batch), Path(args.out), shared, set(vars(args)) - set(OWN))
 
 
@@ -101,7 +124,7 @@ def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str]) -> lis
         ValueError: no such file, a line that is no request, or two lines with one file.
     """
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").split("\n")  # a text may hold what else Unicode calls a line end
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"batch is {str(file)!r}, which cannot be read ({error})") from error
     jobs, taken = [], {}
@@ -128,6 +151,10 @@ def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str]) -> lis
         jobs.append(job)
         check_count(job)
         for path in job.paths:
+            try:
+                check_file(path)
+            except ValueError as error:
+                raise ValueError(f"{name}{error}") from error
             if path in taken:
                 raise ValueError(f"{name}out is {path.name!r}, as in line {taken[path]}; give each line its own")
             taken[path] = count

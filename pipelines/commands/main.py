@@ -52,6 +52,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit code. What is refused or fails raises SystemExit with the code."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what is no text
     args = make_parser().parse_args(argv)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # beside a busy process, threads that spin cost more than one
     try:

@@ -13,13 +13,21 @@ def load(args: argparse.Namespace, before=None):
     """The pipeline on its device, and the device's name.
 
     Args:
-        args: checkpoint, revision, variant, device, dtype.
+        args: checkpoint, revision, variant, trust, device, dtype.
         before: called with model_index.json before any weight is read.
     """
-    from pipelines.hub import check_checkpoint, find_checkpoint, load_published, pick_device, quiet_libraries
+    from pipelines.hub import (
+        check_checkpoint,
+        check_trust,
+        find_checkpoint,
+        load_published,
+        pick_device,
+        quiet_libraries,
+    )
 
     quiet_libraries()
     device = pick_device(args.device)
+    check_trust(args.checkpoint, args.trust)
     folder = find_checkpoint(args.checkpoint, args.revision, args.variant)
     index = check_checkpoint(folder)
     if before is not None:
@@ -61,9 +69,10 @@ def make(args: argparse.Namespace) -> int:
         try:
             for piece in call(pipe, job, device):
                 bar.write(json.dumps(piece) if args.json else line(piece))
-        except (ValueError, OSError, RuntimeError, MemoryError) as error:  # the others are made all the same
+        except Exception as error:  # whatever it is, the others are made all the same
             failed += 1
-            bar.write(f"error: {job.name}{' '.join(str(error).split())}", file=sys.stderr)
+            cause = str(error) if isinstance(error, (ValueError, OSError, RuntimeError)) else repr(error)
+            bar.write(f"error: {job.name}{' '.join(cause.split())}", file=sys.stderr)
     return 1 if failed else 0
 
 
