@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.nn import functional
 
+LOUDNESS_LUFS = -16.0  # of what is made, where a call does not say
 MAX_GAIN_DB = 40.0  # of normalisation: silence stays silence
 MAKE_UP_DB = 3.0  # at most so much more gain for what the limiter takes away: music is not to be crushed
 CLOSE_LU, ROUNDS = 0.1, 5  # of the search for it
@@ -66,8 +67,8 @@ def loudness(audio: torch.Tensor, sampling_rate: int) -> float:
     Audio shorter than a gating block of 0.4 s counts as one block.
     """
     samples = audio.shape[1]
-    block = min(samples, round(0.4 * sampling_rate))
-    power = weighted(audio, sampling_rate).square().unfold(1, block, max(1, round(0.1 * sampling_rate))).mean(2).sum(0)  # (blocks,)
+    block, step = min(samples, round(0.4 * sampling_rate)), max(1, round(0.1 * sampling_rate))
+    power = weighted(audio, sampling_rate).square().unfold(1, block, step).mean(2).sum(0)  # (blocks,)
     for floor in (-70.0, None):
         if not len(power):
             return -math.inf
@@ -120,8 +121,8 @@ class Leveller:
 
     What exceeds the limit is turned down by a limiter that looks ahead, so nothing is ever clipped. The gain is the one
     at which the first chunk, limited, is as loud as asked for, up to `MAKE_UP_DB` above the one that it would need
-    without a limit. A piece that comes as one chunk is therefore as loud as asked for as a whole; one that comes in
-    several begins so and keeps its gain, since what follows is not known yet.
+    without a limit; after `measure` it is that of all chunks together. Only then is a piece of several chunks as loud as
+    asked for as a whole: without, it begins so and keeps its gain, since what follows is not known yet.
 
     Args:
         sampling_rate: Hz.
@@ -173,6 +174,11 @@ class Leveller:
             if abs(miss) < CLOSE_LU or gain_db == before[0]:
                 break
         return 10.0 ** (gain_db / 20.0)
+
+    def measure(self, chunks: list[torch.Tensor]) -> None:
+        """Choose the gain by the whole piece, before `run`; a piece of one chunk needs no more than `run`."""
+        if self.target is not None and len(chunks) > 1:
+            self.gain = self.choose_gain(self._colour(torch.cat(chunks, dim=1)), slice(None))
 
     def _level(self, audio: torch.Tensor, inside: slice) -> torch.Tensor:
         """Audio coloured, brought to its level and limited; the first decides on the gain by its samples `inside`."""
