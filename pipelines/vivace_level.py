@@ -121,8 +121,8 @@ class Leveller:
 
     What exceeds the limit is turned down by a limiter that looks ahead, so nothing is ever clipped. The gain is the one
     at which the first chunk, limited, is as loud as asked for, up to `MAKE_UP_DB` above the one that it would need
-    without a limit; after `measure` it is that of all chunks together. Only then is a piece of several chunks as loud as
-    asked for as a whole: without, it begins so and keeps its gain, since what follows is not known yet.
+    without a limit; after `measure` it is that of all chunks together. Only then is a piece of several chunks as a
+    whole as loud as asked for: without, it begins so and keeps its gain, since what follows is not known yet.
 
     Args:
         sampling_rate: Hz.
