@@ -109,7 +109,8 @@ def files() -> list[dict]:
     except (ImportError, OSError) as error:
         rows = [row("audio files", f"soundfile cannot be loaded ({error})", "pip install soundfile", needed=True)]
     if shutil.which("ffmpeg") is None and importlib.util.find_spec("imageio_ffmpeg") is None:
-        rows.append(row("ffmpeg", "missing; only M4A, WebM and files without a length need it", "pip install imageio-ffmpeg"))
+        need = "missing; only M4A, WebM and files without a length need it"
+        rows.append(row("ffmpeg", need, "pip install imageio-ffmpeg"))
     if Path("checkpoints/small/model_index.json").is_file():
         return [*rows, row("checkpoint", "checkpoints/small")]
     remedy = "start in the repository or give --checkpoint"
