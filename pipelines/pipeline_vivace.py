@@ -25,7 +25,7 @@ from .vivace_denoise import CIRCLE_MARGIN
 from .vivace_edit import Edit
 from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
 from .vivace_guidance import Guidance
-from .vivace_level import loudness, true_peak_db
+from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level, process_of
@@ -335,7 +335,7 @@ class VivacePipeline(DiffusionPipeline):
         negative_prompt_embeds: torch.Tensor | None = None,
         negative_prompt_attention_mask: torch.Tensor | None = None,
         morph: tuple[str, str] | None = None,
-        loop: bool | list[bool] = False,
+        loop: bool | list[bool] | None = None,
         downbeat_s: float | None = None,
         audio: np.ndarray | torch.Tensor | str | Path | list | None = None,
         sampling_rate: int | None = None,
@@ -343,7 +343,7 @@ class VivacePipeline(DiffusionPipeline):
         mask_s: list[tuple[float, float]] | np.ndarray | None = None,
         extend_s: tuple[float, float] | None = None,
         normalize: bool | list[bool] = True,
-        loudness_lufs: float | list[float] = -16.0,
+        loudness_lufs: float | list[float] = LOUDNESS_LUFS,
         true_peak_dbtp: float | list[float] = -1.0,
         tilt_db: float | list[float] = 0.0,
         fade_in_s: float | list[float] = 0.0,
@@ -388,17 +388,25 @@ class VivacePipeline(DiffusionPipeline):
             prompt_embeds, prompt_attention_mask: text states in place of `prompt`, (prompts, tokens, dim) and
                 (prompts, tokens); likewise `negative_prompt_embeds`, `negative_prompt_attention_mask`.
             morph: two texts in place of `prompt`: the piece goes from the first to the second.
-            loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most.
+            loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most. With
+                `audio` the audio is a circle and is edited as one. None = no, or as the recipe of `audio` says.
             audio: what to edit: an array or tensor (samples,) or (channels, samples) with its `sampling_rate` in Hz,
-                or a file; a list = one per prompt. The result has its rate, channels and level.
+                a file, or an output of this pipeline with one piece; a list = one per prompt. The result has its rate
+                and channels. Tempo, meter, key, chords, downbeat and `loop` of a file or output of ours are those of
+                its recipe unless they are given or in the prompt (another tempo or meter leaves out its chords,
+                downbeat and loop); of other audio tempo and downbeat are heard. What is made is as loud as what is
+                kept (as the input where less than 3 s are kept; by 3 dB of make-up at most; less than 3 s beside kept
+                audio have the level that the network gives them), and no true peak of it is above `true_peak_dbtp` or
+                the input's own, whichever is higher.
             strength: 0 returns `audio` bit for bit, 1 ignores what is to be made anew; per prompt.
             mask_s: regions (start, end) in seconds that are made anew, or a bool for each sample; the rest of `audio`
                 comes back bit for bit. A list of lists of regions = one per prompt.
             extend_s: seconds to add before and after `audio`.
             normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP; what that
-                takes away is made up for by 3 dB at most); False = as decoded. Of several windows the first decides.
+                takes away is made up for by 3 dB at most); False = as decoded. With `audio` see there.
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
-            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt.
+            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize` and
+                `true_peak_dbtp` can be given.
             output_type: "np", "pt" or "latent".
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
@@ -462,8 +470,12 @@ class VivacePipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def stream(self, *args, **kwargs) -> Iterator[np.ndarray]:
-        """The piece that a call with the same arguments makes, bit for bit, in chunks (channels, samples) fp32, each
-        while the next is still to be made.
+        """The piece that a call with the same arguments makes, in chunks (channels, samples) fp32, each while the next
+        is still to be made.
+
+        Bit for bit up to one window (`WINDOW` latent frames, 20.48 s of the published model), and of any length with
+        `normalize=False`. A call brings a longer piece to its loudness as a whole; a stream cannot know what follows,
+        so its first window decides, and the piece is the call's at another constant gain before the limiter.
 
         Raises:
             ValueError: as a call; also for several pieces.
@@ -476,7 +488,7 @@ class VivacePipeline(DiffusionPipeline):
         self._interrupt = False
         try:
             call.prepare()
-            for chunk in call.audio(0, call.latents()[0]):
+            for chunk in call.audio(0, call.latents()[0], whole=False):
                 yield chunk.cpu().numpy()
         finally:
             self.maybe_free_model_hooks()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines import vivace_level
 from pipelines.vivace_level import MAKE_UP_DB, MAX_GAIN_DB, Leveller, loudness, peaks, true_peak_db, weighting
 
 
@@ -177,3 +178,26 @@ def test_the_first_chunk_decides():
     again = level(music, loudness_lufs=-18.0, cuts=(48000, 120000))
     torch.testing.assert_close(parts, again, atol=1e-6, rtol=0)
     assert loudness(parts[:, :48000], 24000) == pytest.approx(-18.0, abs=0.3)
+
+
+def test_long_audio_is_measured_in_sections(monkeypatch):
+    """In sections of 2 s and 10,000 samples as in one, and the weighting kept is no longer than a section."""
+    music = torch.cat([drums() * 0.2, plucked(), drums()], dim=1)[:, :-1234]
+    level_db, high = loudness(music, 24000), peaks(music)
+    monkeypatch.setattr(vivace_level, "SECTION_S", 2)
+    monkeypatch.setattr(vivace_level, "PEAK_SECTION", 10000)
+    sizes, plain = [], vivace_level.weighting
+    monkeypatch.setattr(vivace_level, "weighting", lambda rate, bins: sizes.append(bins) or plain(rate, bins))
+    assert loudness(music, 24000) == pytest.approx(level_db, abs=1e-6) and sizes == [2 * 24000 + 1]
+    torch.testing.assert_close(peaks(music), high, atol=1e-6, rtol=0)
+
+
+def test_the_gain_of_the_whole_is_known_before_the_first_chunk():
+    """Soft, then loud: measured first, the whole is as loud as asked for, in the same chunks."""
+    music = torch.cat([drums() * 0.1, drums()], dim=1)
+    chunks = list(torch.tensor_split(music, [6 * 24000], dim=1))
+    leveller = Leveller(24000, music.shape[1], -20.0, -1.0, 2.0, 0.0, 0.0, False)
+    leveller.measure(chunks)
+    whole = torch.cat(list(leveller.run(chunks)), dim=1)
+    assert loudness(whole, 24000) == pytest.approx(-20.0, abs=0.2) and true_peak_db(whole) <= -0.9
+    assert loudness(level(music, loudness_lufs=-20.0, tilt=2.0, cuts=(6 * 24000,)), 24000) > -17.0

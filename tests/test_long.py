@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines.vivace_level import loudness, true_peak_db
 from pipelines.vivace_windows import CONTEXT, REDRAWN, WINDOW, windows
 
 LATENT = {"output_type": "latent"}
@@ -69,12 +70,32 @@ def test_alone_as_in_a_batch_with_short_ones(tiny_pipeline):
 
 
 def test_a_stream_is_the_piece(tiny_pipeline):
-    for asked in ({"duration_s": 2.0}, {"duration_s": 47.0, "tilt_db": 3.0, "fade_in_s": 1.0, "fade_out_s": 2.0}):
+    long = {"duration_s": 47.0, "tilt_db": 3.0, "fade_in_s": 1.0, "fade_out_s": 2.0}
+    for asked in ({"duration_s": 2.0}, {"duration_s": 20.4, "tilt_db": 3.0}, long | {"normalize": False}):
         whole = tiny_pipeline("piano", **asked, **FAST).audios[0]
         chunks = list(tiny_pipeline.stream("piano", **asked, **FAST))
-        assert (len(chunks) > 2) == (asked["duration_s"] > 20)
+        assert (len(chunks) > 2) == (asked["duration_s"] > 30)
         np.testing.assert_array_equal(np.concatenate(chunks, axis=1), whole)
         assert whole.shape[1] == round(asked["duration_s"] * 8000)
+
+
+def test_the_level_of_a_long_piece_is_that_of_the_whole_and_of_a_stream_that_of_its_beginning(tiny_pipeline):
+    """The scale of the latents changes on the way, as a song's sections do."""
+
+    def swell(latents, loop, samples=None, plain=tiny_pipeline.decode_latents):
+        for index, chunk in enumerate(plain(latents, loop, samples)):
+            yield chunk * (1.0, 3.0, 6.0)[min(index, 2)]
+
+    tiny_pipeline.decode_latents = swell
+    asked = {"duration_s": 47.0, "loudness_lufs": -26.0, "true_peak_dbtp": -1.0, **FAST}
+    whole = torch.from_numpy(tiny_pipeline("piano", **asked).audios[0])
+    stream = torch.from_numpy(np.concatenate(list(tiny_pipeline.stream("piano", **asked)), axis=1))
+    assert loudness(whole, 8000) == pytest.approx(-26.0, abs=0.1) and true_peak_db(whole) <= -0.9
+    assert loudness(stream[:, : 15 * 8000], 8000) == pytest.approx(-26.0, abs=0.3) and loudness(stream, 8000) > -22.0
+    assert true_peak_db(stream) <= -0.9
+    quiet = slice(0, 10 * 8000)  # where no limiter acts: the same but for one gain
+    ratio = stream[:, quiet].norm() / whole[:, quiet].norm()
+    torch.testing.assert_close(stream[:, quiet] / ratio, whole[:, quiet], atol=1e-6, rtol=1e-3)
 
 
 def test_a_stream_is_made_as_it_is_read(tiny_pipeline):

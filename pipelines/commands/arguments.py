@@ -35,7 +35,7 @@ def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
         add("--duration_s", type=number, help="length, seconds, from 0.5")
         add("--bars", type=int, help="length, bars, exact to the sample")
         add("--loop", action="store_true", default=None, help="the end leads into the beginning")
-    heard = "" if length else "; default: as heard in --audio"
+    heard = "" if length else "; default: as its tags say, or as heard in --audio"
     add("--bpm", type=number, help=f"tempo, beats a minute, 20 to 300{heard}")
     add("--time_signature", help="3/4, 6/8, ...; 4/4 where there is a tempo")
     add("--key", help="'A minor', 'Bb major'")

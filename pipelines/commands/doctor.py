@@ -114,7 +114,8 @@ def files() -> list[dict]:
     except (ImportError, OSError) as error:
         rows = [row("audio files", f"soundfile cannot be loaded ({error})", "pip install soundfile", needed=True)]
     if shutil.which("ffmpeg") is None and importlib.util.find_spec("imageio_ffmpeg") is None:
-        rows.append(row("ffmpeg", "missing; only M4A needs it", "pip install imageio-ffmpeg"))
+        need = "missing; only M4A, WebM and files without a length need it"
+        rows.append(row("ffmpeg", need, "pip install imageio-ffmpeg"))
     folder = local_folder(None)
     if folder is not None and (folder / "model_index.json").is_file():
         return [*rows, row("checkpoint", str(folder))]
