@@ -14,11 +14,12 @@ from .vivace_beats import find_beats
 from .vivace_edit import Edit
 from .vivace_guidance import Guidance
 from .vivace_noise import choose_seeds
-from .vivace_prompt import BPM_RANGE, check_number, read_prompt, understand
+from .vivace_prompt import check_number, stated_tempo, understand
+from .vivace_reading import read_music
 from .vivace_theory import parse_time_signature
 from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_weights
 
-CONDITIONS = ("duration_s", "bars", "bpm", "time_signature", "key", "chords", "downbeat_s")
+CONDITIONS = ("duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s")
 STRENGTHS = ("guidance_scale", "grid_guidance_scale", "guidance_rescale", "guidance_interval")
 TONE = ("normalize", "loudness_lufs", "true_peak_dbtp", "tilt_db", "fade_in_s", "fade_out_s")
 
@@ -154,7 +155,8 @@ def make_guidance(
 
 
 def hear(edit: Edit, given: dict, prompt: str) -> dict:
-    """Length, tempo and downbeat of audio that is to be edited; the latter two unless they are said.
+    """Length, tempo and downbeat of audio that is to be edited; the latter two unless they are said. The tempo is in
+    beats of the meter a minute.
 
     Raises:
         ValueError: a length that is not the audio's.
@@ -167,12 +169,10 @@ def hear(edit: Edit, given: dict, prompt: str) -> dict:
         raise ValueError(
             f"duration_s is {given['duration_s']}, but the audio and its extension last {seconds:.3f} s; leave it out"
         )
-    read = read_prompt(prompt)
-    bpm = read["bpm"] if given["bpm"] is None else given["bpm"]
-    meter = read["time_signature"] or "4/4" if given["time_signature"] is None else given["time_signature"]
-    if bpm is not None:
-        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
-    heard = {"duration_s": seconds, "bpm": bpm}
+    music = read_music(prompt)
+    meter = music.time_signature or "4/4" if given["time_signature"] is None else given["time_signature"]
+    bpm, _, _ = stated_tempo(music, given["bpm"], meter, given["beat_unit"])
+    heard = {"duration_s": seconds, "bpm": bpm, "beat_unit": None}
     if given["downbeat_s"] is not None:
         heard["downbeat_s"] = given["downbeat_s"] + edit.offset_s
     if bpm is not None and given["downbeat_s"] is not None:
@@ -223,7 +223,10 @@ def make_requests(
     for i, (starts, texts) in enumerate(entries):
         strengths, tone = ({name: columns[name][i] for name in names} for names in (STRENGTHS, TONE))
         loop = columns["loop"][i]
-        check_flag("loop", loop)
+        if loop is not None:
+            check_flag("loop", loop)
+        elif edits[i] is not None or tone["fade_in_s"] or tone["fade_out_s"]:
+            loop = False  # the words alone make no loop of these
         check_strengths(strengths)
         check_tone(tone, loop, pipe.config.max_duration_s)
         given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
@@ -240,7 +243,7 @@ def make_requests(
         )
         samples = round(known["duration_s"] * rate)  # exact for bars: the duration is a fraction
         known["duration_s"] = samples / rate
-        frames = -(-samples // hop)
+        frames, loop = -(-samples // hop), known["loop"]
         if loop:  # a whole number of frames, as near as can be; the decoded circle is then brought to its exact length
             frames = max(1, round(Fraction(samples, hop)))
             known["stretch"] = samples / (frames * hop)

@@ -49,6 +49,7 @@ def text_requests(rows: list[dict], captions: list[str]) -> dict[str, list]:
         "time_signature": [row.get("time_signature") for row in rows],
         "key": [row.get("key") for row in rows],
         "chords": [chords_text(row) if row.get("bpm") is not None else None for row in rows],
+        "loop": [False] * len(rows),  # a caption that says loop is asked for like the others, by its length
     }
 
 
