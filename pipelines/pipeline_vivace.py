@@ -29,7 +29,7 @@ from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level, process_of
-from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
+from .vivace_prompt import MIN_DURATION_S, check_number, understand
 from .vivace_publish import (
     Importable,
     check_savable,
@@ -40,6 +40,7 @@ from .vivace_publish import (
     upload,
     written_beside,
 )
+from .vivace_reading import BPM_RANGE, Music, read_key, read_music, read_prompt
 from .vivace_recipe import (
     Weights,
     compare,
@@ -60,6 +61,8 @@ from .vivace_theory import (
     parse_key,
     parse_note,
     parse_time_signature,
+    read_chord,
+    spell_key,
 )
 from .vivace_timeline import CROSSFADE_S, is_timeline
 from .vivace_windows import WINDOW, windows
@@ -67,15 +70,17 @@ from .vivace_windows import WINDOW, windows
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
     "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats", "frame_grid",
-    "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key", "parse_note",
-    "parse_time_signature", "read_key", "read_prompt", "read_recipe", "resample", "true_peak_db", "understand",
-    "windows", "write_audio",
+    "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats",
+    "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key",
+    "parse_note", "parse_time_signature", "read_chord", "read_key", "read_music", "read_prompt", "read_recipe",
+    "resample", "spell_key", "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
 PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
-PUBLIC = ("bpm", "bpm_reason", "key", "time_signature", "bars", "duration_s", "chords")  # conditions the user is told
+PUBLIC = (  # conditions the user is told
+    "bpm", "bpm_reason", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "loop", "notes",
+)  # fmt: skip
 
 
 class VivacePipeline(DiffusionPipeline):
@@ -352,10 +357,12 @@ class VivacePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs: list[str] | tuple[str, ...] = ("latents",),
+        beat_unit: str | list[str] | None = None,
     ) -> VivacePipelineOutput | tuple:
         """Make music.
 
-        Tempo, key, meter and length that the prompt spells out are used unless given as arguments. The task follows
+        Tempo, key, meter, length and loop that the prompt spells out are used unless given as arguments; what in it
+        looks like one of them and is not used is told in the output's `conditions`, under "notes". The task follows
         from the arguments: words alone generate, `loop` makes a circle, `audio` with `strength`, `mask_s` or
         `extend_s` edits. What is said per prompt holds for all prompts, or is a list with one entry for each.
 
@@ -365,11 +372,14 @@ class VivacePipeline(DiffusionPipeline):
             negative_prompt: what it should not sound like, per prompt; has an effect where guidance is on.
             duration_s: length in seconds, 0.5 up to the checkpoint's `max_duration_s`, per prompt.
             bars: length in bars, exact to the sample, per prompt; where no tempo is said, one is chosen and told.
-            bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`.
+            bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`. A beat is the
+                lower number of the meter, a quarter in 4/4 and an eighth in 7/8, but in 6/8, 9/8 and 12/8 three
+                eighths, a dotted quarter, unless `beat_unit` names another note.
             time_signature: "4/4" (taken where there is a tempo), "3/4", "6/8" (two dotted beats), ..., per prompt.
-            key: "A minor", "Bb major", per prompt.
-            chords: "Am F C G", each one bar, or "Am:2 F:2" with beats, repeated to the end, per prompt; for a single
-                prompt also a list of symbols.
+            key: "A minor", "Bb major", "F#m", "D dorian" (a mode is followed as major or minor), per prompt.
+            chords: "Am F C G", each one bar, "Am:2 F:2" with beats, or in Harte's notation "A:min F:maj7", repeated to
+                the end, per prompt; for a single prompt also a list of symbols. See `read_progression`. The note of a
+                slash, as in "C/E", sounds in the chord but not surely in the bass.
             downbeat_s: time of a first beat of a bar in seconds, per prompt; None = 0, or as heard in `audio`.
             num_inference_steps: None = the checkpoint's.
             guidance_scale: strength of all that is asked for, per prompt; None = the checkpoint's, up to 1 = off, a
@@ -389,7 +399,8 @@ class VivacePipeline(DiffusionPipeline):
                 (prompts, tokens); likewise `negative_prompt_embeds`, `negative_prompt_attention_mask`.
             morph: two texts in place of `prompt`: the piece goes from the first to the second.
             loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most. With
-                `audio` the audio is a circle and is edited as one. None = no, or as the recipe of `audio` says.
+                `audio` the audio is a circle and is edited as one. None = if the prompt says loop and its length allows
+                one (fades make none), or as the recipe of `audio` says.
             audio: what to edit: an array or tensor (samples,) or (channels, samples) with its `sampling_rate` in Hz,
                 a file, or an output of this pipeline with one piece; a list = one per prompt. The result has its rate
                 and channels. Tempo, meter, key, chords, downbeat and `loop` of a file or output of ours are those of
@@ -412,6 +423,8 @@ class VivacePipeline(DiffusionPipeline):
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
                 replace. Setting `pipe._interrupt = True` in it ends the loop.
             callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" (both halves) it is given.
+            beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
+                quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.

@@ -25,8 +25,9 @@ class VivacePipelineOutput(BaseOutput):
             items differ in length; standardised latents (batch, latent_channels, frames) for `output_type="latent"`.
         sampling_rate: Hz.
         seeds: one per item; each gives its item again.
-        conditions: one dict per item, what was understood: bpm, bpm_reason (why the tempo was chosen; None = it was
-            said), key, time_signature, bars, duration_s, chords.
+        conditions: one dict per item, what was understood: bpm (beats of the meter a minute), bpm_reason (why the
+            tempo was chosen; None = it was said), beat_unit (the note that is a beat), key, time_signature, bars,
+            duration_s, chords, loop, and notes: sentences on what in the words was not used as it stands.
         recipes: one dict per item, what makes it again; `recipe` adds the digest of the weights.
         differences: of a replay from its file.
         weights: of the pipeline, for their digest; not one of the values that the output holds as a tuple or dict.

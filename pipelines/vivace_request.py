@@ -16,13 +16,14 @@ from .vivace_edit import Edit
 from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_noise import choose_seeds
-from .vivace_prompt import BPM_RANGE, check_number, read_prompt, understand
+from .vivace_prompt import check_number, stated_tempo, understand
+from .vivace_reading import read_music
 from .vivace_recipe import read_recipe
 from .vivace_text import check_text
 from .vivace_theory import parse_time_signature
 from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_weights
 
-CONDITIONS = ("duration_s", "bars", "bpm", "time_signature", "key", "chords", "downbeat_s")
+CONDITIONS = ("duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s")
 STRENGTHS = ("guidance_scale", "grid_guidance_scale", "guidance_rescale", "guidance_interval")
 GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # of CONDITIONS, those that audio can tell
 BAR_MATCH = 0.03  # share by which the tempo heard in a loop may be off whole bars
@@ -263,18 +264,18 @@ def hear(edit: Edit, given: dict, loop: bool | None, prompt: str, config) -> tup
         raise ValueError(
             f"duration_s is {given['duration_s']}, but the audio and its extension last {seconds:.3f} s; leave it out"
         )
-    read = read_prompt(prompt)
-    known = {name: read.get(name) if given[name] is None else given[name] for name in GRID}
+    music, told = read_music(prompt), recipe_grid(edit.recipe, edit.samples / edit.rate, config)
+    known = {name: getattr(music, name, None) if given[name] is None else given[name] for name in GRID}
     if known["time_signature"] is not None:
         known["time_signature"] = str(known["time_signature"]).replace(" ", "")
-    told = recipe_grid(edit.recipe, edit.samples / edit.rate, config)
+    meter = known["time_signature"] or told.get("time_signature") or "4/4"
+    bpm, _, _ = stated_tempo(music, given["bpm"], meter, given["beat_unit"])
+    known["bpm"] = bpm
     if any(known[name] not in (None, told.get(name)) for name in ("bpm", "time_signature")):
         told = {name: told[name] for name in told if name == "key"}
     known = {name: told.get(name) if known[name] is None else known[name] for name in GRID}
     loop = bool(told.get("loop")) and not edit.extended if loop is None else loop
-    meter, bpm = known["time_signature"] or "4/4", known["bpm"]
-    if bpm is not None:
-        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
+    bpm = known["bpm"]
     if bpm is None or known["downbeat_s"] is None:
         beats = parse_time_signature(meter)
         found = find_beats(edit.given, edit.rate, bpm, beats)
@@ -286,7 +287,7 @@ def hear(edit: Edit, given: dict, loop: bool | None, prompt: str, config) -> tup
                 known["bpm"] = exact if abs(exact / found[0] - 1.0) < BAR_MATCH else None
         if found is not None and known["bpm"] is not None and known["downbeat_s"] is None:
             known["downbeat_s"] = found[1]
-    return given | known | {"duration_s": seconds}, loop
+    return given | known | {"duration_s": seconds, "beat_unit": None}, loop
 
 
 def make_requests(
@@ -330,6 +331,8 @@ def make_requests(
         loop = columns["loop"][i]
         if loop is not None:
             check_flag("loop", loop)
+        elif edits[i] is None and (tone["fade_in_s"] or tone["fade_out_s"]):
+            loop = False  # the words alone make no loop of these
         check_strengths(strengths)
         check_tone(tone, loop, pipe.config.max_duration_s)
         given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
@@ -339,10 +342,9 @@ def make_requests(
             words = ". ".join(text for text in texts if text is not None)
             given, loop = hear(edit, given, loop, words, pipe.config)
             edit = replace(edit, loop=loop)
-            arguments |= {name: given[name] for name in GRID}  # what its recipe need not find out again
+            arguments |= {name: given[name] for name in (*GRID, "beat_unit")}  # what its recipe need not find out again
             if given["downbeat_s"] is not None:
                 given["downbeat_s"] += edit.offset_s
-        arguments["loop"] = loop = bool(loop)
         known = understand(
             ". ".join(text for text in texts if text is not None),
             **given,
@@ -352,7 +354,8 @@ def make_requests(
         )
         samples = round(known["duration_s"] * rate)  # exact for bars: the duration is a fraction
         known["duration_s"] = samples / rate
-        frames = -(-samples // hop)
+        frames, loop = -(-samples // hop), known["loop"]
+        arguments["loop"] = loop
         if loop:  # a whole number of frames, as near as can be; the decoded circle is then brought to its exact length
             frames = max(1, round(Fraction(samples, hop)))
             known["stretch"] = samples / (frames * hop)

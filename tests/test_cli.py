@@ -230,7 +230,7 @@ def test_a_batch_is_its_lines_one_by_one(batch, call, tmp_path):
     ("row", "words"),
     [
         ({"prompt": "a", "tempo": 9}, "there is no argument 'tempo'"), ({"prompt": "a", "barz": 9}, "mean 'bars'"),
-        ({"prompt": "a", "bars": "four"}, "bars is four"), ({"prompt": "a", "bpm": 9}, "bpm is 9"),
+        ({"prompt": "a", "bars": "four"}, "bars is 'four'"), ({"prompt": "a", "bpm": 9}, "bpm is 9"),
         ({"bars": 4}, "prompt and morph"), ({"prompt": ["a", "b"]}, "prompt is ['a', 'b']"), ("[]\n", "no object"),
         ("{\n", "no JSON"), ({"prompt": "a", "out": "../a.wav"}, "without a folder"), ({"prompt": 4}, "prompt is 4"),
         ({"prompt": "a", "out": "ok.wav"}, "as in line 1"), ({"prompt": "a", "key": 4}, "key is 4; allowed: text"),

@@ -57,7 +57,7 @@ def test_levels_and_tones(tiny_pipeline):
         ({"loop": [True]}, "loop has 1 entries for 2 prompts"), ({"loop": "yes"}, "loop is yes; allowed: True or"),
         ({"loop": [True, False], "fade_in_s": 1}, "fade_in_s is 1 with loop=True"),
         ({"normalize": [1, 2]}, "normalize is 1; allowed: True or False"),
-        ({"loudness_lufs": [-16, 3]}, "loudness_lufs is 3"), ({"tilt_db": ["a", 1]}, "tilt_db is a"),
+        ({"loudness_lufs": [-16, 3]}, "loudness_lufs is 3"), ({"tilt_db": ["a", 1]}, "tilt_db is 'a'"),
     ],
 )  # fmt: skip
 def test_bad_lists(tiny_pipeline, given, words):

@@ -34,7 +34,7 @@ def test_length_is_exact_to_the_sample(tiny_pipeline):
     assert out.sampling_rate == 8000 and out.seeds == [7]
     assert out.conditions == [{
         "bpm": 72, "bpm_reason": None, "key": "A minor", "time_signature": "4/4", "bars": 4,
-        "duration_s": 106667 / 8000, "chords": None,
+        "duration_s": 106667 / 8000, "chords": None, "beat_unit": "quarter", "loop": False, "notes": [],
     }]  # fmt: skip
     assert np.isfinite(out.audios).all() and 0 < np.abs(out.audios).max() <= 1
     assert tiny_pipeline("piano", duration_s=1.23456).audios.shape[-1] == 9876

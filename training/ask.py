@@ -64,6 +64,7 @@ def text_requests(rows: list[dict], captions: list[str]) -> dict[str, list]:
         "time_signature": [meter_of(row) for row in rows],
         "key": [row.get("key") for row in rows],
         "chords": [chords_text(row) if row.get("bpm") is not None else None for row in rows],
+        "loop": [False] * len(rows),  # a caption that says loop is asked for like the others, by its length
     }
 
 

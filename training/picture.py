@@ -22,7 +22,7 @@ from training.metrics.request import Request
 
 MAX_BYTES = 60_000
 COLOURS = (64, 32, 16, 8)  # of the palette: as many as the file may hold
-TOLD = ("bpm", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
+TOLD = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
 
 
 def grid_of(path: Path, duration_s: float) -> Request:

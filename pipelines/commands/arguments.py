@@ -34,11 +34,15 @@ def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
     if length:
         add("--duration_s", type=number, help="length, seconds, from 0.5")
         add("--bars", type=int, help="length, bars, exact to the sample")
-        add("--loop", action="store_true", default=None, help="the end leads into the beginning")
+        add(
+            "--loop", action=argparse.BooleanOptionalAction, help="the end leads into the beginning; default: if the "
+            "prompt says loop",
+        )  # fmt: skip
     heard = "" if length else "; default: as its tags say, or as heard in --audio"
     add("--bpm", type=number, help=f"tempo, beats a minute, 20 to 300{heard}")
+    add("--beat_unit", help="the note that bpm counts: quarter, 'dotted quarter', ...; default: the meter's beat")
     add("--time_signature", help="3/4, 6/8, ...; 4/4 where there is a tempo")
-    add("--key", help="'A minor', 'Bb major'")
+    add("--key", help="'A minor', 'Bb major', F#m")
     add("--chords", help="'Am F C G', one a bar, or 'Am:2 F:2' with beats; repeated to the end")
     add("--downbeat_s", type=number, help=f"time of a first beat of a bar, seconds{heard or '; default 0'}")
 

@@ -13,8 +13,8 @@ FORMATS = (".wav", ".flac")
 OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype", "json",
        "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
-TEXTS = ("audio", "negative_prompt", "time_signature", "key", "chords", "out")
-UNDERSTOOD = ("bpm", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
+TEXTS = ("audio", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
+UNDERSTOOD = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
 
 
 @dataclass
@@ -235,7 +235,7 @@ def check_job(job: Job, edit: bool, index: dict) -> None:
                 **{name: request.get(name) for name in UNDERSTOOD},
                 default_duration_s=index["default_duration_s"],
                 max_duration_s=index["max_duration_s"],
-                loop=request.get("loop", False),
+                loop=request.get("loop"),
             )
         check_count(job)
         if "num_inference_steps" in request:

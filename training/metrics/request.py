@@ -109,4 +109,6 @@ def chords_text(row: dict) -> str | None:
             runs[-1][1] += 1
         else:
             runs.append([name, 1])
-    return " ".join(f"{name}:{count}" for name, count in runs)
+    # "C:7 F:7" could be two seventh chords; a count of one tells that all are beats.
+    counts = [[(name, n)] if n <= 4 else [(name, n - 1), (name, 1)] for name, n in runs]
+    return " ".join(f"{name}:{n}" for parts in counts for name, n in parts)

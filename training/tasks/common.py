@@ -123,7 +123,7 @@ def make(bench: Bench, arguments: dict[str, list], first_seed: int = 0, **shared
         seeds = [bench.seed + first_seed + i for i in range(first, min(first + BATCH, count))]
         if len(seeds) == 1:  # a list of one chord text would be one progression
             part, seeds = {name: values[0] for name, values in part.items()}, seeds[0]
-        out += [np.asarray(audio) for audio in bench.pipe(**part, seed=seeds, **shared).audios]
+        out += [np.asarray(audio) for audio in bench.pipe(**{"loop": False} | part | shared, seed=seeds).audios]
     return out
 
 
