@@ -406,3 +406,13 @@ def test_doctor_tells_what_is_missing(capsys, monkeypatch):
     assert vivace(["doctor"]) == 1
     said = capsys.readouterr().out
     assert "pip install soundfile" in said and said.endswith("lacking: audio files\n")
+
+
+def test_what_was_not_understood_is_printed(call, tmp_path):
+    code, printed, _ = call(
+        "--prompt", "house at 124, in F#m, 1 bar loop", "--seed", "1", "--out", str(tmp_path / "a.wav")
+    )  # fmt: skip
+    assert code == 0 and "F# minor, 4/4, 1 bars, loop\n" in printed
+    assert (
+        "the prompt's tempo was not understood" in printed and "\nnote        tempo: 'at 124' may be a tempo" in printed
+    )

@@ -308,3 +308,37 @@ def test_a_long_prompt_takes_time_in_proportion(prompt):
 
     seconds(100)
     assert seconds(4000) < 40 * max(min(seconds(500) for _ in range(2)), 0.005)
+
+
+def test_the_pipeline_follows_the_words(tiny_pipeline):
+    """The network gets the key's class and the circle's length; the output shows the user's spelling, and notes."""
+    seen, fast = [], {"seed": 1, "num_inference_steps": 1}
+    hook = tiny_pipeline.unet.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True
+    )
+    sharp = tiny_pipeline("piano loop in F#m at 124, quarter = 90 in 6/8, 2 bars", **fast)
+    flat = tiny_pipeline("piano", key="Gb minor", bpm=90, beat_unit="quarter", time_signature="6/8", bars=2, **fast)
+    hook.remove()
+    keys = [call["added_cond_kwargs"]["key"] for call in seen]
+    keys = [key[key >= 0] for key in keys]
+    assert len(keys) > 1 and all((key == KEYS.index("Gb minor")).all() for key in keys)
+    known = sharp.conditions[0]
+    assert (known["key"], known["bpm"], known["beat_unit"], known["bars"]) == ("F# minor", 60, "dotted quarter", 2)
+    assert known["loop"] is True and flat.conditions[0]["loop"] is False and flat.conditions[0]["key"] == "Gb minor"
+    assert sharp.audios.shape == flat.audios.shape == (1, 1, 4 * 8000)
+    assert any(note.startswith("tempo: 'at 124'") for note in known["notes"])
+    assert sharp.recipes[0]["arguments"]["loop"] is None and flat.recipes[0]["arguments"]["beat_unit"] == "quarter"
+    again = tiny_pipeline(**sharp.recipes[0]["arguments"])
+    np.testing.assert_array_equal(again.audios, sharp.audios)
+    faded = tiny_pipeline("piano loop", duration_s=1.0, fade_out_s=0.5, **fast)
+    edited = tiny_pipeline("piano loop", audio=sharp.audios[0], sampling_rate=8000, strength=0.5, **fast)
+    assert faded.conditions[0]["loop"] is edited.conditions[0]["loop"] is False
+    assert all(out.conditions[0]["notes"][-1].startswith("loop:") for out in (faded, edited))
+
+
+def test_labels_of_own_music_are_read_alike():
+    from training.data.prepare.items import CHECKS
+
+    for text, _, network in KEY_SPELLINGS:
+        assert CHECKS["key"](text) == network
+    assert CHECKS["key"]("8A") == "A minor" and CHECKS["chord_symbols"]("C:min7, F:7, N") == ["C:min7", "F:7", "N"]

@@ -108,14 +108,14 @@ def write(out, index: int, path: Path, took_s: float, device: str) -> dict:
 
 
 def heard(known: dict) -> str:
-    """What was understood, in words."""
+    """What was understood, in words. A checkpoint of before tells no beat unit, loop or notes."""
     words = [f"{known['bpm']:g} bpm"] if known["bpm"] is not None else []
-    if known["beat_unit"] not in (None, "quarter"):
+    if known.get("beat_unit") not in (None, "quarter"):
         words[-1] += f" ({known['beat_unit']} notes)"
     words += [f"({known['bpm_reason']})"] if known["bpm_reason"] is not None else []
     words += [known[name] for name in ("key", "time_signature") if known[name] is not None]
     words += [f"{known['bars']} bars"] if known["bars"] is not None else []
-    words += ["loop"] if known["loop"] else []
+    words += ["loop"] if known.get("loop") else []
     words += [f"chords {known['chords']}"] if known["chords"] is not None else []
     return ", ".join(words) if words else "no tempo, key, meter or bars"
 
@@ -127,14 +127,14 @@ def report(piece: dict) -> str:
         f"length      {piece['duration_s']:.3f} s, {piece['sampling_rate']} Hz, {piece['channels']} channel(s)\n"
         f"seed        {piece['seed']}\n"
         f"understood  {heard(piece['understood'])}\n"
-        + "".join(f"note        {note}\n" for note in piece["understood"]["notes"])
+        + "".join(f"note        {note}\n" for note in piece["understood"].get("notes", ()))
         + f"speed       {piece['took_s']:.1f} s on {piece['device']}, {speed:.1f} x real time"
     )
 
 
 def line(piece: dict) -> str:
     words = heard(piece["understood"])
-    words += "".join(f"; note: {note}" for note in piece["understood"]["notes"])
+    words += "".join(f"; note: {note}" for note in piece["understood"].get("notes", ()))
     return f"{Path(piece['file']).name}  {piece['duration_s']:.3f} s  seed {piece['seed']}  {words}"
 
 
