@@ -30,11 +30,6 @@ def check_process(scheduler: SchedulerMixin, trained: str) -> None:
         )
 
 
-def steps_of(scheduler: SchedulerMixin, num_steps: int, strength: float) -> int:
-    """Steps that `set_timesteps` will give."""
-    return max(1, round(num_steps * strength)) * getattr(scheduler, "order", 1)
-
-
 def set_timesteps(scheduler: SchedulerMixin, num_steps: int, strength: float, device: torch.device) -> torch.Tensor:
     """Timesteps from noise (or, below strength 1, from data with as much noise as that) to data.
 

@@ -4,10 +4,13 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
+import threading
+
 import torch
 from diffusers.utils import logging
 
 MAX_TEXT_TOKENS = 64
+TOKENIZING = threading.Lock()  # a fast tokenizer keeps how it cuts and pads: calls in threads must take turns
 logger = logging.get_logger(__name__)
 
 
@@ -20,8 +23,10 @@ def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.
     if pipe.text_encoder is None or pipe.tokenizer is None:
         raise ValueError("prompt needs a text_encoder and a tokenizer; this pipeline has none, give prompt_embeds")
     limit = min(pipe.tokenizer.model_max_length, MAX_TEXT_TOKENS)
-    inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-    if any(len(ids) > limit for ids in pipe.tokenizer(prompts, verbose=False).input_ids):
+    with TOKENIZING:
+        inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        lengths = [len(ids) for ids in pipe.tokenizer(prompts, verbose=False).input_ids]
+    if max(lengths) > limit:
         logger.warning(f"prompt is cut to its first {limit} tokens")
     ids, mask = inputs.input_ids.to(device), inputs.attention_mask.to(device)
     if device.type != "cpu":
