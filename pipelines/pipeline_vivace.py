@@ -27,7 +27,7 @@ from .vivace_guidance import Guidance
 from .vivace_level import loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
-from .vivace_process import noise_level, process_of
+from .vivace_process import noise_level
 from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
 from .vivace_publish import settle_helpers, settle_parts, ship_code, upload
 from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
@@ -120,7 +120,7 @@ class VivacePipeline(DiffusionPipeline):
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts([self, *self.components.values()])
-        self.guidance_rows, self.process = None, process_of(scheduler)
+        self.guidance_rows, self.trained_with = None, scheduler
         self.latest_state = CallState(default_guidance_scale)  # of the call that began last
         self.running_states: set[CallState] = set()
 
@@ -189,7 +189,10 @@ class VivacePipeline(DiffusionPipeline):
         and casts the shared ones to fp32; here all are shared, as they are unless a `dtype` is given.
         """
         shared = {name: part for name, part in pipeline.components.items() if isinstance(part, ModelMixin)}
-        return super().from_pipe(pipeline, dtype=dtype or pipeline.dtype, **shared | changes)
+        made = super().from_pipe(pipeline, dtype=dtype or pipeline.dtype, **shared | changes)
+        if "unet" not in changes:  # a scheduler in `changes` must fit what the network was trained for
+            made.trained_with = getattr(pipeline, "trained_with", made.trained_with)
+        return made
 
     def encode_prompt(self, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.

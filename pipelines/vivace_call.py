@@ -139,7 +139,7 @@ class Call:
             asked.callback_on_step_end_tensor_inputs = asked.callback_on_step_end.tensor_inputs
         check_settings(pipe, asked)
         self.scheduler = copy.deepcopy(vars(pipe)["scheduler"])  # in a callback `pipe.scheduler` is that of its call
-        check_process(self.scheduler, pipe.process)
+        check_process(self.scheduler, pipe.trained_with)
         embeds = asked.prompt_embeds
         entries = read_prompts(asked.prompt, asked.morph, None if embeds is None else len(embeds))
         per_item = {name: getattr(asked, name) for name in ("negative_prompt", "loop", *CONDITIONS, *STRENGTHS, *TONE)}
