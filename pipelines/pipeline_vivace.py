@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
 from .vivace_beats import find_beats
-from .vivace_call import Call, CallState, current_call
+from .vivace_call import Call, CallState, current_call, made_on_cpu, on_cpu
 from .vivace_conditions import Conditions
 from .vivace_denoise import CIRCLE_MARGIN
 from .vivace_edit import Edit
@@ -273,6 +273,7 @@ class VivacePipeline(DiffusionPipeline):
             for audio in self.vae.stream_decode(raw(latents) for latents in chunks):
                 yield audio[0].float()
 
+    @made_on_cpu
     @torch.no_grad()
     def __call__(
         self,
@@ -404,6 +405,7 @@ class VivacePipeline(DiffusionPipeline):
             output.recipes = [make_recipe(call, row, made_with) for row in range(len(call.requests))]
         return output
 
+    @made_on_cpu
     def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):
         """Make the piece in a file again from the recipe that the file carries.
 
@@ -434,12 +436,19 @@ class VivacePipeline(DiffusionPipeline):
         """
         bound = inspect.signature(self.__call__).bind(*args, **kwargs)
         bound.apply_defaults()
-        call = Call(self, dict(bound.arguments))
+        with on_cpu():
+            call = Call(self, dict(bound.arguments))
         if len(call.requests) != 1:
             raise ValueError(f"stream makes one piece at a time, and {len(call.requests)} were asked for")
         with call.running():
-            call.prepare()
-            for chunk in call.audio(0, call.latents()[0]):
+            with on_cpu():
+                call.prepare()
+                chunks = call.audio(0, call.latents()[0])
+            while True:
+                with on_cpu():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
                 yield chunk.cpu().numpy()
 
 

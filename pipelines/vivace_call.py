@@ -5,8 +5,9 @@ transformers, and files published beside it.
 """
 
 import copy
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -56,6 +57,22 @@ class CallState:
     grid_guidance_scale: float = 0.0
     num_timesteps: int = 0
     interrupt: bool = False
+
+
+def on_cpu() -> AbstractContextManager:
+    """In here new tensors are made on the CPU, as the code expects, also after `torch.set_default_device`."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+
+
+def made_on_cpu(function: Callable) -> Callable:
+    """A function whose body runs in `on_cpu`."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        with on_cpu():
+            return function(*args, **kwargs)
+
+    return run
 
 
 def current_call(pipe) -> "Call | None":
@@ -191,7 +208,7 @@ class Call:
         states, mask = text_states(pipe, self.requests, per_prompt, positive, negative, self.device)
         self.told = make_conditions(self.requests, states, mask, self.shape[1], pipe.frame_rate, self.device)
         self.guidance = self._guidance(self.requests)
-        noise, self.generators = torch.zeros(self.shape), []
+        noise, self.generators = torch.zeros(self.shape, dtype=torch.float32), []
         for row, item in enumerate(self.requests):
             own, source = frame_noise(item.seed, item.frames, self.shape[1])
             noise[row, :, : item.frames] = own

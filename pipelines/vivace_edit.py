@@ -163,8 +163,8 @@ def splice(edit: Edit, made: torch.Tensor, sampling_rate: int) -> torch.Tensor:
     out = audio.clone()
     for first, last in borders(edit.mask):
         fade = min(round(FADE_S * edit.rate), (last - first) // 2)
-        share = torch.ones(last - first)
-        ramp = (torch.arange(fade) + 1.0) / (fade + 1.0)
+        share = torch.ones(last - first, dtype=torch.float32)
+        ramp = (torch.arange(fade, dtype=torch.float32) + 1.0) / (fade + 1.0)
         if fade and first > 0:
             share[:fade] = ramp
         if fade and last < samples:

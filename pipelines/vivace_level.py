@@ -163,7 +163,7 @@ class Leveller:
         # The least need in sight, averaged by a window that never looks further than that: at most each one's need.
         size = 2 * self.ahead + 1
         held = -functional.max_pool1d(-functional.pad(need, (2 * self.ahead, 2 * self.ahead), value=1.0), size, 1)
-        window = torch.hann_window(size + 2, periodic=False)[1:-1].to(audio)
+        window = torch.hann_window(size + 2, periodic=False, dtype=torch.float32)[1:-1].to(audio)
         smooth = functional.conv1d(held[None], (window / window.sum())[None, None])[0]
         return (audio * smooth).clamp(-1.0, 1.0)
 

@@ -39,7 +39,9 @@ def try_out(scheduler: SchedulerMixin, trained: SchedulerMixin) -> str | None:
     right in the limit of many steps stay within the bounds. From noise as well as from given audio (strength 0.6).
     """
     mean, std = TRIAL["mean"], TRIAL["std"]
-    noise, clean = torch.randn(2, 1, 1, TRIAL["values"], generator=torch.Generator().manual_seed(0), device="cpu")
+    noise, clean = torch.randn(
+        2, 1, 1, TRIAL["values"], generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    )
     clean = mean + std * clean
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     options = {"generator": [torch.Generator().manual_seed(1)]} if takes_generator else {}

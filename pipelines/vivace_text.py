@@ -66,7 +66,7 @@ def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_e
             return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(per_prompt, 0)
         if encoded is None:  # no text at all, and nothing to learn its width from but the network
             width = pipe.unet.config.cross_attention_dim
-            no_text = torch.zeros(len(names), 1, width, device=device)
+            no_text = torch.zeros(len(names), 1, width, dtype=torch.float32, device=device)
             return no_text, torch.zeros(len(names), 1, dtype=torch.bool, device=device)
         rows = [texts.index(name) if name in texts else None for name in names]
         present = torch.tensor([row is not None for row in rows], device=device)

@@ -142,7 +142,9 @@ class Careless(FlowMatchEulerDiscreteScheduler):
 def test_noise_that_no_seed_decides_is_refused():
     pipe = make("flow_prediction")
     pipe.scheduler = Careless()
-    with pytest.raises(ValueError, match=r"scheduler is a Careless, .*it draws noise that no seed decides\); allowed: "):
+    with pytest.raises(
+        ValueError, match=r"scheduler is a Careless, .*it draws noise that no seed decides\); allowed: "
+    ):
         run(pipe)
     pipe.scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)  # that of diffusers takes the seed's
     torch.testing.assert_close(run(pipe, duration_s=8.0), run(pipe, duration_s=8.0), rtol=0, atol=0)
