@@ -12,6 +12,7 @@ from .vivace_output import __doc__ as _vivace_output
 from .vivace_process import __doc__ as _vivace_process
 from .vivace_prompt import __doc__ as _vivace_prompt
 from .vivace_publish import __doc__ as _vivace_publish
+from .vivace_reading import __doc__ as _vivace_reading
 from .vivace_recipe import __doc__ as _vivace_recipe
 from .vivace_request import __doc__ as _vivace_request
 from .vivace_text import __doc__ as _vivace_text

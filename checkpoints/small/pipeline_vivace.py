@@ -10,6 +10,7 @@ transformers, and files published beside it.
 import inspect
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -24,13 +25,31 @@ from .vivace_denoise import CIRCLE_MARGIN
 from .vivace_edit import Edit
 from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
 from .vivace_guidance import Guidance
-from .vivace_level import loudness, true_peak_db
+from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level, process_of
-from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, read_prompt, understand
-from .vivace_publish import settle_helpers, settle_parts, ship_code, upload
-from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
+from .vivace_prompt import MIN_DURATION_S, check_number, understand
+from .vivace_publish import (
+    Importable,
+    check_savable,
+    push_saved,
+    settle_parts,
+    settle_pipeline,
+    ship_code,
+    upload,
+    written_beside,
+)
+from .vivace_reading import BPM_RANGE, Music, read_key, read_music, read_prompt
+from .vivace_recipe import (
+    Weights,
+    compare,
+    make_recipe,
+    read_recipe,
+    replay_arguments,
+    surroundings,
+    write_audio,
+)
 from .vivace_request import Request
 from .vivace_text import encode_texts
 from .vivace_theory import (
@@ -42,6 +61,8 @@ from .vivace_theory import (
     parse_key,
     parse_note,
     parse_time_signature,
+    read_chord,
+    spell_key,
 )
 from .vivace_timeline import CROSSFADE_S, is_timeline
 from .vivace_windows import WINDOW, windows
@@ -49,14 +70,17 @@ from .vivace_windows import WINDOW, windows
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
     "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats", "frame_grid",
-    "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key", "parse_note",
-    "parse_time_signature", "read_key", "read_prompt", "read_recipe", "resample", "true_peak_db", "understand",
-    "windows", "write_audio",
+    "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats",
+    "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key",
+    "parse_note", "parse_time_signature", "read_chord", "read_key", "read_music", "read_prompt", "read_recipe",
+    "resample", "spell_key", "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
+PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
-PUBLIC = ("bpm", "bpm_reason", "key", "time_signature", "bars", "duration_s", "chords")  # conditions the user is told
+PUBLIC = (  # conditions the user is told
+    "bpm", "bpm_reason", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "loop", "notes",
+)  # fmt: skip
 
 
 class VivacePipeline(DiffusionPipeline):
@@ -116,11 +140,21 @@ class VivacePipeline(DiffusionPipeline):
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
-        settle_parts([self, *self.components.values()])
+        settle_parts(self)
         self.guidance_rows, self.process = None, process_of(scheduler)
         self._guidance_scale = default_guidance_scale
         self._num_timesteps = 0
         self._interrupt = False
+
+    def __reduce__(self):
+        """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
+        return object.__new__, (Importable(type(self)),), vars(self)
+
+    def __copy__(self):
+        """Another pipeline with the same parts."""
+        copy = object.__new__(type(self))
+        vars(copy).update(vars(self))
+        return copy
 
     @property
     def frame_rate(self) -> float:
@@ -161,12 +195,58 @@ class VivacePipeline(DiffusionPipeline):
         """
         return encode_texts(self, prompts, device)
 
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs,
+    ) -> None:
+        """Write a checkpoint with its code, as diffusers' own method with the same arguments.
+
+        What cannot be saved is refused before anything is written, and all is written to a new folder inside
+        `save_directory` and then moved into place: after any error an older checkpoint there is as it was.
+
+        Raises:
+            ValueError: a component with adapters (LoRA).
+        """
+        check_savable(self)
+        folder = Path(save_directory)
+        remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
+        with written_beside(folder) as fresh:
+            options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
+            super().save_pretrained(fresh, **options, **kwargs)
+        if push_to_hub:
+            push_saved(self, folder, **remote)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
+    ):
+        """Upload the pipeline with its code, as diffusers' own method with the same arguments.
+
+        It is first saved to a temporary folder: a repository is made only for what could be saved.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
+            return push_saved(self, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr)
+
     def save_config(self, save_directory: str | Path) -> None:
         """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
 
-        `save_pretrained` and `push_to_hub` call this after the components are written, so what they make loads with
+        `save_pretrained` calls this after the components are written, so what it makes loads with
         `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
         """
+        check_savable(self)
         super().save_config(save_directory)
         ship_code(self, Path(save_directory))
 
@@ -260,7 +340,7 @@ class VivacePipeline(DiffusionPipeline):
         negative_prompt_embeds: torch.Tensor | None = None,
         negative_prompt_attention_mask: torch.Tensor | None = None,
         morph: tuple[str, str] | None = None,
-        loop: bool | list[bool] = False,
+        loop: bool | list[bool] | None = None,
         downbeat_s: float | None = None,
         audio: np.ndarray | torch.Tensor | str | Path | list | None = None,
         sampling_rate: int | None = None,
@@ -268,7 +348,7 @@ class VivacePipeline(DiffusionPipeline):
         mask_s: list[tuple[float, float]] | np.ndarray | None = None,
         extend_s: tuple[float, float] | None = None,
         normalize: bool | list[bool] = True,
-        loudness_lufs: float | list[float] = -16.0,
+        loudness_lufs: float | list[float] = LOUDNESS_LUFS,
         true_peak_dbtp: float | list[float] = -1.0,
         tilt_db: float | list[float] = 0.0,
         fade_in_s: float | list[float] = 0.0,
@@ -277,10 +357,12 @@ class VivacePipeline(DiffusionPipeline):
         return_dict: bool = True,
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs: list[str] | tuple[str, ...] = ("latents",),
+        beat_unit: str | list[str] | None = None,
     ) -> VivacePipelineOutput | tuple:
         """Make music.
 
-        Tempo, key, meter and length that the prompt spells out are used unless given as arguments. The task follows
+        Tempo, key, meter, length and loop that the prompt spells out are used unless given as arguments; what in it
+        looks like one of them and is not used is told in the output's `conditions`, under "notes". The task follows
         from the arguments: words alone generate, `loop` makes a circle, `audio` with `strength`, `mask_s` or
         `extend_s` edits. What is said per prompt holds for all prompts, or is a list with one entry for each.
 
@@ -290,11 +372,14 @@ class VivacePipeline(DiffusionPipeline):
             negative_prompt: what it should not sound like, per prompt; has an effect where guidance is on.
             duration_s: length in seconds, 0.5 up to the checkpoint's `max_duration_s`, per prompt.
             bars: length in bars, exact to the sample, per prompt; where no tempo is said, one is chosen and told.
-            bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`.
+            bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`. A beat is the
+                lower number of the meter, a quarter in 4/4 and an eighth in 7/8, but in 6/8, 9/8 and 12/8 three
+                eighths, a dotted quarter, unless `beat_unit` names another note.
             time_signature: "4/4" (taken where there is a tempo), "3/4", "6/8" (two dotted beats), ..., per prompt.
-            key: "A minor", "Bb major", per prompt.
-            chords: "Am F C G", each one bar, or "Am:2 F:2" with beats, repeated to the end, per prompt; for a single
-                prompt also a list of symbols.
+            key: "A minor", "Bb major", "F#m", "D dorian" (a mode is followed as major or minor), per prompt.
+            chords: "Am F C G", each one bar, "Am:2 F:2" with beats, or in Harte's notation "A:min F:maj7", repeated to
+                the end, per prompt; for a single prompt also a list of symbols. See `read_progression`. The note of a
+                slash, as in "C/E", sounds in the chord but not surely in the bass.
             downbeat_s: time of a first beat of a bar in seconds, per prompt; None = 0, or as heard in `audio`.
             num_inference_steps: None = the checkpoint's.
             guidance_scale: strength of all that is asked for, per prompt; None = the checkpoint's, up to 1 = off, a
@@ -313,22 +398,33 @@ class VivacePipeline(DiffusionPipeline):
             prompt_embeds, prompt_attention_mask: text states in place of `prompt`, (prompts, tokens, dim) and
                 (prompts, tokens); likewise `negative_prompt_embeds`, `negative_prompt_attention_mask`.
             morph: two texts in place of `prompt`: the piece goes from the first to the second.
-            loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most.
+            loop: the end leads into the beginning, per prompt; with a tempo a whole number of bars, 120 s at most. With
+                `audio` the audio is a circle and is edited as one. None = if the prompt says loop and its length allows
+                one (fades make none), or as the recipe of `audio` says.
             audio: what to edit: an array or tensor (samples,) or (channels, samples) with its `sampling_rate` in Hz,
-                or a file; a list = one per prompt. The result has its rate, channels and level.
+                a file, or an output of this pipeline with one piece; a list = one per prompt. The result has its rate
+                and channels. Tempo, meter, key, chords, downbeat and `loop` of a file or output of ours are those of
+                its recipe unless they are given or in the prompt (another tempo or meter leaves out its chords,
+                downbeat and loop); of other audio tempo and downbeat are heard. What is made is as loud as what is
+                kept (as the input where less than 3 s are kept; by 3 dB of make-up at most; less than 3 s beside kept
+                audio have the level that the network gives them), and no true peak of it is above `true_peak_dbtp` or
+                the input's own, whichever is higher.
             strength: 0 returns `audio` bit for bit, 1 ignores what is to be made anew; per prompt.
             mask_s: regions (start, end) in seconds that are made anew, or a bool for each sample; the rest of `audio`
                 comes back bit for bit. A list of lists of regions = one per prompt.
             extend_s: seconds to add before and after `audio`.
             normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP; what that
-                takes away is made up for by 3 dB at most); False = as decoded. Of several windows the first decides.
+                takes away is made up for by 3 dB at most); False = as decoded. With `audio` see there.
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
-            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt.
+            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize` and
+                `true_peak_dbtp` can be given.
             output_type: "np", "pt" or "latent".
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
                 replace. Setting `pipe._interrupt = True` in it ends the loop.
             callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" (both halves) it is given.
+            beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
+                quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.
@@ -363,6 +459,7 @@ class VivacePipeline(DiffusionPipeline):
         if output_type != "latent":
             made_with = surroundings(self, CODE)
             output.recipes = [make_recipe(call, row, made_with) for row in range(len(call.requests))]
+            output.weights = Weights.of(self)
         return output
 
     def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):
@@ -380,15 +477,18 @@ class VivacePipeline(DiffusionPipeline):
             ValueError: no recipe, or one that cannot be played again.
         """
         recipe = read_recipe(path)
-        output = self(**replay_arguments(recipe, audio))
-        made_with = output.recipes[0]["made_with"]
-        output.differences = compare(path, output.audios[0], recipe["made_with"], made_with)
+        output = self(**replay_arguments(recipe, audio, inspect.signature(self.__call__).parameters))
+        output.differences = compare(path, output.audios[0], recipe["made_with"], output.recipe()["made_with"])
         return output
 
     @torch.no_grad()
     def stream(self, *args, **kwargs) -> Iterator[np.ndarray]:
-        """The piece that a call with the same arguments makes, bit for bit, in chunks (channels, samples) fp32, each
-        while the next is still to be made.
+        """The piece that a call with the same arguments makes, in chunks (channels, samples) fp32, each while the next
+        is still to be made.
+
+        Bit for bit up to one window (`WINDOW` latent frames, 20.48 s of the published model), and of any length with
+        `normalize=False`. A call brings a longer piece to its loudness as a whole; a stream cannot know what follows,
+        so its first window decides, and the piece is the call's at another constant gain before the limiter.
 
         Raises:
             ValueError: as a call; also for several pieces.
@@ -401,10 +501,10 @@ class VivacePipeline(DiffusionPipeline):
         self._interrupt = False
         try:
             call.prepare()
-            for chunk in call.audio(0, call.latents()[0]):
+            for chunk in call.audio(0, call.latents()[0], whole=False):
                 yield chunk.cpu().numpy()
         finally:
             self.maybe_free_model_hooks()
 
 
-CODE = settle_helpers(__name__, Path(__file__))  # digest of the code
+CODE = settle_pipeline(globals())  # digest of the code

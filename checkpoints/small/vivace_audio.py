@@ -5,7 +5,10 @@ transformers, and files published beside it.
 """
 
 import importlib
+import io
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,14 @@ import torch
 MAX_FILE_BYTES = 2**30
 MAX_CHANNELS = 64
 RATES = (1000, 768000)  # Hz
+FFMPEG_TIMEOUT_S = 600.0
+# What ffmpeg may take a file for: none of those that name further files to be opened, as playlists do.
+FFMPEG_FORMATS = "mov,matroska,webm,mp3,aac,ac3,asf,wav,w64,aiff,au,caf,flac,ogg,ape,wv,amr"
+MP3_KBPS = {  # of layer III by version: MPEG 1, and MPEG 2 and 2.5
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+MP3_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by the version's two bits
 
 
 def load_soundfile():
@@ -28,11 +39,86 @@ def load_soundfile():
         raise ValueError(f"reading and writing audio files needs soundfile: pip install soundfile ({error})") from error
 
 
+def find_ffmpeg() -> str | None:
+    """Path of an ffmpeg, on the PATH or of the package imageio-ffmpeg; None if there is none."""
+    path = shutil.which("ffmpeg")
+    if path is not None:
+        return path
+    try:
+        return importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError):  # no package, or one without its program
+        return None
+
+
+def mp3_seconds(content: bytes) -> float:
+    """Length of the MP3 frames (layer III) that follow one another from the beginning of a file, by counting them.
+
+    A header (Xing, VBRI) can be wrong or missing, and libsndfile then guesses by the bit rate of the first frame.
+    ISO/IEC 11172-3, 2.4.1.3 and 2.4.2.3.
+    """
+    place, seconds = 0, 0.0
+    while content[place : place + 3] == b"ID3" and len(content) >= place + 10:
+        a, b, c, d = content[place + 6 : place + 10]
+        place += 10 + (a << 21 | b << 14 | c << 7 | d)
+    while place + 4 <= len(content):
+        first, second, third = content[place : place + 3]
+        version, layer, rate, kbps = second >> 3 & 3, second >> 1 & 3, third >> 2 & 3, third >> 4
+        if first != 255 or second < 224 or version == 1 or layer != 1 or rate == 3 or kbps in (0, 15):
+            break
+        hertz, samples = MP3_HZ[version][rate], 1152 if version == 3 else 576
+        place += samples // 8 * 1000 * MP3_KBPS[version == 3][kbps] // hertz + (third >> 1 & 1)
+        seconds += samples / hertz
+    return seconds
+
+
+def read_with_ffmpeg(path: str | Path, max_duration_s: float, reason: str) -> tuple[torch.Tensor, int]:
+    """(channels, samples) fp32 and the rate of a file that libsndfile cannot read, and why it cannot.
+
+    Raises:
+        ValueError: no ffmpeg, a file that it cannot read either, or one that is too long.
+    """
+    program = find_ffmpeg()
+    if program is None:
+        raise ValueError(
+            f"audio is {str(path)!r}, which cannot be read ({reason}) without ffmpeg: pip install imageio-ffmpeg, or "
+            "give a WAV or FLAC file"
+        )
+    words = [
+        program,
+        "-v",
+        "error",
+        "-nostdin",
+        "-format_whitelist",
+        FFMPEG_FORMATS,
+        "-protocol_whitelist",
+        "file,pipe",
+    ]
+    words += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav"]
+    words += [] if np.isinf(max_duration_s) else ["-t", f"{max_duration_s + 1.0:g}"]
+    try:
+        done = subprocess.run([*words, "pipe:1"], capture_output=True, timeout=FFMPEG_TIMEOUT_S)
+        if done.returncode or not done.stdout:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no audio in it"]
+            raise RuntimeError(f"{reason}; ffmpeg: {lines[-1][:200]}")
+        samples, rate = load_soundfile().read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"audio is {str(path)!r}, which cannot be read ({error})") from error
+    if len(samples) > max_duration_s * rate:
+        raise ValueError(
+            f"audio is {str(path)!r} of more than {max_duration_s:g} s; allowed: up to {max_duration_s:g} s"
+        )
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
+
+
 def read_file(path: str | Path, max_duration_s: float) -> tuple[torch.Tensor, int]:
     """(channels, samples) fp32 and the rate of an audio file.
 
+    libsndfile reads WAV, FLAC, OGG, MP3 and AIFF. What it cannot read (M4A, WebM), and what has no length in its header
+    (a WAV whose recorder was stopped, an MP3 of variable bit rate without a Xing header) goes through ffmpeg.
+
     Raises:
-        ValueError: no such file, one that is too large or too long (told by its header, before it is read), or damaged.
+        ValueError: no such file, one that is too large or too long (told by its header, before it is read), damaged, or
+            in need of an ffmpeg that is not there.
     """
     soundfile = load_soundfile()
     if not os.path.isfile(path):
@@ -44,8 +130,15 @@ def read_file(path: str | Path, max_duration_s: float) -> tuple[torch.Tensor, in
         )
     try:
         about = soundfile.info(str(path))
-        if about.duration > max_duration_s:
-            raise ValueError(f"audio is {str(path)!r} of {about.duration:.0f} s; allowed: up to {max_duration_s:g} s")
+    except (OSError, RuntimeError) as error:
+        return read_with_ffmpeg(path, max_duration_s, str(error))
+    counted = mp3_seconds(Path(path).read_bytes()) if about.format == "MP3" else 0.0
+    seconds = counted or about.duration
+    if seconds > max_duration_s:
+        raise ValueError(f"audio is {str(path)!r} of {seconds:.0f} s; allowed: up to {max_duration_s:g} s")
+    if not about.frames or counted > 1.02 * about.duration + 0.1:
+        return read_with_ffmpeg(path, max_duration_s, "its header does not say how long it is")
+    try:
         samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"audio is {str(path)!r}, which cannot be read ({error})") from error

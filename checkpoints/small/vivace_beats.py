@@ -77,7 +77,8 @@ def find_beats(audio: torch.Tensor, rate: int, bpm: float | None, beats_per_bar:
     size = len(envelope)
 
     def on(values: np.ndarray, first: float, step: float) -> float:
-        return float(np.mean(np.interp(np.arange(first, size, step), np.arange(size), values)))
+        places = np.arange(first, size, step)
+        return float(np.mean(np.interp(places, np.arange(size), values))) if len(places) else -np.inf
 
     first = phases[int(np.argmax([on(envelope, phase, period) for phase in phases]))]
     bars = [on(envelope, first + k * period, beats_per_bar * period)

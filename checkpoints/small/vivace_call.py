@@ -7,10 +7,11 @@ transformers, and files published beside it.
 from collections.abc import Iterable, Iterator
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from .vivace_conditions import make_conditions
-from .vivace_denoise import Batch, denoise
+from .vivace_denoise import CIRCLE_MARGIN, Batch, denoise
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
 from .vivace_level import Leveller
 from .vivace_noise import frame_noise
@@ -23,6 +24,7 @@ from .vivace_request import (
     is_list_of_pairs,
     make_guidance,
     make_requests,
+    open_source,
     read_prompts,
     spread,
 )
@@ -74,7 +76,10 @@ class Call:
     """
 
     def __init__(self, pipe, arguments: dict):
-        self.pipe, self.asked = pipe, SimpleNamespace(**arguments)
+        self.pipe = pipe
+        self.asked = SimpleNamespace(
+            **{name: value.item() if isinstance(value, np.generic) else value for name, value in arguments.items()}
+        )
         try:
             self._understand()
         except ValueError as error:
@@ -127,7 +132,8 @@ class Call:
         for source, mask, strength in zip(sources, masks, strengths, strict=True):
             place = (id(source), id(mask), strength if isinstance(strength, (int, float)) else id(strength))
             if place not in done:
-                done[place] = make_edit(source, asked.sampling_rate, strength, mask, asked.extend_s, limit)
+                sound, rate, recipe = open_source(source, asked.sampling_rate)
+                done[place] = make_edit(sound, rate, strength, mask, asked.extend_s, limit, recipe)
             edits.append(done[place])
         if len({edit.rate for edit in edits}) > 1:
             raise ValueError("audio has files of several sampling rates; edit them in calls of their own")
@@ -154,8 +160,10 @@ class Call:
         for row, item in enumerate(self.requests):
             if item.edit is not None:
                 rate, channels = pipe.vae.config.sampling_rate, pipe.vae.config.audio_channels
-                clean = pipe.encode_audio(network_input(item.edit, rate, channels).to(self.device))[0]
-                self.clean[row, :, : item.frames] = clean[:, : item.frames]
+                hop, margin = pipe.vae.hop_length, CIRCLE_MARGIN if item.loop else 0
+                heard = network_input(item.edit, rate, channels, item.frames * hop, margin * hop)
+                clean = pipe.encode_audio(heard.to(self.device))[0]
+                self.clean[row, :, : item.frames] = clean[:, margin : margin + item.frames]
                 self.keep[row, : item.frames] = kept_frames(item.edit, item.frames, pipe.frame_rate)
         self.windows = [
             [(0, item.frames, 0, item.frames)] if item.loop else list(windows(item.frames)) for item in self.requests
@@ -245,23 +253,31 @@ class Call:
                 made[row] = [latents[None, :, : self.requests[row].frames]]
         return [made.get(row, self._chunks(row, progress)) for row in range(len(self.requests))]
 
-    def audio(self, row: int, latents: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """One piece (channels, n) fp32, in chunks that together have its length."""
+    def audio(self, row: int, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
+        """One piece (channels, n) fp32, in chunks that together have its length.
+
+        The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
+        """
         pipe, item = self.pipe, self.requests[row]
+        tone = item.tone
         if item.edit is not None:
             if item.strength == 0.0:
                 yield item.edit.audio
                 return
-            made = torch.cat(list(pipe.decode_latents(latents, False)), dim=1)[:, : item.samples]
-            yield splice(item.edit, made, pipe.vae.config.sampling_rate)
+            decoded = pipe.decode_latents(latents, item.loop, item.samples)
+            made = torch.cat(list(cut(decoded, item.samples)), dim=1)
+            ceiling = tone["true_peak_dbtp"] if tone["normalize"] else None
+            yield splice(item.edit, made, pipe.vae.config.sampling_rate, ceiling)
             return
-        tone = item.tone
         leveller = Leveller(
             pipe.vae.config.sampling_rate, item.samples, tone["loudness_lufs"] if tone["normalize"] else None,
             tone["true_peak_dbtp"], tone["tilt_db"], tone["fade_in_s"], tone["fade_out_s"], item.loop,
         )  # fmt: skip
-        decoded = pipe.decode_latents(latents, item.loop, item.samples)
-        yield from leveller.run(cut(decoded, item.samples))
+        decoded = cut(pipe.decode_latents(latents, item.loop, item.samples), item.samples)
+        if whole:
+            decoded = list(decoded)
+            leveller.measure(decoded)
+        yield from leveller.run(decoded)
 
 
 def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from .vivace_grid import GRID_CHANNELS, frame_grid
-from .vivace_theory import KEYS, parse_chords
+from .vivace_theory import KEYS, parse_chords, parse_key
 
 TOKENS = 16  # a text is padded to a multiple
 ABSENT = {"duration_s": math.nan, "bpm": math.nan, "key": -1, "beats_per_bar": -1}
@@ -113,7 +113,7 @@ def make_conditions(
         grid[row, :, : item.frames] = item_grid(known, item.frames, frame_rate)
         scalars["duration_s"][row] = item.frames / frame_rate
         if known["key"] is not None:
-            scalars["key"][row] = KEYS.index(known["key"])
+            scalars["key"][row] = KEYS.index(parse_key(known["key"]))
         if known["beats_per_bar"] is not None:
             scalars["beats_per_bar"][row] = known["beats_per_bar"]
         if known["bpm"] is not None:

@@ -1,7 +1,8 @@
 """Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
 
 The result has the sampling rate and channels of the input, so that keeping is exact: the network works at its own rate,
-and only what it made is resampled and faded in, inside the part that was to be made.
+and only what it made is resampled and faded in, inside the part that was to be made. That part is as loud as the rest,
+see `splice`. A loop is edited as a circle: neither the network nor the fades see an end where it closes.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -13,13 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .vivace_audio import mix_channels, read_audio, resample
-from .vivace_level import loudness
+from .vivace_audio import fit_circle, mix_channels, read_audio, resample
+from .vivace_level import LOOKAHEAD_S, PEAK_TAPS, Leveller, limiter_gain, loudness, peaks, true_peak_db
 from .vivace_prompt import check_number
 
 WORKING_LUFS = -18.0  # the training clips' level, at which audio is encoded
-KEEP_MARGIN = 1  # latent frames beside a border that are made anew, since the encoder sees across it
+# Latent frames beside a border that are made anew too. The encoder sees further (7 frames, 0.28 s, in the published
+# model), so the nearest kept latents still carry a little of what is replaced; training masks its clips likewise.
+KEEP_MARGIN = 1
 FADE_S = 0.05  # from kept to made, inside the made part
+MATCH_S = 3.0  # what is made beside kept audio is brought to its level from this length on (EBU's short-term window)
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Edit:
         gain: of the input to the level at which the network works.
         offset_s: where the input begins, seconds.
         samples: how long the input is.
+        loop: whether its end leads into its beginning.
+        recipe: of the file or output that the input was, if it is one of ours.
     """
 
     audio: torch.Tensor
@@ -43,6 +49,13 @@ class Edit:
     gain: float
     offset_s: float
     samples: int
+    loop: bool = False
+    recipe: dict | None = None
+
+    @property
+    def extended(self) -> bool:
+        """Whether there is more to be made than the input is long."""
+        return self.audio.shape[1] > self.samples
 
     @property
     def given(self) -> torch.Tensor:
@@ -91,8 +104,10 @@ def mirrored(audio: torch.Tensor, before: int, after: int) -> torch.Tensor:
     return audio[:, torch.where(index < samples, index, 2 * samples - 1 - index)]
 
 
-def make_edit(audio, sampling_rate, strength, mask_s, extend_s, max_duration_s: float) -> Edit:
-    """Understand the arguments of an edit.
+def make_edit(
+    audio, sampling_rate, strength, mask_s, extend_s, max_duration_s: float, recipe: dict | None = None
+) -> Edit:
+    """Understand the arguments of an edit; whether it is a loop is decided later, with its tempo.
 
     Raises:
         ValueError: one line that names the argument.
@@ -121,22 +136,33 @@ def make_edit(audio, sampling_rate, strength, mask_s, extend_s, max_duration_s: 
     level = loudness(given.mean(0, keepdim=True), rate)  # as the network will hear it
     gain = 1.0 if math.isinf(level) else 10.0 ** ((WORKING_LUFS - level) / 20.0)
     strength = 1.0 if strength is None else float(strength)
-    return Edit(mirrored(given, before, after), rate, mask, strength, min(gain, 1e3), before / rate, samples)
+    audio = mirrored(given, before, after)
+    return Edit(audio, rate, mask, strength, min(gain, 1e3), before / rate, samples, recipe=recipe)
 
 
-def network_input(edit: Edit, sampling_rate: int, channels: int) -> torch.Tensor:
-    """The audio as the autoencoder takes it, (1, channels, samples)."""
-    return mix_channels(resample(edit.audio * edit.gain, edit.rate, sampling_rate), channels)[None]
+def network_input(edit: Edit, sampling_rate: int, channels: int, circle: int, margin: int) -> torch.Tensor:
+    """The audio as the autoencoder takes it, (1, channels, samples).
+
+    A loop becomes a circle of `circle` samples, a whole number of latent frames, with a `margin` of its other end on
+    either side. It is resampled there, by half a frame at most: a loop of 8 s moves by up to 4 cents.
+    """
+    audio = mix_channels(edit.audio * edit.gain, channels)
+    if not edit.loop:
+        return resample(audio, edit.rate, sampling_rate)[None]
+    return fit_circle(audio, circle)[:, torch.arange(-margin, circle + margin) % circle][None]
 
 
 def kept_frames(edit: Edit, frames: int, frame_rate: float) -> torch.Tensor:
     """(frames,) bool: latent frames that are given, none of whose neighbours touch what is to be made."""
-    total = torch.nn.functional.pad(edit.mask.long().cumsum(0), (1, 0))  # masked samples before each
+    mask, size, turn = edit.mask, len(edit.mask), 0
+    if edit.loop:  # unrolled to three turns, of which the middle one counts
+        mask, turn, frame_rate = mask.repeat(3), size, frames * edit.rate / size
+    total = torch.nn.functional.pad(mask.long().cumsum(0), (1, 0))  # masked samples before each
     bounds = torch.arange(frames, dtype=torch.float64)
-    first = ((bounds - KEEP_MARGIN) / frame_rate * edit.rate).floor().long().clamp(0, len(edit.mask))
-    last = ((bounds + 1 + KEEP_MARGIN) / frame_rate * edit.rate).ceil().long().clamp(0, len(edit.mask))
-    inside = bounds / frame_rate * edit.rate < len(edit.mask)
-    return (total[last] == total[first]) & inside
+    first = ((bounds - KEEP_MARGIN) / frame_rate * edit.rate).floor().long() + turn
+    last = ((bounds + 1 + KEEP_MARGIN) / frame_rate * edit.rate).ceil().long() + turn
+    inside = bounds / frame_rate * edit.rate < size
+    return (total[last.clamp(0, len(mask))] == total[first.clamp(0, len(mask))]) & inside
 
 
 def borders(mask: torch.Tensor) -> list[tuple[int, int]]:
@@ -145,31 +171,67 @@ def borders(mask: torch.Tensor) -> list[tuple[int, int]]:
     return list(zip((edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist(), strict=True))
 
 
-def splice(edit: Edit, made: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+def matching_gain(edit: Edit, made: torch.Tensor, limit: float) -> float:
+    """The gain at which what is made, (channels, n) with the kept places in between, is as loud as what is kept, or as
+    the input where little is kept. 1 for what is too short to have a level of its own beside kept audio."""
+    kept, anew, enough = edit.audio[:, ~edit.mask], made[:, edit.mask], MATCH_S * edit.rate
+    if kept.shape[1] and anew.shape[1] < enough:
+        return 1.0
+    target = loudness(kept if kept.shape[1] >= enough else edit.given, edit.rate)
+    if math.isinf(target):
+        return 1.0
+    leveller = Leveller(edit.rate, anew.shape[1], target, 20.0 * math.log10(limit), 0.0, 0.0, 0.0, False)
+    return leveller.choose_gain(anew, slice(None))
+
+
+def splice(edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: float | None) -> torch.Tensor:
     """The input with what was made put in, (channels, samples) at the input's rate.
+
+    What was made gets the level of what is kept (`matching_gain`) and is faded in; where the true peaks of the two
+    together would exceed `true_peak_dbtp`, or the input's own where that is higher, a limiter turns down what was made.
+    Kept samples are those of the input.
 
     Args:
         edit: what was asked for.
         made: the whole piece as the autoencoder decoded it, (channels, samples) at `sampling_rate`.
+        true_peak_dbtp: None = what was made keeps its own level and is limited at full scale only.
     """
-    audio, samples = edit.audio, edit.audio.shape[1]
-    made = resample(made.cpu(), sampling_rate, edit.rate)[:, :samples]
+    audio, mask, samples = edit.audio, edit.mask, edit.audio.shape[1]
+    made = made.cpu()
+    made = fit_circle(made, samples) if edit.loop else resample(made, sampling_rate, edit.rate)[:, :samples]
     made = torch.nn.functional.pad(made, (0, samples - made.shape[1])) / edit.gain
     if made.shape[0] != audio.shape[0]:  # each channel as loud as it was
         power = audio.square().mean(1, keepdim=True)
         balance = (power / audio.mean(0, keepdim=True).square().mean().clamp_min(1e-12)).sqrt().clamp(0.0, 2.0)
         made = mix_channels(made, audio.shape[0]) * balance
-    made = made / made.abs().max().clamp_min(1.0)
+    limit = 1.0
+    if true_peak_dbtp is not None:
+        limit = min(1.0, 10.0 ** (max(true_peak_dbtp, true_peak_db(edit.given)) / 20.0))
+        made = made * matching_gain(edit, made, limit)
+    turn = 0
+    if edit.loop and not mask.all():  # turned so that it begins with a kept sample: no run goes over the end
+        turn = int((~mask).nonzero()[0])
+        audio, mask, made = audio.roll(-turn, 1), mask.roll(-turn), made.roll(-turn, 1)
     out = audio.clone()
-    for first, last in borders(edit.mask):
+    ahead = round(LOOKAHEAD_S * edit.rate)
+    reach = 2 * ahead + PEAK_TAPS
+    for first, last in borders(mask):
+        ends = [first > 0, last < samples or (edit.loop and first > 0)]  # whether kept audio follows there
         fade = min(round(FADE_S * edit.rate), (last - first) // 2)
-        share = torch.ones(last - first)
         ramp = (torch.arange(fade) + 1.0) / (fade + 1.0)
-        if fade and first > 0:
+        share = torch.ones(last - first)
+        if fade and ends[0]:
             share[:fade] = ramp
-        if fade and last < samples:
+        if fade and ends[1]:
             share[-fade:] = ramp.flip(0)
-        part = slice(first, last)
-        angle = share * (math.pi / 2)
-        out[:, part] = (made[:, part] * angle.sin() + audio[:, part] * angle.cos()).clamp(-1.0, 1.0)
-    return out
+        near = torch.arange(first - reach, last + reach)  # what the limiter sees
+        near = near % samples if edit.loop else near[(near >= 0) & (near < samples)]
+        before = reach if edit.loop else min(first, reach)
+        angle = torch.zeros(len(near)) if not mask.all() else torch.ones(len(near)) * (math.pi / 2)
+        angle[before : before + last - first] = share * (math.pi / 2)
+        new, old = made[:, near] * angle.sin(), audio[:, near] * angle.cos()
+        need = ((limit - peaks(old)) / peaks(new).clamp_min(1e-9)).clamp(0.0, 1.0)
+        need[angle == 0.0] = 1.0
+        mixed = (old + new * limiter_gain(need, ahead)).clamp(-1.0, 1.0)
+        out[:, first:last] = mixed[:, before : before + last - first]
+    return out.roll(turn, 1)

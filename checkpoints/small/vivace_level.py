@@ -1,4 +1,5 @@
-"""Level and tone: loudness, true peak, brightness, fades. Every step is local, so a stream is levelled as it comes.
+"""Level and tone: loudness, true peak, brightness, fades. All but the choice of one gain is local, so that a stream can
+be levelled as it comes.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -11,15 +12,17 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch.nn import functional
 
+LOUDNESS_LUFS = -16.0  # of what is made, where a call does not say
 MAX_GAIN_DB = 40.0  # of normalisation: silence stays silence
 MAKE_UP_DB = 3.0  # at most so much more gain for what the limiter takes away: music is not to be crushed
 CLOSE_LU, ROUNDS = 0.1, 5  # of the search for it
 LOOKAHEAD_S = 0.005  # of the limiter
 OVERSAMPLING, PEAK_TAPS = 4, 16  # of the true-peak meter, ITU-R BS.1770-4, annex 2
+SECTION_S, PEAK_SECTION = 120, 2**22  # seconds and samples: longer audio is measured in sections, in bounded memory
 TILT_TAPS = 1023
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=2)  # of SECTION_S at most, see `weighted`
 def weighting(sampling_rate: int, num_bins: int) -> torch.Tensor:
     """Squared magnitude of the K-weighting at `num_bins` frequencies from 0 to half the rate, (num_bins,) fp64.
 
@@ -43,17 +46,29 @@ def weighting(sampling_rate: int, num_bins: int) -> torch.Tensor:
     return total
 
 
+def weighted(audio: torch.Tensor, sampling_rate: int) -> torch.Tensor:
+    """K-weighted audio (channels, samples) fp64, with zero phase, which changes no power."""
+    samples, section, margin = audio.shape[1], SECTION_S * sampling_rate, sampling_rate // 2
+    size = min(samples, section + sampling_rate) + sampling_rate  # the filter has died away after half a second
+    response = weighting(sampling_rate, size // 2 + 1).sqrt()
+    parts = []
+    for start in range(0, samples, section):
+        end = start + section if samples > section else samples
+        first = max(0, start - margin)
+        spectrum = torch.fft.rfft(audio[:, first : end + margin].double(), n=size)
+        part = torch.fft.irfft(spectrum * response, n=size)
+        parts.append(part[:, start - first : min(end, samples) - first])
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
 def loudness(audio: torch.Tensor, sampling_rate: int) -> float:
     """Integrated loudness in LUFS of (channels, samples), ITU-R BS.1770-4 with both gates; silence is -inf.
 
     Audio shorter than a gating block of 0.4 s counts as one block.
     """
     samples = audio.shape[1]
-    size = samples + sampling_rate  # the filters have died away after a second
-    spectrum = torch.fft.rfft(audio.double(), n=size)
-    weighted = torch.fft.irfft(spectrum * weighting(sampling_rate, spectrum.shape[1]).sqrt(), n=size)[:, :samples]
-    block = min(samples, round(0.4 * sampling_rate))
-    power = weighted.square().unfold(1, block, max(1, round(0.1 * sampling_rate))).mean(2).sum(0)  # (blocks,)
+    block, step = min(samples, round(0.4 * sampling_rate)), max(1, round(0.1 * sampling_rate))
+    power = weighted(audio, sampling_rate).square().unfold(1, block, step).mean(2).sum(0)  # (blocks,)
     for floor in (-70.0, None):
         if not len(power):
             return -math.inf
@@ -69,7 +84,9 @@ def peaks(audio: torch.Tensor) -> torch.Tensor:
     taps = torch.sinc(times) * torch.cos(math.pi * times / (PEAK_TAPS + 1)).square()
     taps = (taps / taps.sum(1, keepdim=True))[:, None].to(audio)  # (phases, 1, taps)
     padded = functional.pad(audio[:, None], (PEAK_TAPS // 2 - 1, PEAK_TAPS // 2))
-    return functional.conv1d(padded, taps).abs().amax((0, 1))
+    sections = range(0, audio.shape[1], PEAK_SECTION)
+    parts = [padded[:, :, start : start + PEAK_SECTION + PEAK_TAPS - 1] for start in sections]
+    return torch.cat([functional.conv1d(part, taps).abs().amax((0, 1)) for part in parts])
 
 
 def true_peak_db(audio: torch.Tensor) -> float:
@@ -87,12 +104,25 @@ def tilt_filter(tilt_db: float, sampling_rate: int) -> torch.Tensor:
     return taps * torch.hann_window(TILT_TAPS + 1, periodic=True, dtype=torch.float64)[1:]
 
 
+def limiter_gain(need: torch.Tensor, ahead: int) -> torch.Tensor:
+    """A smooth gain (n,) that is nowhere above `need` (n,), the gain from 0 to 1 that each sample may have at most.
+
+    The smallest need within 2 * `ahead` samples is held and then averaged by a window of that reach: every value under
+    the window is at most what its centre needs.
+    """
+    size = 2 * ahead + 1
+    held = -functional.max_pool1d(-functional.pad(need[None], (2 * ahead, 2 * ahead), value=1.0), size, 1)
+    window = torch.hann_window(size + 2, periodic=False)[1:-1].to(need)
+    return functional.conv1d(held[None], (window / window.sum())[None, None])[0, 0]
+
+
 class Leveller:
     """Brings audio to a level and tone, chunk by chunk.
 
     What exceeds the limit is turned down by a limiter that looks ahead, so nothing is ever clipped. The gain is the one
     at which the first chunk, limited, is as loud as asked for, up to `MAKE_UP_DB` above the one that it would need
-    without a limit.
+    without a limit; after `measure` it is that of all chunks together. Only then is a piece of several chunks as a
+    whole as loud as asked for: without, it begins so and keeps its gain, since what follows is not known yet.
 
     Args:
         sampling_rate: Hz.
@@ -123,7 +153,7 @@ class Leveller:
             return audio
         return functional.conv1d(audio[:, None], self.taps.to(audio)[None, None], padding=TILT_TAPS // 2)[:, 0]
 
-    def _choose_gain(self, audio: torch.Tensor, inside: slice) -> float:
+    def choose_gain(self, audio: torch.Tensor, inside: slice) -> float:
         """The gain for coloured audio, of which the samples `inside` are to be as loud as asked for.
 
         By the secant: a decibel of gain adds less than one of loudness, the less the more is limited.
@@ -145,27 +175,27 @@ class Leveller:
                 break
         return 10.0 ** (gain_db / 20.0)
 
+    def measure(self, chunks: list[torch.Tensor]) -> None:
+        """Choose the gain by the whole piece, before `run`; a piece of one chunk needs no more than `run`."""
+        if self.target is not None and len(chunks) > 1:
+            self.gain = self.choose_gain(self._colour(torch.cat(chunks, dim=1)), slice(None))
+
     def _level(self, audio: torch.Tensor, inside: slice) -> torch.Tensor:
         """Audio coloured, brought to its level and limited; the first decides on the gain by its samples `inside`."""
         audio = self._colour(audio)
         if self.target is None:
             return audio
         if self.gain is None:
-            self.gain = self._choose_gain(audio, inside)
+            self.gain = self.choose_gain(audio, inside)
         return self._limit(audio, self.gain, peaks(audio))
 
     def _limit(self, audio: torch.Tensor, gain: float, high: torch.Tensor) -> torch.Tensor:
         """Audio times `gain`, turned down where its true peaks, `high` (n,) before the gain, would exceed the limit."""
         audio = audio * gain
-        need = (self.limit / (high * gain).clamp_min(1e-9)).clamp_max(1.0)[None]  # gain that each sample may have
+        need = (self.limit / (high * gain).clamp_min(1e-9)).clamp_max(1.0)  # gain that each sample may have
         if bool((need == 1.0).all()):
             return audio
-        # The least need in sight, averaged by a window that never looks further than that: at most each one's need.
-        size = 2 * self.ahead + 1
-        held = -functional.max_pool1d(-functional.pad(need, (2 * self.ahead, 2 * self.ahead), value=1.0), size, 1)
-        window = torch.hann_window(size + 2, periodic=False)[1:-1].to(audio)
-        smooth = functional.conv1d(held[None], (window / window.sum())[None, None])[0]
-        return (audio * smooth).clamp(-1.0, 1.0)
+        return (audio * limiter_gain(need, self.ahead)).clamp(-1.0, 1.0)
 
     def _fade(self, audio: torch.Tensor, start: int) -> torch.Tensor:
         if not self.fade_in and not self.fade_out:

@@ -11,7 +11,13 @@ import hashlib
 import json
 import os
 import platform
+import secrets
+import struct
+import weakref
+from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, ClassVar
 
 import diffusers
 import numpy as np
@@ -22,6 +28,8 @@ from .vivace_audio import load_soundfile, read_audio
 from .vivace_edit import borders
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+UNKNOWN = "unknown"  # digest of weights that cannot be computed
+LONG = 2**16  # bytes of a comment; libsndfile leaves out those of a WAV header of more than 100 kB
 RECIPE = "vivace recipe "  # what the comment tag begins with
 # Of the whole call, not of one piece; those of one piece are in its request.
 SHARED = (
@@ -30,24 +38,87 @@ SHARED = (
 BEYOND = ("latents", "prompt_embeds", "negative_prompt_embeds", "callback_on_step_end")  # what no tag can hold
 
 
-def weights_hash(pipe) -> str:
-    """Digest of all weights as fp32, whatever file or precision they came from; again only after they have changed."""
-    models = [getattr(pipe, name) for name in ("vae", "unet", "text_encoder")]
-    tensors = [item for model in models if model is not None for item in sorted(model.state_dict().items())]
-    stamp = [(value.data_ptr(), value._version) for _, value in tensors]
-    if getattr(pipe, "_weights_stamp", None) != stamp:
-        digest = hashlib.sha256()
-        for key, value in tensors:
+class Weights:
+    """Digest of a pipeline's weights, which is computed when it is first asked for.
+
+    It keeps no weights in memory. Moving them, as offloading does, or casting them is no change: what counts is which
+    parameters they are and how often each was written to.
+
+    Args:
+        pipe: the pipeline.
+    """
+
+    known: ClassVar[weakref.WeakKeyDictionary] = weakref.WeakKeyDictionary()  # pipeline -> Weights
+
+    def __init__(self, pipe):
+        models = [getattr(pipe, name) for name in ("vae", "unet", "text_encoder")]
+        try:
+            self.models = [weakref.ref(model) for model in models if model is not None]
+            self.stamp, self.found = self._stamp(), None
+        except Exception:  # parts of another kind, whose parameters cannot be asked: the music matters more
+            self.models, self.stamp, self.found = [], [], UNKNOWN
+
+    @classmethod
+    def of(cls, pipe) -> "Weights":
+        """Those of a pipeline; the same object as long as they do not change, so that they are read once."""
+        now = cls(pipe)
+        before = cls.known.get(pipe)
+        if before is None or not before.is_as(now.stamp):
+            cls.known[pipe] = now
+        return cls.known[pipe]
+
+    def is_as(self, stamp: list) -> bool:
+        """Whether a stamp is of the same weights; tensors are compared by identity, since == compares their values."""
+        return len(stamp) == len(self.stamp) and all(
+            one is other and writes == others for (one, writes), (other, others) in zip(stamp, self.stamp, strict=True)
+        )
+
+    def _stamp(self) -> list:
+        """What changes when the weights do; weak references, since a new tensor may take the place of an old one."""
+        models = [model() for model in self.models]
+        values = [value for model in models if model is not None for value in model.parameters()]
+        return [(weakref.ref(value), 0 if value.is_inference() else value._version) for value in values]
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of the SHA-256 of all weights as fp32, whatever file or precision they came from.
+
+        "unknown" if they have changed since this was made, or cannot be read: offloaded to a meta device, quantised.
+        """
+        if self.found is None:
+            models = [model() for model in self.models]
+            if any(model is None for model in models) or not self.is_as(self._stamp()):
+                return UNKNOWN
+            try:
+                self.found = weights_hash(models)
+            except Exception:  # whatever a library has made of the tensors
+                self.found = UNKNOWN
+        return self.found
+
+
+def weights_hash(models: list[torch.nn.Module]) -> str:
+    """Digest of all weights of models as fp32."""
+    digest = hashlib.sha256()
+    for model in models:
+        for key, value in sorted(model.state_dict().items()):
             digest.update(key.encode())
             digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
-        pipe._weights_stamp, pipe._weights_hash = stamp, digest.hexdigest()[:16]
-    return pipe._weights_hash
+    return digest.hexdigest()[:16]
+
+
+def plain(value: object) -> object:
+    """An argument as JSON can hold it: numpy's and torch's numbers and arrays become those of Python."""
+    if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
+        return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
 def surroundings(pipe, code: str) -> dict:
-    """What else decides the last bit: weights, code, versions, device and threads."""
+    """What else decides the last bit, beside the weights: code, versions, device and threads."""
     return {
-        "weights": weights_hash(pipe),
         "code": code,
         "scheduler": type(pipe.scheduler).__name__,
         "torch": torch.__version__,
@@ -69,8 +140,9 @@ def make_recipe(call, row: int, made_with: dict) -> dict:
     """The recipe of one piece of a call (`vivace_call.Call`); JSON can hold it."""
     asked, item = call.asked, call.requests[row]
     arguments = {name: getattr(asked, name) for name in SHARED} | item.arguments | {"seed": item.seed}
+    arguments = plain(arguments)
     recipe = {"arguments": arguments, "made_with": made_with}
-    arguments["strength"] = None if item.edit is None or asked.strength is None else item.strength
+    arguments["strength"] = None if item.edit is None or asked.strength is None else plain(item.strength)
     if item.edit is not None:
         recipe["audio"] = {"sha256": audio_hash(item.edit.given), "sampling_rate": item.edit.rate}
         if asked.mask_s is not None:
@@ -98,65 +170,143 @@ def write_audio(path: str | Path, audio: np.ndarray, sampling_rate: int, recipe:
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"path is {str(path)!r}; allowed: a file name that ends in .wav or .flac")
     samples = sixteen_bit(audio)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    options = {"samplerate": sampling_rate, "channels": samples.shape[1], "subtype": "PCM_16"}
+    partial = path.with_name(f".{secrets.token_hex(4)}.partial")  # no longer than the shortest names
+    kind = FORMATS[path.suffix.lower()]
+    options = {"samplerate": sampling_rate, "channels": samples.shape[1], "subtype": "PCM_16", "format": kind}
+    comment = "" if recipe is None else RECIPE + json.dumps(recipe, separators=(",", ":"))
+    apart = kind == "WAV" and len(comment) > LONG
     try:
-        with soundfile.SoundFile(partial, "w", format=FORMATS[path.suffix.lower()], **options) as file:
+        with soundfile.SoundFile(partial, "w", **options) as file:
             if recipe is not None:
                 prompt = recipe["arguments"].get("prompt")
-                file.title = prompt if isinstance(prompt, str) else "Vivace"
+                title = prompt if isinstance(prompt, str) else "Vivace"
+                file.title = title[:1000].encode(errors="replace").decode()
                 file.software = "Vivace"
-                file.comment = RECIPE + json.dumps(recipe, separators=(",", ":"))
+                if not apart:
+                    file.comment = comment
             file.write(samples)
+        if apart:
+            append_comment(partial, comment)
         os.replace(partial, path)
     except (OSError, RuntimeError) as error:
         raise ValueError(f"out is {str(path)!r}, which cannot be written ({error})") from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
+
+
+def append_comment(path: Path, comment: str) -> None:
+    """Add a LIST chunk with a comment to a RIFF WAVE file."""
+    text = comment.encode() + b"\0"
+    text += b"\0" * (len(text) % 2)
+    with open(path, "r+b") as file:
+        file.seek(0, os.SEEK_END)
+        file.write(b"\0" * (file.tell() % 2))
+        file.write(struct.pack("<4sI4s4sI", b"LIST", len(text) + 12, b"INFO", b"ICMT", len(text)) + text)
+        size = file.tell() - 8
+        file.seek(4)
+        file.write(struct.pack("<I", size))
+
+
+def read_comment(path: str | Path) -> str:
+    """The comment tag of an audio file, of any length: libsndfile gives none of 2,046 bytes or more from a WAV.
+
+    Raises:
+        ValueError: a file that cannot be read.
+    """
+    soundfile = load_soundfile()
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            if file.comment or file.format != "WAV":
+                return file.comment
+        with open(path, "rb") as file:
+            return find_comment(file)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"file {str(path)!r} cannot be read ({error})") from error
+
+
+def find_comment(file: BinaryIO) -> str:
+    """The comment in the LIST chunk of a RIFF WAVE file; "" if there is none."""
+    if file.read(12)[:4] != b"RIFF":
+        return ""
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        if name != b"LIST":
+            file.seek(size + size % 2, os.SEEK_CUR)
+            continue
+        data, place = file.read(size + size % 2), 4
+        while data[:4] == b"INFO" and place + 8 <= len(data):
+            name, size = struct.unpack_from("<4sI", data, place)
+            if name == b"ICMT":
+                return data[place + 8 : place + 8 + size].partition(b"\0")[0].decode(errors="replace")
+            place += 8 + size + size % 2
+    return ""
+
+
+def find_recipe(path: str | Path) -> dict | None:
+    """The recipe in an audio file, None if it has none.
+
+    Raises:
+        ValueError: no such file, one that is no audio, or a damaged recipe.
+    """
+    if not os.path.isfile(path):
+        raise ValueError(f"file {str(path)!r}: no such file")
+    comment = read_comment(path)
+    if not comment.startswith(RECIPE):
+        return None
+    try:
+        recipe = json.loads(comment.removeprefix(RECIPE))
+    except ValueError as error:
+        raise ValueError(f"file {str(path)!r} has a damaged recipe ({error})") from error
+    for part in ("arguments", "made_with"):
+        if not isinstance(recipe, dict) or not isinstance(recipe.get(part), dict):
+            raise ValueError(f"file {str(path)!r} has a damaged recipe (no {part})")
+    return recipe
 
 
 def read_recipe(path: str | Path) -> dict:
     """The recipe in an audio file.
 
     Raises:
-        ValueError: no such file, one that is no audio, or one without a recipe.
+        ValueError: as `find_recipe`, and a file without a recipe.
     """
-    soundfile = load_soundfile()
-    if not os.path.isfile(path):
-        raise ValueError(f"file {str(path)!r}: no such file")
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            comment = file.comment
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"file {str(path)!r} cannot be read ({error})") from error
-    if not comment.startswith(RECIPE):
-        raise ValueError(f"file {str(path)!r} has no recipe; only files that Vivace wrote can be played again")
-    try:
-        return json.loads(comment.removeprefix(RECIPE))
-    except ValueError as error:
-        raise ValueError(f"file {str(path)!r} has a damaged recipe ({error})") from error
+    recipe = find_recipe(path)
+    if recipe is None:
+        raise ValueError(f"file {str(path)!r} has no recipe: Vivace did not write it, or its tags were removed")
+    return recipe
 
 
-def replay_arguments(recipe: dict, audio: object) -> dict:
+def replay_arguments(recipe: dict, audio: object, allowed: Collection[str] | None = None) -> dict:
     """Arguments of the call that makes the piece again.
 
     Args:
         recipe: of `read_recipe`.
         audio: what was given to be edited, if anything was.
+        allowed: names of the arguments that there are; None = not checked.
 
     Raises:
-        ValueError: a piece that needs more than its recipe, or other audio than was edited.
+        ValueError: a piece that needs more than its recipe, or other audio than was edited; a recipe with unknown
+            arguments, as of a later version, or without the seed.
     """
     arguments = dict(recipe["arguments"])
     if "not_recorded" in recipe:
         raise ValueError(f"the recipe cannot be played again: made with {', '.join(recipe['not_recorded'])}")
+    unknown = [] if allowed is None else sorted(set(arguments) - set(allowed))
+    if unknown:
+        raise ValueError(f"the recipe cannot be played again: this version has no argument {', '.join(unknown)}")
+    if "seed" not in arguments:
+        raise ValueError("the recipe cannot be played again: it has no seed")
     prompt = arguments.get("prompt")
     if isinstance(prompt, list):
+        if not all(isinstance(entry, list) for entry in prompt):
+            raise ValueError(f"the recipe cannot be played again: its prompt is {prompt!r}")
         arguments["prompt"] = [tuple(entry) for entry in prompt]
     wanted = recipe.get("audio")
     if wanted is None and audio is not None:
         raise ValueError("audio is given, but the piece was made without")
     if wanted is not None:
+        if not isinstance(wanted, dict) or not {"sha256", "sampling_rate"} <= set(wanted):
+            raise ValueError("the recipe cannot be played again: it does not say which audio was edited")
         if audio is None:
             raise ValueError("audio is needed: the piece was made from audio, which its file does not hold")
         rate = None if isinstance(audio, (str, Path)) else wanted["sampling_rate"]

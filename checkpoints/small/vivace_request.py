@@ -4,8 +4,9 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,13 +14,19 @@ import torch
 from .vivace_beats import find_beats
 from .vivace_edit import Edit
 from .vivace_guidance import Guidance
+from .vivace_level import LOUDNESS_LUFS
 from .vivace_noise import choose_seeds
-from .vivace_prompt import BPM_RANGE, check_number, read_prompt, understand
+from .vivace_prompt import check_number, stated_tempo, understand
+from .vivace_reading import read_music
+from .vivace_recipe import read_recipe
+from .vivace_text import check_text
 from .vivace_theory import parse_time_signature
 from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_weights
 
-CONDITIONS = ("duration_s", "bars", "bpm", "time_signature", "key", "chords", "downbeat_s")
+CONDITIONS = ("duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s")
 STRENGTHS = ("guidance_scale", "grid_guidance_scale", "guidance_rescale", "guidance_interval")
+GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # of CONDITIONS, those that audio can tell
+BAR_MATCH = 0.03  # share by which the tempo heard in a loop may be off whole bars
 TONE = ("normalize", "loudness_lufs", "true_peak_dbtp", "tilt_db", "fade_in_s", "fade_out_s")
 
 
@@ -62,13 +69,17 @@ class Request:
 
 
 def spread(name: str, value: object, count: int, shared: bool) -> list:
-    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list)."""
+    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list).
+
+    Numbers of numpy and torch become those of Python.
+    """
     if isinstance(value, torch.Tensor) and not shared:
         value = value.tolist()
     listed = isinstance(value, (list, tuple, np.ndarray)) and not shared
     if listed and len(value) != count:
         raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
-    return list(value) if listed else [value] * count
+    values = list(value) if listed else [value] * count
+    return [one.item() if isinstance(one, np.generic) else one for one in values]
 
 
 def check_flag(name: str, value: object) -> None:
@@ -110,6 +121,7 @@ def read_prompts(prompt, morph, num_embeds: int | None) -> list[tuple[list[float
             if not isinstance(text, str) or not text.strip():
                 name = "prompt" if morph is None else "morph"
                 raise ValueError(f"{name} is {text!r}; give a text that is not empty")
+            check_text("prompt" if morph is None else "morph", text)
     return entries
 
 
@@ -137,6 +149,16 @@ def check_tone(tone: dict, loop: bool, max_duration_s: float) -> None:
             raise ValueError(f"{name} is {tone[name]} with loop=True; a loop cannot fade, set it to 0")
 
 
+def check_edit_tone(tone: dict) -> None:
+    """Raise a ValueError for a level or tone that an edit cannot have: what is kept is not to be changed."""
+    plain = {"loudness_lufs": LOUDNESS_LUFS, "tilt_db": 0, "fade_in_s": 0, "fade_out_s": 0}
+    for name, value in plain.items():
+        if tone[name] != value:
+            raise ValueError(
+                f"{name} is {tone[name]} with audio; an edit has the level and the tone of its audio: leave it out"
+            )
+
+
 def make_guidance(
     requests: list[Request], eta: float, threshold: float | None, momentum: float, config, device
 ) -> Guidance:
@@ -153,12 +175,87 @@ def make_guidance(
     return Guidance(*columns, eta, threshold, momentum, config.guidance_slow, weights)
 
 
-def hear(edit: Edit, given: dict, prompt: str) -> dict:
-    """Length, tempo and downbeat of audio that is to be edited; the latter two unless they are said.
+def open_source(source: object, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:
+    """What a call is given as audio -> audio and rate as `read_audio` takes them, and the recipe if it is one of ours.
 
     Raises:
-        ValueError: a length that is not the audio's.
+        ValueError: an output that holds latents or several pieces.
     """
+    if isinstance(source, (str, Path)):
+        try:
+            return source, sampling_rate, read_recipe(source)
+        except ValueError:  # no file of ours
+            return source, sampling_rate, None
+    if not hasattr(source, "audios") or not hasattr(source, "recipes"):
+        return source, sampling_rate, None
+    if source.recipes is None or len(source.audios) != 1:
+        raise ValueError(
+            "audio is an output of latents or of several pieces; allowed: one with one piece of audio, or a piece as "
+            "audio=out.audios[0] with sampling_rate=out.sampling_rate"
+        )
+    if sampling_rate not in (None, source.sampling_rate):
+        raise ValueError(
+            f"sampling_rate is {sampling_rate}, but the output has {source.sampling_rate} Hz; leave it out"
+        )
+    return source.audios[0], source.sampling_rate, source.recipes[0]
+
+
+def recipe_grid(recipe: dict | None, seconds: float, config) -> dict:
+    """What a recipe says of its piece: those of `GRID` that are known, and `loop`. The downbeat is in its own time.
+
+    Args:
+        recipe: of `read_recipe`, or None.
+        seconds: length of the audio. A piece that was cut since keeps its tempo, meter and key alone.
+        config: of the pipeline.
+    """
+    if recipe is None:
+        return {}
+    arguments, edited = recipe.get("arguments", {}), "audio" in recipe
+    told = {name: arguments.get(name) for name in CONDITIONS}
+    loop = bool(arguments.get("loop"))
+    if edited:  # its length is that of the audio, which the recipe does not hold
+        told |= {"duration_s": None, "bars": None}
+    try:
+        (_, texts), *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
+        lengths = {"default_duration_s": config.default_duration_s, "max_duration_s": config.max_duration_s}
+        known = understand(". ".join(texts), **told, **lengths, loop=loop and not edited)
+    except (ValueError, TypeError):  # of another version, or made without words
+        return {}
+    found = {name: known[name] for name in ("bpm", "time_signature", "key") if known[name] is not None}
+    if edited and known["bpm_reason"] is not None:  # its tempo was heard and not written down
+        return {"key": found["key"]} if "key" in found else {}
+    if not edited and abs(float(known["duration_s"]) - seconds) > 1e-3:
+        return found
+    found["loop"] = loop
+    if "bpm" in found and (not edited or told["downbeat_s"] is not None):
+        before = (arguments.get("extend_s") or (0.0, 0.0))[0]
+        found["downbeat_s"] = known["downbeat_s"] + before
+        if known["chords"] is not None:
+            found["chords"] = known["chords"]
+    return found
+
+
+def hear(edit: Edit, given: dict, loop: bool | None, prompt: str, config) -> tuple[dict, bool]:
+    """Conditions of audio that is to be edited, and whether it is a loop.
+
+    What is given or in the prompt comes first, then what the audio's own recipe says, and at last tempo and downbeat as
+    they are heard. A stated tempo or meter that is not the recipe's leaves the rest of its grid out.
+
+    Args:
+        edit: the audio and what is to be done to it.
+        given: arguments of `CONDITIONS`; downbeat_s counts from the beginning of the given audio.
+        loop: None = as the recipe says.
+        prompt: its words.
+        config: of the pipeline.
+
+    Returns:
+        `given` completed, with the length of the result. downbeat_s still counts from the beginning of the audio.
+
+    Raises:
+        ValueError: a length that is not the audio's, or a loop that is to be extended.
+    """
+    if loop and edit.extended:
+        raise ValueError("loop is True with extend_s; a loop has no end to go on from: leave one of them out")
     seconds = edit.audio.shape[1] / edit.rate
     for name, unit in (("duration_s", "s"), ("downbeat_s", "s")):
         if given[name] is not None:
@@ -167,21 +264,30 @@ def hear(edit: Edit, given: dict, prompt: str) -> dict:
         raise ValueError(
             f"duration_s is {given['duration_s']}, but the audio and its extension last {seconds:.3f} s; leave it out"
         )
-    read = read_prompt(prompt)
-    bpm = read["bpm"] if given["bpm"] is None else given["bpm"]
-    meter = read["time_signature"] or "4/4" if given["time_signature"] is None else given["time_signature"]
-    if bpm is not None:
-        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
-    heard = {"duration_s": seconds, "bpm": bpm}
-    if given["downbeat_s"] is not None:
-        heard["downbeat_s"] = given["downbeat_s"] + edit.offset_s
-    if bpm is not None and given["downbeat_s"] is not None:
-        return heard
-    found = find_beats(edit.given, edit.rate, bpm, parse_time_signature(meter))
-    if found is not None:
-        heard["bpm"] = round(found[0], 2)
-        heard.setdefault("downbeat_s", found[1] + edit.offset_s)
-    return heard
+    music, told = read_music(prompt), recipe_grid(edit.recipe, edit.samples / edit.rate, config)
+    known = {name: getattr(music, name, None) if given[name] is None else given[name] for name in GRID}
+    if known["time_signature"] is not None:
+        known["time_signature"] = str(known["time_signature"]).replace(" ", "")
+    meter = known["time_signature"] or told.get("time_signature") or "4/4"
+    bpm, _, _ = stated_tempo(music, given["bpm"], meter, given["beat_unit"])
+    known["bpm"] = bpm
+    if any(known[name] not in (None, told.get(name)) for name in ("bpm", "time_signature")):
+        told = {name: told[name] for name in told if name == "key"}
+    known = {name: told.get(name) if known[name] is None else known[name] for name in GRID}
+    loop = bool(told.get("loop")) and not edit.extended if loop is None else loop
+    bpm = known["bpm"]
+    if bpm is None or known["downbeat_s"] is None:
+        beats = parse_time_signature(meter)
+        found = find_beats(edit.given, edit.rate, bpm, beats)
+        if found is not None and bpm is None:
+            known["bpm"] = round(found[0], 2)
+            if loop:  # whole bars, or no tempo
+                bars = max(1, round(seconds * found[0] / 60.0 / beats))
+                exact = bars * beats * 60.0 / seconds
+                known["bpm"] = exact if abs(exact / found[0] - 1.0) < BAR_MATCH else None
+        if found is not None and known["bpm"] is not None and known["downbeat_s"] is None:
+            known["downbeat_s"] = found[1]
+    return given | known | {"duration_s": seconds, "beat_unit": None}, loop
 
 
 def make_requests(
@@ -223,14 +329,22 @@ def make_requests(
     for i, (starts, texts) in enumerate(entries):
         strengths, tone = ({name: columns[name][i] for name in names} for names in (STRENGTHS, TONE))
         loop = columns["loop"][i]
-        check_flag("loop", loop)
+        if loop is not None:
+            check_flag("loop", loop)
+        elif edits[i] is None and (tone["fade_in_s"] or tone["fade_out_s"]):
+            loop = False  # the words alone make no loop of these
         check_strengths(strengths)
         check_tone(tone, loop, pipe.config.max_duration_s)
         given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
-        if edit is not None and loop:
-            raise ValueError("loop and audio: give one of them; a loop is made from words and a grid")
+        arguments = {name: column[i] for name, column in columns.items()}
         if edit is not None:
-            given |= hear(edit, given, ". ".join(text for text in texts if text is not None))
+            check_edit_tone(tone)
+            words = ". ".join(text for text in texts if text is not None)
+            given, loop = hear(edit, given, loop, words, pipe.config)
+            edit = replace(edit, loop=loop)
+            arguments |= {name: given[name] for name in (*GRID, "beat_unit")}  # what its recipe need not find out again
+            if given["downbeat_s"] is not None:
+                given["downbeat_s"] += edit.offset_s
         known = understand(
             ". ".join(text for text in texts if text is not None),
             **given,
@@ -240,7 +354,8 @@ def make_requests(
         )
         samples = round(known["duration_s"] * rate)  # exact for bars: the duration is a fraction
         known["duration_s"] = samples / rate
-        frames = -(-samples // hop)
+        frames, loop = -(-samples // hop), known["loop"]
+        arguments["loop"] = loop
         if loop:  # a whole number of frames, as near as can be; the decoded circle is then brought to its exact length
             frames = max(1, round(Fraction(samples, hop)))
             known["stretch"] = samples / (frames * hop)
@@ -249,7 +364,8 @@ def make_requests(
         else:
             starts_s = [read_start(start, known["bpm"], known["beats_per_bar"]) for start in starts]
             weights = timeline_weights(starts_s, frames, pipe.frame_rate, known["duration_s"])
-        arguments = {name: column[i] for name, column in columns.items()}
+        if isinstance(columns["negative_prompt"][i], str):
+            check_text("negative_prompt", columns["negative_prompt"][i])
         arguments["prompt"] = prompts[i]
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]

@@ -1,10 +1,12 @@
-"""Names of keys, meters and chords -> numbers.
+"""Names of keys, meters, beats and chords -> numbers.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
 """
 
 import re
+from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -13,18 +15,41 @@ KEYS = tuple(f"{note} {mode}" for note in PITCH_CLASSES for mode in ("major", "m
 MAX_BEATS_PER_BAR = 15
 NATURALS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 ACCIDENTALS = {"": 0, "#": 1, "\u266f": 1, "sharp": 1, "b": -1, "\u266d": -1, "flat": -1}
-# Semitones above the root, and the names of such a chord.
-CHORD_QUALITIES = {
-    (0, 4, 7): ("", "maj", "M", "major"), (0, 3, 7): ("m", "min", "-", "minor"), (0, 7): ("5",),
-    (0, 4, 7, 10): ("7", "dom7"), (0, 4, 7, 11): ("maj7", "M7", "Maj7"), (0, 3, 7, 10): ("m7", "min7", "-7"),
-    (0, 3, 7, 11): ("mmaj7", "mM7", "m(maj7)"), (0, 3, 6): ("dim", "o"), (0, 3, 6, 9): ("dim7", "o7"),
-    (0, 3, 6, 10): ("m7b5", "min7b5"), (0, 4, 8): ("aug", "+"), (0, 2, 7): ("sus2",), (0, 5, 7): ("sus4", "sus"),
-    (0, 5, 7, 10): ("7sus4", "7sus"), (0, 4, 7, 9): ("6", "maj6"), (0, 3, 7, 9): ("m6", "min6"),
-    (0, 2, 4, 7): ("add9",), (0, 2, 4, 7, 10): ("9",), (0, 2, 4, 7, 11): ("maj9", "M9"),
-    (0, 2, 3, 7, 10): ("m9", "min9"),
+
+# The third decides: the network knows keys as a tonic and major or minor, and training takes modes for them likewise.
+MINOR_MODES = ("minor", "natural minor", "harmonic minor", "melodic minor", "dorian", "phrygian", "aeolian", "locrian")
+MAJOR_MODES = ("major", "ionian", "lydian dominant", "lydian", "mixolydian", "phrygian dominant")
+MODE_NAMES = {"maj": "major", "ma": "major", "dur": "major", "min": "minor", "mi": "minor", "moll": "minor"}
+MODE = "|".join(sorted((*MINOR_MODES, *MAJOR_MODES, "maj", "dur", "min", "moll"), key=len, reverse=True)).replace(
+    " ", r"[\s-]+"
+)
+TONIC = (
+    r"(?P<note>[A-Ha-h])(?P<accidental>(?i:[\s-]?(?:sharp|flat))(?![a-z])|[#b\u266f\u266d]"
+    rf"|B(?=[\s:_-]*(?i:{MODE})\b)|(?i:is|es|s)(?=[\s-]*(?i:dur|moll)\b))?"
+)
+
+BEAT_UNITS = {
+    "half": Fraction(1, 2), "dotted half": Fraction(3, 4), "quarter": Fraction(1, 4), "dotted quarter": Fraction(3, 8),
+    "eighth": Fraction(1, 8), "dotted eighth": Fraction(3, 16), "sixteenth": Fraction(1, 16),
 }  # fmt: skip
-QUALITY_INTERVALS = {name: intervals for intervals, names in CHORD_QUALITIES.items() for name in names}
-NO_CHORD = ("N", "NC", "N.C.")
+BRITISH_NOTES = {"minim": "half", "crotchet": "quarter", "semiquaver": "sixteenth", "quaver": "eighth"}
+
+NO_CHORD = ("N", "NC", "N.C.", "N.C")
+TRIADS = {"maj": (0, 4, 7), "min": (0, 3, 7), "dim": (0, 3, 6), "hdim": (0, 3, 6, 10), "aug": (0, 4, 8)}
+TRIAD_NAMES = {
+    "": "maj", "major": "maj", "ma": "maj", "MA": "maj", "M": "maj", "dom": "maj", "m": "min", "minor": "min",
+    "mi": "min", "-": "min", "o": "dim", "+": "aug",
+}  # fmt: skip
+DEGREES = {1: 0, 2: 2, 3: 4, 4: 5, 5: 7, 6: 9, 7: 11, 9: 2, 11: 5, 13: 9}  # semitones in the major scale
+EXTENSIONS = {"6": (9,), "69": (9, 2), "7": (), "9": (2,), "11": (2, 5), "13": (2, 9)}  # beside triad and seventh
+QUALITY = re.compile(
+    r"(?P<triad>major|minor|maj|min|hdim|dim|aug|dom|MA|ma|mi|M|m|-|o|\+)?(?P<seventh>maj|M)?"
+    r"(?P<extension>69|6|7|9|11|13)?(?P<changes>(?:sus[24]?|add[#b]?(?:2|4|6|9|11|13)|[#b](?:5|9|11|13)|\+|no[35])*)"
+)
+SIGNS = str.maketrans({"\u266f": "#", "\u266d": "b", "\u2212": "-", "\u2013": "-", "\u00b0": "o", "\u00ba": "o",
+                       "\u0394": "^", "\u2206": "^", "\u25b3": "^", "\u00d8": "\u00f8"})  # fmt: skip
+HARTE_NUMBERS = (5, 6, 7, 9, 11, 13)  # qualities in Harte's notation that could also be counts of beats
+SEPARATORS = r"(?:[\s;|]|,(?![^()]*\))|-?>|\u2192|(?<!\S)-(?!\S)|-(?=[A-G]))+"  # of chords; "C-7" is one chord
 
 
 def parse_note(letter: str, accidental: str) -> int:
@@ -32,22 +57,54 @@ def parse_note(letter: str, accidental: str) -> int:
     return (NATURALS[letter.upper()] + ACCIDENTALS[accidental.strip(" -").lower()]) % 12
 
 
-def parse_key(text: str) -> str:
-    """Name in `KEYS` of "A minor", "am", "C# major", "F sharp min", "Bb".
+def spell_key(text: str) -> str:
+    """A key as it is spelled, in one form: "F# minor" of "f sharp min", "Bb major" of "B\u266d", "D dorian".
+
+    Any case and the usual short forms are taken: "Am", "A MINOR", "C:min", "key of C", "a-Moll" and "Fis-Dur" (German,
+    where H is B and B is Bb), and as a whole text the codes of the Camelot wheel ("8A" is A minor).
 
     Raises:
         ValueError: if it is no key.
     """
-    match = re.fullmatch(
-        r"\s*([A-Ga-g])([ -]?(?:sharp|flat)|[#b\u266f\u266d])?[ -]*(major|minor|maj|min|m|M)?\s*", str(text)
-    )
-    if match is None:
+    plain = " ".join(str(text).split())
+    wheel = re.fullmatch(r"0?([1-9]|1[0-2])([ABab])", plain)
+    if wheel is not None:
+        minor = wheel[2] in "Aa"
+        return KEYS[2 * ((7 * (int(wheel[1]) - 8) + 9 * minor) % 12) + minor]
+    plain = re.sub(r"^(?i:(?:in )?(?:the )?key(?: of| is| ?[:=])?|in) ?(?=[A-Ha-h])", "", plain)
+    match = re.fullmatch(rf"{TONIC}[\s:_-]*(?:(?P<mode>(?i:{MODE}|mi|ma))|(?P<m>[mM]))?(?i: (?:key|scale))?", plain)
+    name = None if match is None else _tonic(match["note"], match["accidental"] or "", (match["mode"] or "").lower())
+    if name is None:
         raise ValueError(
-            f"key is {text!r}; allowed: a note from A to G, optionally # or b, then major or minor, as in 'Bb major'"
+            f"key is {text!r}; allowed: a note from A to G, optionally # or b, then major or minor or a church mode, "
+            "as in 'Bb major', 'F#m' or 'D dorian'"
         )
-    letter, accidental, mode = match.groups()
-    minor = mode in ("minor", "min", "m")
-    return f"{PITCH_CLASSES[parse_note(letter, accidental or '')]} {'minor' if minor else 'major'}"
+    mode = " ".join(re.split(r"[\s-]+", (match["mode"] or "").lower()))
+    return f"{name} {MODE_NAMES.get(mode, mode) or ('minor' if match['m'] == 'm' else 'major')}"
+
+
+def _tonic(note: str, accidental: str, mode: str) -> str | None:
+    """Name of a tonic, as in "F#"; None for an H that is not German."""
+    note, accidental = note.upper(), accidental.lower().strip(" -")
+    if mode in ("dur", "moll"):  # German names of notes
+        if accidental == "" and note in "BH":
+            return {"B": "Bb", "H": "B"}[note]
+        if accidental == "s" and note not in "AE":
+            return None
+        note, accidental = "B" if note == "H" else note, {"is": "#", "es": "b", "s": "b"}.get(accidental, accidental)
+    sign = {"sharp": "#", "\u266f": "#", "flat": "b", "\u266d": "b"}.get(accidental, accidental)
+    return None if note == "H" else note + sign
+
+
+def parse_key(text: str) -> str:
+    """Name in `KEYS`, which is what the network knows, of any spelling that `spell_key` reads; a mode is taken for
+    minor or major by its third.
+
+    Raises:
+        ValueError: if it is no key.
+    """
+    tonic, _, mode = spell_key(text).partition(" ")
+    return f"{PITCH_CLASSES[parse_note(tonic[0], tonic[1:])]} {'minor' if mode in MINOR_MODES else 'major'}"
 
 
 def parse_time_signature(text: str) -> int:
@@ -56,45 +113,156 @@ def parse_time_signature(text: str) -> int:
     Raises:
         ValueError: if it is no time signature.
     """
+    return _meter(text)[0]
+
+
+def beat_length(time_signature: str) -> Fraction:
+    """Length of a meter's beat as a share of a whole note: 1/4 for "3/4", 3/8 for "6/8", 1/8 for "7/8"."""
+    return _meter(time_signature)[1]
+
+
+def _meter(text: str) -> tuple[int, Fraction]:
     match = re.fullmatch(r"\s*(\d{1,2})\s*/\s*(2|4|8|16)\s*", str(text))
-    upper = int(match[1]) if match else 0
+    upper, beat = (int(match[1]), Fraction(1, int(match[2]))) if match else (0, Fraction(1, 4))
     if upper and int(match[2]) >= 8 and upper > 3 and upper % 3 == 0:  # compound meter: three to the beat
-        upper //= 3
+        upper, beat = upper // 3, 3 * beat
     if not 1 <= upper <= MAX_BEATS_PER_BAR:
         raise ValueError(
             f"time_signature is {text!r}; allowed: at most {MAX_BEATS_PER_BAR} beats and a unit of 2, 4, 8 or 16, as "
             "in '4/4', '3/4' or '6/8'"
         )
-    return upper
+    return upper, beat
 
 
-def parse_chord(symbol: str) -> np.ndarray:
-    """Chroma (12,) of 0 and 1, C first, of "Am", "F#maj7", "C/G"; "N" (no chord) is all zero.
+def parse_beat_unit(text: str) -> Fraction:
+    """Length of a note as a share of a whole note: of "quarter", "dotted quarter", "crotchet", "1/4".
+
+    Raises:
+        ValueError: if it is none of `BEAT_UNITS`.
+    """
+    name = re.sub(r"[\s-]*notes?$", "", " ".join(str(text).lower().replace("-", " ").split()))
+    for british, american in BRITISH_NOTES.items():
+        name = re.sub(rf"\b{british}$", american, name)
+    if re.fullmatch(r"[13]/(?:2|4|8|16)", name) and Fraction(name) in BEAT_UNITS.values():
+        return Fraction(name)
+    if name not in BEAT_UNITS:
+        raise ValueError(f"beat_unit is {text!r}; allowed: {', '.join(BEAT_UNITS)}")
+    return BEAT_UNITS[name]
+
+
+def beat_unit_name(length: Fraction) -> str:
+    """Name in `BEAT_UNITS` of a note's length as a share of a whole note."""
+    return next(name for name, value in BEAT_UNITS.items() if value == length)
+
+
+@dataclass(frozen=True)
+class Chord:
+    """A chord symbol that was read.
+
+    Attributes:
+        symbol: as it was written.
+        root: pitch class, 0 = C; None for no chord.
+        intervals: semitones above the root, without the bass.
+        bass: pitch class of the lowest note where the symbol names one, as in "C/E", else None.
+    """
+
+    symbol: str
+    root: int | None = None
+    intervals: tuple[int, ...] = ()
+    bass: int | None = None
+
+    @property
+    def chroma(self) -> np.ndarray:
+        """(12,) of 0 and 1, C first, the bass among them; all zero for no chord."""
+        chroma = np.zeros(12)
+        if self.root is not None:
+            chroma[[(self.root + interval) % 12 for interval in self.intervals]] = 1.0
+        if self.bass is not None:
+            chroma[self.bass] = 1.0
+        return chroma
+
+
+def read_quality(text: str) -> tuple[int, ...] | None:
+    """Semitones above the root of what follows it in a chord symbol ("m7", "maj9", "7#9", "6/9"); None if unknown.
+
+    An eleventh takes the place of the major third, which is hardly played beside it; a thirteenth goes without the
+    eleventh.
+    """
+    text = re.sub(r"[(),\s]", "", text.translate(SIGNS)).replace("6/9", "69")
+    text = re.sub(r"\^(?!\d)", "^7", re.sub("(?i:maj)", "maj", text)).replace("^", "maj").replace("\u00f8", "hdim")
+    match = QUALITY.fullmatch(text)
+    if text == "5":
+        return (0, 7)
+    if match is None or (match["seventh"] and match["extension"] in (None, "6", "69")):
+        return None
+    name, extension = match["triad"] or "", match["extension"]
+    triad = TRIAD_NAMES.get(name, name)
+    notes = {*TRIADS[triad], *EXTENSIONS.get(extension, ())}
+    if extension in ("7", "9", "11", "13"):
+        large = match["seventh"] or name in ("maj", "major", "ma", "MA", "M")
+        notes.add(11 if large else 9 if triad == "dim" else 10)
+    if extension == "11":
+        notes.discard(4)
+    for kind, sign, degree in re.findall(r"(sus|add|no|)([#b+]?)(\d*)", match["changes"]):
+        step = (DEGREES[int(degree or 5)] + {"#": 1, "+": 1, "b": -1, "": 0}[sign]) % 12
+        if kind == "sus":
+            notes = notes - {3, 4} | {2 if degree == "2" else 5}
+        elif kind == "no":
+            notes -= {3, 4} if degree == "3" else {6, 7, 8}
+        elif kind == "add" or degree not in ("", "5"):
+            notes.add(step)
+        elif sign:
+            notes = notes - {7} | {step}
+    return tuple(sorted(notes))
+
+
+def read_chord(symbol: str) -> Chord:
+    """The chord of "Am", "F#maj7", "C/G", "B\u00f8", "bb7"; in Harte's notation of "C:min7", "A:min/b3"; "N" is none.
 
     Raises:
         ValueError: if it is no chord.
     """
-    chroma = np.zeros(12)
-    if symbol in NO_CHORD:
-        return chroma
-    match = re.fullmatch(r"([A-G])([#b\u266f\u266d]?)([^/]*)(?:/([A-G])([#b\u266f\u266d]?))?", symbol)
-    if match is None or match[3] not in QUALITY_INTERVALS:
-        raise ValueError(
-            f"chords has {symbol!r}; allowed: a root from A to G, optionally # or b, a quality such as m, 7, maj7, m7, "
-            "dim, aug, sus2, sus4, 6 or 9 and optionally a bass, as in 'Am', 'F#m7' or 'C/G'; N for none"
-        )
-    root = parse_note(match[1], match[2])
-    chroma[[(root + interval) % 12 for interval in QUALITY_INTERVALS[match[3]]]] = 1.0
-    if match[4]:
-        chroma[parse_note(match[4], match[5])] = 1.0
-    return chroma
+    plain = symbol.strip().replace("6/9", "69")
+    if plain.upper() in NO_CHORD:
+        return Chord(symbol)
+    match = re.fullmatch(r"([A-Ga-g])([#b\u266f\u266d]?)(:?)([^/:]*)(?:/([^/]+))?", plain)
+    intervals = read_quality(match[4]) if match is not None and (match[4] or not match[3]) else None
+    if intervals is not None:
+        root, bass = parse_note(match[1], match[2]), None
+        if match[5] is None:
+            return Chord(symbol, root, intervals)
+        note = re.fullmatch(r"([A-Ga-g])([#b\u266f\u266d]?)", match[5])
+        degree = re.fullmatch(r"([#b]?)([1-79]|11|13)", match[5]) if match[3] else None  # Harte's basses are degrees
+        if note is not None:
+            bass = parse_note(note[1], note[2])
+        elif degree is not None:
+            bass = (root + DEGREES[int(degree[2])] + ACCIDENTALS[degree[1]]) % 12
+        if bass is not None:
+            return Chord(symbol, root, intervals, bass)
+    raise ValueError(
+        f"chords has {symbol!r}; allowed: a root from A to G, optionally # or b, a quality such as m, 7, maj7, m7, "
+        "dim, aug, sus2, sus4, 6, 9, 13, 7#9 or m7b5 and optionally a bass, as in 'Am', 'F#m7' or 'C/G'; N for none"
+    )
 
 
-def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[np.ndarray, int]]:
-    """Chroma (12,) and beats of each chord of a progression.
+def parse_chord(symbol: str) -> np.ndarray:
+    """Chroma (12,) of 0 and 1, C first, of a symbol that `read_chord` reads; "N" (no chord) is all zero.
+
+    Raises:
+        ValueError: if it is no chord.
+    """
+    return read_chord(symbol).chroma
+
+
+def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[Chord, int]]:
+    """Each chord of a progression and the beats that it lasts.
 
     Args:
-        chords: "Am F C G" gives each chord one bar; "Am:2 F:2" counts beats. A list of symbols means the same.
+        chords: "Am F C G", "am - F - C - G" or "Am | F | C | G" gives each chord one bar; "Am:2 F:2" counts beats;
+            "C:min7 F:7" is Harte's notation, one bar each, "C:min7:2" with beats. A list of symbols means the same.
+            Where a number after a bare root can be both, as in "C:7 F:7", it is a quality if the progression has
+            another quality after a colon, or if all such numbers are qualities and none is a length that fits the bar
+            (up to a bar, or whole bars); else it counts beats.
         beats_per_bar: beats that a chord without a count lasts.
 
     Raises:
@@ -102,16 +270,31 @@ def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[
     """
     if not isinstance(chords, (str, list, tuple, np.ndarray)):
         raise ValueError(f"chords is {chords!r}; allowed: a text as in 'Am F C G', or a list of symbols")
-    symbols = re.split(r"[\s,|]+", chords.strip(" ,|\t\n")) if isinstance(chords, str) else [str(c) for c in chords]
-    progression = []
+    symbols = [str(symbol).strip() for symbol in chords] if not isinstance(chords, str) else [
+        symbol for symbol in re.split(SEPARATORS, re.sub("[\u2013\u2014]", "-", chords)) if symbol
+    ]  # fmt: skip
+    harte, progression = _is_harte(symbols, beats_per_bar), []
     for symbol in symbols:
-        name, colon, count = symbol.strip().partition(":")
-        if colon and not (count.isdigit() and 1 <= int(count) <= 1000):
+        name, colon, count = symbol.rpartition(":")
+        if not colon or (harte and ":" not in name and not (count.isdigit() and int(count) not in HARTE_NUMBERS)):
+            name, colon, count = symbol, "", str(beats_per_bar)
+        if not (count.isdigit() and 1 <= int(count) <= 1000):
             raise ValueError(f"chords has {symbol!r}; after the colon stands a whole number of beats, 1 to 1000")
-        progression.append((parse_chord(name), int(count) if colon else beats_per_bar))
+        progression.append((read_chord(name), int(count)))
     if not progression:
         raise ValueError("chords is empty; give at least one chord, as in 'Am F C G', or None")
     return progression
+
+
+def _is_harte(symbols: list[str], beats_per_bar: int) -> bool:
+    """Whether what stands after a root and a colon is a quality, as in "C:7 F:min7", and not a number of beats."""
+    parts = [symbol.split(":") for symbol in symbols if ":" in symbol]
+    bare = [re.fullmatch(r"[A-Ga-g][#b\u266f\u266d]?", part[0]) is not None for part in parts]
+    if any(root and (len(part) > 2 or not part[1][:1].isdigit()) for root, part in zip(bare, parts, strict=True)):
+        return True
+    numbers = [int(part[1]) if part[1].isdigit() else 0 for part in parts]
+    fits = [number <= beats_per_bar or number % beats_per_bar == 0 for number in numbers]
+    return bool(parts) and all(bare) and set(numbers) <= set(HARTE_NUMBERS) and not any(fits)
 
 
 def progression_beats(chords: str | list[str], beats_per_bar: int, last: bool = False) -> int:
@@ -126,5 +309,5 @@ def parse_chords(chords: str | list[str], beats_per_bar: int, num_beats: int) ->
     Raises:
         ValueError: as `read_progression`.
     """
-    rows = [chroma for chroma, count in read_progression(chords, beats_per_bar) for _ in range(count)]
+    rows = [chord.chroma for chord, count in read_progression(chords, beats_per_bar) for _ in range(count)]
     return np.stack([rows[beat % len(rows)] for beat in range(num_beats)])
