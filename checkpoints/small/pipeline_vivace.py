@@ -19,7 +19,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
 from .vivace_beats import find_beats
-from .vivace_call import Call
+from .vivace_call import Call, CallState, current_call, made_on_cpu, on_cpu
 from .vivace_conditions import Conditions
 from .vivace_denoise import CIRCLE_MARGIN
 from .vivace_edit import Edit
@@ -28,7 +28,7 @@ from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
-from .vivace_process import noise_level, process_of
+from .vivace_process import noise_level
 from .vivace_prompt import MIN_DURATION_S, check_number, understand
 from .vivace_publish import (
     Importable,
@@ -86,6 +86,9 @@ PUBLIC = (  # conditions the user is told
 class VivacePipeline(DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
+    One pipeline may be called in several threads or tasks at once, and within a callback: what a call changes is its
+    own. This does not hold for offloaded parts, which move between devices.
+
     Args:
         vae: autoencoder with `encode(audio).latent_dist`, `decode(latents).sample`, `hop_length`, and in its config
             `sampling_rate`, `latent_channels`, `latents_mean` and `latents_std`.
@@ -141,10 +144,9 @@ class VivacePipeline(DiffusionPipeline):
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts(self)
-        self.guidance_rows, self.process = None, process_of(scheduler)
-        self._guidance_scale = default_guidance_scale
-        self._num_timesteps = 0
-        self._interrupt = False
+        self.guidance_rows, self.trained_with = None, scheduler
+        self.latest_state = CallState(default_guidance_scale)  # of the call that began last
+        self.running_states: set[CallState] = set()
 
     def __reduce__(self):
         """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
@@ -162,20 +164,56 @@ class VivacePipeline(DiffusionPipeline):
         return self.vae.config.sampling_rate / self.vae.hop_length
 
     @property
+    def scheduler(self) -> SchedulerMixin:
+        """The pipeline's scheduler; in a callback the copy that its call steps with."""
+        call = current_call(self)
+        return vars(self)["scheduler"] if call is None else call.scheduler
+
+    @scheduler.setter
+    def scheduler(self, scheduler: SchedulerMixin) -> None:
+        vars(self)["scheduler"] = scheduler
+
+    @property
+    def _state(self) -> CallState:
+        """In a callback that of its call, else that of the call that began last."""
+        call = current_call(self)
+        return self.latest_state if call is None else call.state
+
+    @property
     def guidance_scale(self) -> float:
-        return self._guidance_scale
+        return self._state.guidance_scale
+
+    @property
+    def _guidance_scale(self) -> float:
+        """What diffusers' callbacks set: the guidance of all pieces of the batch, from the next step on."""
+        return self._state.guidance_scale
+
+    @_guidance_scale.setter
+    def _guidance_scale(self, scale: float) -> None:
+        self._state.guidance_scale = scale
 
     @property
     def do_classifier_free_guidance(self) -> bool:
-        return self._guidance_scale > 1.0
+        return max(self._state.guidance_scale, self._state.grid_guidance_scale) > 1.0
 
     @property
     def num_timesteps(self) -> int:
-        return self._num_timesteps
+        return self._state.num_timesteps
 
     @property
     def interrupt(self) -> bool:
-        return self._interrupt
+        return self._state.interrupt
+
+    @property
+    def _interrupt(self) -> bool:
+        """What diffusers' callbacks set to end their call; set elsewhere it ends all calls that are running."""
+        return self._state.interrupt
+
+    @_interrupt.setter
+    def _interrupt(self, interrupt: bool) -> None:
+        inside = current_call(self)
+        for state in [self.latest_state, *self.running_states] if inside is None else [inside.state]:
+            state.interrupt = bool(interrupt)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -185,7 +223,10 @@ class VivacePipeline(DiffusionPipeline):
         and casts the shared ones to fp32; here all are shared, as they are unless a `dtype` is given.
         """
         shared = {name: part for name, part in pipeline.components.items() if isinstance(part, ModelMixin)}
-        return super().from_pipe(pipeline, dtype=dtype or pipeline.dtype, **shared | changes)
+        made = super().from_pipe(pipeline, dtype=dtype or pipeline.dtype, **shared | changes)
+        if "unet" not in changes:  # a scheduler in `changes` must fit what the network was trained for
+            made.trained_with = getattr(pipeline, "trained_with", made.trained_with)
+        return made
 
     def encode_prompt(self, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
@@ -312,6 +353,7 @@ class VivacePipeline(DiffusionPipeline):
             for audio in self.vae.stream_decode(raw(latents) for latents in chunks):
                 yield audio[0].float()
 
+    @made_on_cpu
     @torch.no_grad()
     def __call__(
         self,
@@ -421,8 +463,10 @@ class VivacePipeline(DiffusionPipeline):
             output_type: "np", "pt" or "latent".
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
-                replace. Setting `pipe._interrupt = True` in it ends the loop.
-            callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" (both halves) it is given.
+                replace. `pipe._interrupt = True` in it ends this call's loop (set elsewhere: those of all running
+                calls), `pipe._guidance_scale = ...` changes the guidance of the batch from the next step on.
+            callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" it is given; the latter are the
+                negative texts, then the texts. A callback of diffusers' own classes brings its list.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
@@ -431,9 +475,7 @@ class VivacePipeline(DiffusionPipeline):
         """
         arguments = {name: value for name, value in locals().items() if name != "self"}
         call = Call(self, arguments)
-        self._interrupt = False
-        self._guidance_scale = max(item.strengths["guidance_scale"] for item in call.requests)
-        try:
+        with call.running():
             call.prepare()
             latents = call.latents()
             if output_type == "latent":
@@ -446,8 +488,6 @@ class VivacePipeline(DiffusionPipeline):
                     audios = [item.cpu().numpy() for item in audios]
                 if len({item.shape[-1] for item in audios}) == 1:
                     audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
-        finally:
-            self.maybe_free_model_hooks()
         output = VivacePipelineOutput(
             audios=audios,
             sampling_rate=call.sampling_rate,
@@ -462,6 +502,7 @@ class VivacePipeline(DiffusionPipeline):
             output.weights = Weights.of(self)
         return output
 
+    @made_on_cpu
     def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):
         """Make the piece in a file again from the recipe that the file carries.
 
@@ -495,16 +536,20 @@ class VivacePipeline(DiffusionPipeline):
         """
         bound = inspect.signature(self.__call__).bind(*args, **kwargs)
         bound.apply_defaults()
-        call = Call(self, dict(bound.arguments))
+        with on_cpu():
+            call = Call(self, dict(bound.arguments))
         if len(call.requests) != 1:
             raise ValueError(f"stream makes one piece at a time, and {len(call.requests)} were asked for")
-        self._interrupt = False
-        try:
-            call.prepare()
-            for chunk in call.audio(0, call.latents()[0], whole=False):
+        with call.running():
+            with on_cpu():
+                call.prepare()
+                chunks = call.audio(0, call.latents()[0], whole=False)
+            while True:
+                with on_cpu():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
                 yield chunk.cpu().numpy()
-        finally:
-            self.maybe_free_model_hooks()
 
 
 CODE = settle_pipeline(globals())  # digest of the code

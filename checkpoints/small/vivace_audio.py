@@ -211,9 +211,9 @@ def resample(audio: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
     size, new_size = longer.shape[1], longer.shape[1] * new_rate // rate
     spectrum = torch.fft.rfft(longer)
     bins = min(size, new_size) // 2 + 1
-    fade = torch.ones(bins)
+    fade = torch.ones(bins, dtype=torch.float32)
     width = max(1, bins // 25)
-    fade[-width:] = torch.linspace(0.5 * torch.pi, 0.0, width).sin()
+    fade[-width:] = torch.linspace(0.5 * torch.pi, 0.0, width, dtype=torch.float32).sin()
     kept = torch.zeros(audio.shape[0], new_size // 2 + 1, dtype=spectrum.dtype)
     kept[:, :bins] = spectrum[:, :bins] * fade
     first = before * new_rate // rate

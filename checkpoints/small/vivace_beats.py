@@ -24,7 +24,9 @@ def onsets(audio: torch.Tensor, rate: int) -> tuple[np.ndarray, np.ndarray]:
     """How much begins at each moment, in all bands and below 160 Hz, each (n,) at ENVELOPE_HZ; mean 0, variance 1."""
     mono = resample(audio.mean(0, keepdim=True), rate, RATE)[0]
     padded = torch.nn.functional.pad(mono, (SIZE // 2, SIZE // 2))
-    spectrum = torch.stft(padded, SIZE, HOP, window=torch.hann_window(SIZE), center=False, return_complex=True)
+    spectrum = torch.stft(
+        padded, SIZE, HOP, window=torch.hann_window(SIZE, dtype=torch.float32), center=False, return_complex=True
+    )
     level = torch.log1p(100.0 * spectrum.abs())  # (bins, n)
     rise = torch.diff(level, dim=1, prepend=level[:, :1]).clamp_min(0.0)
     out = []

@@ -4,18 +4,25 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
-from collections.abc import Iterable, Iterator
+import copy
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 
 import numpy as np
 import torch
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from .vivace_conditions import make_conditions
+from .vivace_conditions import Conditions, make_conditions
 from .vivace_denoise import CIRCLE_MARGIN, Batch, denoise
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
+from .vivace_guidance import Guidance
 from .vivace_level import Leveller
 from .vivace_noise import frame_noise
-from .vivace_process import check_process, steps_of
+from .vivace_process import check_process, set_timesteps
 from .vivace_prompt import check_number
 from .vivace_request import (
     CONDITIONS,
@@ -34,6 +41,45 @@ from .vivace_windows import windows
 
 TENSORS = ("latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
            "negative_prompt_attention_mask")  # fmt: skip
+CALLS: ContextVar[tuple["Call", ...]] = ContextVar("vivace_calls", default=())  # whose callbacks this code runs in
+
+
+@dataclass(eq=False)
+class CallState:
+    """What a callback reads and changes of its call through the pipeline's properties.
+
+    Attributes:
+        guidance_scale: the largest of the call's pieces; what a callback sets holds for the rest of its batch.
+        grid_guidance_scale: the largest that was given, 0 = none.
+        num_timesteps: steps that the call will take.
+        interrupt: whether to take no further step.
+    """
+
+    guidance_scale: float
+    grid_guidance_scale: float = 0.0
+    num_timesteps: int = 0
+    interrupt: bool = False
+
+
+def on_cpu() -> AbstractContextManager:
+    """In here new tensors are made on the CPU, as the code expects, also after `torch.set_default_device`."""
+    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
+
+
+def made_on_cpu(function: Callable) -> Callable:
+    """A function whose body runs in `on_cpu`."""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        with on_cpu():
+            return function(*args, **kwargs)
+
+    return run
+
+
+def current_call(pipe) -> "Call | None":
+    """The call of this pipeline in whose callback the running code is, or None outside of callbacks."""
+    return next((call for call in reversed(CALLS.get()) if call.pipe is pipe), None)
 
 
 def check_settings(pipe, asked: SimpleNamespace) -> None:
@@ -70,6 +116,8 @@ class Call:
     Attributes:
         asked: the arguments, defaults of the checkpoint filled in.
         requests: one per piece, see `vivace_request.Request`.
+        scheduler: a copy of the pipeline's, so that calls in several threads do not share its step counter.
+        state: what callbacks may change; nothing that a call changes is kept in the pipeline.
 
     Raises:
         ValueError: one line that names an argument, its value and what is allowed.
@@ -84,6 +132,21 @@ class Call:
             self._understand()
         except ValueError as error:
             raise ValueError(" ".join(str(error).split())) from error  # one line, whatever was given
+        strengths = [item.strengths for item in self.requests]
+        self.state = CallState(
+            max(one["guidance_scale"] for one in strengths), max(one["grid_guidance_scale"] or 0.0 for one in strengths)
+        )
+
+    @contextmanager
+    def running(self):
+        """While the call runs, `_interrupt` set from outside of its callbacks reaches it as well."""
+        self.pipe.latest_state = self.state
+        self.pipe.running_states.add(self.state)
+        try:
+            yield
+        finally:
+            self.pipe.running_states.discard(self.state)
+            self.pipe.maybe_free_model_hooks()
 
     def _understand(self) -> None:
         """Read all arguments."""
@@ -94,8 +157,11 @@ class Call:
             asked.guidance_scale = pipe.config.default_guidance_scale
         if asked.guidance_interval is None:
             asked.guidance_interval = (pipe.config.default_guidance_low, pipe.config.default_guidance_high)
+        if isinstance(asked.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            asked.callback_on_step_end_tensor_inputs = asked.callback_on_step_end.tensor_inputs
         check_settings(pipe, asked)
-        check_process(pipe.scheduler, pipe.process)
+        self.scheduler = copy.deepcopy(vars(pipe)["scheduler"])  # in a callback `pipe.scheduler` is that of its call
+        check_process(self.scheduler, pipe.trained_with)
         embeds = asked.prompt_embeds
         entries = read_prompts(asked.prompt, asked.morph, None if embeds is None else len(embeds))
         per_item = {name: getattr(asked, name) for name in ("negative_prompt", "loop", *CONDITIONS, *STRENGTHS, *TONE)}
@@ -147,9 +213,8 @@ class Call:
         per_prompt = asked.num_waveforms_per_prompt
         states, mask = text_states(pipe, self.requests, per_prompt, positive, negative, self.device)
         self.told = make_conditions(self.requests, states, mask, self.shape[1], pipe.frame_rate, self.device)
-        projection = (asked.apg_eta, asked.apg_norm_threshold, asked.apg_momentum)
-        self.guidance = make_guidance(self.requests, *projection, pipe.config, self.device)
-        noise, self.generators = torch.zeros(self.shape), []
+        self.guidance = self._guidance(self.requests)
+        noise, self.generators = torch.zeros(self.shape, dtype=torch.float32), []
         for row, item in enumerate(self.requests):
             own, source = frame_noise(item.seed, item.frames, self.shape[1])
             noise[row, :, : item.frames] = own
@@ -165,13 +230,30 @@ class Call:
                 clean = pipe.encode_audio(heard.to(self.device))[0]
                 self.clean[row, :, : item.frames] = clean[:, margin : margin + item.frames]
                 self.keep[row, : item.frames] = kept_frames(item.edit, item.frames, pipe.frame_rate)
+                self.keep[row] |= item.strength == 0.0
         self.windows = [
             [(0, item.frames, 0, item.frames)] if item.loop else list(windows(item.frames)) for item in self.requests
         ]
-        runs = [rows[0] for rows in self.batches()]
-        runs += [row for row, spans in enumerate(self.windows) if len(spans) > 1 for _ in spans]
-        steps = [steps_of(pipe.scheduler, asked.num_inference_steps, self.requests[row].strength) for row in runs]
-        pipe._num_timesteps = sum(steps)
+        self.state.num_timesteps = self._count_steps()
+
+    def _guidance(self, requests: list) -> Guidance:
+        asked = self.asked
+        projection = (asked.apg_eta, asked.apg_norm_threshold, asked.apg_momentum)
+        return make_guidance(requests, *projection, self.pipe.config, self.device)
+
+    def _count_steps(self) -> int:
+        """Steps of all batches and windows; those in which everything is kept take none."""
+        runs = [(rows[0], self.keep[rows, : self._longest(rows)].all()) for rows in self.batches()]
+        for row, spans in enumerate(self.windows):
+            if len(spans) > 1:
+                runs += [(row, self.keep[row, given:last].all()) for _, last, given, _ in spans]
+        strengths = [self.requests[row].strength for row, kept in runs if not kept]
+        steps = self.asked.num_inference_steps
+        counts = {one: len(set_timesteps(self.scheduler, steps, one, self.device)) for one in set(strengths)}
+        return sum(counts[one] for one in strengths)
+
+    def _longest(self, rows: list[int]) -> int:
+        return max(self.requests[row].frames for row in rows)
 
     def batches(self) -> list[list[int]]:
         """Short pieces that are made together: alike in strength and in whether they are circles. What is wanted as it
@@ -223,14 +305,59 @@ class Call:
             self.requests[rows[0]].loop,
             sources,
         )
-        wanted = list(asked.callback_on_step_end_tensor_inputs)
-        latents = denoise(pipe, batch, asked.num_inference_steps, asked.callback_on_step_end, wanted, progress)
+        self.state.guidance_scale = max(item.strengths["guidance_scale"] for item in self.requests)
+
+        def on_step(step: int, timestep: torch.Tensor, latents: torch.Tensor, seen: Conditions) -> torch.Tensor:
+            progress.update()
+            if asked.callback_on_step_end is None:
+                return latents
+            return self._call_back(rows, batch, step, timestep, latents, seen)
+
+        latents = denoise(pipe, self.scheduler, batch, asked.num_inference_steps, on_step, self.state)
         if not torch.isfinite(latents).all():
             raise ValueError(
                 f"the network gave values that are not finite (guidance_scale {asked.guidance_scale}, "
                 f"{pipe.unet.dtype}); lower guidance_scale or load with dtype=torch.float32"
             )
         return latents
+
+    def _call_back(self, rows: list[int], batch: Batch, step: int, timestep, latents, seen: Conditions) -> torch.Tensor:
+        """Run the user's callback after a step and take over what it changes: the latents, which are returned, the text
+        states in `seen`, and the guidance of `batch`.
+
+        As in diffusers the text states are given as (negative texts, texts), and the texts alone may be returned.
+
+        Raises:
+            ValueError: tensors of another shape.
+        """
+        asked, texts, scale = self.asked, len(seen.owner), self.state.guidance_scale
+        known = {"latents": latents}
+        if "prompt_embeds" in asked.callback_on_step_end_tensor_inputs:
+            known["prompt_embeds"] = torch.cat([seen.states[texts:], seen.states[:texts]])
+        tensors = {name: known[name] for name in asked.callback_on_step_end_tensor_inputs}
+        token = CALLS.set((*CALLS.get(), self))
+        try:
+            changed = asked.callback_on_step_end(self.pipe, step, timestep, tensors) or {}
+        finally:
+            CALLS.reset(token)
+        embeds, allowed = changed.get("prompt_embeds", known.get("prompt_embeds")), [tuple(seen.states.shape)]
+        allowed.append((texts, *allowed[0][1:]))
+        new_latents = changed.get("latents", latents)
+        for name, value, shapes in (
+            ("latents", new_latents, [tuple(latents.shape)]), ("prompt_embeds", embeds, allowed),
+        ):  # fmt: skip
+            if value is not None and (not isinstance(value, torch.Tensor) or tuple(value.shape) not in shapes):
+                told = tuple(value.shape) if isinstance(value, torch.Tensor) else type(value).__name__
+                raise ValueError(f"callback_on_step_end returned {name} of {told}; allowed: shape {shapes[0]}")
+        if embeds is not None and embeds is not known.get("prompt_embeds"):
+            negative = embeds[:-texts] if len(embeds) > texts else seen.states[texts:]
+            seen.states = torch.cat([embeds[-texts:].to(seen.states), negative.to(seen.states)])
+        if self.state.guidance_scale != scale:
+            check_number("guidance_scale", self.state.guidance_scale, 0, 100)
+            own = [self.requests[row] for row in rows]
+            own = [replace(one, strengths=one.strengths | {"guidance_scale": self.state.guidance_scale}) for one in own]
+            batch.guidance = replace(self._guidance(own), average=batch.guidance.average)
+        return new_latents
 
     def _chunks(self, row: int, progress) -> Iterator[torch.Tensor]:
         """Latents of one piece (1, latent_channels, n), window after window."""
@@ -239,17 +366,16 @@ class Call:
             latents = self._denoise([row], first, last, progress)
             self.clean[row, :, given:done] = latents[0, :, given - first : done - first]
             yield latents[:, :, given - first : done - first]
-            if self.pipe.interrupt:
+            if self.state.interrupt:
                 return
 
     def latents(self) -> list[Iterable[torch.Tensor]]:
         """For each piece its latents (1, latent_channels, n) in chunks: short pieces are made here, in batches, long
         ones as their chunks are asked for."""
-        progress = self.pipe.progress_bar(total=self.pipe.num_timesteps)
+        progress = self.pipe.progress_bar(total=self.state.num_timesteps)
         made = {}
         for rows in self.batches():
-            longest = max(self.requests[row].frames for row in rows)
-            for row, latents in zip(rows, self._denoise(rows, 0, longest, progress), strict=True):
+            for row, latents in zip(rows, self._denoise(rows, 0, self._longest(rows), progress), strict=True):
                 made[row] = [latents[None, :, : self.requests[row].frames]]
         return [made.get(row, self._chunks(row, progress)) for row in range(len(self.requests))]
 

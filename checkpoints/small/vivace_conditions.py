@@ -99,12 +99,13 @@ def make_conditions(
     Everything is to be generated: `edit` has a mask of ones and no latents yet.
     """
     batch, frames = len(requests), max(item.frames for item in requests)
-    grid = torch.zeros(batch, GRID_CHANNELS, frames)
-    edit = torch.zeros(batch, 1 + latent_channels, frames)
+    grid = torch.zeros(batch, GRID_CHANNELS, frames, dtype=torch.float32)
+    edit = torch.zeros(batch, 1 + latent_channels, frames, dtype=torch.float32)
     edit[:, 0] = 1.0
     owner = torch.tensor([row for row, item in enumerate(requests) for _ in item.texts])
-    weights = torch.zeros(len(owner), frames)
-    scalars = {name: torch.full((batch,), value) for name, value in ABSENT.items()}
+    weights = torch.zeros(len(owner), frames, dtype=torch.float32)
+    kinds = {name: torch.float32 if isinstance(value, float) else torch.long for name, value in ABSENT.items()}
+    scalars = {name: torch.full((batch,), value, dtype=kinds[name]) for name, value in ABSENT.items()}
     place = 0
     for row, item in enumerate(requests):
         known = item.known

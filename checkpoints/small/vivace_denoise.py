@@ -52,20 +52,20 @@ def circle_index(visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return steps % lengths[:, None], steps < lengths[:, None] + CIRCLE_MARGIN
 
 
-def guide(pipe, latents: torch.Tensor, inputs: torch.Tensor, timestep, batch: Batch, around: tuple | None, seen):
+def guide(pipe, scheduler, inputs: torch.Tensor, timestep, batch: Batch, around: tuple | None, seen: Conditions):
     """The prediction for one step, (batch, channels, frames) fp32."""
-    level = float(timestep) / pipe.scheduler.config.num_train_timesteps
+    level = float(timestep) / scheduler.config.num_train_timesteps
     if around is None:
         full, guided = predict(pipe, inputs, timestep, seen, batch.guidance, level)
     else:
         full, guided = predict(pipe, take_frames(inputs, around[0]), timestep, seen, batch.guidance, level)
-        frames = slice(CIRCLE_MARGIN, CIRCLE_MARGIN + latents.shape[2])
+        frames = slice(CIRCLE_MARGIN, CIRCLE_MARGIN + inputs.shape[2])
         shown = batch.told.visible[:, None]
         full, guided = full[:, :, frames] * shown, guided[:, :, frames] * shown
     if guided is full:
         return guided
     if batch.guidance.projects:
-        data = data_of(pipe.scheduler, inputs, full, timestep) * batch.told.visible[:, None]
+        data = data_of(scheduler, inputs, full, timestep) * batch.told.visible[:, None]
         guided = batch.guidance.project(full, guided - full, data)
     if batch.guidance.rescale.any():
         guided = rescaled(guided, full, batch.guidance.rescale)
@@ -73,18 +73,18 @@ def guide(pipe, latents: torch.Tensor, inputs: torch.Tensor, timestep, batch: Ba
     return torch.where(torch.maximum(*strengths) > 1.0, guided, full)  # other items may be guided where one is not
 
 
-def denoise(pipe, batch: Batch, num_steps: int, on_step: Callable | None, wanted: list[str], progress) -> torch.Tensor:
+def denoise(pipe, scheduler, batch: Batch, num_steps: int, on_step: Callable, state) -> torch.Tensor:
     """Clean standardised latents (batch, latent_channels, frames).
 
     Args:
-        pipe: the pipeline, whose `interrupt` ends the loop.
+        pipe: the pipeline, of which nothing is changed.
+        scheduler: of this call alone.
         batch: the pieces.
         num_steps: for the whole way from noise to data.
-        on_step: `callback_on_step_end`, see the pipeline.
-        wanted: tensors that it is given.
-        progress: a progress bar, one update a step.
+        on_step: called as f(step, timestep, latents, conditions) after each step; gives the latents to go on with.
+        state: its `interrupt` ends the loop.
     """
-    scheduler, told = pipe.scheduler, batch.told
+    told = batch.told
     timesteps = set_timesteps(scheduler, num_steps, batch.strength, batch.noise.device)
     latents = batch.noise * getattr(scheduler, "init_noise_sigma", 1.0)
     if batch.strength < 1.0:
@@ -95,18 +95,14 @@ def denoise(pipe, batch: Batch, num_steps: int, on_step: Callable | None, wanted
     takes_generator = "generator" in inspect.signature(scheduler.step).parameters
     step_kwargs = {"generator": batch.generators} if takes_generator else {}
     for step, timestep in enumerate(timesteps):
-        if pipe.interrupt:
+        if state.interrupt:
             break
         if kept is not None:
             latents = torch.where(kept, at_level(scheduler, batch.clean, batch.noise, timestep), latents)
         inputs = latents
         if hasattr(scheduler, "scale_model_input"):
             inputs = scheduler.scale_model_input(latents, timestep)
-        prediction = guide(pipe, latents, inputs, timestep, batch, around, seen)
+        prediction = guide(pipe, scheduler, inputs, timestep, batch, around, seen)
         latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
-        if on_step is not None:
-            known = {"latents": latents, "prompt_embeds": seen.states}
-            known |= on_step(pipe, step, timestep, {name: known[name] for name in wanted}) or {}
-            latents, seen.states = known["latents"], known["prompt_embeds"]
-        progress.update()
+        latents = on_step(step, timestep, latents, seen)
     return latents if kept is None else torch.where(kept, batch.clean, latents)

@@ -218,8 +218,8 @@ def splice(edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: f
     for first, last in borders(mask):
         ends = [first > 0, last < samples or (edit.loop and first > 0)]  # whether kept audio follows there
         fade = min(round(FADE_S * edit.rate), (last - first) // 2)
-        ramp = (torch.arange(fade) + 1.0) / (fade + 1.0)
-        share = torch.ones(last - first)
+        ramp = (torch.arange(fade, dtype=torch.float32) + 1.0) / (fade + 1.0)
+        share = torch.ones(last - first, dtype=torch.float32)
         if fade and ends[0]:
             share[:fade] = ramp
         if fade and ends[1]:
@@ -227,7 +227,7 @@ def splice(edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: f
         near = torch.arange(first - reach, last + reach)  # what the limiter sees
         near = near % samples if edit.loop else near[(near >= 0) & (near < samples)]
         before = reach if edit.loop else min(first, reach)
-        angle = torch.zeros(len(near)) if not mask.all() else torch.ones(len(near)) * (math.pi / 2)
+        angle = torch.full((len(near),), math.pi / 2 if mask.all() else 0.0, dtype=torch.float32)
         angle[before : before + last - first] = share * (math.pi / 2)
         new, old = made[:, near] * angle.sin(), audio[:, near] * angle.cos()
         need = ((limit - peaks(old)) / peaks(new).clamp_min(1e-9)).clamp(0.0, 1.0)

@@ -163,7 +163,7 @@ def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condition
     full, free, words = run_network(pipe, latents, timestep, told, guided and apart, guided)
 
     def together(by_text: torch.Tensor) -> torch.Tensor:
-        nothing = torch.zeros(latents.shape, device=latents.device)
+        nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
         return nothing.index_add(0, told.owner, by_text * told.weights[:, None])
 
     full = together(full)

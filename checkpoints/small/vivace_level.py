@@ -112,7 +112,7 @@ def limiter_gain(need: torch.Tensor, ahead: int) -> torch.Tensor:
     """
     size = 2 * ahead + 1
     held = -functional.max_pool1d(-functional.pad(need[None], (2 * ahead, 2 * ahead), value=1.0), size, 1)
-    window = torch.hann_window(size + 2, periodic=False)[1:-1].to(need)
+    window = torch.hann_window(size + 2, periodic=False, dtype=torch.float32)[1:-1].to(need)
     return functional.conv1d(held[None], (window / window.sum())[None, None])[0, 0]
 
 

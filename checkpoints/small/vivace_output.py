@@ -68,5 +68,5 @@ class VivacePipelineOutput(BaseOutput):
         """
         if self.recipes is None:
             raise ValueError("these are latents, or values without a recipe; only audio of a call can be saved")
-        audio = torch.as_tensor(self.audios[index]).cpu().numpy()
+        audio = torch.as_tensor(self.audios[index], device="cpu").numpy()
         write_audio(path, audio, self.sampling_rate, self.recipe(index))

@@ -7,32 +7,117 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
+import copy
+import inspect
+import math
+
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 
 FLOW = "flow_prediction"  # diffusers' name for what a rectified flow predicts
+TRIAL = {"steps": 20, "values": 256, "mean": 0.5, "std": 0.5}  # see `try_out`
+TRIED: dict[tuple, str | None] = {}  # scheduler and process -> what is wrong with it
+# Settings that make a scheduler unfit, as they should be; with each of them and then with all it is tried again.
+REMEDIES = (
+    {"use_dynamic_shifting": False}, {"invert_sigmas": False}, {"stochastic_sampling": False}, {"skip_prk_steps": True},
+    {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False},
+)  # fmt: skip
 
 
 def process_of(scheduler: SchedulerMixin) -> str:
     """What a network predicts that this scheduler samples: "flow_prediction", "epsilon" or "v_prediction"."""
-    return scheduler.config.prediction_type if hasattr(scheduler, "alphas_cumprod") else FLOW
+    known = getattr(scheduler, "alphas_cumprod", None) is not None
+    return scheduler.config.get("prediction_type", "epsilon") if known else FLOW
 
 
-def check_process(scheduler: SchedulerMixin, trained: str) -> None:
-    """Raise a ValueError if a scheduler was put in that takes the network's prediction for something else."""
-    taken = process_of(scheduler)
-    if taken != trained:
-        flow = ", use_flow_sigmas=True" if trained == FLOW else ""
-        raise ValueError(
-            f"scheduler is a {type(scheduler).__name__} for prediction_type={taken!r}, but the network predicts "
-            f"{trained!r}; allowed: one made with prediction_type={trained!r}{flow}, or the checkpoint's"
+def try_out(scheduler: SchedulerMixin, trained: SchedulerMixin) -> str | None:
+    """Sample with the best possible network for a distribution that is known; what is wrong, or None.
+
+    For normal data the expectation of the data given a noisy value is a linear function of it, so no network is needed.
+    Steps for another noise process, or in another order, miss the mean or the spread of the data by far; those that are
+    right in the limit of many steps stay within the bounds. From noise as well as from given audio (strength 0.6).
+    """
+    mean, std = TRIAL["mean"], TRIAL["std"]
+    noise, clean = torch.randn(
+        2, 1, 1, TRIAL["values"], generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    )
+    clean = mean + std * clean
+    takes_generator = "generator" in inspect.signature(scheduler.step).parameters
+    options = {"generator": [torch.Generator().manual_seed(1)]} if takes_generator else {}
+    before = torch.get_rng_state()
+    for strength in (1.0, 0.6):
+        own = copy.deepcopy(scheduler)
+        timesteps = set_timesteps(own, TRIAL["steps"], strength, torch.device("cpu"))
+        latents = noise * getattr(own, "init_noise_sigma", 1.0)
+        if strength < 1.0:
+            latents = at_level(own, clean, noise, timesteps[0])
+        for timestep in timesteps:
+            inputs = own.scale_model_input(latents, timestep) if hasattr(own, "scale_model_input") else latents
+            a, s = noise_level(trained, timestep)
+            data = mean + a * std**2 / (a**2 * std**2 + s**2) * (inputs - a * mean)
+            drawn = (inputs - a * data) / max(s, 1e-4)
+            targets = {FLOW: drawn - data, "epsilon": drawn, "v_prediction": a * drawn - s * data}
+            latents = own.step(targets[process_of(trained)], timestep, latents, **options, return_dict=False)[0]
+        if not (abs(latents.mean() - mean) < 0.3 * std and 0.5 < latents.std() / std < 1.36):
+            return "its steps do not lead from noise to the data"
+    return None if torch.equal(before, torch.get_rng_state()) else "it draws noise that no seed decides"
+
+
+def fault_of(scheduler: SchedulerMixin, trained: SchedulerMixin) -> str | None:
+    """Why a scheduler cannot sample what was trained for another one, or None."""
+    taken, predicts = process_of(scheduler), process_of(trained)
+    if taken != predicts:
+        return f"is for prediction_type={taken!r}, but the network predicts {predicts!r}"
+    steps, trained_steps = (one.config.get("num_train_timesteps") for one in (scheduler, trained))
+    if steps != trained_steps:
+        return f"has num_train_timesteps={steps}, but the network was trained with {trained_steps}"
+    key = tuple((type(one), repr(sorted(one.config.items(), key=str))) for one in (scheduler, trained))
+    if key not in TRIED:
+        try:
+            TRIED[key] = try_out(scheduler, trained)
+        except Exception as error:  # whatever a class does that is made for something else
+            TRIED[key] = f"it cannot take these steps: {type(error).__name__} {error}"
+    return None if TRIED[key] is None else f"does not fit the network ({TRIED[key]})"
+
+
+def advice(scheduler: SchedulerMixin, trained: SchedulerMixin) -> str:
+    """Settings with which a scheduler fits, tried, or else classes that do."""
+    predicts = process_of(trained)
+    process = {"prediction_type": predicts, "use_flow_sigmas": predicts == FLOW}
+    process["num_train_timesteps"] = trained.config.get("num_train_timesteps")
+    settings = {name: value for one in REMEDIES for name, value in one.items()}
+    hopeless = predicts == FLOW and "prediction_type" in scheduler.config and "use_flow_sigmas" not in scheduler.config
+    for remedy in () if hopeless else (process, *REMEDIES, process | settings):
+        change = {name: value for name, value in remedy.items() if scheduler.config.get(name, value) != value}
+        try:
+            if change and fault_of(type(scheduler).from_config(scheduler.config, **change), trained) is None:
+                words = ", ".join(f"{name}={value!r}" for name, value in change.items())
+                return f"{type(scheduler).__name__}.from_config(scheduler.config, {words})"
+        except Exception:  # a class that does not know the setting, or refuses it
+            continue
+    if predicts == FLOW:
+        return (
+            "the checkpoint's, FlowMatchHeunDiscreteScheduler(), or DPMSolverMultistepScheduler or "
+            f"UniPCMultistepScheduler with prediction_type={FLOW!r}, use_flow_sigmas=True"
         )
+    return (
+        "the checkpoint's, or DDIMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler made by from_config "
+        "of the checkpoint's"
+    )
 
 
-def steps_of(scheduler: SchedulerMixin, num_steps: int, strength: float) -> int:
-    """Steps that `set_timesteps` will give."""
-    return max(1, round(num_steps * strength)) * getattr(scheduler, "order", 1)
+def check_process(scheduler: SchedulerMixin, trained: SchedulerMixin) -> None:
+    """Raise a ValueError if a scheduler was put in that does not sample the process that the network was trained for.
+
+    Args:
+        scheduler: to sample with.
+        trained: the one that came with the network.
+    """
+    fault = fault_of(scheduler, trained)
+    if fault is not None:
+        name = type(scheduler).__name__
+        raise ValueError(f"scheduler is a {name}, which {fault}; allowed: {advice(scheduler, trained)}")
 
 
 def set_timesteps(scheduler: SchedulerMixin, num_steps: int, strength: float, device: torch.device) -> torch.Tensor:
@@ -61,7 +146,12 @@ def noise_level(scheduler: SchedulerMixin, timestep: torch.Tensor | float) -> tu
     if process_of(scheduler) == FLOW:
         sigma = float(timestep) / scheduler.config.num_train_timesteps
         return 1.0 - sigma, sigma
-    alpha_bar = float(scheduler.alphas_cumprod[int(timestep)])
+    known, place = scheduler.alphas_cumprod, float(timestep)
+    low = min(int(place), len(known) - 1)
+    alpha_bar = float(known[low])
+    if place > low and low + 1 < len(known):  # Heun and Euler also take steps between those of training
+        ratios = [math.log((1.0 - value) / value) for value in (alpha_bar, float(known[low + 1]))]
+        alpha_bar = 1.0 / (1.0 + math.exp(ratios[0] + (place - low) * (ratios[1] - ratios[0])))
     return alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
 
 

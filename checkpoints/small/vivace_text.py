@@ -4,10 +4,13 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
+import threading
+
 import torch
 from diffusers.utils import logging
 
 MAX_TEXT_TOKENS = 64
+TOKENIZING = threading.Lock()  # a fast tokenizer keeps how it cuts and pads: calls in threads must take turns
 logger = logging.get_logger(__name__)
 
 
@@ -35,8 +38,10 @@ def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.
     if pipe.text_encoder is None or pipe.tokenizer is None:
         raise ValueError("prompt needs a text_encoder and a tokenizer; this pipeline has none, give prompt_embeds")
     limit = token_limit(pipe.tokenizer)
-    inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-    if any(len(ids) > limit for ids in pipe.tokenizer(prompts, verbose=False).input_ids):
+    with TOKENIZING:
+        inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        lengths = [len(ids) for ids in pipe.tokenizer(prompts, verbose=False).input_ids]
+    if max(lengths) > limit:
         logger.warning(f"prompt is cut to its first {limit} tokens")
     ids, mask = inputs.input_ids.to(device), inputs.attention_mask.to(device)
     if device.type != "cpu":
@@ -76,7 +81,7 @@ def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_e
             return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(per_prompt, 0)
         if encoded is None:  # no text at all, and nothing to learn its width from but the network
             width = pipe.unet.config.cross_attention_dim
-            no_text = torch.zeros(len(names), 1, width, device=device)
+            no_text = torch.zeros(len(names), 1, width, dtype=torch.float32, device=device)
             return no_text, torch.zeros(len(names), 1, dtype=torch.bool, device=device)
         rows = [texts.index(name) if name in texts else None for name in names]
         present = torch.tensor([row is not None for row in rows], device=device)

@@ -201,9 +201,9 @@ class OctaveEmbedding(nn.Module):
         """(batch,) with NaN = absent -> (batch, dim)."""
         values = values.float()
         octaves = values.nan_to_num(nan=1.0).clamp(min=1e-3).log2()
-        exponents = torch.linspace(-5.0, 3.0, NUM_OCTAVE_FREQUENCIES, device=values.device)
+        exponents = torch.linspace(-5.0, 3.0, NUM_OCTAVE_FREQUENCIES, dtype=torch.float32, device=values.device)
         angles = 2 * math.pi * octaves[:, None] * 2.0**exponents  # periods of 32 octaves down to 1/8
-        features = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.linear1.weight.dtype)
+        features = torch.cat([angles.sin(), angles.cos()], dim=1).to(self.null.dtype)  # weights may be stored in fp8
         token = self.linear2(nn.functional.silu(self.linear1(features)))
         return torch.where(values.isnan()[:, None], self.null.to(token.dtype), token)
 
@@ -343,7 +343,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             if name not in SCALARS:
                 raise ValueError(f"added_cond_kwargs has no entry {name!r}; allowed: {', '.join(SCALARS)}")
             check_shape(f"added_cond_kwargs[{name!r}]", value, batch)
-        no_number = torch.full((batch,), math.nan, device=self.null_text_token.device)
+        no_number = torch.full((batch,), math.nan, dtype=torch.float32, device=self.null_text_token.device)
         no_index = torch.full((batch,), -1, device=self.null_text_token.device)
         duration_s, bpm = (given.get(name, no_number) for name in SCALARS[:2])
         key, meter = (given.get(name, no_index) + 1 for name in SCALARS[2:])

@@ -414,7 +414,9 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         if tile is None or frames <= tile:
             audio = self._decode(latents, samples if loop else None)
         else:  # filled in, since joining the tiles would hold them twice
-            audio = torch.empty(latents.shape[0], self.config.audio_channels, samples, device=latents.device)
+            audio = torch.empty(
+                latents.shape[0], self.config.audio_channels, samples, device=latents.device, dtype=torch.float32
+            )
             for first in range(0, frames, tile):
                 last = min(first + tile, frames)
                 if loop:
