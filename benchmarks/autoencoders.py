@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from autoencoder.classes import Autoencoder, load_autoencoder
 from training import train_autoencoder
-from training.autoencoders import Autoencoder, load_autoencoder
 from training.data.clips import read_audio, read_rows
 from training.metrics.reconstruction import reconstruction_figures
-from training.progress import Progress
+from training.run.progress import Progress
 
 CONFIGS = Path("training/configs/small")
 

@@ -16,7 +16,7 @@ def main() -> None:
     os.dup2(2, 1)
     import torch
 
-    from training.memory import peak_memory
+    from training.run.progress import peak_memory
 
     torch.set_num_threads(threads)
     module, function = subject.split(":")

@@ -11,8 +11,8 @@ import time
 
 import torch
 
-from training.autoencoders import load_autoencoder
-from training.memory import peak_resident
+from autoencoder.classes import load_autoencoder
+from training.run.progress import peak_resident
 
 
 def measure(folder: str, minutes: float, tile_frames: int) -> dict[str, float]:

@@ -64,7 +64,8 @@ def figures(asked: list[float], came: list[float], batch_size: int, uncounted: i
 
 def subject(stage: str, data_dir: str, config: str, num_workers: int, threads: int):
     """A child's `run(steps)`: train that many steps from new weights and tell the figures."""
-    from training import loop, train_autoencoder, train_unet
+    from training import train_autoencoder, train_unet
+    from training.run import loop
 
     module = {"autoencoder": train_autoencoder, "unet": train_unet}[stage]
     made: list[TimedLoader] = []

@@ -8,8 +8,9 @@ from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from autoencoder.discriminators import MultiBandDiscriminator
-from training import adversary, autoencoding, loop, train_autoencoder
+from training import train_autoencoder
 from training.config import AutoencoderRun, parse_config
+from training.run import adversary, loop
 
 CONFIG = ["--config", "training/configs/tiny/autoencoder.yaml"]
 ENCODEC = ["--model_config", "training/configs/tiny/autoencoder_encodec.json"]
@@ -59,7 +60,7 @@ def test_a_frozen_encoder_keeps_its_weights(tiny_data, tmp_path, more):
 
 
 def test_without_weights_there_are_no_discriminators(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(autoencoding, "MultiBandDiscriminator", None)  # would fail if called
+    monkeypatch.setattr(train_autoencoder, "MultiBandDiscriminator", None)  # would fail if called
     train(tiny_data, tmp_path, "--max_steps", "3")
     assert not (loop.checkpoints(str(tmp_path))[-1] / "model_1.safetensors").exists()
 

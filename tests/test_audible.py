@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import make_pipeline
 
-from training.audible import audibility, guidance_channels
+from training.export import audibility, guidance_channels
 
 
 def test_a_channel_is_heard_as_much_as_the_decoder_makes_of_it():

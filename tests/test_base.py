@@ -8,10 +8,10 @@ import pytest
 import soundfile
 import torch
 
+from autoencoder.classes import load_autoencoder
 from pipelines.hub import load_published
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import encode_latents, export, train_autoencoder, train_unet
-from training.autoencoders import load_autoencoder
 from training.config import load_model_config
 
 AUTOENCODER = "training/configs/base/autoencoder.yaml"

@@ -11,7 +11,7 @@ from benchmarks import generation, growth, harness, roofline, training_step
 from benchmarks.harness import Child, ChildError, alternate, ratio, summary
 from benchmarks.peers import PEERS, count
 from benchmarks.random_weights import cheap_weights
-from training import loop
+from training.run import loop
 
 MB = 1 << 20
 

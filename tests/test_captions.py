@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from training.data.caption_words import MOOD_HELDOUT
-from training.data.captions import Facts, captions, heldout_captions, tempo_words
-from training.data.ensembles import ENSEMBLES
-from training.data.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
-from training.data.styles import STYLES
+from training.data.scorebook.arrange import ENSEMBLES
+from training.data.scorebook.captions import MOOD_HELDOUT, Facts, captions, heldout_captions, tempo_words
+from training.data.scorebook.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
+from training.data.scorebook.styles import STYLES
 
 
 def facts(**changes):

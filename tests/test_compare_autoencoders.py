@@ -5,9 +5,9 @@ import json
 
 import pytest
 
+from autoencoder.classes import autoencoder_class
 from benchmarks import autoencoders, long_decode
 from benchmarks.autoencoders import CONFIGS, VARIANTS, Variant
-from training.autoencoders import autoencoder_class
 from training.config import AutoencoderRun, load_model_config
 
 TINY = {"dim": 16, "encoder_layers": 1, "decoder_layers": 1, "latent_channels": 4, "phase_iterations": 2}

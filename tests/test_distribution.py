@@ -7,11 +7,22 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from training.metrics.distribution import EmbeddedClips, Space, distribution_figures, folder_figures
-from training.metrics.diversity import mean_pairwise_distance, vendi_score
-from training.metrics.frechet import frechet_distance, frechet_infinite, gaussian_distance, moments, square_root
-from training.metrics.kernel_distance import kernel_distance, polynomial_kernel
-from training.metrics.memorisation import memorisation_figures
+from training.metrics.distribution import (
+    EmbeddedClips,
+    Space,
+    distribution_figures,
+    folder_figures,
+    frechet_distance,
+    frechet_infinite,
+    gaussian_distance,
+    kernel_distance,
+    mean_pairwise_distance,
+    memorisation_figures,
+    moments,
+    polynomial_kernel,
+    square_root,
+    vendi_score,
+)
 
 
 def normal(seed: int, count: int, dimensions: int = 8, shift: float = 0.0, scale: float = 1.0) -> np.ndarray:

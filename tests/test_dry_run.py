@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from training import dry_run, train_autoencoder, train_unet
+from training import train_autoencoder, train_unet
+from training.run import dry_run
 
 AUTOENCODER = "training/configs/tiny/autoencoder.yaml"
 UNET = "training/configs/tiny/unet.yaml"

@@ -9,13 +9,19 @@ from conftest import make_tokenizer
 from synthetic_clips import RATE, tones
 from transformers import ClapConfig, ClapFeatureExtractor, ClapModel
 
-from training.metrics.clap import ClapEmbedder, cut
-from training.metrics.distribution import Space, embed_clips
-from training.metrics.embedding import load_embedder
-from training.metrics.frechet import frechet_distance
-from training.metrics.kernel_distance import kernel_distance
-from training.metrics.musicnn import MELS, PATCH, Musicnn, MusicnnEmbedder, from_bundle
-from training.metrics.tensor_bundle import MAGIC, read_bundle
+from training.metrics.distribution import Space, embed_clips, frechet_distance, kernel_distance
+from training.metrics.embedding import (
+    MAGIC,
+    MELS,
+    PATCH,
+    ClapEmbedder,
+    Musicnn,
+    MusicnnEmbedder,
+    cut,
+    from_bundle,
+    load_embedder,
+    read_bundle,
+)
 
 AUDIO = {
     "num_mel_bins": 16, "spec_size": 32, "patch_size": 4, "patch_stride": [4, 4], "patch_embeds_hidden_size": 8,

@@ -9,7 +9,7 @@ from transformers import EncodecConfig, EncodecModel
 
 from pipelines.hub import check_checkpoint, load_published
 from training import encode_latents, evaluate, export, train_autoencoder, train_unet
-from training.metrics.codec import Codec
+from training.metrics.reconstruction import Codec
 from training.metrics.report import text_report
 
 TINY = "training/configs/tiny"

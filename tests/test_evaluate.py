@@ -14,9 +14,10 @@ import soundfile
 from PIL import Image
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
-from training import ask, evaluate, sweep, train_beat_tracker, train_key, train_tagger
+from training import evaluate, generate, sweep
 from training.config import command
 from training.data.clips import read_rows
+from training.listeners import beat_tracker, key, tagger
 from training.metrics.control import NAMES
 from training.metrics.folder import folder_rows, load_clips
 
@@ -50,9 +51,9 @@ def listeners(data_dir, tmp_path_factory) -> list[str]:
     words = ["--data_dir", str(data_dir), "--output_dir"]
     short = ["--max_steps", "3", "--batch_size", "4"]
     beats = ["--max_steps", "40", "--learning_rate", "0.01", "--crop_s", "4", "--width", "8", "--batch_size", "8"]
-    train_beat_tracker.main([*words, str(root / "beats"), *beats])
-    train_tagger.main([*words, str(root / "tagger"), *short, "--min_clips", "2"])
-    train_key.main([*words, str(root / "key"), *short, "--width", "4"])
+    beat_tracker.main([*words, str(root / "beats"), *beats])
+    tagger.main([*words, str(root / "tagger"), *short, "--min_clips", "2"])
+    key.main([*words, str(root / "key"), *short, "--width", "4"])
     names = {"tagger": "tagger", "beat_tracker": "beats", "key": "key"}
     return [word for name, folder in names.items() for word in (f"--{name}", str(root / folder))]
 
@@ -205,17 +206,17 @@ def test_rows_and_rates_of_folders(data_dir, audio_dir, tmp_path):
 
 def test_asking_is_deterministic(data_dir):
     rows = read_rows(data_dir, "test")
-    assert ask.choose(rows, 2, 5) == ask.choose(rows, 2, 5)
-    assert len(ask.choose(rows, 99, 0)) == 4
-    text, stated = ask.caption(rows[0], "text", 0, 1)
+    assert generate.choose(rows, 2, 5) == generate.choose(rows, 2, 5)
+    assert len(generate.choose(rows, 99, 0)) == 4
+    text, stated = generate.caption(rows[0], "text", 0, 1)
     assert text in rows[0]["text"] and stated is None
     telling = rows[0] | {"stated": [{"instruments": ["piano"]}, {"instruments": []}]}
-    text, stated = ask.caption(telling, "text", 0, 1)
+    text, stated = generate.caption(telling, "text", 0, 1)
     assert stated == telling["stated"][telling["text"].index(text)]
     meters = ({"time_signature": "6/8", "beats_per_bar": 2}, {"beats_per_bar": 3}, {})
-    assert [ask.meter_of(labels) for labels in meters] == ["6/8", "3/4", None]
+    assert [generate.meter_of(labels) for labels in meters] == ["6/8", "3/4", None]
     with pytest.raises(ValueError, match="no text_heldout"):
-        ask.caption({"file_name": "a"}, "text_heldout", 0, 0)
+        generate.caption({"file_name": "a"}, "text_heldout", 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from conftest import encode_arguments
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from training import loop
+from training.run import loop
 
 KILLS = 20
 # `accelerate launch --cpu --num_processes 2` starts one process unless there is MPI; torchrun starts two.

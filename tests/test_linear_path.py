@@ -11,7 +11,7 @@ from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, LinearPath, UNet1DConditionModel
 from tests.test_unet import make_inputs, make_unet
-from training import flow, linear_path, train_unet
+from training import flow, train_unet
 
 FLOW = FlowMatchEulerDiscreteScheduler()
 DIFFUSION = DDPMScheduler(prediction_type="v_prediction", clip_sample=False)
@@ -47,7 +47,7 @@ class Clips:
 
 @pytest.fixture(scope="module")
 def power() -> torch.Tensor:
-    return linear_path.power_spectrum(Clips(), seed=0)
+    return flow.power_spectrum(Clips(), seed=0)
 
 
 def test_spectrum_is_that_of_the_process(power):
@@ -60,7 +60,7 @@ def test_spectrum_is_that_of_the_process(power):
 
 def path_of(power, scheduler, taps: int = 33) -> LinearPath:
     path = LinearPath(2, taps)
-    path.weight.data = linear_path.wiener_filters(power, scheduler, taps)
+    path.weight.data = flow.wiener_filters(power, scheduler, taps)
     return path
 
 

@@ -9,20 +9,18 @@ import pytest
 import torch
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
-from training import train_beat_tracker, train_key
-from training.fit import fit
-from training.metrics import beats, chords, control, instruments, key, reconstruction, signal, tempo
-from training.metrics.beat_tracker import RATE as RATE_OF_BEATS
-from training.metrics.beat_tracker import BeatTracker, best_grid, first_beats
-from training.metrics.bootstrap import summarise
-from training.metrics.compare import chance, compare, summaries
-from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures, clip_features
-from training.metrics.key_network import KeyNetwork, key_names, load_key_network
-from training.metrics.listening import Heard, load_listeners
+from training.listeners import beat_tracker, key
+from training.listeners.beat_tracker import RATE as RATE_OF_BEATS
+from training.listeners.beat_tracker import BeatTracker, best_grid, first_beats
+from training.listeners.fit import fit, save_network
+from training.listeners.key import KeyNetwork, key_names, load_key_network
+from training.listeners.tagger import Tagger, load_tagger
+from training.metrics import control, reconstruction, signal
+from training.metrics.control import chance, compare, summaries
+from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures, Heard, clip_features
+from training.metrics.listening import load_listeners
 from training.metrics.request import anchored_request, chords_text, request_of_row
-from training.metrics.table import figures_table
-from training.metrics.tagger import Tagger, load_tagger
-from training.metrics.weights import save_network
+from training.metrics.summary import figures_table, summarise
 
 
 @pytest.fixture(scope="module")
@@ -41,41 +39,41 @@ def in_c() -> ClipFeatures:
 
 
 def test_tempo_of_clicks(click_90, click_120):
-    assert tempo.tempo_right(click_90.tempo_bpm, 90.0) == 1.0
-    assert tempo.tempo_right(click_120.tempo_bpm, 120.0) == 1.0
-    assert tempo.tempo_right(click_120.tempo_bpm, 90.0) == 0.0
+    assert control.tempo_right(click_90.tempo_bpm, 90.0) == 1.0
+    assert control.tempo_right(click_120.tempo_bpm, 120.0) == 1.0
+    assert control.tempo_right(click_120.tempo_bpm, 90.0) == 0.0
 
 
 def test_tempo_tolerance_and_octaves():
-    assert tempo.tempo_right(103.9, 100.0) == 1.0 and tempo.tempo_right(104.1, 100.0) == 0.0
-    assert tempo.tempo_right(200.0, 100.0) == 0.0
-    assert [tempo.tempo_right_octaves(bpm, 90.0) for bpm in (180.0, 45.0, 270.0, 30.0, 135.0)] == [1, 1, 1, 1, 0]
-    assert tempo.tempo_right_octaves(float("nan"), 90.0) == 0.0
+    assert control.tempo_right(103.9, 100.0) == 1.0 and control.tempo_right(104.1, 100.0) == 0.0
+    assert control.tempo_right(200.0, 100.0) == 0.0
+    assert [control.tempo_right_octaves(bpm, 90.0) for bpm in (180.0, 45.0, 270.0, 30.0, 135.0)] == [1, 1, 1, 1, 0]
+    assert control.tempo_right_octaves(float("nan"), 90.0) == 0.0
 
 
 def test_beats_of_clicks(click_90, click_120):
     for heard, bpm in ((click_90, 90.0), (click_120, 120.0)):
         grid = np.asarray(row(bpm)["beats_s"])
-        assert beats.beat_f(heard.beats_s, grid) > 0.9
-        assert beats.beat_f(beats.guided_beats(heard.onset, ONSET_RATE, bpm), grid) > 0.9
+        assert control.beat_f(heard.beats_s, grid) > 0.9
+        assert control.beat_f(control.guided_beats(heard.onset, ONSET_RATE, bpm), grid) > 0.9
 
 
 def test_a_shift_lowers_beats():
     grid = np.arange(0.0, 8.0, 0.5)
-    assert beats.beat_f(grid, grid) == 1.0
-    assert beats.beat_f(grid + 0.05, grid) == 1.0
-    assert beats.beat_f(grid + 0.1, grid) == 0.0
-    assert beats.beat_f(grid[::2], grid) == pytest.approx(2 / 3)
-    assert beats.beat_f(np.zeros(0), grid) == 0.0
+    assert control.beat_f(grid, grid) == 1.0
+    assert control.beat_f(grid + 0.05, grid) == 1.0
+    assert control.beat_f(grid + 0.1, grid) == 0.0
+    assert control.beat_f(grid[::2], grid) == pytest.approx(2 / 3)
+    assert control.beat_f(np.zeros(0), grid) == 0.0
 
 
 def test_contrast_is_high_on_the_grid_only(click_120):
     grid = np.asarray(row(120.0)["beats_s"])
-    contrasts = [beats.beat_contrast(click_120.onset, ONSET_RATE, grid + shift, 120.0) for shift in (0.0, 0.1, 0.25)]
+    contrasts = [control.beat_contrast(click_120.onset, ONSET_RATE, grid + shift, 120.0) for shift in (0.0, 0.1, 0.25)]
     assert contrasts[0] > 2.0 and contrasts[1] < 0.5 and contrasts[2] < 0.5
-    assert beats.beat_contrast(np.zeros(800), ONSET_RATE, grid, 120.0) == 0.0
+    assert control.beat_contrast(np.zeros(800), ONSET_RATE, grid, 120.0) == 0.0
     noise = [np.abs(np.random.default_rng(i).normal(size=800)) for i in range(40)]
-    assert abs(np.mean([beats.beat_contrast(n, ONSET_RATE, grid, 120.0) for n in noise])) < 0.5
+    assert abs(np.mean([control.beat_contrast(n, ONSET_RATE, grid, 120.0) for n in noise])) < 0.5
 
 
 def test_figures_fall_as_clicks_drown_in_noise():
@@ -90,18 +88,18 @@ def test_figures_fall_as_clicks_drown_in_noise():
 
 
 def test_key_and_a_semitone_up(in_c):
-    assert key.estimate_key(in_c.chroma) == "C major"
+    assert control.estimate_key(in_c.chroma) == "C major"
     higher = clip_features(tones(["C", "F", "G", "C"], 0.5, semitones=1), RATE)
-    assert key.estimate_key(higher.chroma) == "Db major"
-    assert key.estimate_key(np.zeros((12, 10))) is None
+    assert control.estimate_key(higher.chroma) == "Db major"
+    assert control.estimate_key(np.zeros((12, 10))) is None
 
 
 def test_key_scores():
-    assert [key.key_right(k, "C major") for k in ("C major", "G major", None)] == [1.0, 0.0, 0.0]
-    weights = [key.key_mirex(k, "C major") for k in ("C major", "G major", "A minor", "C minor", "Gb major", None)]
+    assert [control.key_right(k, "C major") for k in ("C major", "G major", None)] == [1.0, 0.0, 0.0]
+    weights = [control.key_mirex(k, "C major") for k in ("C major", "G major", "A minor", "C minor", "Gb major", None)]
     assert weights == [1.0, 0.5, 0.3, 0.2, 0.0, 0.0]
-    for tonic in key.PITCH_CLASSES:  # mir_eval must know every spelling that a row may have
-        assert key.key_mirex(f"{tonic} minor", f"{tonic} minor") == 1.0
+    for tonic in control.PITCH_CLASSES:  # mir_eval must know every spelling that a row may have
+        assert control.key_mirex(f"{tonic} minor", f"{tonic} minor") == 1.0
 
 
 def test_chord_cosine_of_pure_triads(in_c):
@@ -109,18 +107,18 @@ def test_chord_cosine_of_pure_triads(in_c):
     pure = np.zeros((12, round(SECONDS * CHROMA_RATE)))
     for start, chord in zip(labels.beats_s, labels.chroma, strict=True):
         pure[:, round(start * CHROMA_RATE) :] = chord[:, None]
-    exact = chords.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
+    exact = control.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
     assert exact > 0.99
-    heard = chords.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
-    wrong = chords.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, np.roll(labels.chroma, 6, axis=1))
+    heard = control.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
+    wrong = control.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, np.roll(labels.chroma, 6, axis=1))
     assert heard > 0.85 and wrong < 0.4
-    assert chords.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, np.zeros_like(labels.chroma)) is None
+    assert control.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, np.zeros_like(labels.chroma)) is None
 
 
 def test_features_of_another_sampling_rate():
     heard = clip_features(clicks(120.0)[::3], 8000)
     assert heard.duration_s == pytest.approx(SECONDS)
-    assert tempo.tempo_right_octaves(heard.tempo_bpm, 120.0) == 1.0
+    assert control.tempo_right_octaves(heard.tempo_bpm, 120.0) == 1.0
 
 
 def beat_logits(bpm: float, first_s: float, frames: int = 400) -> np.ndarray:
@@ -135,8 +133,8 @@ def beat_logits(bpm: float, first_s: float, frames: int = 400) -> np.ndarray:
 @pytest.mark.parametrize("bpm", [57.0, 90.0, 120.0, 178.0])
 def test_best_grid_finds_tempo_and_phase(bpm):
     heard_bpm, frames = best_grid(beat_logits(bpm, 0.2))
-    assert tempo.tempo_right(heard_bpm, bpm) == 1.0
-    assert beats.beat_f(frames / RATE_OF_BEATS, np.arange(0.2, 8.0, 60.0 / bpm)) > 0.95
+    assert control.tempo_right(heard_bpm, bpm) == 1.0
+    assert control.beat_f(frames / RATE_OF_BEATS, np.arange(0.2, 8.0, 60.0 / bpm)) > 0.95
 
 
 def test_downbeats_of_three():
@@ -160,25 +158,25 @@ def test_beat_tracker_on_silence_and_its_files(tmp_path):
 
 def test_instrument_figures():
     heard = {"drums": 0.9, "style:folk": 0.2, "style:rock": 0.7, "piano": 0.8, "flute": 0.6, "harp": 0.1}
-    assert instruments.instrument_f1(heard, ("piano", "flute"), {}) == 1.0
-    assert instruments.instrument_f1(heard, ("piano",), {}) == pytest.approx(2 / 3)
-    assert instruments.instrument_f1(heard, ("piano",), {"flute": 0.7}) == 1.0
-    assert instruments.instrument_f1(heard, ("kazoo",), {}) is None
-    assert instruments.instrument_ranking(heard, ("piano", "flute")) == 1.0
-    assert instruments.instrument_ranking(heard, ("harp",)) == pytest.approx(1 / 3)
-    assert instruments.instrument_ranking(heard, ("kazoo",)) is None
-    assert instruments.style_right(heard, "rock") == 1.0 and instruments.style_right(heard, "folk") == 0.0
-    assert instruments.style_right(heard, "zydeco") is None
-    assert instruments.drums_right(heard, True, {}) == 1.0
-    assert instruments.drums_right(heard, True, {"drums": 0.95}) == 0.0
+    assert control.instrument_f1(heard, ("piano", "flute"), {}) == 1.0
+    assert control.instrument_f1(heard, ("piano",), {}) == pytest.approx(2 / 3)
+    assert control.instrument_f1(heard, ("piano",), {"flute": 0.7}) == 1.0
+    assert control.instrument_f1(heard, ("kazoo",), {}) is None
+    assert control.instrument_ranking(heard, ("piano", "flute")) == 1.0
+    assert control.instrument_ranking(heard, ("harp",)) == pytest.approx(1 / 3)
+    assert control.instrument_ranking(heard, ("kazoo",)) is None
+    assert control.style_right(heard, "rock") == 1.0 and control.style_right(heard, "folk") == 0.0
+    assert control.style_right(heard, "zydeco") is None
+    assert control.drums_right(heard, True, {}) == 1.0
+    assert control.drums_right(heard, True, {"drums": 0.95}) == 0.0
     # Only what was said is asked for; what else plays neither helps nor harms.
-    assert instruments.stated_heard(heard, ("piano",), {}) == 1.0
-    assert instruments.stated_heard(heard, ("piano", "harp"), {}) == 0.5
-    assert instruments.stated_heard(heard, ("kazoo",), {}) is None
-    assert instruments.stated_above_absent(heard, ("flute",), ("flute", "piano")) == 1.0
-    assert instruments.stated_above_absent(heard, ("flute",), ("flute",)) == 0.5
-    assert instruments.stated_above_absent(heard, ("harp",), ("harp",)) == 0.0
-    assert instruments.stated_above_absent(heard, ("piano", "flute", "harp"), ()) is None
+    assert control.stated_heard(heard, ("piano",), {}) == 1.0
+    assert control.stated_heard(heard, ("piano", "harp"), {}) == 0.5
+    assert control.stated_heard(heard, ("kazoo",), {}) is None
+    assert control.stated_above_absent(heard, ("flute",), ("flute", "piano")) == 1.0
+    assert control.stated_above_absent(heard, ("flute",), ("flute",)) == 0.5
+    assert control.stated_above_absent(heard, ("harp",), ("harp",)) == 0.0
+    assert control.stated_above_absent(heard, ("piano", "flute", "harp"), ()) is None
 
 
 def test_only_what_the_caption_states_is_asked():
@@ -217,19 +215,19 @@ def test_transposed_spectrograms_keep_their_label():
     names = key_names()
     pitch = torch.zeros(40, 3, 72, 4)
     pitch[:, 1, 36] = 1.0  # C5 alone
-    moved, label = train_key.augment(pitch, torch.full((40,), names.index("C minor")), np.random.default_rng(0))
+    moved, label = key.augment(pitch, torch.full((40,), names.index("C minor")), np.random.default_rng(0))
     heard = moved[:, 1].mean(dim=2).argmax(dim=1) % 12
-    assert [names[i] for i in label.tolist()] == [f"{key.PITCH_CLASSES[p]} minor" for p in heard.tolist()]
+    assert [names[i] for i in label.tolist()] == [f"{control.PITCH_CLASSES[p]} minor" for p in heard.tolist()]
     assert len(set(label.tolist())) > 6
 
 
 def test_beat_targets_follow_the_stretch():
     labels = row(120.0)
-    plain = train_beat_tracker.beat_target(labels, 0.0, 1.0, 200)
+    plain = beat_tracker.beat_target(labels, 0.0, 1.0, 200)
     assert np.flatnonzero(plain[0] == 1.0).tolist() == [0, 25, 50, 75, 100, 125, 150, 175]
     assert np.flatnonzero(plain[1] == 1.0).tolist() == [0, 100]
     # A second of the crop holds 1.25 s of the clip: the beats come sooner; the crop starts on the second beat.
-    faster = train_beat_tracker.beat_target(labels, 0.5, 1.25, 100)
+    faster = beat_tracker.beat_target(labels, 0.5, 1.25, 100)
     assert np.flatnonzero(faster[0] == 1.0).tolist() == [0, 20, 40, 60, 80]
     assert faster[0, 1] == faster[0, 19] == 0.5
 

@@ -12,8 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
 from training.config import UNetRun
-from training.data.conditions import TrainingCrops
-from training.data.latents import LatentCrops
+from training.data.latents import LatentCrops, TrainingCrops
 from training.objective import Objective, masked_mse
 
 UNET = ["--config", "training/configs/tiny/unet.yaml"]

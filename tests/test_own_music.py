@@ -16,10 +16,9 @@ from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from tests.latent_sets import make_autoencoder
 from tests.synthetic_clips import RATE, clicks, tones
 from training import encode_latents, export, train_unet
-from training.data.clips import read_rows
+from training.data.clips import SPLITS, read_rows
 from training.data.latents import LatentCrops
 from training.data.prepare import __main__ as prepare
-from training.data.shards import SPLITS
 
 ROOT = Path(__file__).resolve().parent.parent
 # As in the README ("Your own music"); the first step of each stage is enough here, hence the words that are added.

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from training.picture import MAX_BYTES, draw, grid_of, main
+from training.metrics.picture import MAX_BYTES, draw, grid_of, main
 
 
 def test_a_sample_is_drawn_with_its_grid(tiny_pipeline, tmp_path, capsys):

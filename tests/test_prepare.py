@@ -13,12 +13,9 @@ from training.data.prepare import decode as decoding
 from training.data.prepare.cut import cut
 from training.data.prepare.decode import UnreadableError, decode, find_ffmpeg, kind_of, read_tags
 from training.data.prepare.fingerprint import find_duplicates, fingerprint
-from training.data.prepare.folder import list_folder
-from training.data.prepare.items import caption_of_name, facts_of
 from training.data.prepare.labellers import hear, hear_chords, hear_key, load_ears
+from training.data.prepare.listing import caption_of_name, facts_of, list_folder, list_table, open_source
 from training.data.prepare.settings import Settings
-from training.data.prepare.source import open_source
-from training.data.prepare.table import list_table
 from training.metrics import features
 
 

@@ -15,20 +15,26 @@ import soundfile
 from tests.synthetic_clips import RATE
 from tests.test_prepare import encoded, music
 from tests.test_prepare_run import FAST
-from training.data.clips import read_rows
+from training.data.clips import SPLITS, read_rows
+from training.data.prepare import build, labellers
 from training.data.prepare import decode as decoding
-from training.data.prepare import items as listed
-from training.data.prepare import measure, work
+from training.data.prepare import listing as listed
 from training.data.prepare.__main__ import main
 from training.data.prepare.cut import cut
 from training.data.prepare.decode import UnreadableError, decode, find_ffmpeg, kind_of, read_tags
-from training.data.prepare.folder import list_folder
-from training.data.prepare.items import caption_of_name, caption_of_tags, facts_of, shown, split_of, unshown
 from training.data.prepare.labellers import Labels
+from training.data.prepare.listing import (
+    caption_of_name,
+    caption_of_tags,
+    facts_of,
+    list_folder,
+    list_table,
+    open_source,
+    shown,
+    split_of,
+    unshown,
+)
 from training.data.prepare.settings import Settings
-from training.data.prepare.source import open_source
-from training.data.prepare.table import list_table
-from training.data.shards import SPLITS
 
 
 def id3(*frames: tuple[str, str]) -> bytes:
@@ -79,7 +85,7 @@ def test_a_folder_of_odd_files_is_prepared_and_each_has_its_fate(tmp_path, monke
     (folder / "._00.wav").write_bytes(b"\x00\x05\x16\x07" + b"\0" * 300)
     (folder / "lfs.wav").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
 
-    read, plain = listed.Item.read, work._trimmed
+    read, plain = listed.Item.read, build._trimmed
 
     def fails(item):
         if item.name == "gone.wav":
@@ -97,7 +103,7 @@ def test_a_folder_of_odd_files_is_prepared_and_each_has_its_fate(tmp_path, monke
 
     monkeypatch.setattr(listed.Item, "read", fails)
     trims = [0]
-    monkeypatch.setattr(work, "_trimmed", surprises)
+    monkeypatch.setattr(build, "_trimmed", surprises)
     report = main([str(folder), "--output_dir", str(tmp_path / "out"), *FAST])
     files = {entry["name"]: entry for entry in report["files"]}
     assert set(files) == {
@@ -198,8 +204,8 @@ def test_texts_are_put_on_one_line_and_hold_no_control_characters():
     captions, labels, notes = facts_of({"text": "[" * 100_000} | odd)
     assert len(captions[0]) == 100_000 and not labels and len(notes) == len(odd)
     assert facts_of({"instruments": "piano\0drums"})[1] == {"instruments": ["piano", "drums"]}
-    stated = work._stated("a house tune", {"style": "house"})
-    assert stated["style"] == "house" and work._stated("a\0b", {})["style"] is None
+    stated = build._stated("a house tune", {"style": "house"})
+    assert stated["style"] == "house" and build._stated("a\0b", {})["style"] is None
 
 
 def test_tags_of_several_values_and_broken_tags(monkeypatch):
@@ -365,10 +371,10 @@ def test_files_are_called_what_they_are(tmp_path, ffmpeg):
 
 def test_labellers_are_measured_on_rows_with_some_labels_missing(monkeypatch):
     heard = Labels(120.0, [0.0, 0.5, 1.0], [0.0], 4, None, None, None, {"beats": 1.0, "downbeats": 1.0, "key": 0.0})
-    monkeypatch.setattr(measure, "hear", lambda *arguments: heard)
+    monkeypatch.setattr(labellers, "hear", lambda *arguments: heard)
     row = {"bpm": 120.0, "beats_s": [0.0, 0.5, 1.0], "downbeats_s": None, "key": None}
-    assert [name for name, _, _ in measure.judge(row, np.zeros(9), RATE, None)] == ["tempo", "beats"]
-    assert [name for name, _, _ in measure.judge(row | {"beats_s": None}, np.zeros(9), RATE, None)] == ["tempo"]
+    assert [name for name, _, _ in labellers.judge(row, np.zeros(9), RATE, None)] == ["tempo", "beats"]
+    assert [name for name, _, _ in labellers.judge(row | {"beats_s": None}, np.zeros(9), RATE, None)] == ["tempo"]
 
 
 # ---- beats ---------------------------------------------------------------------------------------------------------

@@ -18,13 +18,11 @@ import soundfile
 from tests.synthetic_clips import RATE
 from tests.test_prepare import encoded, music
 from training.config import command
-from training.data.clips import read_audio, read_rows
+from training.data.clips import SPLITS, read_audio, read_rows
 from training.data.prepare import build as building
 from training.data.prepare.__main__ import main
-from training.data.prepare.build import _assign_splits
+from training.data.prepare.build import _assign_splits, do_item
 from training.data.prepare.settings import Settings
-from training.data.prepare.work import do_item
-from training.data.shards import SPLITS
 from training.metrics.signal import loudness
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
-from training import files
 from training.metrics import provenance
+from training.run import checkpoints
 
 
 @pytest.fixture
@@ -29,20 +29,20 @@ def git(tmp_path):
 def test_a_commit_is_its_digits_and_a_plus_where_files_differ(git, tmp_path):
     folder = tmp_path / "repository"
     head = git("rev-parse", "HEAD")
-    assert files.git_commit(folder) == head[:12]
+    assert checkpoints.git_commit(folder) == head[:12]
     git("tag", "-a", "v1", "-m", "a release")
     (folder / "result.json").write_text("{}")  # not tracked
-    assert files.git_commit(folder) == head[:12]
+    assert checkpoints.git_commit(folder) == head[:12]
     (folder / "code.py").write_text("print(2)\n")
-    assert files.git_commit(folder) == head[:12] + "+"
+    assert checkpoints.git_commit(folder) == head[:12] + "+"
 
 
 def test_there_is_no_commit_outside_a_repository(tmp_path, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    assert files.git_commit(tmp_path) is None
+    assert checkpoints.git_commit(tmp_path) is None
     monkeypatch.setenv("PATH", "")  # no git at all
-    assert files.git_commit() is None
+    assert checkpoints.git_commit() is None
 
 
 def test_runs_and_figures_name_the_same_commit(tmp_path):
-    assert provenance.provenance(tmp_path)["commit"] == files.provenance(str(tmp_path))["git_commit"]
+    assert provenance.provenance(tmp_path)["commit"] == checkpoints.provenance(str(tmp_path))["git_commit"]

@@ -337,7 +337,7 @@ def test_the_pipeline_follows_the_words(tiny_pipeline):
 
 
 def test_labels_of_own_music_are_read_alike():
-    from training.data.prepare.items import CHECKS
+    from training.data.prepare.listing import CHECKS
 
     for text, _, network in KEY_SPELLINGS:
         assert CHECKS["key"](text) == network

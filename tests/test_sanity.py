@@ -7,8 +7,7 @@ import pytest
 from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
 from training.metrics import control
-from training.metrics.beats import beat_f
-from training.metrics.key import PITCH_CLASSES
+from training.metrics.control import PITCH_CLASSES, beat_f
 from training.metrics.listening import Listeners, listen, load_listeners
 from training.metrics.reconstruction import log_mel_distance, reconstruction_figures, stereo_error, stft_distance
 from training.metrics.request import request_of_row

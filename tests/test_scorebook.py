@@ -10,13 +10,14 @@ import datasets
 import numpy as np
 import pytest
 
-from training.data import scorebook, shards
+from training.data import clips
 from training.data.clips import read_audio, read_rows
-from training.data.draw import loop_s
-from training.data.instruments import INSTRUMENTS
-from training.data.piece import BEATS_PER_BAR
+from training.data.scorebook import build
+from training.data.scorebook.instruments import INSTRUMENTS
+from training.data.scorebook.labels import loop_s
+from training.data.scorebook.piece import BEATS_PER_BAR
+from training.data.scorebook.styles import STYLES
 from training.data.sources.fetch import find_soundfont, find_soundfonts
-from training.data.styles import STYLES
 
 
 def options(folder, **changes):
@@ -35,9 +36,9 @@ def options(folder, **changes):
 
 def read(folder):
     rows = {}
-    for split in shards.SPLITS:
-        for path in shards.shards_of(folder, split):
-            for row in shards.labels(path):
+    for split in clips.SPLITS:
+        for path in clips.shards_of(folder, split):
+            for row in clips.labels(path):
                 audio = read_audio(row).numpy()
                 rows[row["seed"][1]] = row | {"split": split, "samples": audio}
     return rows
@@ -46,7 +47,7 @@ def read(folder):
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
-    scorebook.main(options(folder, hours=48 / 3600, clip_s=8, seed=1))
+    build.main(options(folder, hours=48 / 3600, clip_s=8, seed=1))
     return folder
 
 
@@ -64,7 +65,7 @@ def test_rows_are_complete_and_audio_is_sound(book):
         )
         assert all(name in INSTRUMENTS for name in row["instruments"]) and row["instruments"]
         assert row["melody_instrument"] is None or row["melody_instrument"] in row["instruments"]
-        assert row["split"] == scorebook.split_of(row["work"])
+        assert row["split"] == build.split_of(row["work"])
         assert row["style"] in STYLES and row["license"] and row["soundfont"] == "FluidR3Mono_GM"
         assert len(row["roles"]) == len(row["instruments"]) and row["density"] > 0
         assert row["starts_on_downbeat"] == (row["downbeat_s"] < 1e-6)
@@ -106,31 +107,31 @@ def folder_bytes(folder):
 
 @pytest.fixture
 def small_shards(monkeypatch):
-    monkeypatch.setattr(scorebook, "SHARD_CLIPS", 2)
+    monkeypatch.setattr(build, "SHARD_CLIPS", 2)
 
 
 def test_same_seed_same_bytes_alone_or_in_parallel_or_in_parts(tmp_path, small_shards):
-    scorebook.main(options(tmp_path / "a"))
-    scorebook.main(options(tmp_path / "b", num_workers=2))
-    scorebook.main(options(tmp_path / "c", shard="1/2"))
+    build.main(options(tmp_path / "a"))
+    build.main(options(tmp_path / "b", num_workers=2))
+    build.main(options(tmp_path / "c", shard="1/2"))
     assert not (tmp_path / "c" / "info.json").exists()  # the other half is missing
-    scorebook.main(options(tmp_path / "c", shard="0/2"))
+    build.main(options(tmp_path / "c", shard="0/2"))
     whole = folder_bytes(tmp_path / "a")
     assert len(whole) >= 3 and whole == folder_bytes(tmp_path / "b") == folder_bytes(tmp_path / "c")
     assert json.loads((tmp_path / "c" / "info.json").read_text())["clips"] == {
-        split: len([r for r in read(tmp_path / "a").values() if r["split"] == split]) for split in shards.SPLITS
+        split: len([r for r in read(tmp_path / "a").values() if r["split"] == split]) for split in clips.SPLITS
     }
     assert (tmp_path / "c" / "histograms.png").read_bytes()[:4] == b"\x89PNG"
 
 
 def test_lost_shard_alone_is_made_again_and_a_set_can_grow(tmp_path, small_shards):
-    scorebook.main(options(tmp_path, hours=8 / 3600))
+    build.main(options(tmp_path, hours=8 / 3600))
     before = folder_bytes(tmp_path)
-    kept, lost = (shards.shard_path(tmp_path, "train", number) for number in (0, 1))
+    kept, lost = (clips.shard_path(tmp_path, "train", number) for number in (0, 1))
     written = kept.stat().st_mtime_ns
     lost.unlink()
     (tmp_path / ".shards" / "00001").unlink()
-    scorebook.main(options(tmp_path, hours=12 / 3600))
+    build.main(options(tmp_path, hours=12 / 3600))
     after = folder_bytes(tmp_path)
     assert {name: after[name] for name in before} == before and len(read(tmp_path)) == 6
     assert kept.stat().st_mtime_ns == written
@@ -141,23 +142,23 @@ def test_killed_in_the_middle_no_partial_shard_is_readable_and_a_rerun_completes
     script = "from training.data import scorebook\nscorebook.SHARD_CLIPS = 2\nscorebook.main()"
     process = subprocess.Popen([sys.executable, "-c", script, *words[3:]], stderr=subprocess.DEVNULL)
     try:
-        while len(shards.shards_of(tmp_path / "killed", "train")) < 2:
+        while len(clips.shards_of(tmp_path / "killed", "train")) < 2:
             assert process.poll() is None
             time.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
     for path in (tmp_path / "killed" / "data").glob("*.parquet"):
-        shards.labels(path)  # whole, or an exception
-    done = len(shards.shards_of(tmp_path / "killed", "train"))
+        clips.labels(path)  # whole, or an exception
+    done = len(clips.shards_of(tmp_path / "killed", "train"))
     assert 2 <= done < 250
 
 
 def test_one_split_alone_is_the_same_as_in_the_whole_set(book, tmp_path):
-    scorebook.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=1, splits="validation"))
-    alone, whole = shards.shards_of(tmp_path, "validation"), shards.shards_of(book, "validation")
+    build.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=1, splits="validation"))
+    alone, whole = clips.shards_of(tmp_path, "validation"), clips.shards_of(book, "validation")
     assert len(alone) == len(whole) == 1 and alone[0].read_bytes() == whole[0].read_bytes()
-    assert not shards.shards_of(tmp_path, "train")
+    assert not clips.shards_of(tmp_path, "train")
 
 
 def test_datasets_opens_the_folder_without_decoding(book, tmp_path):
@@ -176,24 +177,24 @@ def test_a_crop_is_a_part_of_the_clip(book):
 
 def test_rows_are_refused_with_a_key_that_is_no_column(tmp_path):
     with pytest.raises(ValueError, match="row has tempo; allowed: audio, "):
-        shards.write_shard(tmp_path / "data" / "train-00000.parquet", [{"tempo": 3}])
+        clips.write_shard(tmp_path / "data" / "train-00000.parquet", [{"tempo": 3}])
     assert not list(tmp_path.rglob("*.parquet*"))
 
 
 def test_other_arguments_do_not_mix(tmp_path):
-    scorebook.main(options(tmp_path, hours=2 / 3600))
+    build.main(options(tmp_path, hours=2 / 3600))
     with pytest.raises(ValueError, match="other arguments"):
-        scorebook.main(options(tmp_path, hours=2 / 3600, seed=4))
+        build.main(options(tmp_path, hours=2 / 3600, seed=4))
     with pytest.raises(ValueError, match="holds a set of 1 clips, which cannot become one of 2"):
-        scorebook.main(options(tmp_path, hours=4 / 3600))
+        build.main(options(tmp_path, hours=4 / 3600))
 
 
 @pytest.fixture(scope="module")
 def loops():
     """Twelve loops as the command draws them: (row, audio (channels, samples))."""
-    settings = scorebook.check_arguments(scorebook.parse_arguments(options("x", clip_s=6, channels=2)))[0]
-    indices = [i for i in range(400) if scorebook.draw_form(settings, i)[1]]
-    made = [scorebook.make_clip(settings, {}, index)[1] for index in indices[:12]]
+    settings = build.check_arguments(build.parse_arguments(options("x", clip_s=6, channels=2)))[0]
+    indices = [i for i in range(400) if build.draw_form(settings, i)[1]]
+    made = [build.make_clip(settings, {}, index)[1] for index in indices[:12]]
     assert 20 < len(indices) < 60  # a tenth
     return [(row, scorebook_audio(row)) for row in made]
 
@@ -249,7 +250,7 @@ def test_loop_lengths_are_powers_of_two_near_the_clip(bpm, meter, bars):
 
 
 def generated(bpm, meter):
-    from training.data.arrange import generated_piece
+    from training.data.scorebook.arrange import generated_piece
 
     piece = generated_piece(0, 2.0, np.random.default_rng(0))
     piece.bpm, piece.meter = float(bpm), meter
@@ -257,13 +258,13 @@ def generated(bpm, meter):
 
 
 def test_split_by_work():
-    splits = [scorebook.split_of(f"work/{k}") for k in range(3000)]
+    splits = [build.split_of(f"work/{k}") for k in range(3000)]
     assert 0.88 < splits.count("train") / 3000 < 0.92
     assert 0.03 < splits.count("validation") / 3000 < 0.055 and 0.045 < splits.count("test") / 3000 < 0.075
 
 
 def test_stereo_and_other_rate(tmp_path):
-    scorebook.main(options(tmp_path, hours=2 / 3600, channels=2, sampling_rate=44100, soundfont=find_soundfonts()[1]))
+    build.main(options(tmp_path, hours=2 / 3600, channels=2, sampling_rate=44100, soundfont=find_soundfonts()[1]))
     row = read(tmp_path)[0]
     audio = row["samples"]
     assert (
@@ -289,7 +290,7 @@ def test_stereo_and_other_rate(tmp_path):
 )  # fmt: skip
 def test_bad_input_is_one_line(tmp_path, change, words):
     with pytest.raises(ValueError, match=words) as caught:
-        scorebook.main(options(tmp_path / "out", **change))
+        build.main(options(tmp_path / "out", **change))
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
@@ -303,4 +304,4 @@ def test_damaged_soundfont_is_one_line(tmp_path):
     damaged = tmp_path / "damaged.sf2"
     damaged.write_bytes(b"RIFF\x10\0\0\0sfbkJUNK")
     with pytest.raises(ValueError, match=r"damaged\.sf2"):
-        scorebook.main(options(tmp_path / "out", soundfont=damaged))
+        build.main(options(tmp_path / "out", soundfont=damaged))

@@ -9,7 +9,7 @@ import mido
 import numpy as np
 import pytest
 
-from training.data.score import Part, Score, as_notes, bar_q, beat_q, load_bank, save_bank
+from training.data.scorebook.piece import Part, Score, bar_q, beat_q, load_bank, save_bank, score_notes
 from training.data.sources import load_scores
 from training.data.sources.abc import read_abc
 from training.data.sources.bars import align_bars
@@ -243,7 +243,7 @@ def test_freedoom_songs_keep_programs_drums_and_tempo(tmp_path):
 
 
 def test_bank_round_trip(tmp_path):
-    notes = as_notes([(1 / 3, 2 / 3, 60, 0.5), (0, 1, 72, 1.0), (1e4, 0.125, 0, 0.0)])
+    notes = score_notes([(1 / 3, 2 / 3, 60, 0.5), (0, 1, 72, 1.0), (1e4, 0.125, 0, 0.0)])
     parts = (Part("Stimme \u00e4", None, False, notes), Part("", 12, True, notes[:0]), Part("b", 0, False, notes[1:]))
     score = Score("a/b", "Title", "traditional", "a", "free", parts, "6/8", None, 0.5, 12.5, None)
     other = Score("c", "Other", "X", "c", "free", parts[:1], "2/2", "Bb minor", 0.0, 8.0, 93.5)

@@ -11,8 +11,9 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from training import loop, train_autoencoder, train_unet
-from training.sharding import is_sharded, whole_model
+from training import train_autoencoder, train_unet
+from training.run import loop
+from training.run.sharding import is_sharded, whole_model
 
 UNET = ["--config", "training/configs/tiny/unet.yaml"]
 FSDP = {

@@ -9,7 +9,7 @@ from synthetic_clips import RATE, clicks, row, tones
 
 from training import evaluate
 from training.config import command
-from training.metrics.seam import detuning_cents, flux_ranks, step_ranks
+from training.metrics.signal import detuning_cents, flux_ranks, step_ranks
 from training.tasks import long
 from training.tasks.common import progression, request_of
 from training.tasks.run import TASKS, choose_tasks

@@ -6,11 +6,10 @@ import torch
 from conftest import make_text_encoder, make_tokenizer
 from transformers import T5EncoderModel
 
-from training import align_text_encoder as align
-from training import text_nearby
 from training.config import parse_config
-from training.text_tags import heldout_phrases
-from training.text_tellings import CONCEPTS, OtherWords, Telling, tell_twice
+from training.text import align as align
+from training.text.tags import heldout_phrases
+from training.text.tellings import CONCEPTS, OtherWords, Telling, tell_twice
 
 NEARBY = {0: ["pianos of the world"]}
 
@@ -132,7 +131,7 @@ class Teacher:
 
 
 def test_nearby_phrases_share_a_word_with_what_they_are_taken_for():
-    found = text_nearby.nearby_phrases(Teacher(), ["marimba", "violins", "table"], 300, 0)
+    found = align.nearby_phrases(Teacher(), ["marimba", "violins", "table"], 300, 0)
     assert sum(map(len, found.values())) > 100
     listed = {number: {part for text in (*c.own, *c.synonyms, *c.lexicon)
                        for part in text.lower().split()}

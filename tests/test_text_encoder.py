@@ -9,15 +9,14 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from training import loop, train_text_encoder
-from training.progress import Progress
-from training.text_corpus import TokenizedTexts, epoch_batches
-from training.text_glosses import spelled_out
-from training.text_moods import AXES, MOODS, MoodAxes
-from training.text_prompts import TEMPLATES, PromptGrammar, training_texts
-from training.text_teacher import SentenceTeacher, find_teacher
-from training.text_tokenizer import build_tokenizer, surface_words
-from training.text_words import INSTRUMENTS
+from training.run import loop
+from training.run.progress import Progress
+from training.text import train
+from training.text.corpus import TEMPLATES, PromptGrammar, TokenizedTexts, epoch_batches, training_texts
+from training.text.moods import AXES, MOODS, MoodAxes
+from training.text.teacher import SentenceTeacher, find_teacher, spelled_out
+from training.text.tokenizer import build_tokenizer, surface_words
+from training.text.words import INSTRUMENT_WORDS
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "checkpoints" / "small"
@@ -45,7 +44,7 @@ def teacher_folder(tmp_path_factory) -> Path:
 
 
 def run(teacher: Path, output: Path, *more: str) -> dict:
-    return train_text_encoder.main(
+    return train.main(
         ["--config", str(ROOT / "training/configs/tiny/text_encoder.yaml"), "--teacher", str(teacher),
          "--model_config", str(ROOT / "training/configs/tiny/text_encoder.json"), "--output_dir", str(output), *more]
     )  # fmt: skip
@@ -216,5 +215,5 @@ def test_shipped_encoder_puts_words_in_their_place():
     ):  # fmt: skip
         assert cosine(word, near) > cosine(word, far) + 0.05, (word, near, far)
     assert sum(p.numel() for p in encoder.parameters()) < 4e6
-    for instrument in INSTRUMENTS:
+    for instrument in INSTRUMENT_WORDS:
         assert tokenizer.unk_token_id not in tokenizer(instrument).input_ids

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from training.data.instruments import INSTRUMENTS
-from training.text_retelling import facts_of, retellings
-from training.text_synonyms import INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
-from training.text_tags import STYLE_WORDS, heldout_phrases
+from training.data.scorebook.instruments import INSTRUMENTS
+from training.text.retelling import facts_of, retellings
+from training.text.tags import STYLE_WORDS, heldout_phrases
+from training.text.words import INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 
 ROW = {
     "style": "folk", "genre": "folk", "moods": ["calm", "warm"], "instruments": ["harmonica", "steel guitar"],

@@ -4,13 +4,12 @@ import pytest
 import torch
 from transformers import T5Config, T5EncoderModel
 
-from training.data.caption_words import MOOD_HELDOUT
-from training.data.captions import Stated
-from training.data.instruments import INSTRUMENTS
-from training.text_synonyms import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
-from training.text_tags import STYLE_NAMES, TAGS, TaggedPrompts, heldout_phrases, stated_target, tagged_batch
-from training.text_tellings import CONCEPTS
-from training.train_text_encoder import Distillation
+from training.data.scorebook.captions import MOOD_HELDOUT, Stated
+from training.data.scorebook.instruments import INSTRUMENTS
+from training.text.tags import STYLE_NAMES, TAGS, TaggedPrompts, heldout_phrases, stated_target, tagged_batch
+from training.text.tellings import CONCEPTS
+from training.text.train import Distillation
+from training.text.words import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 
 
 def named(target: torch.Tensor) -> set[str]:

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from training import autoencoding
-from training.autoencoding import initialise_linear_path, log_spectra
+from training import train_autoencoder
 from training.config import AutoencoderRun, load_model_config
 from training.data.clips import read_rows
+from training.train_autoencoder import initialise_linear_path, log_spectra
 
 TINY = load_model_config("training/configs/tiny/autoencoder.json", AutoencoderVivace)
 
@@ -35,7 +35,7 @@ def test_the_linear_path_is_the_leading_principal_components(tiny_data):
 def test_few_frames_are_spread_over_the_clips_and_may_be_fewer_than_channels(tiny_data, monkeypatch):
     model, rows = AutoencoderVivace(**TINY), read_rows(tiny_data, "train")
     whole = log_spectra(model, rows[:1])
-    monkeypatch.setattr(autoencoding, "PCA_VALUES", 3 * model.encoder_linear.in_features)
+    monkeypatch.setattr(train_autoencoder, "PCA_VALUES", 3 * model.encoder_linear.in_features)
     assert torch.equal(log_spectra(model, rows[:1]), whole[[0, 24, 49]]) and len(whole) == 50
     assert log_spectra(model, rows).shape == (len(rows), model.encoder_linear.in_features)
     share = initialise_linear_path(model, AutoencoderRun(data_dir=str(tiny_data), pca_clips=1))

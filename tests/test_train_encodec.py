@@ -7,8 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
-from training import autoencoding, encode_latents, loop, train_autoencoder
-from training.autoencoders import autoencoder_class, load_autoencoder
+from autoencoder.classes import autoencoder_class, load_autoencoder
+from training import encode_latents, train_autoencoder
+from training.run import loop
 
 CONFIG = ["--config", "training/configs/tiny/autoencoder.yaml"]
 ENCODEC = [*CONFIG, "--model_config", "training/configs/tiny/autoencoder_encodec.json"]
@@ -33,14 +34,14 @@ def test_trained_resumed_bitwise_and_encoded(tiny_data, tiny_text_encoder, tmp_p
 
 
 def test_a_loss_that_is_not_finite_is_named_and_the_checkpoint_kept(tiny_data, tmp_path, monkeypatch):
-    plain, calls = autoencoding.SpectralLoss.forward, []
+    plain, calls = train_autoencoder.SpectralLoss.forward, []
 
     def failing(self, predicted, reference):
         calls.append(1)
         losses = plain(self, predicted, reference)
         return {**losses, "mel": losses["mel"] * float("nan")} if len(calls) == 6 else losses  # 3 steps, 2 clips, here
 
-    monkeypatch.setattr(autoencoding.SpectralLoss, "forward", failing)
+    monkeypatch.setattr(train_autoencoder.SpectralLoss, "forward", failing)
     with pytest.raises(FloatingPointError, match="mel not finite after step 3; the last checkpoint is kept"):
         train_autoencoder.main([*CONFIG, "--data_dir", str(tiny_data), "--output_dir", str(tmp_path)])
     assert [path.name for path in loop.checkpoints(str(tmp_path))] == ["step_00000003"]

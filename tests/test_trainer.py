@@ -14,12 +14,13 @@ from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.discriminators import MultiBandDiscriminator, MultiScaleSTFTDiscriminator
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import align_text_encoder, train_autoencoder, train_text_encoder, train_unet
+from training import train_autoencoder, train_unet
 from training.config import parse_config
-from training.metrics.beat_tracker import BeatTracker
-from training.metrics.key_network import KeyNetwork
-from training.metrics.tagger import Tagger
-from training.trainer import FiniteCheck, parameter_groups
+from training.listeners.beat_tracker import BeatTracker
+from training.listeners.key import KeyNetwork
+from training.listeners.tagger import Tagger
+from training.run.trainer import FiniteCheck, parameter_groups
+from training.text import align, train
 
 TINY = Path("training/configs/tiny")
 
@@ -35,8 +36,8 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "encodec": lambda: described(AutoencoderEncodec, "autoencoder_encodec.json"),
     "bands": lambda: MultiBandDiscriminator(1, 100, 4),
     "scales": lambda: MultiScaleSTFTDiscriminator(1, filters=4),
-    "text encoder": lambda: train_text_encoder.Distillation(make_text_encoder(), 24),
-    "alignment": lambda: align_text_encoder.Alignment(make_text_encoder(), 0.1),
+    "text encoder": lambda: train.Distillation(make_text_encoder(), 24),
+    "alignment": lambda: align.Alignment(make_text_encoder(), 0.1),
     "tagger": lambda: Tagger(["drums", "piano"]),
     "beat tracker": BeatTracker,
     "key": KeyNetwork,
@@ -155,45 +156,47 @@ def test_stage_1_tells_the_mean_of_all_micro_batches(tiny_data, tmp_path):
 
 @pytest.fixture
 def phrases(monkeypatch):
-    monkeypatch.setattr(align_text_encoder, "prepare", lambda config: ({0: ["pianos"]}, ["calm piano", "jazz"]))
+    monkeypatch.setattr(align, "prepare", lambda config: ({0: ["pianos"]}, ["calm piano", "jazz"]))
 
 
-def align(text_encoder, folder, *more: str) -> list[dict]:
+def run_alignment(text_encoder, folder, *more: str) -> list[dict]:
     words = ["--text_encoder", str(text_encoder), "--output_dir", str(folder), "--batch_size", "8", "--log_every", "1"]
-    align_text_encoder.main([*words, "--max_steps", "3", "--warmup_steps", "1", *more])
+    align.main([*words, "--max_steps", "3", "--warmup_steps", "1", *more])
     return lines(folder)
 
 
 def test_the_text_encoder_accumulates(tiny_text_encoder, phrases, tmp_path, monkeypatch):
     """Four micro-batches make one step, of their mean gradient, and the log tells of all of them."""
     seen = []
-    batch = align_text_encoder.AlignmentData.batch
+    batch = align.AlignmentData.batch
 
     def counted(self, step, share, shares, device):
         seen.append((step, share, shares))
         return batch(self, step, share, shares, device)
 
-    monkeypatch.setattr(align_text_encoder.AlignmentData, "batch", counted)
-    told = align(tiny_text_encoder, tmp_path / "four", "--gradient_accumulation_steps", "4", "--word_noise", "0")
+    monkeypatch.setattr(align.AlignmentData, "batch", counted)
+    told = run_alignment(
+        tiny_text_encoder, tmp_path / "four", "--gradient_accumulation_steps", "4", "--word_noise", "0"
+    )
     assert len(told) == 3 and seen == [(step, share, 4) for step in range(3) for share in range(4)]
-    one = align(tiny_text_encoder, tmp_path / "one", "--word_noise", "0")
+    one = run_alignment(tiny_text_encoder, tmp_path / "one", "--word_noise", "0")
     # The mean over texts is the same however they are shared out; those over tokens weigh texts otherwise.
     assert told[0]["train/sentence"] == pytest.approx(one[0]["train/sentence"], rel=1e-4)
     assert told[0]["train/grad_norm"] == pytest.approx(one[0]["train/grad_norm"], rel=0.3)
     with pytest.raises(ValueError, match="batch_size 8 is not a multiple of gradient_accumulation_steps x processes"):
-        align(tiny_text_encoder, tmp_path / "three", "--gradient_accumulation_steps", "3")
+        run_alignment(tiny_text_encoder, tmp_path / "three", "--gradient_accumulation_steps", "3")
 
 
 def test_the_text_encoder_stops_at_what_is_not_finite(tiny_text_encoder, phrases, tmp_path, monkeypatch):
-    plain = align_text_encoder.mean_pool
-    monkeypatch.setattr(align_text_encoder, "mean_pool", lambda *given: plain(*given) * float("nan"))
+    plain = align.mean_pool
+    monkeypatch.setattr(align, "mean_pool", lambda *given: plain(*given) * float("nan"))
     with pytest.raises(FloatingPointError, match="sentence not finite after step 0; the last checkpoint is kept"):
-        align(tiny_text_encoder, tmp_path)
+        run_alignment(tiny_text_encoder, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
 
 
 @pytest.mark.parametrize("option", ["ema_decay", "compile", "num_workers", "crop_frames"])
-@pytest.mark.parametrize("kind", [train_text_encoder.TextEncoderRun, align_text_encoder.TextAlignRun])
+@pytest.mark.parametrize("kind", [train.TextEncoderRun, align.TextAlignRun])
 def test_the_text_encoder_takes_no_option_without_effect(kind, option, capsys):
     with pytest.raises(SystemExit) as stop:
         parse_config(kind, [f"--{option}", "1"])

@@ -13,10 +13,11 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from training import flow, loop, objective, train_autoencoder, train_unet
-from training.autoencoders import load_autoencoder
+from autoencoder.classes import load_autoencoder
+from training import flow, objective, train_autoencoder, train_unet
 from training.config import AutoencoderRun, UNetRun, parse_config
 from training.data.latents import LatentCrops, random_mask
+from training.run import loop
 
 AUTOENCODER = "training/configs/tiny/autoencoder.yaml"
 UNET = "training/configs/tiny/unet.yaml"

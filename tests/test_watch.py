@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import loop, train_unet
+from training import train_unet
 from training import watch as watch_module
 from training.config import UNetRun, parse_config
 from training.data import latents as latents_module
@@ -19,6 +19,7 @@ from training.data.latents import LatentCrops
 from training.flow import load_scheduler
 from training.metrics.listening import Listeners
 from training.objective import KERNEL, lower_is_better
+from training.run import loop
 from training.watch import Watch, generators_kept, picture
 
 UNET = "training/configs/tiny/unet.yaml"

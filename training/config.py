@@ -40,7 +40,7 @@ class RunConfig:
     gradient_accumulation_steps: int = 1
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    """of matrices and kernels alone (training/trainer.py)"""
+    """of matrices and kernels alone (training/run/trainer.py)"""
     lr_scheduler: str = "cosine"
     """any name that diffusers.optimization.get_scheduler takes"""
     warmup_steps: int = 50
@@ -75,7 +75,7 @@ class StageRun(RunConfig):
     num_workers: int = 0
     """data-loader processes"""
     dry_run: bool = False
-    """tell parameters, memory, batch, epochs and time (training/dry_run.py), train and write nothing"""
+    """tell parameters, memory, batch, epochs and time (training/run/dry_run.py), train and write nothing"""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class LatentsRun:
     num_workers: int = 0
     """threads that read audio ahead of the autoencoder; a GPU needs some"""
     retellings: int = 0
-    """captions more for each training clip that has the scorebook's labels, in many words (training/text_retelling.py);
+    """captions more for each training clip that has the scorebook's labels, in many words (training/text/retelling.py);
     a network that has heard the scorebook's few words alone does not follow a user's"""
 
 

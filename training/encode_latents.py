@@ -4,7 +4,7 @@
 
 Each split becomes shards of 256 clips; a shard appears only when it is whole and names what made it, so a second run
 does what is missing and several processes share the work. With a new autoencoder the latents are made anew, with a new
-text encoder or other captions the text states (training/data/latent_shards.py), in place or, with `reuse_from`, in a
+text encoder or other captions the text states (training/data/latents.py), in place or, with `reuse_from`, in a
 folder of their own. At the end the autoencoder is saved beside the shards with the mean and standard deviation of each
 latent channel over the training split in its config.
 """
@@ -21,13 +21,13 @@ from safetensors import safe_open
 from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from autoencoder.classes import Autoencoder, load_autoencoder
 from pipelines.vivace_text import token_limit
-from training import loop
-from training.autoencoders import Autoencoder, load_autoencoder
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows, without_blanks
-from training.data.latent_shards import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
-from training.text_retelling import retellings
+from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
+from training.run import loop
+from training.text.retelling import retellings
 
 SHARD_CLIPS = 256
 
@@ -40,7 +40,7 @@ def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
     """
     for part in ("text_encoder", "tokenizer"):
         if not (Path(folder) / part).is_dir():
-            raise ValueError(f"text_encoder {folder}: no {part}/ there; make it with training.train_text_encoder")
+            raise ValueError(f"text_encoder {folder}: no {part}/ there; make it with training.text.train")
     encoder = AutoModelForTextEncoding.from_pretrained(Path(folder) / "text_encoder", dtype=torch.float32).eval()
     return encoder, AutoTokenizer.from_pretrained(Path(folder) / "tokenizer")
 

@@ -22,13 +22,11 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.hub import load_published
-from training import ask
+from training import generate
 from training.config import command, parse_config
 from training.data.clips import is_blank, read_rows
-from training.files import write_json, write_text
 from training.metrics import control, provenance
-from training.metrics.codec import Codec
-from training.metrics.compare import SHUFFLES, by_source, chance, compare, summaries
+from training.metrics.control import SHUFFLES, by_source, chance, compare, summaries
 from training.metrics.distribution import (
     SPACE_CLIPS,
     check_enough,
@@ -38,13 +36,14 @@ from training.metrics.distribution import (
     too_few,
 )
 from training.metrics.embedding import DEFAULT_EMBEDDER, Embedder, load_embedder
+from training.metrics.features import Heard
 from training.metrics.folder import Clips, folder_rows, load_clips
-from training.metrics.html import ClipPage, html_report
-from training.metrics.listening import Heard, Listeners, listen, load_listeners
-from training.metrics.reconstruction import reconstruction_figures
-from training.metrics.report import AUTOENCODER, SIGNAL, text_report
+from training.metrics.listening import Listeners, listen, load_listeners
+from training.metrics.reconstruction import Codec, reconstruction_figures
+from training.metrics.report import AUTOENCODER, SIGNAL, ClipPage, html_report, text_report
 from training.metrics.request import anchored_request, request_of_row
 from training.metrics.signal import seam_figures
+from training.run.checkpoints import write_json, write_text
 from training.tasks.common import Bench
 from training.tasks.run import choose_tasks, markdown, run_tasks
 
@@ -147,27 +146,27 @@ def evaluate_checkpoint(
     """
     clock, rate = provenance.Clock(), int(pipe.vae.config.sampling_rate)
     all_rows = read_rows(config.data_dir, config.split)
-    clips = load_clips(ask.choose(all_rows, config.num_clips, config.seed), rate)
+    clips = load_clips(generate.choose(all_rows, config.num_clips, config.seed), rate)
     rows, real = clips.rows, clips.mono
     clock.lap("reading")
     sets, notes = distribution_rows(config, all_rows, rows)
-    said = {"generated": [ask.caption(row, "text", config.seed, i) for i, row in enumerate(rows)]}
+    said = {"generated": [generate.caption(row, "text", config.seed, i) for i, row in enumerate(rows)]}
     retold = sum(any(not is_blank(text) for text in row.get(PARAPHRASES) or []) for row in rows)
     if config.paraphrases and retold < len(rows):
         notes.append(f"no paraphrases: {retold} of {len(rows)} clips have some in {PARAPHRASES}")
     for note in notes:  # before minutes are spent
         print(f"note: {note}", file=sys.stderr)
     if config.paraphrases and retold == len(rows):
-        said["paraphrased"] = [ask.caption(row, PARAPHRASES, config.seed, i) for i, row in enumerate(rows)]
+        said["paraphrased"] = [generate.caption(row, PARAPHRASES, config.seed, i) for i, row in enumerate(rows)]
     settings = (config.seed, config.batch_size, config.num_inference_steps, config.guidance_scale)
     audios = {
-        source: ask.generate(pipe, rows, [text for text, _ in words], *settings) for source, words in said.items()
+        source: generate.generate(pipe, rows, [text for text, _ in words], *settings) for source, words in said.items()
     }
     clock.lap("generating")
-    audios |= {"oracle": real, "reconstructed": ask.reconstruct(pipe, real)}
+    audios |= {"oracle": real, "reconstructed": generate.reconstruct(pipe, real)}
     clock.lap("reconstructing")
     if config.save_audio is not None:
-        ask.save_clips(config.save_audio, rows, said["generated"], audios["generated"], rate)
+        generate.save_clips(config.save_audio, rows, said["generated"], audios["generated"], rate)
 
     heard = {source: listen(sounds, rate, listeners, pool) for source, sounds in audios.items()}
     clock.lap("listening")
@@ -232,7 +231,7 @@ def distribution_rows(
         left_out = f"no clips of other works in the {config.split} split, so that there is no floor"
         return left_out, [f"no distribution: {left_out}"]
     try:
-        train = ask.choose(read_rows(config.data_dir, "train"), config.train_clips, config.seed)
+        train = generate.choose(read_rows(config.data_dir, "train"), config.train_clips, config.seed)
     except ValueError as error:
         train, reason = [], str(error)
     else:
@@ -241,7 +240,7 @@ def distribution_rows(
         left_out = f"no training clips to lay out the space with ({reason})"
         return left_out, [f"no distribution: {left_out}"]
     missing = too_few(min(len(rows), len(others)), len(train))
-    return (ask.choose(others, len(rows), config.seed), train), [missing] if missing else []
+    return (generate.choose(others, len(rows), config.seed), train), [missing] if missing else []
 
 
 def checkpoint_distribution(
@@ -385,7 +384,7 @@ def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | No
     if not known:
         raise ValueError(f"data_dir {config.data_dir}: no row of {config.split} has tempo, meter and key")
     rows = [known[i] for i in np.random.default_rng([config.seed, 0]).permutation(len(known))]
-    captions = [ask.caption(row, "text", config.seed, i)[0] for i, row in enumerate(rows)]
+    captions = [generate.caption(row, "text", config.seed, i)[0] for i, row in enumerate(rows)]
     loops = [row for row in every if row.get("loop")]
     pipe = load_published(config.checkpoint)
     pipe.set_progress_bar_config(disable=True)

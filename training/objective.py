@@ -6,9 +6,10 @@ from accelerate import Accelerator
 from diffusers import SchedulerMixin
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import flow, loop
+from training import flow
 from training.config import UNetRun
 from training.data.latents import LatentCrops
+from training.run import loop
 
 VALIDATION, KERNEL = "validation/all", "evaluation/kernel_distance_to_reconstructions"
 NOISE_LEVELS = ("low", "middle", "high")  # thirds of the noise range

@@ -21,19 +21,19 @@ from tqdm import tqdm
 
 from pipelines.card import folder_hash
 from pipelines.hub import load_published
-from training import ask
-from training.audible import audibility, guidance_channels
+from training import generate
 from training.config import command, parse_config
 from training.data.clips import read_rows
-from training.files import write_text
+from training.export import audibility, guidance_channels
 from training.flow import prediction_type
-from training.metrics.bootstrap import summarise
-from training.metrics.compare import compare
+from training.metrics.control import compare
 from training.metrics.distribution import SPACE_CLIPS, Space
 from training.metrics.embedding import DEFAULT_EMBEDDER, load_embedder
 from training.metrics.folder import load_clips
 from training.metrics.listening import listen, load_listeners
 from training.metrics.request import anchored_request
+from training.metrics.summary import summarise
+from training.run.checkpoints import write_text
 
 FIGURES = {
     "tempo_4pct": "tempo", "beat_f": "beat F", "downbeat_f": "downbeat F", "key_exact": "key", "chord_cosine": "chords",
@@ -126,7 +126,7 @@ class Ear:
     def __init__(self, config: SweepRun, pipe):
         self.config, self.rate, self.scheduler = config, int(pipe.vae.config.sampling_rate), pipe.scheduler
         rate = self.rate
-        rows = ask.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
+        rows = generate.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
         self.clips = load_clips(rows, rate)
         self.weights = {
             name: pipe.config[name] for name in ("guidance_slow", "guidance_channels") if name in pipe.config
@@ -135,7 +135,7 @@ class Ear:
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
         self.embedder = load_embedder(DEFAULT_EMBEDDER)
         self.real = self.embedder.embed(self.clips.mono, rate)
-        train = load_clips(ask.choose(read_rows(config.data_dir, "train"), SPACE_CLIPS, config.seed), rate)
+        train = load_clips(generate.choose(read_rows(config.data_dir, "train"), SPACE_CLIPS, config.seed), rate)
         self.space = Space(self.embedder.embed(train.mono, rate))
 
     def weigh(self, pipe, slow: str, balance: str) -> None:
@@ -163,10 +163,10 @@ class Ear:
         """The figures of one setting: means over the clips, seconds of music a second of computing, distance."""
         config, rows = self.config, self.clips.rows
         self.weigh(pipe, slow, balance)
-        said = [ask.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
+        said = [generate.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
         pipe.scheduler = self.scheduler if scheduler == OWN else sampler(scheduler, self.scheduler)
         began = time.process_time()
-        audios = ask.generate(
+        audios = generate.generate(
             pipe, rows, [text for text, _ in said], config.seed, config.batch_size, steps, guidance,
             guidance_interval=bounds_of(interval),
         )  # fmt: skip

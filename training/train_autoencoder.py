@@ -1,24 +1,158 @@
-"""Stage 1: audio -> an autoencoder, AutoencoderVivace or AutoencoderEncodec by the `_class_name` of its config.
+"""What stage 1 asks of each autoencoder class: one forward pass from audio to its output and the losses of that."""
 
-    accelerate launch -m training.train_autoencoder --config training/configs/small/autoencoder.yaml
-
-AutoencoderVivace sees and predicts log spectra; the phase iteration of its decoder has no weights and is not run in
-training. AutoencoderEncodec is trained from waveform to waveform. With `adversarial_weight` or `feature_weight`
-discriminators are trained beside either (training/adversary.py).
-"""
+from typing import NamedTuple
 
 import torch
 from accelerate import Accelerator
+from torch import nn
 
+from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from training import dry_run, loop
-from training.adversary import Adversary, Objective
-from training.autoencoders import Autoencoder, autoencoder_class, load_autoencoder
-from training.autoencoding import autoencoding, initialise_linear_path, validate
+from autoencoder.classes import Autoencoder, autoencoder_class, load_autoencoder
+from autoencoder.discriminators import MultiBandDiscriminator, MultiScaleSTFTDiscriminator
+from autoencoder.losses import SpectralLoss, WaveformLoss
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
-from training.trainer import Losses, Trainer
+from training.run import dry_run, loop
+from training.run.adversary import Adversary, Objective
+from training.run.loop import item_rng
+from training.run.trainer import Losses, Trainer
 from training.watch import picture, sound_writers
+
+PCA_VALUES = 2**27  # of the spectra that the linear path starts from: half a GB
+
+
+class Autoencoded(NamedTuple):
+    """What went in and came out, as the discriminators see it, in fp32; and named losses."""
+
+    output: torch.Tensor
+    reference: torch.Tensor
+    losses: dict[str, torch.Tensor]
+
+
+class SpectralAutoencoding(nn.Module):
+    """Audio -> losses between log spectra: one forward, so that DDP sees every parameter."""
+
+    NAMES = ("log", "mel", "power")
+
+    def __init__(self, model: AutoencoderVivace, config: AutoencoderRun):
+        super().__init__()
+        self.model, self.frozen = model, config.freeze_encoder
+        self.loss = SpectralLoss(
+            model.num_bins,
+            model.config.sampling_rate,
+            model.config.floor_db,
+            audio_channels=model.config.audio_channels,
+        )
+        self.weights = {name: getattr(config, f"{name}_weight") for name in self.NAMES}
+
+    def discriminator(self, filters: int) -> nn.Module:
+        """Judges spectra, since the waveform's phase has no weights that could learn from a judgement."""
+        return MultiBandDiscriminator(self.model.config.audio_channels, self.model.num_bins, filters)
+
+    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> Autoencoded:
+        """Of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        with torch.no_grad():
+            features = self.model.audio_to_features(audio)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            posterior = self.model.encode_features(features)
+        predicted = self.model.decode_features(posterior.mean + posterior.std * eps + noise).float()
+        with torch.autocast(audio.device.type, enabled=False):
+            return Autoencoded(
+                predicted, features, {**self.loss(predicted, features), "kl": posterior.kl().float().mean()}
+            )
+
+
+class WaveformAutoencoding(nn.Module):
+    """Audio -> losses between waveforms, for an autoencoder that decodes to them directly."""
+
+    def __init__(self, model: AutoencoderEncodec, config: AutoencoderRun):
+        super().__init__()
+        self.model, self.frozen = model, config.freeze_encoder
+        weights = {name: getattr(config, f"{name}_weight") for name in WaveformLoss.NAMES}
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.loss = WaveformLoss(model.config.sampling_rate, tuple(self.weights))
+
+    def discriminator(self, filters: int) -> nn.Module:
+        """EnCodec's: complex STFTs, so that phase counts."""
+        return MultiScaleSTFTDiscriminator(self.model.config.audio_channels, filters=filters)
+
+    def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> Autoencoded:
+        """Of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            posterior = self.model.encode(audio).latent_dist
+        decoded = self.model.decode(posterior.mean + posterior.std * eps + noise).sample[..., : audio.shape[-1]].float()
+        with torch.autocast(audio.device.type, enabled=False):
+            return Autoencoded(decoded, audio, {**self.loss(decoded, audio), "kl": posterior.kl().float().mean()})
+
+
+Autoencoding = SpectralAutoencoding | WaveformAutoencoding
+
+
+def autoencoding(model: Autoencoder, config: AutoencoderRun) -> Autoencoding:
+    """The forward pass of a model of either class; with `freeze_encoder` its encoder learns no more."""
+    if config.freeze_encoder:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith("encoder"))
+    kind = SpectralAutoencoding if isinstance(model, AutoencoderVivace) else WaveformAutoencoding
+    return kind(model, config)
+
+
+@torch.no_grad()
+def log_spectra(model: AutoencoderVivace, rows: list[dict]) -> torch.Tensor:
+    """Log spectra of clips, (frames, features); frames spread over each clip where all would be above half a GB."""
+    most = max(1, PCA_VALUES // model.encoder_linear.in_features // len(rows))
+    kept = []
+    for row in rows:
+        features = model.audio_to_features(read_audio(row)[None])[0]
+        places = torch.linspace(0, len(features) - 1, min(most, len(features))).round().long()
+        kept.append(features[places])
+    return torch.cat(kept)
+
+
+@torch.no_grad()
+def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> float:
+    """Set the linear path to whitened principal components of the log spectra of `pca_clips` clips.
+
+    The leading components alone, by randomised subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4):
+    all of them would take the eigenvectors of a matrix of features x features, minutes at the base size's 6,148.
+
+    Returns the share of variance that the components hold.
+    """
+    rows = read_rows(config.data_dir, "train")
+    chosen = item_rng(config.seed, 3).choice(len(rows), min(config.pca_clips, len(rows)), replace=False)
+    spectra = log_spectra(model, [rows[index] for index in chosen])
+    channels, frames = model.config.latent_channels, len(spectra)
+    mean = spectra.mean(0)
+    spectra -= mean
+    # Twice the components that are kept, and silence for frames that are missing to have as many directions.
+    size = min(2 * channels, spectra.shape[1])
+    spectra = torch.nn.functional.pad(spectra, (0, 0, 0, max(0, size - frames)))
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        _, values, vectors = torch.svd_lowrank(spectra, q=size, niter=8)
+    vectors, values = vectors[:, :channels].flip(1), values[:channels].flip(0)  # the strongest is the last channel
+    scale = (values / frames**0.5).clamp_min(1e-3)
+    model.encoder_linear.weight.copy_((vectors / scale).T)
+    model.encoder_linear.bias.copy_(-(mean @ vectors) / scale)
+    model.decoder_linear.weight.copy_(vectors * scale)
+    model.decoder_linear.bias.copy_(mean)
+    return float(values.double().square().sum() / spectra.double().square().sum())
+
+
+@torch.no_grad()
+def validate(network: Autoencoding, config: AutoencoderRun) -> dict[str, float]:
+    """Losses without noise on the first validation clips."""
+    totals: dict[str, float] = {}
+    rows = read_rows(config.data_dir, "validation")[: config.validate_clips]
+    silent = torch.zeros((), device=network.model.device)
+    for row in rows:
+        for name, value in network(read_audio(row)[None].to(network.model.device), silent, silent).losses.items():
+            totals[name] = totals.get(name, 0.0) + float(value) / len(rows)
+    return {f"validation/{name}": value for name, value in totals.items()}
+
+
+# Stage 1: audio -> an autoencoder, AutoencoderVivace or AutoencoderEncodec by the `_class_name` of its config.
 
 
 class Draws:

@@ -10,15 +10,13 @@ from pathlib import Path
 import torch
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import dry_run, loop
 from training.config import UNetRun, command, load_model_config, parse_config
-from training.data.conditions import TrainingCrops
-from training.data.latents import LatentCrops
-from training.flow import load_scheduler
-from training.linear_path import start_linear_path
+from training.data.latents import LatentCrops, TrainingCrops
+from training.flow import load_scheduler, start_linear_path
 from training.objective import Draws, Objective, validate
-from training.sharding import whole_model
-from training.trainer import Losses, Trainer
+from training.run import dry_run, loop
+from training.run.sharding import whole_model
+from training.run.trainer import Losses, Trainer
 from training.watch import Watch
 
 

@@ -19,21 +19,21 @@ import torch
 from accelerate import Accelerator
 from diffusers import SchedulerMixin
 
+from autoencoder.classes import load_autoencoder
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import ask
-from training.autoencoders import load_autoencoder
+from training import generate
 from training.config import UNetRun
 from training.data.latents import LatentCrops
 from training.encode_latents import load_text_encoder
-from training.files import recover_folder, replace_folder, write_json
 from training.metrics import control
-from training.metrics.compare import compare
+from training.metrics.control import compare
 from training.metrics.distribution import SPACE_CLIPS, Space
 from training.metrics.embedding import load_embedder
 from training.metrics.listening import listen, load_listeners
 from training.metrics.request import anchored_request
 from training.objective import KERNEL, VALIDATION, lower_is_better
+from training.run.checkpoints import recover_folder, replace_folder, write_json
 
 LEAST_FOR_KERNEL = 16  # clips; with fewer the estimate is all noise
 
@@ -85,7 +85,7 @@ class Watch:
             raise ValueError(f"data_dir {config.data_dir}: no vae/ there; make it with training.encode_latents")
         self.vae = load_autoencoder(folder).eval()
         self.text_encoder, self.tokenizer = load_text_encoder(config.text_encoder or crops.about["text_encoder"])
-        said = [ask.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
+        said = [generate.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
         self.captions = [words for words, _ in said]
         self.stated = [stated for _, stated in said]
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key_network)
@@ -128,7 +128,7 @@ class Watch:
         pipe = self._pipeline(model.eval())
         try:
             with generators_kept():
-                return ask.generate(
+                return generate.generate(
                     pipe, self.rows[which], self.captions[which], config.seed, 8, config.evaluate_steps, guidance
                 )
         finally:

@@ -1,20 +1,123 @@
-"""Rows of a data folder and their audio, in either layout.
+"""Parquet shards of clips: one row a clip, its audio as FLAC bytes beside its labels.
 
-- Parquet: `data/<split>-*.parquet` (training/data/shards.py), which the scorebook and `prepare` write.
-- By hand: `<split>/metadata.jsonl`, a JSON object a line, beside the audio files. Only `file_name` is needed: a label
-  that is missing is unknown, as null is.
+`<folder>/data/<split>-00003.parquet` opens with plain `datasets.load_dataset(folder)`. A shard appears only when it is
+whole: it is written under a temporary name, synced and renamed. Row groups are small, so that one clip is read without
+the rest of its shard.
 """
 
+import functools
 import io
-import json
+import os
+from collections.abc import Iterable
 from pathlib import Path
-
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
+from training.run.checkpoints import sync
+import json
 import torch
 
-from training.data import shards
 
+SPLITS = ("train", "validation", "test")
+GROUP_CLIPS = 4  # rows of a row group: about one megabyte, read in a millisecond
+
+_NUMBER, _TEXT, _TRUTH, _COUNT = pa.float64(), pa.string(), pa.bool_(), pa.int64()
+_TEXTS, _NUMBERS = pa.list_(_TEXT), pa.list_(_NUMBER)
+STATED = pa.struct({
+    "instruments": _TEXTS, "drums": _TRUTH, "style": _TEXT, "moods": _TEXTS, "bpm": _TRUTH, "key": _TRUTH,
+    "bars": _TRUTH,
+})  # fmt: skip
+# Any of these may be null in a row but the first four.
+COLUMNS: dict[str, pa.DataType] = {
+    "audio": pa.struct({"bytes": pa.binary(), "path": _TEXT}), "duration_s": _NUMBER, "sampling_rate": _COUNT,
+    "text": _TEXTS, "text_heldout": _TEXTS, "stated": pa.list_(STATED), "stated_heldout": pa.list_(STATED),
+    "bpm": _NUMBER, "time_signature": _TEXT, "beats_per_bar": _COUNT, "downbeat_s": _NUMBER, "beats_s": _NUMBERS,
+    "downbeats_s": _NUMBERS, "starts_on_downbeat": _TRUTH, "loop": _TRUTH, "key": _TEXT,
+    "chords": pa.list_(pa.list_(pa.int8())), "chord_symbols": _TEXTS, "instruments": _TEXTS, "roles": _TEXTS,
+    "melody_instrument": _TEXT, "drums": _TRUTH, "percussion": _TRUTH, "style": _TEXT, "genre": _TEXT,
+    "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT, "soundfont": _TEXT, "work": _TEXT,
+    "title": _TEXT, "composer": _TEXT, "source": _TEXT, "license": _TEXT, "seed": pa.list_(_COUNT),
+    "peak": _NUMBER, "rms_db": _NUMBER,
+}  # fmt: skip
+
+
+@functools.cache
+def schema() -> pa.Schema:
+    """Columns and, for `datasets`, the note that `audio` is sound which is not to be decoded by itself."""
+    from datasets import Audio, Features  # seconds to import, and only writers need it
+
+    plain = pa.schema([(name, kind) for name, kind in COLUMNS.items()])
+    features = Features.from_arrow_schema(plain)
+    features["audio"] = Audio(decode=False)
+    return plain.with_metadata(features.arrow_schema.metadata)
+
+
+def encode_audio(audio: np.ndarray, sampling_rate: int) -> bytes:
+    """FLAC (16 bit) of audio (channels, samples) in [-1, 1]."""
+    file = io.BytesIO()
+    soundfile.write(file, audio.T, sampling_rate, subtype="PCM_16", format="FLAC")
+    return file.getvalue()
+
+
+def shard_path(folder: str | Path, split: str, number: int) -> Path:
+    return Path(folder) / "data" / f"{split}-{number:05d}.parquet"
+
+
+def write_shard(path: Path, rows: Iterable[dict]) -> None:
+    """Write rows, one at least, as one shard; keys that a row lacks are null.
+
+    Raises:
+        ValueError: a key that is no column.
+    """
+    columns: dict[str, list] = {name: [] for name in COLUMNS}
+    for row in rows:
+        unknown = set(row) - set(COLUMNS)
+        if unknown:
+            raise ValueError(f"row has {', '.join(sorted(unknown))}; allowed: {', '.join(COLUMNS)}")
+        for name, values in columns.items():
+            values.append(row.get(name))
+    table = pa.table({name: pa.array(values, COLUMNS[name]) for name, values in columns.items()}, schema=schema())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    pq.write_table(table, partial, row_group_size=GROUP_CLIPS, compression="zstd", write_statistics=False)
+    sync(partial)
+    os.replace(partial, path)
+    sync(path.parent)
+
+
+def shards_of(folder: str | Path, split: str) -> list[Path]:
+    return sorted((Path(folder) / "data").glob(f"{split}-*.parquet"))
+
+
+def labels(path: Path) -> list[dict]:
+    """The rows of a shard without their audio.
+
+    In its place stand `file_name`, the name it would have as a file, and `path`, "<shard>#<row group>:<place in it>".
+    """
+    file = pq.ParquetFile(path)
+    rows = file.read(columns=["audio.path", *(name for name in file.schema_arrow.names if name != "audio")]).to_pylist()
+    places = [(g, i) for g in range(file.num_row_groups) for i in range(file.metadata.row_group(g).num_rows)]
+    for row, (group, place) in zip(rows, places, strict=True):
+        row |= {"file_name": row.pop("audio")["path"], "path": f"{path}#{group}:{place}"}
+    return rows
+
+
+@functools.lru_cache(maxsize=1024)
+def _opened(path: str, process: int) -> pq.ParquetFile:
+    """An open shard, kept; each process opens its own, since a file position is not to be shared."""
+    return pq.ParquetFile(path, memory_map=True)
+
+
+def audio_bytes(place: str) -> bytes:
+    """The audio file of the row at a `path` that `labels` gave."""
+    path, _, position = place.rpartition("#")
+    group, row = (int(number) for number in position.split(":"))
+    column = _opened(path, os.getpid()).read_row_group(group, columns=["audio"])["audio"]
+    return column[row]["bytes"].as_py()
+
+
+# Rows of a data folder and their audio, in either layout.
 
 def read_rows(data_dir: str | Path, split: str) -> list[dict]:
     """The rows of one split without their audio, each with `path` (where `read_audio` finds it) added, in file order.
@@ -22,9 +125,9 @@ def read_rows(data_dir: str | Path, split: str) -> list[dict]:
     Raises:
         ValueError: if the split is missing, empty or unreadable.
     """
-    parquet = shards.shards_of(data_dir, split)
+    parquet = shards_of(data_dir, split)
     if parquet:
-        rows = [row for path in parquet for row in shards.labels(path)]
+        rows = [row for path in parquet for row in labels(path)]
     else:
         rows = _read_metadata(Path(data_dir) / split / "metadata.jsonl", data_dir, split)
     if not rows:
@@ -36,7 +139,7 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
     if not path.is_file():
         raise ValueError(
             f"data_dir {data_dir}: neither data/{split}-*.parquet nor {split}/metadata.jsonl is there; make it with "
-            "training.data.scorebook or training.data.prepare"
+            "training.data.scorebook.build or training.data.prepare"
         )
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
@@ -57,7 +160,7 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
 def _completed(row: dict, file: Path) -> dict:
     """A row written by hand with every column that shards have, null where the row lacks it; its length and sampling
     rate are those of the file where it does not state them."""
-    unknown = dict.fromkeys(name for name in shards.COLUMNS if name != "audio")
+    unknown = dict.fromkeys(name for name in COLUMNS if name != "audio")
     row = unknown | row | {"path": str(file)}
     for name in ("text", "text_heldout"):
         if isinstance(row[name], str):
@@ -89,12 +192,12 @@ def without_blanks(row: dict) -> dict:
 
 def read_bytes(row: dict) -> bytes:
     """The audio file of a row as it is stored."""
-    return shards.audio_bytes(row["path"]) if ".parquet#" in row["path"] else Path(row["path"]).read_bytes()
+    return audio_bytes(row["path"]) if ".parquet#" in row["path"] else Path(row["path"]).read_bytes()
 
 
 def read_audio(row: dict, start: int = 0, samples: int = -1) -> torch.Tensor:
     """Audio of a row as float32 (channels, samples), from sample `start` on; -1 = to the end."""
-    file = io.BytesIO(shards.audio_bytes(row["path"])) if ".parquet#" in row["path"] else row["path"]
+    file = io.BytesIO(audio_bytes(row["path"])) if ".parquet#" in row["path"] else row["path"]
     audio, _ = soundfile.read(file, start=start, frames=samples, dtype="float32", always_2d=True)
     return torch.from_numpy(np.ascontiguousarray(audio.T))
 

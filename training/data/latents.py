@@ -1,16 +1,181 @@
-"""Latents of stage 2 with their conditions, cropped on frame borders: what stage 3 reads."""
+"""Shards of latents: what is in one, what made it, and what of an older one still holds.
 
-import copy
+A shard has two parts, and each names in the file's metadata what it is a function of. The audio part is one of the
+autoencoder's encoder and the clips; the text part is one of the text encoder and the captions. So a new text encoder,
+or more captions, leaves the audio part as it was, and a new autoencoder leaves the text part: what an older shard in
+the same place holds under the key that is wanted is taken from there, and only the rest is made.
+"""
+
+import hashlib
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from pipelines.vivace_text import token_limit
+from autoencoder.classes import Autoencoder
+from training.data.clips import read_bytes
+from training.run.checkpoints import sync
+import copy
+import numpy as np
 from safetensors import safe_open
-
 from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
 from pipelines.vivace_text import MAX_TEXT_TOKENS
+from training.config import UNetRun
 
+
+PARTS = {
+    "audio": ("latents_mean", "latents_std", "frame_offsets"),
+    "text": ("text", "text_offsets", "caption_offsets"),
+}
+ENCODING = "1"  # to be raised when the same models make other arrays of the same clips
+Arrays = dict[str, torch.Tensor]
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() if isinstance(part, str) else part)
+    return digest.hexdigest()[:16]
+
+
+def model_fingerprint(model: torch.nn.Module, prefix: str = "") -> str:
+    """Hash of every weight and its name, of those whose name begins with `prefix`."""
+    state = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
+    return fingerprint(
+        *(part for name in sorted(state) for part in (name, state[name].cpu().contiguous().numpy().tobytes()))
+    )
+
+
+def encoder_fingerprint(vae: Autoencoder) -> str:
+    """Hash of what latents depend on: the encoder's weights and the settings, not the decoder's weights.
+
+    `freeze_encoder` of stage 1 trains a decoder alone for that reason. The statistics of the latents, which stage 2
+    writes into the settings, come after them and are left out.
+    """
+    after = ("latents_mean", "latents_std")
+    settings = {k: v for k, v in vae.config.items() if not k.startswith("_") and k not in after}
+    told = json.dumps([ENCODING, type(vae).__name__, settings], sort_keys=True)
+    return fingerprint(model_fingerprint(vae, "encoder"), told)
+
+
+def text_encoder_fingerprint(encoder: PreTrainedModel) -> str:
+    """Hash of the weights and settings of a text encoder, wherever its folder lies."""
+    elsewhere = ("transformers_version", "dtype", "torch_dtype")
+    settings = {k: v for k, v in encoder.config.to_dict().items() if not k.startswith("_") and k not in elsewhere}
+    told = json.dumps([ENCODING, type(encoder).__name__, settings], sort_keys=True, default=str)
+    return fingerprint(model_fingerprint(encoder), told)
+
+
+def models_fingerprint(vae: Autoencoder, encoder: PreTrainedModel) -> str:
+    """Hash of all weights of both models: which set of latents a checkpoint of stage 3 was trained on."""
+    return fingerprint(model_fingerprint(vae), model_fingerprint(encoder), json.dumps(vae.config.latent_channels))
+
+
+def labels_of(rows: list[dict]) -> list[dict]:
+    """The rows without `path`, which says where the clip lies and nothing about it."""
+    return [{k: v for k, v in row.items() if k != "path"} for row in rows]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one shard is to be made from.
+
+    Args:
+        rows: of its clips (training/data/clips.py), with all captions.
+        models: `models_fingerprint` of what makes it.
+        keys: of each of `PARTS`, what it is a function of.
+    """
+
+    rows: list[dict]
+    models: str
+    keys: dict[str, str]
+
+    def metadata(self) -> dict[str, str]:
+        keys = {f"{part}_key": key for part, key in self.keys.items()}
+        return {**keys, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
+
+
+class Recipes:
+    """The recipes of a set's shards.
+
+    Args:
+        vae, encoder, tokenizer: what makes them.
+    """
+
+    def __init__(self, vae: Autoencoder, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer = tokenizer
+        self.models = models_fingerprint(vae, encoder)
+        self.audio, self.text = encoder_fingerprint(vae), text_encoder_fingerprint(encoder)
+
+    def __call__(self, rows: list[dict]) -> Recipe:
+        texts = [text for row in rows for text in row["text"]]
+        # The tokens stand for the tokenizer and its limit; the words and the clip they belong to are told besides,
+        # since they decide which captions are encoded together, and how the parts are cut.
+        tokens = self.tokenizer(texts, truncation=True, max_length=token_limit(self.tokenizer)).input_ids
+        told = json.dumps([[row["text"] for row in rows], tokens, self.tokenizer.padding_side])
+        clips = (fingerprint(read_bytes(row)) for row in rows)
+        keys = {"audio": fingerprint(self.audio, *clips), "text": fingerprint(self.text, told)}
+        return Recipe(rows, self.models, keys)
+
+
+def write_shard(path: Path, arrays: Arrays, recipe: Recipe) -> None:
+    """Write a shard under a temporary name and rename it: it is whole or absent."""
+    partial = path.with_name(path.name + ".partial")
+    save_file(arrays, partial, metadata=recipe.metadata())
+    sync(partial)
+    os.replace(partial, path)
+
+
+def holds(shard: safe_open, part: str, recipe: Recipe) -> bool:
+    """Whether a part of a shard is what the recipe would make."""
+    return (shard.metadata() or {}).get(f"{part}_key") == recipe.keys[part]
+
+
+class LatentsFolder:
+    """A folder of latents whose shards may be taken as they are, or in part.
+
+    Args:
+        folder: with `<split>/<number>.safetensors`; it need not be there.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[safe_open | None]:
+        """A shard by its place in the folder; None if it is not there or damaged, which is as good."""
+        try:
+            shard = safe_open(self.folder / name, framework="pt")
+        except (FileNotFoundError, SafetensorError):
+            yield None
+            return
+        with shard:
+            yield shard
+
+    def is_current(self, name: str, recipe: Recipe) -> bool:
+        """Whether the shard is what the recipe would make."""
+        with self._opened(name) as shard:
+            if shard is None:
+                return False
+            said, wanted = shard.metadata() or {}, recipe.metadata()
+            same = all(said.get(key) == wanted[key] for key in ("models", "rows"))
+            return same and all(holds(shard, part, recipe) for part in PARTS)
+
+    def take(self, name: str, part: str, recipe: Recipe) -> Arrays | None:
+        """The arrays of one of `PARTS` if the shard holds what the recipe would make, else None."""
+        with self._opened(name) as shard:
+            if shard is None or not holds(shard, part, recipe):
+                return None
+            return {array: shard.get_tensor(array) for array in PARTS[part]}
+
+
+# Latents of stage 2 with their conditions, cropped on frame borders: what stage 3 reads.
 
 class LatentCrops:
     """Random crops of the encoded clips of one split, standardised, with labels moved along exactly.
@@ -136,3 +301,47 @@ def random_mask(frames: int, rng: np.random.Generator) -> torch.Tensor:
             begin = int(rng.integers(0, frames - part + 1))
             mask[begin : begin + part] = 0.0
     return mask
+
+
+# Latent crops as stage 3 trains on them: conditions dropped, inpainting masks drawn.
+
+class TrainingCrops:
+    """Latent crops with conditions dropped and inpainting masks drawn, each by the item's own generator."""
+
+    def __init__(self, crops: LatentCrops, config: UNetRun):
+        self.crops, self.config = crops, config
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        item = self.crops.read(index, rng)
+        config = self.config
+        drop_all = rng.random() < config.all_dropout
+        if drop_all or rng.random() < config.text_dropout:
+            item["text_mask"] = torch.zeros_like(item["text_mask"])
+        if config.token_dropout > 0.0:
+            kept = torch.from_numpy(rng.random(len(item["text_mask"])) >= config.token_dropout)
+            item["text_mask"] = item["text_mask"] & kept
+        if config.text_noise > 0.0:
+            noise = rng.standard_normal(item["text"].shape, dtype=np.float32)
+            item["text"] = item["text"] + config.text_noise * torch.from_numpy(noise)
+        for name, absent in (("duration_s", float("nan")), ("bpm", float("nan")), ("key", -1), ("beats_per_bar", -1)):
+            if drop_all or rng.random() < config.scalar_dropout:
+                item[name] = torch.full_like(item[name], absent)
+        if drop_all or rng.random() < config.grid_dropout:
+            item["grid"] = torch.zeros_like(item["grid"])
+        elif rng.random() < config.chord_dropout:
+            item["grid"][8:20] = 0.0
+            item["grid"][21] = 0.0
+        item["mask"] = torch.ones(len(item["frame_mask"]))
+        visible = int(item["frame_mask"].sum())
+        if rng.random() < config.mask_probability and visible > 1:
+            item["mask"][:visible] = random_mask(visible, rng)
+        item["index"] = torch.tensor(index)
+        return item
+
+    def names(self, indices: torch.Tensor) -> str:
+        """The file names of some items, for a message."""
+        found = [self.crops.rows[i].get("file_name", f"row {i}") for i in indices.tolist()]
+        return ", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else "")

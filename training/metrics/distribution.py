@@ -1,20 +1,320 @@
-"""Is generated music distributed as real music is? Distances with their floor and ceiling, diversity, memorisation.
-
-All figures of one call are taken in one space: embeddings minus the mean of the training clips, divided by the root of
-their mean variance. A distance of 1 per dimension is thus one standard deviation, whatever the embedding's own scale.
-"""
+"""Frechet distance between two sets of embeddings (Heusel et al. 2017), also extrapolated to infinitely many clips."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.stats import mannwhitneyu
 
-from training.metrics.diversity import mean_pairwise_distance, vendi_score
 from training.metrics.embedding import Embedder
-from training.metrics.frechet import clips_needed, frechet_distance, frechet_infinite
-from training.metrics.kernel_distance import FEWEST, kernel_distance
-from training.metrics.memorisation import memorisation_figures
+
+FRACTIONS = 9  # sizes of the extrapolation
+DRAWS = 12  # subsets of each size
+
+
+def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (d,) and unbiased covariance (d, d) of (n, d), in float64."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    return vectors.mean(axis=0), np.atleast_2d(np.cov(vectors, rowvar=False))
+
+
+def square_root(covariance: np.ndarray) -> np.ndarray:
+    """The symmetric square root of a positive semi-definite matrix (d, d), by its eigenvectors.
+
+    Eigenvalues that rounding made negative count as 0, so that the root is always real.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+
+
+def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
+    """|m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) of two Gaussians (Dowson and Landau 1982).
+
+    The trace of that root is the sum of the singular values of A^1/2 B^1/2: no root of a rounded product is taken.
+    """
+    shared = np.linalg.svd(square_root(cov_a) @ square_root(cov_b), compute_uv=False).sum()
+    distance = np.sum((mean_a - mean_b) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2.0 * shared
+    return float(max(distance, 0.0))
+
+
+def clips_needed(dimensions: int) -> int:
+    """Fewest clips whose covariance has full rank."""
+    return dimensions + 1
+
+
+def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
+    """Frechet distance of two sets, as it is for these numbers of clips: never below the truth on average.
+
+    Args:
+        a, b: (n, d) and (m, d).
+
+    Raises:
+        ValueError: other shapes, values that are not finite, or fewer than d + 1 clips in one of them.
+    """
+    _check(a, b, 1)
+    return gaussian_distance(*moments(a), *moments(b))
+
+
+def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, float]:
+    """What the Frechet distance would be with infinitely many clips (Chong and Forsyth 2020, "FID infinity").
+
+    The finite distance is too large by about c / n. Subsets of both sets, the same fraction of each, are measured at
+    several sizes, and a line over 1 / fraction is followed to 0. Chong and Forsyth shrink the generated set alone,
+    beside a reference of many thousands; here both are small, and both biases go.
+
+    Args:
+        a, b: (n, d) and (m, d).
+        seed: of the subsets, which are drawn without replacement.
+
+    Returns:
+        `distance` (can be a little below 0 where the truth is near 0), `slope` (distance added by one more
+        1 / fraction), `smallest` (clips in the smallest subset).
+
+    Raises:
+        ValueError: as `frechet_distance`, or fewer than 2 (d + 1) clips in one of them.
+    """
+    dimensions = _check(a, b, 2)
+    fewest = min(len(a), len(b))
+    lowest = max(0.5, clips_needed(dimensions) / fewest)
+    rng = np.random.default_rng([seed, 7])
+    inverse, measured = [], []
+    # Equal steps of 1 / fraction, which is what the line runs over.
+    for steps in np.linspace(1.0, 1.0 / lowest, FRACTIONS):
+        sizes = [max(clips_needed(dimensions), round(len(x) / steps)) for x in (a, b)]
+        values = []
+        for _ in range(1 if steps == 1.0 else DRAWS):
+            # One order for both: where clip i of one set belongs to clip i of the other, they stay together.
+            order = rng.permutation(max(len(a), len(b)))
+            subsets = [x[order[order < len(x)][:size]] for x, size in zip((a, b), sizes, strict=True)]
+            values.append(frechet_distance(*subsets))
+        inverse.append(0.5 * (len(a) / sizes[0] + len(b) / sizes[1]))
+        measured.append(np.mean(values))
+    slope, distance = np.polyfit(inverse, measured, 1)
+    return {"distance": float(distance), "slope": float(slope), "smallest": round(fewest * lowest)}
+
+
+def _check(a: np.ndarray, b: np.ndarray, times: int) -> int:
+    """Dimensions of two sets of at least `times` (d + 1) clips, or a ValueError."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}; needed: (n, d) and (m, d)")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("embeddings hold values that are not finite")
+    needed = times * clips_needed(a.shape[1])
+    if min(len(a), len(b)) < needed:
+        what = "an extrapolation" if times > 1 else "a covariance"
+        raise ValueError(
+            f"{min(len(a), len(b))} clips are too few for {what} in {a.shape[1]} dimensions; needed: at least {needed}"
+        )
+    return a.shape[1]
+
+
+# Kernel distance between two sets of embeddings: unbiased squared MMD with a cubic kernel (Binkowski et al. 2018).
+
+FEWEST = 2  # clips a set: without pairs there is nothing unbiased to take
+
+
+def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(x . y / d + 1)^3 of all pairs: (n, d), (m, d) -> (n, m), float64."""
+    return (np.asarray(a, dtype=np.float64) @ np.asarray(b, dtype=np.float64).T / a.shape[1] + 1.0) ** 3
+
+
+def kernel_distance(
+    a: np.ndarray,
+    b: np.ndarray,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+    *,
+    paired: bool | np.ndarray,
+) -> dict:
+    """Unbiased estimate of the squared MMD, with a bootstrap interval over clips.
+
+    Unlike the Frechet distance it needs no covariance and has no bias for few clips: equal distributions give 0 on
+    average, hence values below 0 too.
+
+    Args:
+        a, b: (n, d) and (m, d).
+        seed: of the resampling.
+        resamples: bootstrap draws; 0 = no interval.
+        level: coverage of the interval, between 0 and 1.
+        paired: whether row i of `b` was made from row i of `a`, or asked for by its labels; or (n, m) bool, which rows
+            belong together, at most one to each. Such pairs are left out, as a clip's with itself, for they are alike
+            for a reason that is not the distribution; the bootstrap draws them together.
+
+    Returns:
+        `mean`, `low` and `high` (None without an interval), and `n`, the clips of the smaller set.
+
+    Raises:
+        ValueError: other shapes, values that are not finite, fewer than 2 clips, or a level outside (0, 1).
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}; needed: (n, d) and (m, d)")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("embeddings hold values that are not finite")
+    if min(len(a), len(b)) < FEWEST:
+        raise ValueError(f"{min(len(a), len(b))} clips are too few for a kernel distance; needed: at least {FEWEST}")
+    if paired is True and len(a) != len(b):
+        raise ValueError(f"a has {len(a)} clips, b {len(b)}; needed where they are paired: equal")
+    related = paired if isinstance(paired, np.ndarray) else np.eye(len(a), len(b), dtype=bool) & paired
+    if related.shape != (len(a), len(b)) or max(related.sum(axis=0).max(), related.sum(axis=1).max()) > 1:
+        raise ValueError(f"paired has shape {related.shape}; needed: {(len(a), len(b))}, at most one to a row")
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; allowed: above 0 and below 1")
+    within_a, within_b, across = polynomial_kernel(a, a), polynomial_kernel(b, b), polynomial_kernel(a, b)
+    rng = np.random.default_rng([seed, 8])
+    counts_a = rng.multinomial(len(a), np.full(len(a), 1.0 / len(a)), size=resamples)
+    counts_b = rng.multinomial(len(b), np.full(len(b), 1.0 / len(b)), size=resamples)
+    rows, columns = np.nonzero(related)
+    counts_b[:, columns] = counts_a[:, rows]
+    draws = [
+        _unbiased(within_a, within_b, across, x.astype(np.float64), y.astype(np.float64), (rows, columns))
+        for x, y in zip(counts_a, counts_b, strict=True)
+    ]
+    mean = _unbiased(within_a, within_b, across, np.ones(len(a)), np.ones(len(b)), (rows, columns))
+    low = high = None
+    if np.isfinite(draws).any():
+        low, high = np.nanquantile(draws, [(1.0 - level) / 2.0, (1.0 + level) / 2.0]).tolist()
+    return {"mean": mean, "low": low, "high": high, "n": min(len(a), len(b))}
+
+
+def _unbiased(
+    within_a: np.ndarray,
+    within_b: np.ndarray,
+    across: np.ndarray,
+    count_a: np.ndarray,
+    count_b: np.ndarray,
+    related: tuple[np.ndarray, np.ndarray],
+) -> float:
+    """Squared MMD of clips that are there `count` times each; a clip is never paired with itself or its own copy, nor
+    with what was made from it: the pairs of `related`, rows of a and of b."""
+
+    def pairs(kernel: np.ndarray, count: np.ndarray) -> float:
+        total = count @ kernel @ count - np.sum(count**2 * np.diag(kernel))
+        weight = count.sum() ** 2 - np.sum(count**2)
+        return total / weight if weight > 0 else np.nan  # a draw of one clip alone has no pairs
+
+    between, weight = count_a @ across @ count_b, count_a.sum() * count_b.sum()
+    together = count_a[related[0]] * count_b[related[1]]
+    between, weight = between - np.sum(together * across[related]), weight - np.sum(together)
+    if weight <= 0:
+        return np.nan
+    between /= weight
+    return float(pairs(within_a, count_a) + pairs(within_b, count_b) - 2.0 * between)
+
+
+# Are generated clips copies of training clips? Nearest neighbours in the embedding, beside those of unseen clips.
+
+PERCENTILE = 5.0
+WORST = 5
+
+
+def nearest(vectors: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cosine distance of each row (n, d) to the nearest row of `train` (m, d), and which it is: (n,), (n,)."""
+    distance = 1.0 - unit(vectors) @ unit(train).T
+    return distance.min(axis=1), distance.argmin(axis=1)
+
+
+def memorisation_figures(
+    generated: np.ndarray,
+    test: np.ndarray,
+    train: np.ndarray,
+    generated_names: list[str],
+    train_names: list[str],
+) -> dict:
+    """Distances of generated clips to the training set against those of real clips that were not trained on.
+
+    Args:
+        generated, test, train: (n, d), (k, d), (m, d) embeddings.
+        generated_names, train_names: what the clips are called, for the list of the nearest.
+
+    Returns:
+        `share_nearer`: generated clips nearer than the 5th percentile of the test ones (0.05 where nothing is copied);
+        `auc`: chance that a generated clip is nearer to the training set than a test clip (0.5 where nothing is);
+        `p`: one-sided Mann-Whitney test of "generated clips are nearer"; `generated_median`, `test_median`,
+        `test_percentile`: cosine distances; `nearest`: the five nearest pairs; `counts`.
+
+    Raises:
+        ValueError: an empty set, widths that differ, or names that are not one a clip.
+    """
+    sets = {"generated": generated, "test": test, "train": train}
+    for name, vectors in sets.items():
+        if vectors.ndim != 2 or not len(vectors) or vectors.shape[1] != train.shape[1]:
+            raise ValueError(f"{name} has shape {vectors.shape}; needed: (n, {train.shape[-1]}), n at least 1")
+    if len(generated_names) != len(generated) or len(train_names) != len(train):
+        raise ValueError(
+            f"{len(generated_names)} generated_names and {len(train_names)} train_names; "
+            f"needed: {len(generated)} and {len(train)}"
+        )
+    made, which = nearest(generated, train)
+    unseen, _ = nearest(test, train)
+    threshold = float(np.percentile(unseen, PERCENTILE))
+    # U counts the pairs in which the generated clip is farther, ties half.
+    statistic, p = mannwhitneyu(made, unseen, alternative="less")
+    return {
+        "share_nearer": float(np.mean(made < threshold)),
+        "share_expected": PERCENTILE / 100.0,
+        "auc": float(1.0 - statistic / (len(made) * len(unseen))),
+        "p": float(p),
+        "generated_median": float(np.median(made)),
+        "test_median": float(np.median(unseen)),
+        "test_percentile": threshold,
+        "nearest": [
+            {"clip": generated_names[i], "train": train_names[which[i]], "distance": float(made[i])}
+            for i in np.argsort(made, kind="stable")[:WORST]
+        ],
+        "counts": {name: len(vectors) for name, vectors in sets.items()},
+    }
+
+
+# How many different clips there are in a set of embeddings.
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of (n, d) brought to length 1, in float64; rows of zeros stay."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def vendi_score(vectors: np.ndarray) -> float:
+    """Effective number of different clips (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n,
+    where K holds the cosines of all pairs. 1 = all alike, n = all orthogonal.
+
+    It grows with n: compare sets of equal size.
+
+    Args:
+        vectors: (n, d).
+
+    Raises:
+        ValueError: no clips, or not (n, d).
+    """
+    rows = _check_size(vectors, 1)
+    # X X^T and X^T X share their eigenvalues but for zeros: the smaller is taken.
+    gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+    values = np.linalg.eigvalsh(gram / len(rows))
+    values = values[values > 1e-12]
+    return float(np.exp(-np.sum(values * np.log(values))))
+
+
+def mean_pairwise_distance(vectors: np.ndarray) -> float:
+    """Mean of 1 - cosine over all pairs of different clips (n, d); 0 = all alike.
+
+    Raises:
+        ValueError: fewer than 2 clips, or not (n, d).
+    """
+    rows = _check_size(vectors, 2)
+    count = len(rows)
+    own = np.sum(rows**2)
+    return float(1.0 - (np.sum(rows.sum(axis=0) ** 2) - own) / (count * (count - 1)))
+
+
+def _check_size(vectors: np.ndarray, fewest: int) -> np.ndarray:
+    if vectors.ndim != 2 or len(vectors) < fewest:
+        raise ValueError(f"vectors has shape {vectors.shape}; needed: (n, d), n at least {fewest}")
+    return unit(vectors)
+
+
+# Is generated music distributed as real music is? Distances with their floor and ceiling, diversity, memorisation.
 
 COMPONENTS = 24  # 25 clips have a covariance, 50 an extrapolation
 SPACE_CLIPS = 400  # training clips that a space is laid out with

@@ -38,6 +38,34 @@ class ClipFeatures:
     signal: dict[str, float | None]
 
 
+@dataclass(frozen=True)
+class Tracked:
+    """What was heard: beats a minute, and times in seconds."""
+
+    tempo_bpm: float
+    beats_s: np.ndarray
+    downbeats_s: np.ndarray
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One clip.
+
+    Attributes:
+        features: what needs no network.
+        tracked: tempo and beats; None = no tracker listened.
+        tags: probability a tag; None = no tagger listened.
+        key: "A minor"; None in silence, or if no key network listened.
+        key_listened: whether one did.
+    """
+
+    features: ClipFeatures
+    tracked: Tracked | None = None
+    tags: dict[str, float] | None = None
+    key: str | None = None
+    key_listened: bool = False
+
+
 def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
     """Listen to one clip.
 

@@ -8,8 +8,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from training.data.clips import read_audio, read_rows
-from training.data.shards import SPLITS, shards_of
+from training.data.clips import SPLITS, read_audio, read_rows, shards_of
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 

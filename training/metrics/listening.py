@@ -6,29 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from training.metrics.beat_tracker import BeatTracker, Tracked, load_beat_tracker
-from training.metrics.features import ClipFeatures, clip_features
-from training.metrics.key_network import KeyNetwork, load_key_network
-from training.metrics.tagger import Tagger, load_tagger
-
-
-@dataclass(frozen=True)
-class Heard:
-    """One clip.
-
-    Attributes:
-        features: what needs no network.
-        tracked: tempo and beats; None = no tracker listened.
-        tags: probability a tag; None = no tagger listened.
-        key: "A minor"; None in silence, or if no key network listened.
-        key_listened: whether one did.
-    """
-
-    features: ClipFeatures
-    tracked: Tracked | None = None
-    tags: dict[str, float] | None = None
-    key: str | None = None
-    key_listened: bool = False
+from training.listeners.beat_tracker import BeatTracker, load_beat_tracker
+from training.listeners.key import KeyNetwork, load_key_network
+from training.listeners.tagger import Tagger, load_tagger
+from training.metrics.features import Heard, clip_features
 
 
 @dataclass(frozen=True)

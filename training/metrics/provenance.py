@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from pipelines.card import folder_hash
-from training.files import git_commit
+from training.run.checkpoints import git_commit
 
 PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "mir_eval", "pyloudnorm", "soundfile")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.pipeline_vivace import WINDOW, parse_chords
-from training.ask import meter_of
+from training.generate import meter_of
 from training.metrics.listening import Listeners
 from training.metrics.request import Request, chords_text
 

@@ -7,9 +7,9 @@ import torch
 
 from pipelines.pipeline_vivace import find_beats, resample
 from training.data.clips import read_audio
+from training.metrics.control import tempo_right, tempo_right_octaves
 from training.metrics.reconstruction import reconstruction_figures
-from training.metrics.seam import flux_ranks, step_ranks
-from training.metrics.tempo import tempo_right, tempo_right_octaves
+from training.metrics.signal import flux_ranks, step_ranks
 from training.tasks.common import Bench, Figure, least, most, pairs, share
 
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)

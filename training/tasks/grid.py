@@ -6,9 +6,9 @@ from itertools import product
 
 import numpy as np
 
-from training.metrics.bootstrap import summarise
-from training.metrics.compare import compare
+from training.metrics.control import compare
 from training.metrics.listening import listen
+from training.metrics.summary import summarise
 from training.tasks.common import PIECE_S, Bench, Figure, asked, bars_of, least, make, mono, request_of
 
 HEARD = {

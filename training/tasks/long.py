@@ -7,8 +7,7 @@ import time
 import numpy as np
 
 from pipelines.pipeline_vivace import windows
-from training.metrics.seam import flux_ranks, step_ranks
-from training.metrics.signal import loudness
+from training.metrics.signal import flux_ranks, loudness, step_ranks
 from training.tasks.common import Bench, Figure, asked, bars_of, least, make, mono, most, share
 
 SEAMS = 3  # windows of a piece that are gone over into
@@ -72,7 +71,7 @@ def memory(bench: Bench) -> float:
     code = (
         "import sys\n"
         "from pipelines.hub import load_published\n"
-        "from training.memory import peak_resident\n"
+        "from training.run.progress import peak_resident\n"
         "pipe = load_published(sys.argv[1]); pipe.set_progress_bar_config(disable=True)\n"
         "length = min(60.0 * float(sys.argv[2]), pipe.config.max_duration_s)\n"
         "samples = sum(c.shape[1] for c in pipe.stream('piano', bpm=100, duration_s=length, seed=0))\n"

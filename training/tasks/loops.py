@@ -3,9 +3,9 @@
 import numpy as np
 
 from training.data.clips import read_audio
-from training.metrics.beats import beat_f, guided_beats
+from training.metrics.control import beat_f, guided_beats
 from training.metrics.features import ONSET_RATE, clip_features
-from training.metrics.seam import detuning_cents, flux_ranks, step_ranks
+from training.metrics.signal import detuning_cents, flux_ranks, step_ranks
 from training.tasks.common import Bench, Figure, asked, least, make, mono, most, pairs, share
 
 BARS = (1, 2, 4)

@@ -16,7 +16,6 @@ import numpy as np
 import soundfile
 import soxr
 
-from training.data.prepare.items import clean
 from training.metrics.signal import CLIP_LEVEL
 
 BLOCK_S = 1.0  # read at a time; what a damaged file loses at most before its fault
@@ -53,6 +52,14 @@ NO_AUDIO = (
 SAME_LEVEL = 1e-4  # of full scale: samples on a flat top differ by no more
 PCM = frozenset({"WAV", "AIFF", "AIFC", "RF64", "W64", "CAF", "AU"})  # where "FLOAT" is what was recorded
 HINTS = ("To ignore this", "Error opening output", "Conversion failed", "Failed to set value", "Error parsing")
+
+
+def clean(text: str) -> str:
+    """A text on one line: values with NUL between them (as in ID3v2.4) get commas, other control characters and runs
+    of blanks become one blank, and halves of surrogate pairs go, which no UTF-8 can hold."""
+    values = re.sub(r"[\ud800-\udfff\ufeff]", "", text).split("\0")
+    values = [" ".join(re.sub(r"[\x01-\x1f\x7f-\x9f]", " ", value).split()) for value in values]
+    return ", ".join(value for value in values if value)
 
 
 class UnreadableError(Exception):

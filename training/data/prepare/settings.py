@@ -65,7 +65,7 @@ class Settings:
         unknown = [place for place in self.captions if place not in ("sidecar", "tags", "names")]
         if unknown:
             raise ValueError(f"captions is {','.join(self.captions)!r}; allowed: out of sidecar, tags, names")
-        for name, command in (("beat_tracker", "training.train_beat_tracker"), ("key_network", "training.train_key")):
+        for name, command in (("beat_tracker", "training.listeners.beat_tracker"), ("key_network", "training.listeners.key")):
             folder = getattr(self, name)
             if self.labels and not os.path.isdir(folder):
                 raise ValueError(f"{name} {folder}: no such folder; train one ({command}) or give --no-labels")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from training.data.score import Part, Score, as_notes, bar_q, beat_q, split_meter
+from training.data.scorebook.piece import Part, Score, bar_q, beat_q, score_notes, split_meter
 from training.data.sources.bars import align_bars
 from training.data.sources.keys import MODES, fifths_of, tune_key
 
@@ -109,7 +109,7 @@ def _read_tune(block: str) -> Score:
     starts, pickup, length, repaired = align_bars(durations, bar_q(meter))
     if len(measures) < 4 or repaired > max(1.0, _WORST_SHARE * len(measures)):
         raise AbcError(f"{repaired} of {len(measures)} bars out of shape")
-    notes = as_notes(_rows(measures, starts))
+    notes = score_notes(_rows(measures, starts))
     if len(notes) < 8:
         raise AbcError("fewer than eight notes")
     return Score(

@@ -10,7 +10,7 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from training.data.score import Part, Score, as_notes, bar_q, beat_q
+from training.data.scorebook.piece import Part, Score, bar_q, beat_q, score_notes
 from training.data.sources.keys import score_key
 from training.data.sources.licences import FREEDOOM
 
@@ -97,7 +97,7 @@ def read_midi(data: bytes, work_id: str) -> Score | None:
         inside = [(o - first, min(d, last - o), p, v) for o, d, p, v in rows if first - 1e-6 <= o < last - 1e-6]
         if inside:
             drums = channel == _DRUM_CHANNEL
-            parts.append(Part("drums" if drums else "", voice, drums, as_notes(inside)))
+            parts.append(Part("drums" if drums else "", voice, drums, score_notes(inside)))
     pitched = [p.notes for p in parts if not p.is_drums]
     if not pitched:
         return None

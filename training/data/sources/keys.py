@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from training.data.harmony import estimate_key, key_name
+from training.data.scorebook.harmony import estimate_key, key_name
 
 _LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Mode -> (is minor, fifths of the signature relative to the major key of the same tonic).

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.data.score import Score, load_bank, save_bank, split_meter
+from training.data.scorebook.piece import Score, load_bank, save_bank, split_meter
 from training.data.sources.abc import read_abc
 from training.data.sources.fetch import cache_dir, find_freedoom, find_music21
 from training.data.sources.freedoom import read_freedoom

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from training.data.score import Part, Score, as_notes, bar_q, beat_q, split_meter
+from training.data.scorebook.piece import Part, Score, bar_q, beat_q, score_notes, split_meter
 from training.data.sources.bars import align_bars
 from training.data.sources.keys import score_key
 
@@ -99,7 +99,7 @@ def read_musicxml(data: bytes) -> Score:
         rows = _rows(part, starts)
         if rows:
             identity = element.get("id", "")
-            result.append(Part(names.get(identity, ""), programs.get(identity), False, as_notes(rows)))
+            result.append(Part(names.get(identity, ""), programs.get(identity), False, score_notes(rows)))
     if not result:
         raise MusicXmlError("no notes in its longest stretch of one meter")
     notes = np.concatenate([p.notes for p in result])

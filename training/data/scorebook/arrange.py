@@ -1,0 +1,464 @@
+"""Ensembles for polyphony."""
+
+from dataclasses import dataclass
+import numpy as np
+from training.data.scorebook import grooves
+from training.data.scorebook.harmony import Chord, progression
+from training.data.scorebook.instruments import INSTRUMENTS, Instrument, KITS
+from training.data.scorebook.piece import Piece, Track, as_notes, choose_start, clip_bars, fit_range, pick_preset
+from training.data.scorebook.styles import Style
+from training.data.scorebook.styles import STYLES
+from training.data.scorebook.harmony import chord_per_beat, estimate_key, harmonise, parse_key
+from training.data.scorebook.instruments import INSTRUMENTS, of_program, with_role
+from training.data.scorebook.piece import Score
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Players for polyphony, from high to low; the words name it like a style."""
+
+    name: str
+    players: tuple[str, ...]
+    words: tuple[str, ...]
+    heldout_words: tuple[str, ...]
+    genre: str = "classical"
+
+
+ENSEMBLES = (
+    Ensemble("string quartet", ("violin", "violin", "viola", "cello"), ("string quartet", "chamber strings"),
+        ("four string players", "quartet of strings")),
+    Ensemble("string orchestra", ("string ensemble", "string ensemble", "string ensemble", "contrabass"),
+        ("string orchestra", "classical strings"), ("large string section", "strings orchestra")),
+    Ensemble("woodwind quartet", ("flute", "oboe", "clarinet", "bassoon"), ("woodwind quartet", "woodwinds"),
+        ("wind quartet", "chamber winds")),
+    Ensemble("brass quartet", ("trumpet", "french horn", "trombone", "tuba"), ("brass quartet",
+        "brass ensemble"), ("brass players", "brass chamber group")),
+    Ensemble("saxophone quartet", ("soprano sax", "alto sax", "tenor sax", "baritone sax"),
+        ("saxophone quartet", "sax quartet"), ("four saxophones", "saxophone ensemble")),
+    Ensemble("recorder consort", ("recorder", "recorder", "flute", "bassoon"), ("recorder consort",
+        "early music"), ("renaissance music", "medieval recorders")),
+    Ensemble("choir", ("choir", "choir", "choir", "choir"), ("choir music", "choral music", "chorale"),
+        ("hymn", "a cappella choir"), "choral"),
+    Ensemble("church organ", ("church organ",) * 4, ("church organ music", "organ chorale", "organ music"),
+        ("church music on the organ", "organ prelude")),
+    Ensemble("piano", ("piano",) * 4, ("classical piano", "piano music", "piano piece"),
+        ("piano recital", "solo piano classics")),
+    Ensemble("harpsichord", ("harpsichord",) * 4, ("baroque harpsichord", "baroque", "harpsichord music"),
+        ("baroque keyboard music", "early keyboard music"), "baroque"),
+    Ensemble("classical guitar", ("nylon guitar",) * 4, ("classical guitar", "guitar ensemble"),
+        ("spanish guitar music", "guitar quartet")),
+    Ensemble("mallets", ("vibraphone", "marimba", "marimba", "marimba"), ("mallet ensemble",
+        "marimba ensemble"), ("tuned percussion", "percussion ensemble of mallets")),
+    Ensemble("baroque trio", ("oboe", "violin", "harpsichord", "cello"), ("baroque ensemble",
+        "baroque chamber music"), ("baroque chamber group", "continuo group"), "baroque"),
+    Ensemble("orchestra", ("violin", "french horn", "string ensemble", "bassoon"), ("orchestral",
+        "symphonic", "classical orchestra"), ("full orchestra", "philharmonic"), "orchestral"),
+    Ensemble("synth quartet", ("saw lead", "square lead", "warm pad", "synth bass"), ("synth classical",
+        "switched-on classical", "electronic classical"), ("moog classics", "synthesized classical"), "electronic"),
+    Ensemble("8-bit classical", ("square lead", "square lead", "saw lead", "synth bass"), ("8-bit classical",
+        "chiptune"), ("game console classics", "retro game classical"), "game music"),
+    Ensemble("accordion", ("accordion", "accordion", "bandoneon", "bandoneon"), ("accordion ensemble",
+        "accordion music"), ("accordion orchestra", "accordion group")),
+    Ensemble("music box", ("music box", "music box", "celesta", "celesta"), ("music box", "music box tune"),
+        ("musical box melody", "toy box melody"), "children"),
+    Ensemble("pizzicato", ("pizzicato strings", "pizzicato strings", "pizzicato strings", "upright bass"),
+        ("pizzicato strings", "plucked string ensemble"), ("pizzicato orchestra", "plucked orchestra")),
+    Ensemble("harp and flute", ("flute", "clarinet", "harp", "harp"), ("chamber music with harp",
+        "flute and harp music"), ("salon music", "flute and harp duo")),
+    Ensemble("jazz group", ("vibraphone", "electric piano", "jazz guitar", "upright bass"),
+        ("third stream jazz", "jazz bach", "cool jazz"), ("jazz chamber group", "jazzed-up classical"), "jazz"),
+    Ensemble("folk group", ("fiddle", "mandolin", "accordion", "upright bass"), ("folk ensemble",
+        "acoustic folk group"), ("village band", "acoustic roots band"), "folk"),
+)  # fmt: skip
+
+
+# Accompaniments in a style, and generated pieces: chords, tune, bass, drums.
+
+# How often each meter is drawn where the style has it.
+METER_SHARES = {"4/4": 0.58, "3/4": 0.19, "6/8": 0.15, "2/4": 0.08}
+# Styles that are still themselves on one instrument, and instruments for tune, chords and bass at once.
+_SOLO_STYLES = frozenset({"ballad", "waltz", "folk", "lullaby", "ambient", "jazz swing", "blues",
+    "bossa nova", "lo-fi", "celtic",
+                          "march", "cinematic"})  # fmt: skip
+_SOLO_PLAYERS = ("piano", "piano", "piano", "nylon guitar", "steel guitar", "harp", "electric piano",
+    "organ", "accordion",
+                 "harpsichord", "music box", "marimba")  # fmt: skip
+_GENERATED_LICENSE = "CC0-1.0 (generated by this project)"
+
+
+def pick(names: tuple[str, ...], rng: np.random.Generator) -> Instrument:
+    """One instrument of a list of names."""
+    return INSTRUMENTS[names[int(rng.integers(len(names)))]]
+
+
+def draw_bpm(style: Style, meter: str, rng: np.random.Generator) -> float:
+    """A whole tempo in the style's range, now and then outside it, within 48 and 200 bpm; compound beats are longer,
+    so slower."""
+    low, high = style.tempo
+    if rng.random() < 0.15:  # what a style is not often asked for has to work as well
+        low, high = low * 0.8, high * 1.2
+    if meter == "6/8":
+        low, high = low * 0.8, min(140, high * 0.95)
+    low, high = max(low, 48), min(high, 200)
+    return float(rng.integers(int(low), int(max(high, low + 15)) + 1))
+
+
+def drum_track(style: Style, meter: str, bars: int, rng: np.random.Generator, level: float) -> Track:
+    """The style's drums on one of its kits."""
+    kit = KITS[style.kits[int(rng.integers(len(style.kits)))]]
+    notes = as_notes(grooves.drum_notes(style, meter, bars, rng, level))
+    # A shaker and a soft kick are no drummer.
+    name = "drums" if set(style.drums[meter]) - set("KAW") else "percussion"
+    return Track(name, (128, int(kit[int(rng.integers(len(kit)))])), "drums", notes)
+
+
+def percussion_track(meter: str, bars: int, rng: np.random.Generator, level: float) -> Track:
+    """Light percussion that marks the beat."""
+    return Track("percussion", (128, 0), "percussion", as_notes(grooves.light_percussion(meter, bars, rng, level)))
+
+
+def accompany(
+    piece: Piece, style: Style, bars: int, chords: list[tuple[float, Chord]], rng: np.random.Generator,
+    used: set[str],
+    fullness: float = 1.0,
+) -> None:  # fmt: skip
+    """Add accompaniment tracks in a style to a piece: chords, bass, pad, arpeggio, drums.
+
+    Args:
+        chords: (onset_q, chord) over all bars.
+        used: instruments that already play (they are avoided); the added ones are put in.
+        fullness: multiplies the shares of pad and arpeggio.
+    """
+    meter = piece.meter
+    if style.name in _SOLO_STYLES and rng.random() < 0.16:
+        _play_alone(piece, style, bars, chords, rng)
+        return
+
+    def choose(names: tuple[str, ...]) -> Instrument:
+        free = tuple(n for n in names if n not in used)
+        chosen = pick(free or names, rng)
+        used.add(chosen.name)
+        return chosen
+
+    comp = choose(style.comp_on)
+    plays_comp = rng.random() < 0.9
+    if plays_comp:
+        notes = as_notes(grooves.comp_notes(style, meter, bars, chords, comp, rng))
+        piece.tracks.append(Track(comp.name, pick_preset(comp, rng), "chords", fit_range(notes, comp)))
+    if rng.random() < 0.88 or not plays_comp:
+        bass = choose(style.bass_on)
+        notes = as_notes(grooves.bass_notes(style, meter, bars, chords, bass, rng))
+        piece.tracks.append(Track(bass.name, pick_preset(bass, rng), "bass", notes))
+    if rng.random() < style.pad_share * fullness:
+        pad = choose(style.pads)
+        whole = "o" + "." * (int(piece.bar_q / grooves.STEP_Q) - 1)
+        notes = as_notes(grooves.comp_notes(style, meter, bars, chords, pad, rng, whole, 64.0))
+        piece.tracks.append(Track(pad.name, pick_preset(pad, rng), "pad", fit_range(notes, pad)))
+    if rng.random() < style.arpeggio_share * fullness:
+        arpeggio = choose(tuple(n for n in style.comp_on + style.melody if "a" in INSTRUMENTS[n].roles) or ("piano",))
+        notes = as_notes(grooves.arpeggio_notes(meter, bars, chords, arpeggio, rng))
+        piece.tracks.append(Track(arpeggio.name, pick_preset(arpeggio, rng), "arpeggio", fit_range(notes, arpeggio)))
+    if rng.random() < style.drum_share * 0.85:
+        piece.tracks.append(drum_track(style, meter, bars, rng, rng.uniform(0.75, 0.95)))
+    elif rng.random() < 0.35:
+        piece.tracks.append(percussion_track(meter, bars, rng, 0.7))
+
+
+def _play_alone(
+    piece: Piece, style: Style, bars: int, chords: list[tuple[float, Chord]], rng: np.random.Generator
+) -> None:
+    """Tune, chords and bass on one instrument without drums: solo piano and the like."""
+    player = pick(_SOLO_PLAYERS, rng)
+    preset = pick_preset(player, rng)
+    for track in piece.tracks:
+        track.name, track.preset, track.notes = player.name, preset, fit_range(track.notes, player)
+    notes = as_notes(grooves.comp_notes(style, piece.meter, bars, chords, player, rng))
+    piece.tracks.append(Track(player.name, preset, "chords", fit_range(notes, player)))
+    low = as_notes(grooves.bass_notes(style, piece.meter, bars, chords, INSTRUMENTS["cello"], rng))
+    piece.tracks.append(Track(player.name, preset, "bass", fit_range(low, player)))
+
+
+def finish(piece: Piece, style: Style | None, rng: np.random.Generator) -> None:
+    """Swing, dynamics and room: what concerns all tracks at once."""
+    draw = rng.random()
+    piece.dynamics = "soft" if draw < 0.2 else "loud" if draw > 0.78 else "medium"
+    scale = {"soft": 0.68, "medium": 0.85, "loud": 1.0}[piece.dynamics]
+    rooms = style.rooms if style else ("room", "hall", "dry")
+    piece.room = rooms[int(rng.integers(len(rooms)))]
+    for track in piece.tracks:
+        if style is not None:
+            ends = grooves.swing(track.notes[:, 0] + track.notes[:, 1], style, piece.meter)
+            track.notes[:, 0] = grooves.swing(track.notes[:, 0], style, piece.meter)
+            track.notes[:, 1] = np.maximum(ends - track.notes[:, 0], 0.05)
+        track.notes[:, 3] = np.clip(track.notes[:, 3] * scale, 0.1, 1.0)
+
+
+def draw_moods(style: Style, bpm: float, minor: bool, rng: np.random.Generator) -> list[str]:
+    """One to three mood words: of the style, of mode and tempo by a rule, without contradictions."""
+    moods = list(rng.permutation(np.array(style.moods))[: int(rng.integers(1, 3))])
+    if minor:
+        extra = ("melancholic", "sad", "wistful") if bpm < 95 else ("dark", "tense", "dramatic")
+        against = {"happy", "sunny", "cheerful", "merry", "festive", "bright"}
+    else:
+        extra = ("peaceful", "warm", "hopeful") if bpm < 95 else ("happy", "bright", "joyful")
+        against = {"dark", "moody", "melancholic"}
+    moods = [str(m) for m in moods if m not in against]
+    if rng.random() < 0.6 or not moods:
+        moods.append(str(rng.choice(extra)))
+    return list(dict.fromkeys(moods))
+
+
+def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> Piece:
+    """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment.
+
+    Args:
+        song_seed: names the work, so that each generated song is a work of its own.
+    """
+    style = list(STYLES.values())[int(rng.integers(len(STYLES)))]
+    meters = [m for m in style.meters]
+    shares = np.array([METER_SHARES[m] for m in meters])
+    meter = meters[int(rng.choice(len(meters), p=shares / shares.sum()))]
+    tonic, minor = int(rng.integers(12)), bool(rng.random() < style.minor)
+    bpm = draw_bpm(style, meter, rng)
+    spare = 3
+    bars = clip_bars(meter, bpm, clip_s) + spare
+    hold = 2 if bpm > 140 and rng.random() < 0.5 and meter in ("2/4", "3/4", "6/8") else 1
+    line = progression(rng, tonic, minor, (bars + hold - 1) // hold + 1, style.sevenths)
+    bar_q = grooves.BAR_Q[meter]
+    chords = [(k * hold * bar_q, chord) for k, chord in enumerate(line)]
+    piece = Piece(
+        meter=meter, bpm=bpm, tonic=tonic, minor=minor, style=style.name, genre=style.genre,
+        moods=draw_moods(style, bpm, minor, rng), work=f"generated/{song_seed}",
+        title=f"Generated {song_seed}",
+        composer="Vivace scorebook", source="procedural", license=_GENERATED_LICENSE, style_words=style.words,
+        style_heldout_words=style.heldout_words, chords=list(chords),
+    )  # fmt: skip
+    used: set[str] = set()
+    if rng.random() < (0.55 if style.name in ("ambient", "techno", "trap", "lo-fi") else 0.8):
+        player = pick(style.melody, rng)
+        used.add(player.name)
+        notes = as_notes(grooves.melody_notes(style, meter, bars, chords, tonic, minor, player, rng))
+        piece.tracks.append(Track(player.name, pick_preset(player, rng), "melody", fit_range(notes, player)))
+    accompany(piece, style, bars, chords, rng, used)
+    finish(piece, style, rng)
+    choose_start(piece, clip_s, spare, rng)
+    return piece
+
+
+# From a real score to a piece: an excerpt, transposed, re-timed, re-orchestrated.
+
+METERS = {"4/4": "4/4", "2/2": "4/4", "C": "4/4", "C|": "4/4", "3/4": "3/4", "2/4": "2/4", "6/8": "6/8"}
+_MAX_RATE = 9.5  # notes a second of a tune; faster is a blur
+_DRUM_STYLES = ("rock", "lo-fi", "trap", "house", "march", "bossa nova", "jazz swing", "chiptune", "reggae",
+    "ballad", "waltz",
+                "cinematic", "folk", "disco")  # fmt: skip
+_MODES_MINOR = ("minor", "dorian", "aeolian", "phrygian", "locrian")
+
+
+_TUNE_WORDS = ("folk tune", "traditional tune", "folk melody"), ("old traditional air", "country dance tune")
+_GAME_WORDS = ("game soundtrack", "video game music", "shooter game music"), ("video game score", "level music")
+_ROCK_GAME_WORDS = ("game rock", "rock game soundtrack", "hard rock"), ("heavy video game music", "boss fight music")
+
+
+def usable(score: Score) -> bool:
+    """Whether clips can be made of a score: a meter that is known here, a few bars, notes."""
+    meter = METERS.get(score.time_signature)
+    if meter is None or not score.parts:
+        return False
+    return score.length_q - score.pickup_q >= 4 * grooves.BAR_Q[meter] and sum(len(p.notes) for p in score.parts) >= 12
+
+
+def score_key(score: Score) -> tuple[int, bool]:
+    """Tonic and mode, from the score or, where it does not say, from its notes."""
+    if score.key:
+        letter, _, mode = score.key.partition(" ")
+        try:
+            return parse_key(f"{letter} {'minor' if mode.lower() in _MODES_MINOR else 'major'}")
+        except ValueError:
+            pass  # an unusual spelling: the notes decide
+    tonic, minor, _ = estimate_key(np.concatenate([p.notes for p in score.parts if not p.is_drums]))
+    return tonic, minor
+
+
+def excerpt(score: Score, bars: int, rng: np.random.Generator) -> list[np.ndarray]:
+    """Notes of each part over `bars` bars from a bar with music in it; a shorter score is repeated, as tunes
+    are."""
+    bar_q = grooves.BAR_Q[METERS[score.time_signature]]
+    total = max(1, int((score.length_q - score.pickup_q) / bar_q + 1e-6))
+    parts = []
+    for part in score.parts:
+        notes = part.notes.copy()
+        notes[:, 0] -= score.pickup_q
+        notes = notes[notes[:, 0] < total * bar_q - 1e-6]
+        copies = 1 + -(-bars // total) if total <= bars else 1
+        parts.append(np.concatenate([notes + np.array([k * total * bar_q, 0, 0, 0]) for k in range(copies)]))
+        total_bars = total * copies
+    best, chosen = -1.0, 0
+    for _ in range(6):
+        first = int(rng.integers(0, max(1, total_bars - bars + 1)))
+        onsets = np.concatenate([p[:, 0] for p in parts])
+        inside = onsets[(onsets >= first * bar_q) & (onsets < (first + bars) * bar_q)]
+        filled = len(np.unique(np.floor(inside / bar_q))) / bars
+        if filled > best:
+            best, chosen = filled, first
+        if filled > 0.85:
+            break
+    result = []
+    for notes in parts:
+        shifted = notes - [chosen * bar_q, 0.0, 0.0, 0.0]
+        result.append(shifted[(shifted[:, 0] + shifted[:, 1] > -bar_q) & (shifted[:, 0] < bars * bar_q)])
+    return result
+
+
+def _limit(bpm: float, notes: np.ndarray, piece_beat_q: float, rng: np.random.Generator) -> float:
+    """Slow a tempo down until the busiest bars of a part have at most `_MAX_RATE` notes a second."""
+    onsets = np.unique(np.round(notes[:, 0], 3))
+    if len(onsets) < 8:
+        return bpm
+    per_beat = (
+        np.percentile(
+            np.histogram(onsets, np.arange(onsets[0], onsets[-1] + 2 * piece_beat_q, 2 * piece_beat_q))[0], 85
+        )
+        / 2.0
+    )
+    most = 60.0 * _MAX_RATE / max(per_beat, 1e-3)
+    return bpm if bpm <= most else float(max(48, int(rng.uniform(0.75, 1.0) * most)))
+
+
+def _blank(
+    score: Score, style: Style | None, meter: str, bpm: float, rng: np.random.Generator, source: str
+) -> tuple[Piece, int]:
+    """A piece with the labels of a score in a key drawn evenly, and the transposition that leads to it."""
+    tonic, minor = score_key(score)
+    target = int(rng.integers(12))
+    shift = (target - tonic + 5) % 12 - 5
+    piece = Piece(
+        meter=meter, bpm=bpm, tonic=target, minor=minor, style=style.name if style else "",
+        genre=style.genre if style else "", moods=draw_moods(style, bpm, minor, rng) if style else [],
+        work=score.work_id, title=score.title, composer=score.composer,
+        source=source, license=score.license, style_words=style.words if style else (),
+        style_heldout_words=style.heldout_words if style else (),
+    )  # fmt: skip
+    return piece, shift
+
+
+def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
+    """A tune over an accompaniment in a style (or, one in ten, nearly alone)."""
+    meter = METERS[score.time_signature]
+    choices = [s for s in STYLES.values() if meter in s.meters]
+    style = choices[int(rng.integers(len(choices)))]
+    lead = max(range(len(score.parts)), key=lambda k: len(score.parts[k].notes) * (not score.parts[k].is_drums))
+    bpm = _limit(draw_bpm(style, meter, rng), score.parts[lead].notes, grooves.BEAT_Q[meter], rng)
+    bars = clip_bars(meter, bpm, clip_s) + 2
+    piece, shift = _blank(score, style, meter, bpm, rng, "folk")
+    notes = excerpt(score, bars, rng)[lead] + [0.0, 0.0, shift, 0.0]
+    notes[:, 3] = np.clip(0.85 + rng.normal(0.0, 0.04, len(notes)), 0.6, 1.0)
+    alone = rng.random() < 0.1
+    player = pick(style.melody, rng) if rng.random() < 0.7 and not alone else _any(rng)
+    piece.tracks.append(Track(player.name, pick_preset(player, rng), "melody", fit_range(notes, player)))
+    if alone:
+        piece.style, piece.genre = "folk tune", "folk"
+        piece.style_words, piece.style_heldout_words = _TUNE_WORDS
+        piece.moods = draw_moods(STYLES["folk"], bpm, piece.minor, rng)
+        if rng.random() < 0.5:
+            piece.tracks.append(percussion_track(meter, bars, rng, 0.75))
+        finish(piece, None, rng)
+    else:
+        unit = piece.bar_q / 2.0 if meter == "4/4" and rng.random() < 0.4 else piece.bar_q
+        line = harmonise(notes, 0.0, unit, round(bars * piece.bar_q / unit), piece.tonic, piece.minor)
+        if rng.random() < style.sevenths * 0.6:
+            line = [(r, {"": "maj7" if r != (piece.tonic + 7) % 12 else "7", "m": "m7"}.get(q, q)) for r, q in line]
+        piece.chords = [(k * unit, chord) for k, chord in enumerate(line)]
+        accompany(piece, style, bars, piece.chords, rng, {player.name})
+        finish(piece, style, rng)
+    choose_start(piece, clip_s, 2, rng)
+    return piece
+
+
+def _any(rng: np.random.Generator):
+    """Any instrument that plays tunes."""
+    players = with_role("m")
+    return players[int(rng.integers(len(players)))]
+
+
+def _label_chords(piece: Piece, bars: int) -> None:
+    """Chords per beat out of the notes of the pitched tracks."""
+    pitched = [t.notes for t in piece.tracks if t.preset[0] != 128 and len(t.notes)]
+    if pitched:
+        line = chord_per_beat(np.concatenate(pitched), 0.0, piece.beat_q, round(bars * piece.bar_q / piece.beat_q))
+        piece.chords = [(k * piece.beat_q, chord) for k, chord in enumerate(line)]
+
+
+def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
+    """Polyphony for an ensemble, in most clips with drums or percussion that mark the beat."""
+    meter = METERS[score.time_signature]
+    ensemble = ENSEMBLES[int(rng.integers(len(ENSEMBLES)))]
+    parts = [k for k, p in enumerate(score.parts) if not p.is_drums and len(p.notes)]
+    bpm = float(rng.integers(48, 161)) if meter != "6/8" else float(rng.integers(48, 116))
+    for k in parts:
+        bpm = _limit(bpm, score.parts[k].notes, grooves.BEAT_Q[meter], rng)
+    bars = clip_bars(meter, bpm, clip_s) + 2
+    piece, shift = _blank(score, None, meter, bpm, rng, "classical")
+    piece.style, piece.genre = ensemble.name, ensemble.genre
+    piece.style_words, piece.style_heldout_words = ensemble.words, ensemble.heldout_words
+    cut = excerpt(score, bars, rng)
+    parts.sort(key=lambda k: -float(score.parts[k].notes[:, 2].mean()))
+    for place, k in enumerate(parts):
+        # The n-th of m parts goes to the player at the same relative height.
+        seat = round(place * (len(ensemble.players) - 1) / max(1, len(parts) - 1))
+        player = INSTRUMENTS[ensemble.players[seat]]
+        notes = cut[k] + [0.0, 0.0, shift, 0.0]
+        notes[:, 3] = np.clip(0.8 + rng.normal(0.0, 0.03, len(notes)), 0.5, 1.0)
+        if len(notes):
+            piece.tracks.append(Track(player.name, pick_preset(player, rng), "voice", fit_range(notes, player)))
+    mood_style = STYLES[str(rng.choice(["folk", "waltz", "cinematic", "ballad"]))]
+    piece.moods = draw_moods(mood_style, bpm, piece.minor, rng)
+    _label_chords(piece, bars)
+    draw = rng.random()
+    drummers = [STYLES[n] for n in _DRUM_STYLES if meter in STYLES[n].meters]
+    if draw < 0.4 and drummers:
+        piece.tracks.append(drum_track(drummers[int(rng.integers(len(drummers)))], meter, bars, rng, 0.75))
+    elif draw < 0.68:
+        piece.tracks.append(percussion_track(meter, bars, rng, 0.75))
+    finish(piece, None, rng)
+    choose_start(piece, clip_s, 2, rng)
+    return piece
+
+
+def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
+    """A multi-track song with its own parts; in a third of the clips on other instruments of the same
+    families."""
+    meter = METERS[score.time_signature]
+    if score.bpm and rng.random() < 0.5:
+        bpm = float(np.clip(round(score.bpm * rng.uniform(0.8, 1.25)), 48, 200))
+    else:
+        bpm = float(rng.integers(60, 191)) if meter != "6/8" else float(rng.integers(52, 121))
+    for part in score.parts:
+        if not part.is_drums:
+            bpm = _limit(bpm, part.notes, grooves.BEAT_Q[meter], rng)
+    bars = clip_bars(meter, bpm, clip_s) + 2
+    piece, shift = _blank(score, None, meter, bpm, rng, "freedoom")
+    remap = rng.random() < 0.33
+    for part, notes in zip(score.parts, excerpt(score, bars, rng), strict=True):
+        if not len(notes):
+            continue
+        if part.is_drums:
+            piece.tracks.append(Track("drums", (128, 0), "drums", as_notes([tuple(n) for n in notes])))
+            continue
+        player = of_program(part.program or 0)
+        if remap:
+            family = [i for i in INSTRUMENTS.values() if i.family == player.family]
+            player = family[int(rng.integers(len(family)))]
+        notes = notes + np.array([0.0, 0.0, shift, 0.0])
+        role = "bass" if player.family == "bass" else "pad" if player.family in ("pad", "choir") else "chords"
+        preset = pick_preset(player, rng) if remap or (0, part.program) not in player.presets else (0, part.program)
+        piece.tracks.append(Track(player.name, preset, role, fit_range(notes, player)))
+    names = {t.name for t in piece.tracks}
+    rock = bool(names & {"distorted guitar", "overdriven guitar"}) and "drums" in names
+    piece.style, piece.genre = ("game rock", "rock") if rock else ("game soundtrack", "game music")
+    piece.style_words, piece.style_heldout_words = _ROCK_GAME_WORDS if rock else _GAME_WORDS
+    piece.moods = draw_moods(STYLES["rock" if rock else "cinematic"], bpm, piece.minor, rng)
+    _label_chords(piece, bars)
+    finish(piece, None, rng)
+    choose_start(piece, clip_s, 2, rng)
+    return piece

@@ -1,0 +1,351 @@
+"""The card of a data folder: README.md, info.json and a picture of how its labels are spread."""
+
+from collections import Counter
+from pathlib import Path
+from training.data import clips
+from training.data.sources.fetch import SOUNDFONT_LICENSES
+from training.run.checkpoints import write_json, write_text
+import argparse
+import functools
+import hashlib
+import json
+import math
+import os
+from concurrent.futures import ProcessPoolExecutor
+import numpy as np
+from tqdm import tqdm
+from training.config import command
+from training.data.scorebook.labels import SOURCES, Settings, draw_form, draw_piece, loop_s, scores_of
+from training.data.scorebook.labels import row_of
+from training.data.scorebook.piece import Piece, Track
+from training.data.scorebook.render import Renderer, SilenceError
+from training.data.sources.fetch import find_soundfont, find_soundfonts
+from training.run.checkpoints import write_json
+
+
+LIMITS = """\
+- Rendered from General MIDI banks: no voices with words, no recorded performance, no produced sound. Clips hold little
+  above 8 kHz.
+- Accompaniments of tunes and generated pieces follow rules; chords of scores are estimated from their notes, and beats
+  whose harmony is unclear carry none. Keys of scores are the encoded or estimated key of the whole work.
+- Moods follow from style, mode and tempo by rule; nobody has listened and agreed.
+- Tempo is constant within a clip."""
+
+
+def gather(folder: Path) -> dict[str, list[dict]]:
+    """The rows of each split, without audio."""
+    return {
+        split: [row for p in clips.shards_of(folder, split) for row in clips.labels(p)] for split in clips.SPLITS
+    }
+
+
+def describe(rows: dict[str, list[dict]], arguments: dict) -> dict:
+    """Counts of a set: what info.json holds."""
+    every = [row for split in rows.values() for row in split]
+
+    def count(key: str) -> dict:
+        return dict(Counter(row[key] for row in every if row[key] is not None).most_common())
+
+    return {
+        "arguments": arguments,
+        "clips": {split: len(found) for split, found in rows.items()},
+        "works": {split: len({row["work"] for row in found}) for split, found in rows.items()},
+        "hours": round(sum(row["duration_s"] for row in every) / 3600.0, 4),
+        "captions": sum(len(row["text"]) + len(row["text_heldout"]) for row in every),
+        "loops": sum(bool(row["loop"]) for row in every),
+        "on_downbeat": sum(bool(row["starts_on_downbeat"]) for row in every),
+        "instruments": dict(Counter(name for row in every for name in row["instruments"]).most_common()),
+        "with_drums": sum(bool(row["drums"]) for row in every),
+        "sources": count("source"), "licenses": count("license"), "soundfonts": count("soundfont"),
+        "styles": count("style"), "keys": count("key"), "time_signatures": count("time_signature"),
+        "soundfont_licenses": {name: SOUNDFONT_LICENSES.get(name, "given by the user") for name in
+                               arguments["soundfonts"]},
+    }  # fmt: skip
+
+
+def draw(rows: dict[str, list[dict]], info: dict, path: Path) -> None:
+    """Histograms of tempo, key, meter, style, instruments and density as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    every = [row for split in rows.values() for row in split]
+    figure = Figure(figsize=(14, 13), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplot_mosaic([["bpm", "density", "meter"], ["key"] * 3, ["style"] * 3, ["instrument"] * 3])
+    axes["bpm"].hist([row["bpm"] for row in every], bins=range(45, 206, 5))
+    axes["bpm"].set_title("tempo, beats a minute")
+    axes["density"].hist([min(row["density"], 40.0) for row in every], bins=40)
+    axes["density"].set_title("notes a second, all parts")
+    counted = (("meter", info["time_signatures"]), ("key", dict(sorted(info["keys"].items()))),
+               ("style", info["styles"]), ("instrument", info["instruments"]))  # fmt: skip
+    for name, counts in counted:
+        axes[name].bar(range(len(counts)), counts.values())
+        axes[name].set_xticks(range(len(counts)), counts, rotation=0 if name == "meter" else 90, fontsize=8)
+        axes[name].set_title(f"clips a {name}")
+    partial = path.with_name(path.name + ".partial")
+    figure.savefig(partial, format="png", dpi=70)
+    partial.replace(path)
+
+
+def _table(counts: dict) -> str:
+    return "\n".join(["| | clips |", "|---|---|", *(f"| {name} | {number} |" for name, number in counts.items())])
+
+
+def write_card(folder: Path, arguments: dict) -> dict:
+    """Write README.md, info.json and histograms.png of a finished set; returns what info.json holds."""
+    rows = gather(folder)
+    info = describe(rows, arguments)
+    draw(rows, info, folder / "histograms.png")
+    banks = "\n".join(f"- {name}: {license}" for name, license in info["soundfont_licenses"].items())
+    total = sum(info["clips"].values())
+    write_text(folder / "README.md", f"""\
+---
+pretty_name: Vivace scorebook
+task_categories: [text-to-audio]
+---
+# Vivace scorebook
+
+{info["hours"]:.2f} hours: {total} clips of {sum(info["works"].values())} works at {arguments["sampling_rate"]} Hz
+({arguments["channels"]} channel), with exact beats, downbeats, key, chords, instruments and style, and
+{info["captions"]} captions. {info["loops"]} clips are whole-bar loops that repeat seamlessly; {info["on_downbeat"]}
+begin on a downbeat. {", ".join(f"{split} {n}" for split, n in info["clips"].items())} clips, split by work.
+
+`datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `text_heldout` are paraphrases in words and
+templates that no `text` uses; `stated` and `stated_heldout` tell for each caption what it says. Made by
+`python -m training.data.scorebook.build` from the arguments in info.json; the same arguments make the same bytes.
+
+![histograms](histograms.png)
+
+## Sources
+{_table(info["sources"])}
+
+## Licences
+{_table(info["licenses"])}
+
+Played with:
+{banks}
+
+## Known limits
+{LIMITS}
+""")  # fmt: skip
+    write_json(folder / "info.json", info)
+    return info
+
+
+# Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key, chords.
+
+VERSION = 2
+SHARD_CLIPS = 240
+_worker: dict = {}  # what a process keeps from shard to shard: settings, scores
+
+
+def split_of(work: str) -> str:
+    """The split of a work: 90, 4 and 6 % by a hash of its id, so that all its clips are in one split."""
+    place = int.from_bytes(hashlib.sha256(work.encode()).digest()[:8], "big") / 2.0**64
+    return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
+
+
+@functools.lru_cache(maxsize=4)
+def renderer_of(soundfont: str, sampling_rate: int, channels: int) -> Renderer:
+    """A renderer, kept: loading a compressed SoundFont takes seconds, and forked processes share it."""
+    return Renderer(soundfont, sampling_rate, channels)
+
+
+def _start_worker(settings: Settings) -> None:
+    """Load the scores once in each process."""
+    _worker["settings"] = settings
+    _worker["scores"] = scores_of(settings.sources)
+
+
+def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] | None:
+    """Clip `index`: its split and its row; None if its split is not wanted.
+
+    An excerpt that turns out to be silent or nearly so is drawn again.
+    """
+    soundfont, loop = draw_form(settings, index)
+    renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
+    for attempt in range(8):
+        piece, rng = draw_piece(settings, index, scores, attempt)
+        if split_of(piece.work) not in settings.splits:
+            return None  # before it costs a rendering
+        clip_s = settings.clip_s
+        if loop:
+            piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
+            clip_s = loop_s(piece, clip_s, settings.sampling_rate)
+        try:
+            audio, heard = renderer.render(piece, clip_s, rng, loop)
+        except SilenceError:
+            continue
+        if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in heard):
+            return split_of(piece.work), _row(settings, index, piece, heard, audio, clip_s, loop, soundfont)
+    raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
+
+
+def _row(
+    settings: Settings,
+    index: int,
+    piece: Piece,
+    heard: list[Track],
+    audio: np.ndarray,
+    clip_s: float,
+    loop: bool,
+    soundfont: str,
+) -> dict:
+    rate, seed = settings.sampling_rate, (settings.seed, index)
+    row = row_of(piece, heard, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
+    return row | {"audio": {"bytes": clips.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
+
+
+def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
+    """Share of 100-ms pieces below -60 dBFS."""
+    size = sampling_rate // 10
+    power = np.square(audio[0, : audio.shape[1] // size * size]).reshape(-1, size).mean(axis=1)
+    return float((power < 1e-6).mean())
+
+
+def mark(settings: Settings, number: int) -> Path:
+    """A file that stands for a finished shard: a split that none of its clips fell into has no file of its own."""
+    return Path(settings.output_dir) / ".shards" / f"{number:05d}"
+
+
+def make_shard(number: int, count: int) -> int:
+    """Render the clips of shard `number` out of `count` clips in all, unless it is there; returns how many they are."""
+    settings: Settings = _worker["settings"]
+    indices = range(number * SHARD_CLIPS, min((number + 1) * SHARD_CLIPS, count))
+    if not mark(settings, number).is_file():
+        made = [make_clip(settings, _worker["scores"], index) for index in indices]
+        for split in settings.splits:
+            rows = [row for own, row in filter(None, made) if own == split]
+            if rows:
+                clips.write_shard(clips.shard_path(settings.output_dir, split, number), rows)
+        mark(settings, number).touch()
+    return len(indices)
+
+
+def render_scorebook(settings: Settings, count: int, num_workers: int, part: tuple[int, int] = (0, 1)) -> dict | None:
+    """Render `count` clips, or of their shards those of `part` (this one, of how many).
+
+    Returns:
+        What info.json holds, once all shards are there; None before.
+
+    Raises:
+        ValueError: if the folder holds clips made with other arguments.
+    """
+    # What is missing or damaged shows here, once, before several processes want it.
+    for soundfont in settings.soundfonts:
+        renderer_of(soundfont, settings.sampling_rate, settings.channels)
+    scores_of(settings.sources)
+    root = Path(settings.output_dir)
+    (root / ".shards").mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "seed": settings.seed, "sources": list(settings.sources), "sampling_rate": settings.sampling_rate,
+        "channels": settings.channels, "clip_s": settings.clip_s, "splits": list(settings.splits),
+        "soundfonts": [Path(path).name for path in settings.soundfonts], "version": VERSION,
+    }  # fmt: skip
+    check_arguments_of_folder(root, arguments, count)
+    numbers = range(part[0], math.ceil(count / SHARD_CLIPS), part[1])
+    with tqdm(total=count // part[1], desc="scorebook", unit="clip", mininterval=2.0) as bar:
+        if num_workers == 1:
+            _start_worker(settings)
+            for number in numbers:
+                bar.update(make_shard(number, count))
+        else:
+            with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(settings,)) as pool:
+                for clips in pool.map(make_shard, numbers, [count] * len(numbers)):
+                    bar.update(clips)
+    done = all(mark(settings, number).is_file() for number in range(math.ceil(count / SHARD_CLIPS)))
+    return write_card(root, arguments) if done else None
+
+
+def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
+    """Write down what the clips of a folder are made with, or compare it with what is written there.
+
+    A set may be made longer later, but not if its last shard is not full.
+
+    Raises:
+        ValueError: the folder holds clips made with other arguments, or a set that cannot become this long.
+    """
+    path = root / "arguments.json"
+    if path.is_file():
+        found = json.loads(path.read_text())
+        before = found.pop("clips")
+        if found != arguments:
+            raise ValueError(f"output_dir {root}: holds clips made with other arguments: {json.dumps(found)}")
+        if before > count or (before < count and before % SHARD_CLIPS):
+            raise ValueError(
+                f"output_dir {root}: holds a set of {before} clips, which cannot become one of {count}; give another"
+            )
+    write_json(path, arguments | {"clips": count})
+
+
+def parse_arguments(words: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="training.data.scorebook.build", description="Render captioned, beat-labelled clips."
+    )
+    parser.add_argument("--hours", type=float, default=6.0, help="hours of audio")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_dir", default="data/scorebook")
+    parser.add_argument(
+        "--soundfont",
+        action="append",
+        help="an .sf2 or .sf3 file with a General MIDI bank; may be given several times, each clip is played with one",
+    )
+    parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
+    parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
+    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
+    parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
+    parser.add_argument(
+        "--splits", default=",".join(clips.SPLITS), help="comma-separated; clips of others are left out, as for a test"
+    )
+    parser.add_argument("--shard", default="0/1", help="i/n: make every n-th shard from the i-th on, on n machines")
+    return parser.parse_args(words)
+
+
+def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple[int, int]]:
+    """Settings, number of clips, and which part of the shards.
+
+    Raises:
+        ValueError: naming the first argument that is wrong.
+    """
+    if not (math.isfinite(arguments.hours) and 0.0 < arguments.hours <= 1000.0):
+        raise ValueError(f"hours {arguments.hours}: must be above 0 and at most 1000")
+    if not 0 <= arguments.seed < 2**32:
+        raise ValueError(f"seed {arguments.seed}: must be within 0 and 2**32 - 1")
+    if not (math.isfinite(arguments.clip_s) and 1.0 <= arguments.clip_s <= 60.0):
+        raise ValueError(f"clip_s {arguments.clip_s}: must be within 1 and 60 seconds")
+    if not 8000 <= arguments.sampling_rate <= 96000:
+        raise ValueError(f"sampling_rate {arguments.sampling_rate}: must be within 8000 and 96000 Hz")
+    if arguments.channels not in (1, 2):
+        raise ValueError(f"channels {arguments.channels}: must be 1 or 2")
+    if not 1 <= arguments.num_workers <= 256:
+        raise ValueError(f"num_workers {arguments.num_workers}: must be within 1 and 256")
+    sources = tuple(dict.fromkeys(s.strip() for s in arguments.sources.split(",") if s.strip()))
+    unknown = [s for s in sources if s not in SOURCES]
+    if unknown or not sources:
+        raise ValueError(f"sources {arguments.sources!r}: must be out of {', '.join(SOURCES)}")
+    splits = tuple(split for split in clips.SPLITS if split in arguments.splits.split(","))
+    if ",".join(splits) != arguments.splits:
+        raise ValueError(f"splits {arguments.splits!r}: must be out of {','.join(clips.SPLITS)}, in this order")
+    part = arguments.shard.split("/")
+    if len(part) != 2 or not all(n.isdigit() for n in part) or not int(part[0]) < int(part[1]):
+        raise ValueError(f"shard {arguments.shard!r}: must be i/n with 0 <= i < n, as in 0/4")
+    given = arguments.soundfont
+    fonts = tuple(str(find_soundfont(path)) for path in given) if given else tuple(map(str, find_soundfonts()))
+    settings = Settings(
+        arguments.seed, sources, arguments.sampling_rate, arguments.channels, arguments.clip_s, fonts,
+        arguments.output_dir, splits,
+    )  # fmt: skip
+    count = math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
+    return settings, count, (int(part[0]), int(part[1]))
+
+
+def main(words: list[str] | None = None) -> None:
+    arguments = parse_arguments(words)
+    settings, count, part = check_arguments(arguments)
+    info = render_scorebook(settings, count, arguments.num_workers, part)
+    if info is None:
+        print(f"shards {arguments.shard} are done; others are still missing in {settings.output_dir}")
+    else:
+        print(json.dumps({k: info[k] for k in ("clips", "works", "hours", "sources")}))

@@ -1,0 +1,234 @@
+"""From a piece to audio with tinysoundfont: each part alone, levelled by its role, mixed, put in a room."""
+
+from pathlib import Path
+
+import numpy as np
+import soxr
+from scipy.ndimage import minimum_filter1d, uniform_filter1d
+from scipy.signal import butter as butterworth
+from scipy.signal import fftconvolve, lfilter, sosfilt
+
+from training.data.scorebook.piece import Piece, Track
+
+_ROLE_DB = {"melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0,
+    "drums": -2.0,
+            "percussion": -7.0}  # fmt: skip
+INAUDIBLE_DB = -26.0  # a part this far under the loudest is not named in the labels
+PEAK = 0.7
+_RMS_DB = {"soft": -20.0, "medium": -18.0, "loud": -16.5}
+_ROOMS = {"room": (0.45, 0.20), "hall": (1.6, 0.22), "cathedral": (3.0, 0.28)}  # decay time s, wet share
+_PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounds
+_FRESH_PREROLL_S = 0.15  # room for slow attacks that are started before their beat
+_LOOP_TAIL_S = 0.1  # music after a loop, so that its end is filtered like its middle
+
+
+class SilenceError(ValueError):
+    """Nothing sounds in a clip."""
+
+
+class Renderer:
+    """Holds a loaded SoundFont and renders pieces with it; one for each process.
+
+    Args:
+        soundfont: path of an .sf2 or .sf3 file with a General MIDI bank.
+        sampling_rate: Hz of the result. Parts are rendered at twice that up to 32 kHz, because tinysoundfont
+            interpolates linearly and leaves images near the top.
+        channels: 1 or 2.
+
+    Raises:
+        ValueError: if the SoundFont cannot be read or a number is out of range.
+    """
+
+    def __init__(self, soundfont: str | Path, sampling_rate: int = 24000, channels: int = 1):
+        import tinysoundfont  # here so that labels can be read without it
+
+        if not 8000 <= sampling_rate <= 96000:
+            raise ValueError(f"sampling_rate {sampling_rate}: must be within 8000 and 96000 Hz")
+        if channels not in (1, 2):
+            raise ValueError(f"channels {channels}: must be 1 or 2")
+        if not Path(soundfont).is_file():
+            raise ValueError(f"soundfont {soundfont}: no such file")
+        self.sampling_rate = sampling_rate
+        self.channels = channels
+        self.rate = 2 * sampling_rate if sampling_rate <= 32000 else sampling_rate
+        self.synth = tinysoundfont.Synth(samplerate=self.rate)
+        try:
+            self.font = self.synth.sfload(str(soundfont))
+        except (RuntimeError, tinysoundfont.SoundFontException) as error:
+            raise ValueError(f"soundfont {soundfont}: not a readable SoundFont ({error})") from None
+
+    def part(self, track: Track, events: list[tuple[int, bool, int, int]], total: int) -> np.ndarray:
+        """One part alone: float32 (`total`, 2) at `self.rate`, of events (sample, is on, pitch, velocity) in order."""
+        bank, program = track.preset
+        drums = bank == 128
+        channel = 9 if drums else 0
+        if self.synth.sfpreset_name(self.font, bank, program) is None:
+            bank = 0  # a variant that this SoundFont does not have
+        self.synth.program_select(channel, self.font, bank, program, drums)
+        buffer = memoryview(bytearray(total * 8))
+        place = 0
+        for sample, on, pitch, velocity in events:
+            if sample > place:
+                self.synth.generate_simple(sample - place, buffer[place * 8 : sample * 8])
+                place = sample
+            if on:
+                self.synth.noteon(channel, pitch, velocity)
+            else:
+                self.synth.noteoff(channel, pitch)
+        if total > place:
+            self.synth.generate_simple(total - place, buffer[place * 8 :])
+        # sounds_off fades over about 50 ms and would be heard in what is rendered next.
+        self.synth.sounds_off(channel)
+        self.synth.generate_simple(round(0.15 * self.rate))
+        return np.frombuffer(buffer, dtype=np.float32).reshape(-1, 2)
+
+    def render(
+        self, piece: Piece, clip_s: float, rng: np.random.Generator, loop: bool = False
+    ) -> tuple[np.ndarray, list[Track]]:
+        """The whole clip.
+
+        A loop is played three times through and the second time is kept: what sounds on from the first is heard at
+        its beginning, and the third begins before it ends, so the end leads into the beginning.
+
+        Args:
+            clip_s: length in seconds; of a loop a whole number of bars.
+            loop: whether the clip is to repeat seamlessly.
+
+        Returns:
+            audio float32 (channels, samples) with its peak at most 0.7, and the tracks that can be heard in
+            it.
+
+        Raises:
+            SilenceError: if nothing sounds.
+        """
+        samples = round(clip_s * self.sampling_rate)
+        preroll_s = clip_s if loop else _FRESH_PREROLL_S if piece.fresh else _PREROLL_S
+        # In whole samples of the result, so that a loop repeats after exactly `samples`.
+        before, after = round(preroll_s * self.sampling_rate), round(_LOOP_TAIL_S * self.sampling_rate) if loop else 0
+        times = self.rate // self.sampling_rate
+        cut, total = before * times, (before + samples + after) * times
+        mix = np.zeros((total, self.channels))
+        levels: list[tuple[float, Track]] = []
+        for track in piece.tracks:
+            if loop:
+                events = _loop_events(piece, track, samples * times, clip_s, total, rng)
+            else:
+                events = _events(piece, track, clip_s, cut, total, self.rate, rng)
+            sound = self.part(track, events, total)
+            mono = sound.mean(axis=1)
+            level, loudness = _active_rms(mono, self.rate), _rms(mono[cut:])
+            gain_db = _ROLE_DB[track.role] + rng.uniform(-2.0, 2.0)
+            pan = 0.0 if track.role in ("melody", "bass", "drums") else rng.uniform(-0.6, 0.6)
+            if level < 1e-6 or loudness < 1e-7:
+                continue
+            gain = 10.0 ** (gain_db / 20.0) / level
+            levels.append((loudness * gain, track))
+            if self.channels == 1:
+                mix[:, 0] += gain * mono
+            else:
+                angle = (pan + 1.0) * np.pi / 4.0
+                mix += gain * np.sqrt(2.0) * sound * np.array([np.cos(angle), np.sin(angle)])
+        if not levels:
+            raise SilenceError(f"piece {piece.work}: nothing sounds in the clip")
+        mix = soxr.resample(mix, self.rate, self.sampling_rate) if self.rate != self.sampling_rate else mix
+        # Some pads carry a constant offset.
+        mix = sosfilt(butterworth(2, 25.0, "highpass", fs=self.sampling_rate, output="sos"), mix, axis=0)
+        mix = _in_room(mix, piece.room, self.sampling_rate, rng)
+        mix = np.pad(mix, ((0, max(0, before + samples - len(mix))), (0, 0)))[before : before + samples]
+        loudest = max(level for level, _ in levels)
+        heard = [track for level, track in levels if level > loudest * 10.0 ** (INAUDIBLE_DB / 20.0)]
+        return _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32), heard
+
+
+Event = tuple[int, bool, int, int]  # sample, is on, pitch, velocity
+
+
+def _played(piece: Piece, track: Track, rng: np.random.Generator) -> list[tuple[float, float, float, int, int]]:
+    """Notes as played: start and end in seconds after the start of the clip, shift of both, pitch, velocity."""
+    starts = piece.seconds(track.notes[:, 0])
+    ends = piece.seconds(track.notes[:, 0] + track.notes[:, 1])
+    spread = 0.0 if track.role in ("drums", "percussion") else 0.004
+    shift = np.clip(rng.normal(0.0, 1.0, len(starts)), -2.0, 2.0) * spread - track.attack_s
+    # tinysoundfont's velocity law is shallower than usual.
+    strength = np.maximum(1, np.round(127.0 * np.minimum(1.0, track.notes[:, 3]) ** 1.6)).astype(int)
+    return list(zip(starts, ends, shift, track.notes[:, 2].astype(int).tolist(), strength.tolist(), strict=True))
+
+
+def _in_order(events: list[Event], total: int) -> list[Event]:
+    return sorted((e for e in events if 0 <= e[0] < total), key=lambda e: (e[0], e[1], e[2]))
+
+
+def _events(
+    piece: Piece, track: Track, clip_s: float, cut: int, total: int, rate: int, rng: np.random.Generator
+) -> list[Event]:
+    """Note events of one part, in the order in which they happen, for a clip that begins at sample `cut`."""
+    preroll_s, events = cut / rate, []
+    for start, end, move, pitch, velocity in _played(piece, track, rng):
+        if start >= clip_s or end <= -preroll_s + 0.03:
+            continue
+        if piece.fresh and start < -1e-6 and end < 0.25:
+            continue  # too little of it is left
+        start = max(start, 0.0) if piece.fresh else start
+        first = round((max(start + move, -preroll_s) + preroll_s) * rate)
+        last = max(first + round(0.03 * rate), round((end + move + preroll_s) * rate))
+        events += [(first, True, pitch, velocity), (last, False, pitch, 0)]
+    return _in_order(events, total)
+
+
+def _loop_events(
+    piece: Piece, track: Track, period: int, clip_s: float, total: int, rng: np.random.Generator
+) -> list[Event]:
+    """Note events of three passes through the notes that begin within the clip, each pass `period` samples long."""
+    events, rate = [], period / clip_s
+    for start, end, move, pitch, velocity in _played(piece, track, rng):
+        if not -1e-6 <= start < clip_s - 1e-6:
+            continue
+        first = round((start + move) * rate)
+        last = max(first + round(0.03 * rate), round((min(end, start + clip_s) + move) * rate))
+        for begin in (0, period, 2 * period):
+            # What would start before the first pass starts with it: that pass is not kept.
+            events += [(max(0, begin + first), True, pitch, velocity), (begin + last, False, pitch, 0)]
+    return _in_order(events, total)
+
+
+def _rms(audio: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
+
+
+def _active_rms(audio: np.ndarray, rate: int) -> float:
+    """RMS over the 50-ms pieces within 25 dB of the loudest, so that rests do not count."""
+    size = rate // 20
+    power = np.square(audio[: len(audio) // size * size], dtype=np.float64).reshape(-1, size).mean(axis=1)
+    if power.max(initial=0.0) <= 0.0:
+        return 0.0
+    return float(np.sqrt(power[power > power.max() * 10.0**-2.5].mean()))
+
+
+def _in_room(mix: np.ndarray, room: str, rate: int, rng: np.random.Generator) -> np.ndarray:
+    """Add the reverberation of a room: decaying noise, darker with time."""
+    if room == "dry":
+        return mix
+    decay_s, wet = _ROOMS[room]
+    length = round(1.2 * decay_s * rate)
+    envelope = 10.0 ** (-3.0 * np.arange(length) / (decay_s * rate))
+    response = rng.standard_normal((length, mix.shape[1])) * envelope[:, None]
+    response = lfilter([0.35], [1.0, -0.65], response, axis=0)
+    response[: round(0.012 * rate)] = 0.0
+    response /= np.sqrt(np.square(response).sum(axis=0))
+    tail = fftconvolve(mix, response, axes=0)[: len(mix)]
+    return mix + wet * tail * (_rms(mix) / max(_rms(tail), 1e-9)) ** 0.5
+
+
+def _level(mix: np.ndarray, rms_db: float, rate: int, loop: bool) -> np.ndarray:
+    """Bring a mix to an RMS, with its peak held at 0.7 by a look-ahead limiter of at most 6 dB.
+
+    The limiter of a loop looks ahead from its end to its beginning.
+    """
+    peak = float(np.abs(mix).max())
+    gain = min(10.0 ** (rms_db / 20.0) / _rms(mix), 2.0 * PEAK / peak)
+    mix = mix * gain
+    need = np.minimum(1.0, PEAK / np.maximum(np.abs(mix).max(axis=1), 1e-9))
+    reach, edge = round(0.004 * rate), "wrap" if loop else "reflect"
+    hold = minimum_filter1d(need, 2 * reach + 1, mode=edge)
+    mix = mix * uniform_filter1d(hold, reach, mode=edge)[:, None]
+    return np.clip(mix * min(1.0, PEAK / max(float(np.abs(mix).max()), 1e-9)), -PEAK, PEAK)

@@ -1,0 +1,63 @@
+"""Mean of a figure over clips, with the interval that the choice of clips leaves open."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+
+def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> dict:
+    """Mean with a percentile bootstrap interval (Efron 1979) and the count.
+
+    Args:
+        values: one a clip; None and NaN mean that the figure could not be taken there, and are left out.
+        seed: of the resampling.
+        resamples: bootstrap draws of as many clips as there are.
+        level: coverage of the interval, between 0 and 1.
+
+    Returns:
+        `mean`, `low`, `high` (None where there is no value; low = high = mean for a single one) and `n`.
+
+    Raises:
+        ValueError: level outside (0, 1) or fewer than 1 resamples.
+    """
+    if not 0.0 < level < 1.0:
+        raise ValueError(f"level is {level}; allowed: above 0 and below 1")
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}; allowed: at least 1")
+    kept = np.array([v for v in values if v is not None], dtype=np.float64)
+    kept = kept[np.isfinite(kept)]
+    if not len(kept):
+        return {"mean": None, "low": None, "high": None, "n": 0}
+    draws = np.random.default_rng(seed).integers(0, len(kept), size=(resamples, len(kept)))
+    low, high = np.quantile(kept[draws].mean(axis=1), [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return {"mean": float(kept.mean()), "low": float(low), "high": float(high), "n": len(kept)}
+
+
+# The figures of an evaluation as lines of text.
+
+
+def _cell(summary: dict | None) -> str:
+    return "-" if summary is None or summary["mean"] is None else f"{summary['mean']:.3f}"
+
+
+def figures_table(figures: dict[str, dict[str, dict]], names: dict[str, str], columns: list[str]) -> str:
+    """One line a figure, one column a source; the interval and the count are those of the first source that has any.
+
+    Args:
+        figures: name -> source -> what `training.metrics.bootstrap.summarise` gives.
+        names: name -> words that say what it is; those of which no column has a value are left out.
+        columns: sources, in order.
+    """
+    lines = [["", *columns, "95 % interval", "n"]]
+    for name, words in names.items():
+        by_source = figures.get(name, {})
+        first = next((by_source[c] for c in columns if by_source.get(c) and by_source[c]["n"]), None)
+        if first is None:
+            continue
+        cells = [_cell(by_source.get(column)) for column in columns]
+        lines.append([words, *cells, f"{first['low']:.3f} .. {first['high']:.3f}", str(first["n"])])
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])
+        for line in lines
+    )

@@ -1,0 +1,210 @@
+"""What the three stages share: order of samples, randomness, EMA, checkpoints, logs.
+
+Everything random in a run is a pure function of (seed, step, item): there is no generator whose state could be lost.
+So a run that is killed and started again by the same command reads the same samples with the same crops and the same
+noise, and N processes together draw what one process would.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from diffusers.training_utils import EMAModel
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from training.config import RunConfig, StageRun
+from training.run.checkpoints import checkpoints, data_dir_of, provenance, replace_folder, write_json
+from training.run.progress import leave_signals_to_the_parent
+from training.run.sharding import back_to_pieces, is_sharded, whole_model
+
+__all__ = [
+    "Shuffled",
+    "StepSampler",
+    "check_output_dir",
+    "checkpoints",
+    "ema_weights",
+    "item_rng",
+    "make_loader",
+    "replace_folder",
+    "save_final",
+    "shard",
+    "start",
+    "torch_rng",
+    "write_json",
+]
+
+
+def item_rng(seed: int, *position: int) -> np.random.Generator:
+    """A numpy generator that depends only on (seed, position...)."""
+    return np.random.default_rng(np.random.SeedSequence([seed, *position]))
+
+
+def torch_rng(seed: int, *position: int) -> torch.Generator:
+    """A CPU torch generator that depends only on (seed, position...)."""
+    state = np.random.SeedSequence([seed, *position]).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
+
+
+def micro_batch_size(config: RunConfig, processes: int) -> int:
+    """Items of a micro-batch: one process at one accumulation step.
+
+    Raises:
+        ValueError: a batch that cannot be shared out evenly.
+    """
+    micro = config.batch_size // (config.gradient_accumulation_steps * processes)
+    if micro * config.gradient_accumulation_steps * processes != config.batch_size or micro == 0:
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of gradient_accumulation_steps x processes "
+            f"({config.gradient_accumulation_steps} x {processes})"
+        )
+    return micro
+
+
+class StepSampler(Sampler[list[int]]):
+    """Yields, for each micro-batch from `start` on, the positions that belong to this process.
+
+    Position p of the run reads item `order(p)`: epoch p // n, shuffled by (seed, epoch). Positions of one optimiser
+    step are split over accumulation steps and processes, so the global batch is the same for any number of processes.
+    """
+
+    def __init__(self, config: RunConfig, start_step: int, rank: int, world_size: int):
+        self.config, self.start_step, self.rank, self.world_size = config, start_step, rank, world_size
+        self.micro = micro_batch_size(config, world_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start_step, self.config.max_steps):
+            for part in range(self.config.gradient_accumulation_steps):
+                first = step * self.config.batch_size + (part * self.world_size + self.rank) * self.micro
+                yield list(range(first, first + self.micro))
+
+    def __len__(self) -> int:
+        return (self.config.max_steps - self.start_step) * self.config.gradient_accumulation_steps
+
+
+class Shuffled(Dataset):
+    """Maps a position of the run to `items[order(position)]`, read with a generator of its own.
+
+    `items` is any sequence with `read(index, rng) -> dict of tensors`.
+
+    Args:
+        items, seed: what is read, and what the order is drawn from.
+    """
+
+    def __init__(self, items, seed: int):
+        self.items, self.seed = items, seed
+        self._epoch, self._order = -1, None
+
+    def _item(self, position: int) -> int:
+        epoch, offset = divmod(position, len(self.items))
+        if epoch != self._epoch:
+            self._epoch, self._order = epoch, item_rng(self.seed, 1, epoch).permutation(len(self.items))
+        return int(self._order[offset])
+
+    def __getitem__(self, position: int) -> dict:
+        return self.items.read(self._item(position), item_rng(self.seed, 2, position))
+
+
+def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerator) -> DataLoader:
+    """Batches of this process from `start_step` on.
+
+    Raises:
+        ValueError: fewer items than processes, or a batch that cannot be shared out evenly.
+    """
+    if len(items) < accelerator.num_processes:
+        raise ValueError(f"data_dir {config.data_dir}: {len(items)} clips for {accelerator.num_processes} processes")
+    sampler = StepSampler(config, start_step, accelerator.process_index, accelerator.num_processes)
+    return DataLoader(
+        Shuffled(items, config.seed),
+        batch_sampler=sampler,
+        num_workers=config.num_workers,
+        persistent_workers=config.num_workers > 0,
+        worker_init_fn=leave_signals_to_the_parent,
+        pin_memory=accelerator.device.type == "cuda",
+    )
+
+
+def shard(whole: torch.Tensor, accelerator: Accelerator, part: int, config: RunConfig) -> torch.Tensor:
+    """This process's rows, at accumulation step `part`, of a tensor drawn for the whole global batch."""
+    micro = whole.shape[0] // (config.gradient_accumulation_steps * accelerator.num_processes)
+    first = (part * accelerator.num_processes + accelerator.process_index) * micro
+    return whole[first : first + micro]
+
+
+def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Accelerator:
+    """Threads, seed, accelerator and, unless it is a dry run, the run folder with the resolved config.
+
+    Args:
+        config: of the run.
+        write: make the run folder and start the trackers.
+        may_shard: the stage can train a model that FSDP has cut into pieces.
+
+    Raises:
+        ValueError: a folder with other things, or FSDP for a stage that cannot do with it.
+    """
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        log_with=config.tracker if write else None,
+        project_dir=config.output_dir,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
+    )
+    if is_sharded(accelerator) and not may_shard:
+        raise ValueError("distributed_type is FSDP; allowed: for stage 3 alone (the other models fit on one GPU)")
+    if not write:
+        return accelerator
+    if accelerator.is_main_process:
+        Path(config.output_dir).mkdir(parents=True, exist_ok=True)
+        check_output_dir(config.output_dir)
+        described = {**dataclasses.asdict(config), "made_with": provenance(data_dir_of(config))}
+        write_json(Path(config.output_dir) / "config.json", described)
+    accelerator.wait_for_everyone()
+    if config.tracker:
+        settings = {k: str(v) if isinstance(v, list) else v for k, v in dataclasses.asdict(config).items()}
+        accelerator.init_trackers("logs", config={k: v for k, v in settings.items() if v is not None})
+    return accelerator
+
+
+def check_output_dir(output_dir: str) -> None:
+    """Refuse a folder that holds something else than a run, so that nothing foreign is overwritten or mixed in.
+
+    Raises:
+        ValueError: naming a few of the files that are there.
+    """
+    names = sorted(path.name for path in Path(output_dir).iterdir())
+    if names and not {"config.json", "checkpoints"} & set(names):
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ValueError(f"output_dir {output_dir} holds {some} and no run; give a new or empty folder")
+
+
+class ema_weights:
+    """The averaged weights inside the block, the trained ones after it."""
+
+    def __init__(self, ema: EMAModel, model: torch.nn.Module):
+        self.ema, self.model = ema, model
+
+    def __enter__(self) -> None:
+        self.ema.store(self.model.parameters())
+        self.ema.copy_to(self.model.parameters())
+
+    def __exit__(self, *_: object) -> None:
+        back_to_pieces(self.model)
+        self.ema.restore(self.model.parameters())
+
+
+def save_final(accelerator: Accelerator, model: torch.nn.Module, ema: EMAModel, config: RunConfig) -> None:
+    """EMA weights to `output_dir/final`."""
+    with ema_weights(ema, model):
+        whole = whole_model(accelerator, model)
+        if accelerator.is_main_process:
+            final = Path(config.output_dir) / "final"
+            partial = final.with_name("final.partial")
+            whole.save_pretrained(partial)
+            replace_folder(partial, final)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()

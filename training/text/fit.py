@@ -1,0 +1,53 @@
+"""What both trainings of the text encoder have in common: the sum of weighted losses, and how a batch is shared out."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import T5EncoderModel
+
+from training.config import RunConfig
+from training.run.loop import micro_batch_size
+from training.run.trainer import Losses, Trainer
+
+BatchAt = Callable[[int, int, int], dict[str, torch.Tensor]]
+
+
+def fit_text(
+    accelerator: Accelerator, config: RunConfig, model: nn.Module, batch_at: BatchAt, label: str
+) -> tuple[T5EncoderModel, int]:
+    """Train from the run's last checkpoint, or its start, to its end.
+
+    Args:
+        accelerator: of `loop.start`.
+        config: the run; its field `NAME_weight` is the weight of the loss NAME.
+        model: gives losses by name; its `encoder` is the text encoder.
+        batch_at: step, share, number of shares -> keyword arguments of the model for that share of the step's batch.
+        label: of the progress bar.
+
+    Returns:
+        The encoder, fp32 on the CPU, and the number of steps it has made. Every process returns.
+
+    Raises:
+        ValueError: a batch that cannot be shared out evenly.
+    """
+    parts, processes = config.gradient_accumulation_steps, accelerator.num_processes
+    micro_batch_size(config, processes)
+    trainer = Trainer(accelerator, config, model.to(accelerator.device), (0.9, 0.98), label)
+    first = trainer.resume()
+
+    def batches() -> Iterator[dict[str, torch.Tensor]]:
+        for step in range(first, config.max_steps):
+            for part in range(parts):
+                yield batch_at(step, part * processes + accelerator.process_index, parts * processes)
+
+    def losses(step: int, part: int, batch: dict[str, torch.Tensor]) -> Losses:
+        found = trainer.network(**batch)
+        loss = sum(found[name] * getattr(config, f"{name}_weight") for name in found)
+        return Losses(loss, found, {"loss": loss, **found})
+
+    step = trainer.run(batches(), losses)
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+    return accelerator.unwrap_model(trainer.network).encoder.float().eval().cpu(), step

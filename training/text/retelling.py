@@ -1,0 +1,151 @@
+"""A training clip described anew, in many words: stage 3 hears the synonyms that the text encoder has read.
+
+The scorebook names each thing in two to four words. A network that has heard only those learns where three points of
+the text encoder's space lie, and a fourth word for the same thing falls beside them. Retold captions say what the
+clip's labels say in the words of training/text/words.py and its lexicon, half in the forms of the captions'
+grammar, half in the templates of prompts as users write them. Words that the held-out captions keep for tests are in
+neither.
+"""
+
+import numpy as np
+
+from training.data.scorebook.captions import Facts, Speaker, captions, tempo_words
+from training.data.scorebook.instruments import DRUM_WORDS, INSTRUMENTS
+from training.text.corpus import PromptGrammar
+from training.text.tags import AFFIRMING, STYLE_WORDS, mood_words
+from training.text.words import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
+
+_NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
+_OWN_SHARE = 0.3  # of words that are the scorebook's own
+_LONG_SHARE = 0.5  # of the others that are taken from the lexicon
+# Slots that a clip's labels can fill.
+_FILLED = set("MGITBKR")
+# What people write around what they want; another half of the prompts stand bare.
+CARRIERS = (
+    "could you write {}", "i need {}", "looking for {}", "compose {}", "create {}", "generate {}", "make me {}",
+    "we need {} for a video", "a track: {}", "{}, thanks", "{} for my game", "{} for a short film", "i'd love {}",
+    "do you have {}", "think of {}", "how about {}", "{} would be great", "music like this: {}", "{}, instrumental",
+    "my idea is {}", "{} as a backing track", "record {}", "try {}", "{} for a podcast", "it should be {}",
+)  # fmt: skip
+# Words of templates that say more than the labels do.
+_UNSURE = (
+    "vibes", "lullaby", "dance", "orchestral", "ensemble", "intro", "bassline", "chords", "loop", "banger",
+    "soundtrack",
+)  # fmt: skip
+
+
+def _moods() -> dict[str, tuple[str, ...]]:
+    """Words for each mood of the scorebook, itself first."""
+    out: dict[str, list[str]] = {}
+    for word, moods in mood_words().items():
+        for mood in moods:
+            out.setdefault(mood, [mood]).append(word)
+    return {mood: tuple(dict.fromkeys(words)) for mood, words in out.items()}
+
+
+MOOD_SYNONYMS = _moods()
+
+
+# Other people's words by name: few, and the lexicon's many.
+Tables = tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]
+OF_INSTRUMENTS: Tables = ({**INSTRUMENT_SYNONYMS, "drums": DRUMS}, {**INSTRUMENT_LEXICON, "drums": DRUMS})
+OF_STYLES: Tables = (STYLE_SYNONYMS, STYLE_LEXICON)
+
+
+def other_words(tables: Tables, name: str, rare: float) -> tuple[str, ...]:
+    """Those of one name, none where it has none; of the lexicon where `rare`, drawn from 0 to 1, is low."""
+    few, many = tables
+    return (many if rare < _LONG_SHARE else few).get(name, ())
+
+
+class WideSpeaker(Speaker):
+    """Speaks as training captions do, in synonyms."""
+
+    def instrument(self, name: str) -> str:
+        own = super().instrument(name)  # notes what is stated
+        synonyms = other_words(OF_INSTRUMENTS, name, self.rng.random())
+        return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
+
+    def style(self) -> str:
+        own = super().style()
+        synonyms = other_words(OF_STYLES, self.facts.style, self.rng.random())
+        return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
+
+    def mood(self) -> str:
+        own = super().mood()
+        return own if self.chance(_OWN_SHARE) else self.pick(MOOD_SYNONYMS.get(own, (own,)))
+
+
+class OwnPrompts(PromptGrammar):
+    """The templates of users' prompts, filled with what is true of one clip; no instrument twice in a prompt."""
+
+    def __init__(self, facts: Facts, seed: int):
+        super().__init__(seed)
+        self.facts = facts
+        self.players = [*facts.instruments, *(["drums"] if facts.drums == "drums" else [])]
+        alone = len(self.players) == 1 and facts.drums is None
+        filled = _FILLED if facts.key else _FILLED - {"K"}
+        self.templates = [
+            text for text in AFFIRMING
+            if {part for part in text.replace("}", "{").split("{")[1::2]} <= filled
+            and text.count("{I}") <= len(self.players) and text.count("{M}") <= len(facts.moods)
+            and (alone or "solo" not in text) and not any(word in text for word in _UNSURE)
+        ]  # fmt: skip
+        self.left: list[str] = []
+
+    def slot(self, name: str) -> str:
+        facts, choice = self.facts, self.random.choice
+        if name == "I":
+            player = self.left.pop(self.random.randrange(len(self.left)))
+            own = DRUM_WORDS if player == "drums" else INSTRUMENTS[player].words
+            more = other_words(OF_INSTRUMENTS, player, self.random.random())
+            return choice(own if self.random.random() < _OWN_SHARE else more)
+        if name == "G":
+            own, more = facts.style_words, other_words(OF_STYLES, facts.style, self.random.random())
+            return choice(own if self.random.random() < _OWN_SHARE else more)
+        if name == "M":
+            mood = choice(facts.moods)
+            return choice(MOOD_SYNONYMS.get(mood, (mood,)))
+        known = {"T": choice(tempo_words(facts.bpm)), "B": f"{facts.bpm:g}", "K": facts.key, "R": facts.time_signature}
+        return str(known[name])
+
+    def prompt(self) -> str:
+        self.left = list(self.players)
+        text = self.fill(self.random.choice(self.templates))
+        return text if self.random.random() < 0.5 else self.random.choice(CARRIERS).format(text)
+
+
+def facts_of(row: dict) -> Facts | None:
+    """What the labels of a clip of the scorebook say; None for a clip that has no such labels, or other words."""
+    if any(row.get(name) is None for name in _NEEDED) or not set(row["instruments"]) <= set(INSTRUMENTS):
+        return None
+    if row["style"] not in STYLE_SYNONYMS or not row["moods"]:
+        return None
+    words = STYLE_WORDS.get(row["style"], STYLE_SYNONYMS[row["style"]])
+    drums = "drums" if row.get("drums") else "percussion" if row.get("percussion") else None
+    return Facts(
+        style=row["style"], style_words=words, style_heldout_words=(), genre=row["genre"],
+        moods=tuple(row["moods"]), instruments=tuple(row["instruments"]), melody=row.get("melody_instrument"),
+        drums=drums, bpm=float(row["bpm"]), key=row.get("key"), time_signature=row["time_signature"], bars=None,
+        room=row["room"], dynamics=row["dynamics"], loop=bool(row.get("loop")),
+    )  # fmt: skip
+
+
+def retellings(row: dict, count: int, rng: np.random.Generator) -> list[str]:
+    """More captions of a clip.
+
+    Args:
+        row: of training/data/clips.py.
+        count: at most so many; every second one is a prompt as users write it.
+        rng: what they are drawn from.
+
+    Returns:
+        Captions, each once; none for a clip without the scorebook's labels.
+    """
+    facts = facts_of(row)
+    if facts is None or count == 0:
+        return []
+    told = [text for text, _ in captions(facts, count - count // 2, rng, WideSpeaker)]
+    prompts = OwnPrompts(facts, int(rng.integers(2**31)))
+    asked = [prompts.prompt() for _ in range(count // 2)] if prompts.templates else []
+    return list(dict.fromkeys([*told, *asked]))
