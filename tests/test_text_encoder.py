@@ -186,7 +186,7 @@ def test_embeddings_are_cached_and_normalised(teacher_folder, tmp_path):
 
 
 def test_no_teacher_is_one_line(monkeypatch):
-    monkeypatch.setattr("training.text_teacher.PACKAGE", "no_such_package")
+    monkeypatch.setattr("training.text.teacher.PACKAGE", "no_such_package")
     with pytest.raises(ValueError, match="--teacher") as error:
         find_teacher(None)
     assert "\n" not in str(error.value)
