@@ -25,6 +25,7 @@ from .vivace_edit import Edit
 from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
 from .vivace_guidance import Guidance
 from .vivace_level import loudness, true_peak_db
+from .vivace_midi import midi_of
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level, process_of
@@ -32,6 +33,7 @@ from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_key, re
 from .vivace_publish import settle_helpers, settle_parts, ship_code, upload
 from .vivace_recipe import compare, make_recipe, read_recipe, replay_arguments, surroundings, write_audio
 from .vivace_request import Request
+from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_text import encode_texts
 from .vivace_theory import (
     KEYS,
@@ -48,11 +50,11 @@ from .vivace_windows import WINDOW, windows
 
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
-    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats", "frame_grid",
-    "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key", "parse_note",
-    "parse_time_signature", "read_key", "read_prompt", "read_recipe", "resample", "true_peak_db", "understand",
-    "windows", "write_audio",
+    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW", "Conditions", "Edit",
+    "Guidance", "Request", "Score", "Track", "VivacePipeline", "VivacePipelineOutput", "check_number",
+    "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "midi_of", "noise_level",
+    "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature", "read_key",
+    "read_prompt", "read_recipe", "resample", "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
