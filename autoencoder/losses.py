@@ -84,12 +84,12 @@ class WaveformLoss(nn.Module):
 
     Args:
         sampling_rate: Hz.
-        wanted: of "mel", "stft", "complex" and "waveform", the ones to compute; the others cost nothing.
+        wanted: of "mel", "stft" and "waveform", the ones to compute; the others cost nothing.
         floor_db: level (dB re full-scale sine) below which log-mel magnitudes count as silence.
         windows: of the STFTs, samples; hops are a quarter.
     """
 
-    NAMES = ("mel", "stft", "complex", "waveform")
+    NAMES = ("mel", "stft", "waveform")
 
     def __init__(
         self,
@@ -121,7 +121,6 @@ class WaveformLoss(nn.Module):
 
         mel: mean |difference| of log10 mel magnitudes, in decades (20 dB), over all windows.
         stft: distance of magnitudes relative to the reference's (Arik et al. 2018, spectral convergence), by band.
-        complex: the same of complex spectra, so that phase counts.
         waveform: mean |difference| of samples.
         """
         predicted, reference = predicted.float(), reference.float()
@@ -144,10 +143,6 @@ class WaveformLoss(nn.Module):
             scale = (band * (sizes[1] + self.level)).norm()
             if "stft" in self.wanted:
                 sums["stft"] = sums["stft"] + (band * (sizes[0] - sizes[1])).norm() / scale
-            if "complex" in self.wanted:
-                sums["complex"] = (
-                    sums["complex"] + (band * (ours - theirs).abs()).mean() / (band * (sizes[1] + self.level)).mean()
-                )
         return {**losses, **{name: value / len(self.windows) for name, value in sums.items()}}
 
 

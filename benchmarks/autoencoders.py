@@ -4,9 +4,9 @@
     OMP_NUM_THREADS=1 python -m benchmarks.autoencoders --phases 8 16 32 --autoencoder checkpoints/small/vae
 
 The clock is the process's CPU time, so that other work on the machine does not favour one of them. The first lines tell
-which class and which latents reconstruct best for their cost; how well latents are generated is another question
-(benchmarks/latent_trial.py). `--recordings` adds the distances on music that no SoundFont played.
-`--phases` measures weights as they are with other numbers of phase iterations, without training.
+which class and which latents reconstruct best for their cost; how well latents are generated is another question.
+`--recordings` adds the distances on music that no SoundFont played. `--phases` measures weights as they are with other
+numbers of phase iterations, without training.
 """
 
 import argparse

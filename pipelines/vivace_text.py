@@ -11,6 +11,11 @@ MAX_TEXT_TOKENS = 64
 logger = logging.get_logger(__name__)
 
 
+def token_limit(tokenizer) -> int:
+    """How many tokens of a text the network gets, in training as in use: what the tokenizer states, at most 64."""
+    return min(tokenizer.model_max_length, MAX_TEXT_TOKENS)
+
+
 def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
 
@@ -19,7 +24,7 @@ def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.
     """
     if pipe.text_encoder is None or pipe.tokenizer is None:
         raise ValueError("prompt needs a text_encoder and a tokenizer; this pipeline has none, give prompt_embeds")
-    limit = min(pipe.tokenizer.model_max_length, MAX_TEXT_TOKENS)
+    limit = token_limit(pipe.tokenizer)
     inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     if any(len(ids) > limit for ids in pipe.tokenizer(prompts, verbose=False).input_ids):
         logger.warning(f"prompt is cut to its first {limit} tokens")

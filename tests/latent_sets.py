@@ -27,7 +27,6 @@ class Inputs:
     autoencoder: Path
     text_encoder: Path
     data_dir: Path
-    max_text_tokens: int = 64
 
     def arguments(self, output: Path, reuse_from: Path | None) -> list[str]:
         words = {**vars(self), "output_dir": output} | ({"reuse_from": reuse_from} if reuse_from else {})
@@ -101,7 +100,11 @@ def another_tokenizer(inputs: Inputs, folder: Path) -> Inputs:
 
 
 def shorter_captions(inputs: Inputs, folder: Path) -> Inputs:
-    return replace(inputs, max_text_tokens=2)
+    """The tokenizer says where texts are cut."""
+    shutil.copytree(inputs.text_encoder, folder / "text")
+    described = folder / "text" / "tokenizer" / "tokenizer_config.json"
+    described.write_text(json.dumps(json.loads(described.read_text()) | {"model_max_length": 2}))
+    return replace(inputs, text_encoder=folder / "text")
 
 
 def weights_moved(inputs: Inputs, folder: Path, part: str) -> Inputs:
@@ -159,7 +162,7 @@ CHANGES = {
     "nothing": (lambda inputs, folder: inputs, ALL_KEPT),
     "folders elsewhere": (
         lambda inputs, folder: Inputs(*(
-            Path(shutil.copytree(path, folder / name)) for name, path in vars(inputs).items() if name[0] != "m"
+            Path(shutil.copytree(path, folder / name)) for name, path in vars(inputs).items()
         )), ALL_KEPT,
     ),
     "text encoder": (another_text_encoder, {"audio kept": 10, "text made": 10}),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from safetensors.torch import save_file
 
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines import vivace_text
 from training import encode_latents
 from training.data.latents import LatentCrops
 
@@ -189,3 +191,18 @@ def test_latents_depend_on_no_weight_but_the_encoder_s(kind):
             if name.startswith("encoder"):
                 value.add_(0.1)
         assert not vae.encode(audio).latent_dist.mean.equal(before)
+
+
+@pytest.mark.parametrize("words", [8, 50, 80])
+def test_training_reads_as_many_tokens_of_a_caption_as_the_pipeline(words, base, tmp_path):
+    """Up to the tokenizer's limit of 64, in the same states."""
+    inputs, _ = base
+    caption = " ".join(["slow", "calm", "jazz", "piano", "drums"][i % 5] for i in range(words))
+    run(data_changed(lambda rows, at: [row | {"text": [caption]} for row in rows])(inputs, tmp_path), tmp_path / "made")
+    item = LatentCrops(str(tmp_path / "made"), "train", 16).read(0, np.random.default_rng(0))
+    parts = encode_latents.load_text_encoder(str(inputs.text_encoder))
+    pipe = SimpleNamespace(text_encoder=parts[0], tokenizer=parts[1])
+    with torch.no_grad():
+        states, mask = vivace_text.encode_texts(pipe, [caption], torch.device("cpu"))
+    assert int(item["text_mask"].sum()) == int(mask.sum()) == min(words, 64)
+    torch.testing.assert_close(item["text"][item["text_mask"]], states[0], atol=2e-3, rtol=2e-3)

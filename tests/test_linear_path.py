@@ -130,7 +130,6 @@ def test_what_does_not_fit_is_refused(changes):
 
 
 def test_a_new_network_starts_from_the_filters_and_goes_on(tiny_latents, tmp_path):
-    """And a trained one, which has none, can be given them."""
     sizes = json.loads(Path("training/configs/tiny/unet.json").read_text())
     (tmp_path / "unet.json").write_text(json.dumps({**sizes, "linear_taps": 65}))
     run = ["--config", "training/configs/tiny/unet.yaml", "--data_dir", str(tiny_latents)]
@@ -146,14 +145,6 @@ def test_a_new_network_starts_from_the_filters_and_goes_on(tiny_latents, tmp_pat
     told = [json.loads(line) for line in (tmp_path / "plain/log.jsonl").read_text().splitlines()]
     without = next(line["validation/all"] for line in told if "validation/all" in line)
     assert first < without
-
-    fit = ["--unet", str(tmp_path / "plain/final"), "--output_dir", str(tmp_path / "linear")]
-    linear_path.main([*run, *fit, "--linear_taps", "5", "--fit_batches", "8"])
-    model = UNet1DConditionModel.from_pretrained(tmp_path / "linear")
-    assert model.config.linear_taps == 5 and not (model.conv_out.weight == 0).all()
-    for wrong in (["--unet", str(tmp_path / "linear")], ["--linear_taps", "0"]):
-        with pytest.raises(ValueError, match="allowed: an odd number, beside a network that has none"):
-            linear_path.main([*run, *fit, *wrong])
 
 
 def test_latents_of_another_width_are_told_before_filters_are_made(tiny_latents, tmp_path):

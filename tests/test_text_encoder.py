@@ -10,6 +10,7 @@ import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from training import loop, train_text_encoder
+from training.progress import Progress
 from training.text_corpus import TokenizedTexts, epoch_batches
 from training.text_glosses import spelled_out
 from training.text_moods import AXES, MOODS, MoodAxes
@@ -158,7 +159,7 @@ def test_distillation_lowers_the_loss_and_resumes_bitwise(teacher_folder, tmp_pa
     assert whole["step"] == 30 and all(math.isfinite(whole["prompts"][k]) for k in ("top1", "spearman"))
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Progress, "out_of_time", lambda self: self.bar.n >= 13)
+        patch.setattr(Progress, "out_of_time", lambda self: self.bar.n >= 13)
         assert run(teacher_folder, tmp_path / "parts")["step"] == 13
     assert run(teacher_folder, tmp_path / "parts")["step"] == 30
     one, two = (T5EncoderModel.from_pretrained(tmp_path / name / "text_encoder") for name in ("whole", "parts"))

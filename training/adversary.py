@@ -19,19 +19,9 @@ from autoencoder.discriminators import (
 )
 from autoencoder.losses import weighted_sum
 from training.config import AutoencoderRun
+from training.trainer import FiniteCheck
 
 FROM_DISCRIMINATORS = ("adversarial", "feature")
-
-
-def check_finite(losses: dict[str, torch.Tensor], step: int) -> None:
-    """Stop before weights, averages or moments see what is no number.
-
-    Raises:
-        FloatingPointError: naming the losses.
-    """
-    bad = [name for name, value in losses.items() if not torch.isfinite(value)]
-    if bad:
-        raise FloatingPointError(f"{', '.join(bad)} not finite after step {step}; the last checkpoint is kept")
 
 
 class Objective:
@@ -73,10 +63,11 @@ class Adversary:
         judge: scores and features of real or decoded sound, (batch, ...) -> (scores, features).
         config: of the run.
         accelerator: of the run.
+        finite: looks at losses and gradients.
     """
 
-    def __init__(self, judge: nn.Module, config: AutoencoderRun, accelerator: Accelerator):
-        self.config, self.accelerator = config, accelerator
+    def __init__(self, judge: nn.Module, config: AutoencoderRun, accelerator: Accelerator, finite: FiniteCheck):
+        self.config, self.accelerator, self.finite = config, accelerator, finite
         optimizer = torch.optim.AdamW(
             judge.parameters(), lr=config.discriminator_learning_rate, betas=(0.5, 0.9), weight_decay=0.0
         )
@@ -86,7 +77,7 @@ class Adversary:
         )
         self.judge, self.optimizer = accelerator.prepare(judge.to(accelerator.device), optimizer)
         self.history: list[float] = []
-        self.step_loss = 0.0
+        self.step_loss: torch.Tensor | float = 0.0
 
     def answers(self, step: int) -> bool:
         """Does the autoencoder hear of the verdict in this step, or do the discriminators still learn alone?"""
@@ -103,13 +94,13 @@ class Adversary:
         scores, _ = self.judge(torch.cat([reference, output.detach()]))  # one pass, as DDP wants it
         real, fake = ([s[half] for s in scores] for half in (slice(len(output)), slice(len(output), None)))
         losses = {"discriminator": discriminator_loss(real, fake)}
-        check_finite(losses, step)
+        self.finite.note(step, losses)
         self.accelerator.backward(losses["discriminator"])
-        self.step_loss += float(losses["discriminator"].detach()) / self.config.gradient_accumulation_steps
+        self.step_loss += losses["discriminator"].detach() / self.config.gradient_accumulation_steps
         if self.accelerator.sync_gradients:
             norm = self.accelerator.clip_grad_norm_(self.judge.parameters(), self.config.max_grad_norm)
             if self.config.mixed_precision != "fp16":  # its scaler leaves such steps out by itself
-                check_finite({"gradient of the discriminators": norm}, step)
+                self.finite.note(step, {"gradient of the discriminators": norm})
         self.optimizer.step()
         self.optimizer.zero_grad()
         return losses
@@ -139,7 +130,7 @@ class Adversary:
         if step < self.config.discriminator_start:
             return
         self.schedule.step()
-        loss = torch.tensor(self.step_loss, device=self.accelerator.device)
+        loss = torch.as_tensor(self.step_loss, device=self.accelerator.device)
         mean, self.step_loss = float(self.accelerator.reduce(loss, "mean")), 0.0
         if self.answers(step):
             self.history = [*self.history, mean][-LONG_ENOUGH:]

@@ -178,10 +178,10 @@ class AlignmentData:
         ).to(device)  # fmt: skip
 
     @torch.no_grad()
-    def batch(self, step: int, process: int, processes: int, device: torch.device) -> dict[str, torch.Tensor]:
-        """The arguments of `Alignment.forward` at one step, a function of seed and step."""
+    def batch(self, step: int, share: int, shares: int, device: torch.device) -> dict[str, torch.Tensor]:
+        """The arguments of `Alignment.forward` for one of the shares of a step, a function of seed, step and share."""
         rng = loop.item_rng(self.config.seed, 18, step)
-        told = [tell_twice(rng, self.words) for _ in range(self.config.batch_size)][process::processes]
+        told = [tell_twice(rng, self.words) for _ in range(self.config.batch_size)][share::shares]
         texts = [self.kept_texts[row] for row in rng.integers(len(self.kept_texts), size=self.config.kept_texts)]
         plain, other = [one for one, _, _ in told], [two for _, two, _ in told]
         exact, context = [one.text == two.text for one, two, _ in told], [same for _, _, same in told]
@@ -189,8 +189,8 @@ class AlignmentData:
         states = self.encoder(input_ids=first.input_ids, attention_mask=first.attention_mask).last_hidden_state
         codes = token_codes(second, other, exact, context).to(device)
         target, has_target = token_targets(states, token_codes(first, plain, exact, context).to(device), codes)
-        kept = self.tokens(texts[process::processes] or texts[:1], device)
-        noise = loop.torch_rng(self.config.seed, 19, step, process)
+        kept = self.tokens(texts[share::shares] or texts[:1], device)
+        noise = loop.torch_rng(self.config.seed, 19, step, share)
         shape = (*codes.shape, states.shape[-1])
         noisy = torch.rand(len(codes), 1, 1, generator=noise) < 0.7
         return {
@@ -229,8 +229,8 @@ def main(argv: list[str] | None = None) -> None:
     encoder.encoder.final_layer_norm.weight.requires_grad_(False)  # tokens of unit root mean square, as before
     data = AlignmentData(config, before, tokenizer, nearby, kept_texts)
 
-    def batch_at(step: int) -> dict[str, torch.Tensor]:
-        return data.batch(step, accelerator.process_index, accelerator.num_processes, accelerator.device)
+    def batch_at(step: int, share: int, shares: int) -> dict[str, torch.Tensor]:
+        return data.batch(step, share, shares, accelerator.device)
 
     model = Alignment(encoder, config.word_noise)
     encoder, step = fit_text(accelerator, config, model, batch_at, "text alignment")

@@ -32,11 +32,6 @@ class SpectralAutoencoding(nn.Module):
 
     def __init__(self, model: AutoencoderVivace, config: AutoencoderRun):
         super().__init__()
-        if config.complex_weight:
-            raise ValueError(
-                f"complex_weight is {config.complex_weight}; allowed with AutoencoderVivace: 0, since its phase comes "
-                "from an iteration without weights and is not the original's"
-            )
         self.model, self.frozen = model, config.freeze_encoder
         self.loss = SpectralLoss(
             model.num_bins,

@@ -17,6 +17,11 @@ def checkpoints(output_dir: str) -> list[Path]:
     return sorted(p for p in folder.glob("step_*") if p.name[5:].isdigit() and (p / "run.json").is_file())
 
 
+def data_dir_of(config: RunConfig) -> str | None:
+    """The folder of data that a run reads; None for one that reads none."""
+    return getattr(config, "data_dir", None)
+
+
 def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> None:
     """Weights, EMA, optimiser, schedule and scaler of `step`, in a folder that appears only when it is complete.
 
@@ -33,7 +38,7 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
         accelerator.save_state(str(partial))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            about = {"step": step, "config": dataclasses.asdict(config), "data": data_fingerprint(config.data_dir)}
+            about = {"step": step, "config": dataclasses.asdict(config), "data": data_fingerprint(data_dir_of(config))}
             write_json(partial / "run.json", about)
             replace_folder(partial, final)
     except Exception as error:  # torch and safetensors each raise an error of their own for a full disk
@@ -71,7 +76,7 @@ def resume(accelerator: Accelerator, config: RunConfig) -> int:
     # A setting that came after the checkpoint was made had no effect then, which its default stands for.
     before = dataclasses.asdict(type(config)()) | saved["config"]
     changed = [f"{k} was {before[k]!r}, is {now[k]!r}" for k in now if k not in FREE and before[k] != now[k]]
-    data = data_fingerprint(config.data_dir)
+    data = data_fingerprint(data_dir_of(config))
     if saved.get("data", data) != data:
         changed.append(f"the data was {saved['data']} ({saved['config'].get('data_dir')}), is {data} in data_dir")
     if changed and not config.force:

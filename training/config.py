@@ -26,10 +26,6 @@ Config = TypeVar("Config")
 class RunConfig:
     """What every training stage shares."""
 
-    model_config: str = "training/configs/small/unet.json"
-    """architecture: JSON of the model's `__init__` arguments"""
-    data_dir: str = "data/scorebook"
-    """folder written by the stage before"""
     output_dir: str = "runs/small/stage"
     """run folder: checkpoints, logs, resolved config, final weights"""
     init_from: str | None = None
@@ -42,22 +38,17 @@ class RunConfig:
     batch_size: int = 16
     """items an optimiser step, over all processes and accumulation steps"""
     gradient_accumulation_steps: int = 1
-    crop_frames: int = 64
-    """latent frames an item"""
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    """of matrices and kernels alone (training/trainer.py)"""
     lr_scheduler: str = "cosine"
     """any name that diffusers.optimization.get_scheduler takes"""
     warmup_steps: int = 50
     max_grad_norm: float = 1.0
-    ema_decay: float = 0.999
     mixed_precision: str = "no"
     """no, bf16 or fp16"""
-    compile: bool = False
     num_threads: int = 1
     """CPU threads a process; one is fastest beside any other work"""
-    num_workers: int = 0
-    """data-loader processes"""
     log_every: int = 25
     checkpoint_every: int = 500
     checkpoint_minutes: float = 5.0
@@ -73,6 +64,16 @@ class RunConfig:
 class StageRun(RunConfig):
     """What stages 1 and 3 share."""
 
+    model_config: str = "training/configs/small/unet.json"
+    """architecture: JSON of the model's `__init__` arguments"""
+    data_dir: str = "data/scorebook"
+    """folder written by the stage before"""
+    crop_frames: int = 64
+    """latent frames an item"""
+    ema_decay: float = 0.999
+    compile: bool = False
+    num_workers: int = 0
+    """data-loader processes"""
     dry_run: bool = False
     """tell parameters, memory, batch, epochs and time (training/dry_run.py), train and write nothing"""
 
@@ -90,9 +91,7 @@ class AutoencoderRun(StageRun):
     power_weight: float = 1.0
     """L1 between magnitudes to the power 0.3"""
     stft_weight: float = 1.0
-    """distance of magnitudes; this and the next two are of AutoencoderEncodec, which gives audio and not spectra"""
-    complex_weight: float = 0.0
-    """distance of complex spectra"""
+    """distance of magnitudes; this and the next are of AutoencoderEncodec, which gives audio and not spectra"""
     waveform_weight: float = 0.1
     """L1 between samples"""
     kl_weight: float = 1e-3
@@ -135,7 +134,6 @@ class LatentsRun:
     num_threads: int = 1
     num_workers: int = 0
     """threads that read audio ahead of the autoencoder; a GPU needs some"""
-    max_text_tokens: int = 64
     retellings: int = 0
     """captions more for each training clip that has the scorebook's labels, in many words (training/text_retelling.py);
     a network that has heard the scorebook's few words alone does not follow a user's"""
@@ -151,8 +149,6 @@ class UNetRun(StageRun):
     """scheduler with `_class_name`; it decides the process and the target (training/flow.py)"""
     crop_frames: int = 128
     """latent frames of the longest item; shorter clips are padded"""
-    length_buckets: int = 1
-    """lengths that batches are padded to (1/n, 2/n, ... of crop_frames), with clips of like length in one batch"""
     text_dropout: float = 0.1
     token_dropout: float = 0.0
     """share of the text's tokens that are hidden, each on its own: what is asked for has to be found in the others"""
@@ -171,13 +167,6 @@ class UNetRun(StageRun):
     """loss weight of the frames that are given"""
     logit_mean: float = 0.0
     logit_std: float = 1.0
-    min_snr_gamma: float | None = None
-    """epsilon and v only: weigh errors by min(SNR, gamma) as in Min-SNR (5 in the paper); null = plainly"""
-    pair_noise: int | None = None
-    """items of a batch among which noise is exchanged (minibatch optimal transport, training/flow.py); it must divide
-    what one process has of a batch. null = none"""
-    second_ema_decay: float | None = None
-    """keep a second average of the weights beside `ema_decay`; the better of the two at the end is the result"""
     validate_every: int = 500
     validate_clips: int = 64
     evaluate_every: int | None = None
@@ -296,8 +285,6 @@ def invalid(config: object) -> str | None:
         "evaluate_clips",
         "evaluate_steps",
         "max_text_tokens",
-        "length_buckets",
-        "pair_noise",
         "discriminator_filters",
         "discriminator_learning_rate",
     }
@@ -311,7 +298,7 @@ def invalid(config: object) -> str | None:
             return f"{field.name} is {value}; allowed: at least 0"
         if field.name.endswith(("_dropout", "_probability")) and not 0.0 <= value <= 1.0:
             return f"{field.name} is {value}; allowed: 0 to 1"
-        if field.name in ("ema_decay", "second_ema_decay") and value is not None and not 0.0 <= value < 1.0:
+        if field.name == "ema_decay" and not 0.0 <= value < 1.0:
             return f"{field.name} is {value}; allowed: 0 to below 1"
         if field.name == "demo_guidance" and any(scale < 0.0 for scale in value):
             return f"demo_guidance is {value}; allowed: scales of at least 0"

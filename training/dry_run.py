@@ -106,8 +106,6 @@ def tell(
     model: torch.nn.Module,
     items,
     loss: Callable[[dict], torch.Tensor],
-    averages: int = 1,
-    collate: Callable = default_collate,
 ) -> dict:
     """Measure the run's first micro-batch and print what follows from it; the last line is the same as JSON.
 
@@ -116,14 +114,12 @@ def tell(
         model: on its device, before `accelerator.prepare`.
         items: what the loader reads (training/loop.py `Shuffled`).
         loss: of a micro-batch that is on the device; a scalar.
-        averages: sets of averaged weights that are kept.
-        collate: makes a batch of items.
     """
     (positions, *_) = StepSampler(config, 0, accelerator.process_index, accelerator.num_processes)
     read = Shuffled(items, config.seed)
-    batch = collate([read[position] for position in positions])
+    batch = default_collate([read[position] for position in positions])
     batch = {name: value.to(accelerator.device) for name, value in batch.items()}
-    cost = measure(model, lambda: loss(batch), averages)
+    cost = measure(model, lambda: loss(batch))
 
     parts, processes, micro = config.gradient_accumulation_steps, accelerator.num_processes, len(positions)
     step_s = cost.seconds * parts
@@ -148,7 +144,7 @@ def tell(
         f"{config.max_steps * config.batch_size / len(items):.1f} epochs in {config.max_steps} steps",
         f"batch        {config.batch_size} = {processes} processes x {parts} accumulation steps x {micro}: {shapes}",
         f"memory       {(cost.state_bytes + cost.activation_bytes) / 1e9:.2f} GB a process and what the libraries "
-        f"take: {cost.state_bytes / 1e9:.2f} weights, gradients, Adam and {averages} averages, "
+        f"take: {cost.state_bytes / 1e9:.2f} weights, gradients, Adam and averages, "
         f"{cost.activation_bytes / 1e9:.2f} activations",
         f"work         {cost.flops / micro / 1e9:.2f} GFLOP an item, forward and backward; "
         f"{cost.flops / cost.seconds / 1e12:.3f} TFLOP/s here",

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from pipelines.vivace_text import token_limit
 from training import loop
 from training.autoencoders import Autoencoder, load_autoencoder
 from training.config import LatentsRun, command, parse_config
@@ -45,14 +46,15 @@ def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 
 @torch.no_grad()
-def encode_texts(encoder, tokenizer, texts: list[str], max_tokens: int) -> list[torch.Tensor]:
+def encode_texts(encoder, tokenizer, texts: list[str]) -> list[torch.Tensor]:
     """Last hidden states of each text without its padding: (tokens, dim), fp16."""
+    limit = token_limit(tokenizer)
     states: list[torch.Tensor | None] = [None] * len(texts)
     order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
     for first in range(0, len(order), 64):
         chosen = order[first : first + 64]
         inputs = tokenizer(
-            [texts[i] for i in chosen], padding=True, truncation=True, max_length=max_tokens, return_tensors="pt"
+            [texts[i] for i in chosen], padding=True, truncation=True, max_length=limit, return_tensors="pt"
         )
         inputs = inputs.to(encoder.device)
         hidden = (
@@ -80,9 +82,9 @@ def encode_audio(rows: list[dict], vae: Autoencoder, num_workers: int) -> Arrays
     }
 
 
-def encode_captions(rows: list[dict], encoder, tokenizer, max_tokens: int) -> Arrays:
+def encode_captions(rows: list[dict], encoder, tokenizer) -> Arrays:
     """The text part of a shard: tokens of all captions end to end."""
-    texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]], max_tokens)
+    texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]])
     return {
         "text": torch.cat(texts),
         "text_offsets": torch.from_numpy(np.cumsum([0, *(len(t) for t in texts)])),
@@ -150,7 +152,7 @@ class ShardMaker:
         self.vae = load_autoencoder(config.autoencoder).eval().to(device)
         encoder, self.tokenizer = load_text_encoder(config.text_encoder)
         self.encoder = encoder.to(device)
-        self.recipes = Recipes(self.vae, self.encoder, self.tokenizer, config.max_text_tokens)
+        self.recipes = Recipes(self.vae, self.encoder, self.tokenizer)
         self.own = LatentsFolder(self.output)
         self.older = [self.own]
         if config.reuse_from is not None:
@@ -181,7 +183,7 @@ class ShardMaker:
         """The arrays of one of `PARTS`."""
         if part == "audio":
             return encode_audio(recipe.rows, self.vae, self.config.num_workers)
-        return encode_captions(recipe.rows, self.encoder, self.tokenizer, self.config.max_text_tokens)
+        return encode_captions(recipe.rows, self.encoder, self.tokenizer)
 
     def drop_after(self, split: str, shards: int) -> None:
         """Remove what a run on more clips left of a split."""
@@ -209,6 +211,7 @@ class ShardMaker:
                 "frame_rate": self.vae.frame_rate,
                 "latent_channels": self.vae.config.latent_channels,
                 "text_dim": self.encoder.config.hidden_size,
+                "text_tokens": token_limit(self.tokenizer),
                 "latents_mean": mean,
                 "latents_std": std,
             },

@@ -43,7 +43,7 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def provenance(data_dir: str) -> dict:
+def provenance(data_dir: str | None) -> dict:
     """What a run was made with and on: enough to repeat it."""
     packages = ("torch", "numpy", "diffusers", "transformers", "accelerate")
     return {
@@ -54,12 +54,14 @@ def provenance(data_dir: str) -> dict:
     }
 
 
-def data_fingerprint(data_dir: str) -> str:
-    """Hash of the names and sizes of a folder's files and of the contents of its JSON descriptions.
+def data_fingerprint(data_dir: str | None) -> str | None:
+    """Hash of the names and sizes of a folder's files and of the contents of its JSON descriptions; None without one.
 
     Not of all contents, which would be read for minutes at every start; the descriptions that stages write
     (info.json, latents.json) name what made the files.
     """
+    if data_dir is None:
+        return None
     digest, folder = hashlib.sha256(), Path(data_dir)
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()

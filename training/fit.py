@@ -1,7 +1,7 @@
 """What the training of the evaluation's small listeners shares: spectrograms in memory, and a short run of AdamW.
 
-Their runs last minutes on one core, so that there is no checkpoint, no EMA and no second process; training/loop.py has
-those for the stages.
+Their runs last minutes on one core, so that there is no checkpoint, no EMA and no second process; training/trainer.py
+has those for the stages.
 """
 
 import time
@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
+from tqdm import tqdm, trange
 
 from training.data.clips import read_audio
+from training.trainer import FiniteCheck, parameter_groups
 
 WARMUP_STEPS = 30
 
@@ -45,41 +46,41 @@ def fit(
     learning_rate: float,
     weight_decay: float,
     max_steps: int,
-    max_minutes: float,
     seed: int,
     label: str,
-) -> tuple[int, float]:
+) -> float:
     """Train a network with AdamW; its learning rate rises over 30 steps and falls along a cosine.
+
+    Everything follows the seed and the number of steps: a busy machine trains the same network, later.
 
     Args:
         network: what is trained, in place; put into training mode before each step.
         batch_loss: draws a batch with the generator it is given, and returns the loss.
-        max_minutes: of this process's CPU time, so that a busy machine trains no less.
+        learning_rate, weight_decay: of AdamW; matrices and kernels alone decay.
+        max_steps: how many are made.
         seed: of the generator.
         label: of the progress bar.
 
     Returns:
-        Steps taken, and CPU minutes.
+        CPU minutes.
+
+    Raises:
+        FloatingPointError: loss or gradient is not finite; the network has not made that step.
     """
-    rng = np.random.default_rng(seed)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    began, done, running = time.process_time(), 0, 0.0
-    with tqdm(total=max_steps, desc=label, disable=None) as bar:
-        while done < max_steps:
-            # The share of the time or of the steps that is gone, whichever is more, drives the learning rate.
-            gone = max(done / max_steps, (time.process_time() - began) / (60.0 * max_minutes))
-            if gone >= 1.0:
-                break
-            for group in optimiser.param_groups:
-                cosine = 0.02 + 0.49 * (1.0 + np.cos(np.pi * gone))
-                group["lr"] = learning_rate * min(1.0, (done + 1) / WARMUP_STEPS) * cosine
-            network.train()
-            loss = batch_loss(rng)
-            optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-            optimiser.step()
-            done, running = done + 1, 0.95 * running + 0.05 * loss.item()
-            bar.update()
-            bar.set_postfix(loss=f"{running / (1 - 0.95**done):.4f}")
-    return done, (time.process_time() - began) / 60.0
+    rng, finite = np.random.default_rng(seed), FiniteCheck(kept="nothing is written")
+    optimiser = torch.optim.AdamW(parameter_groups(network, weight_decay), lr=learning_rate)
+    began, running = time.process_time(), 0.0
+    for done in (bar := trange(max_steps, desc=label, disable=None)):
+        cosine = 0.02 + 0.49 * (1.0 + np.cos(np.pi * done / max_steps))
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, (done + 1) / WARMUP_STEPS) * cosine
+        network.train()
+        loss = batch_loss(rng)
+        optimiser.zero_grad()
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        finite.note(done, {"loss": loss, "gradient": norm})
+        optimiser.step()
+        running = 0.95 * running + 0.05 * loss.item()
+        bar.set_postfix(loss=f"{running / (1 - 0.95 ** (done + 1)):.4f}")
+    return (time.process_time() - began) / 60.0

@@ -22,7 +22,6 @@ from diffusers import (
     SchedulerMixin,
     schedulers,
 )
-from scipy.optimize import linear_sum_assignment
 from torch.quasirandom import SobolEngine
 
 DIFFUSION_SCHEDULERS = (DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler)
@@ -101,95 +100,29 @@ def target(
     return a * noise - s * clean  # v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0
 
 
-def to_clean(
-    scheduler: SchedulerMixin, noisy: torch.Tensor, prediction: torch.Tensor, timesteps: torch.Tensor
-) -> torch.Tensor:
-    """The x_0 that a prediction implies, the shape of `noisy`, fp32."""
-    kind = prediction_type(scheduler)
-    noisy, prediction = noisy.float(), prediction.float()
-    a, s = coefficients(scheduler, timesteps, noisy)
-    if kind == "flow":
-        return noisy - s * prediction  # x_0 = x_sigma - sigma v
-    if kind == "epsilon":
-        return (noisy - s * prediction) / a  # x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
-    return a * noisy - s * prediction  # x_0 = sqrt(abar_t) x_t - sqrt(1 - abar_t) v
-
-
-def min_snr_weight(scheduler: SchedulerMixin, timesteps: torch.Tensor, gamma: float) -> torch.Tensor:
-    """Weight of each item's squared error, (batch,) fp32, that keeps nearly clean timesteps from ruling the loss.
-
-    Hang et al. 2023 (https://arxiv.org/abs/2303.09556), with SNR = abar_t / (1 - abar_t): min(SNR, gamma) / SNR for
-    epsilon and min(SNR, gamma) / (SNR + 1) for v, which both weigh the implied x_0 by min(SNR, gamma).
-
-    Raises:
-        ValueError: `gamma` not above 0, or rectified flow, whose times are drawn where the effort should go.
-    """
-    kind = prediction_type(scheduler)
-    if kind == "flow":
-        raise ValueError(f"min_snr_gamma is {gamma:g}; it applies to epsilon and v_prediction only, not to flow")
-    if not gamma > 0:
-        raise ValueError(f"min_snr_gamma is {gamma:g}; allowed: above 0 (5 in the paper), or none")
-    a, s = coefficients(scheduler, timesteps, timesteps)
-    snr = (a / s).square()
-    return snr.clamp(max=gamma) / (snr if kind == "epsilon" else snr + 1.0)
-
-
-def pair_noise(clean: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """The rows of `noise` in the order that brings them nearest to the rows of `clean`, same shape.
-
-    Minibatch optimal transport (Pooladian et al. 2023, https://arxiv.org/abs/2304.14772; Tong et al. 2023,
-    https://arxiv.org/abs/2302.00482): of all permutations the one with the least sum of |x_0 - eps|^2, so that the
-    paths of a batch cross less. It knows nothing of the conditions, so that under one condition the noise is no longer
-    quite normal, as it is in sampling (Cheng and Schwing 2025, https://arxiv.org/abs/2503.10636): hence an option.
-    """
-    # |x - e|^2 = |x|^2 + |e|^2 - 2 x.e, and the first two sum to the same for every permutation.
-    agreement = clean.float().flatten(1) @ noise.float().flatten(1).T  # (batch, batch)
-    _, order = linear_sum_assignment(agreement.cpu().numpy(), maximize=True)
-    return noise[torch.from_numpy(order).to(noise.device)]
-
-
-def pair_noise_in_groups(clean: torch.Tensor, noise: torch.Tensor, group: int) -> torch.Tensor:
-    """`pair_noise` within every `group` neighbouring rows.
-
-    Where it divides what each process and each accumulation step has of a batch, the result does not depend on how
-    many there are.
-
-    Raises:
-        ValueError: `group` does not divide the rows.
-    """
-    if len(clean) % group:
-        raise ValueError(f"pair_noise is {group}; it must divide the {len(clean)} items that a process has of a batch")
-    pairs = zip(clean.split(group), noise.split(group), strict=True)
-    return torch.cat([pair_noise(rows, drawn) for rows, drawn in pairs])
-
-
 class UniformSampler:
     """Points in (0, 1) from a scrambled Sobol sequence: every batch covers the interval evenly.
 
-    N processes of the same seed draw disjoint parts of the batch that one process would draw. The state is one number,
-    so a resumed run goes on with the very next point. No global random state is read or written.
+    The state is one number, so a resumed run goes on with the very next point. No global random state is read or
+    written.
 
     Args:
         seed: of the scrambling.
-        rank, world_size: this process, 0 to world_size - 1, and how many there are.
     """
 
-    def __init__(self, seed: int, rank: int = 0, world_size: int = 1):
-        if not 0 <= rank < world_size:
-            raise ValueError(f"rank must be in 0..{world_size - 1} (world_size {world_size}), got {rank}")
-        self.rank, self.world_size = rank, world_size
+    def __init__(self, seed: int):
         self.engine = SobolEngine(dimension=1, scramble=True, seed=seed)
 
     def draw(self, batch_size: int) -> torch.Tensor:
-        """The next points of this process, (batch_size,) fp64."""
-        points = self.engine.draw(batch_size * self.world_size, dtype=torch.float64)[:, 0]
-        return points[self.rank :: self.world_size].clamp(UNIFORM_MARGIN, 1.0 - UNIFORM_MARGIN)
+        """The next points, (batch_size,) fp64."""
+        points = self.engine.draw(batch_size, dtype=torch.float64)[:, 0]
+        return points.clamp(UNIFORM_MARGIN, 1.0 - UNIFORM_MARGIN)
 
     def state_dict(self) -> dict[str, int]:
         return {"num_drawn": self.engine.num_generated}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Continue after `num_drawn` points, counted over all processes."""
+        """Continue after `num_drawn` points."""
         self.engine.reset()
         self.engine.fast_forward(state["num_drawn"])
 

@@ -16,16 +16,13 @@ from accelerate.utils import DistributedDataParallelKwargs
 from diffusers.training_utils import EMAModel
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from training.checkpoints import checkpoints, resume, save_checkpoint
-from training.config import RunConfig
-from training.data.buckets import LengthBuckets, Regrouped
+from training.checkpoints import checkpoints, data_dir_of
+from training.config import RunConfig, StageRun
 from training.files import provenance, replace_folder, write_json
 from training.interrupt import leave_signals_to_the_parent
-from training.progress import Progress
 from training.sharding import back_to_pieces, is_sharded, whole_model
 
 __all__ = [
-    "Progress",
     "Shuffled",
     "StepSampler",
     "check_output_dir",
@@ -34,8 +31,6 @@ __all__ = [
     "item_rng",
     "make_loader",
     "replace_folder",
-    "resume",
-    "save_checkpoint",
     "save_final",
     "shard",
     "start",
@@ -55,6 +50,21 @@ def torch_rng(seed: int, *position: int) -> torch.Generator:
     return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
+def micro_batch_size(config: RunConfig, processes: int) -> int:
+    """Items of a micro-batch: one process at one accumulation step.
+
+    Raises:
+        ValueError: a batch that cannot be shared out evenly.
+    """
+    micro = config.batch_size // (config.gradient_accumulation_steps * processes)
+    if micro * config.gradient_accumulation_steps * processes != config.batch_size or micro == 0:
+        raise ValueError(
+            f"batch_size {config.batch_size} is not a multiple of gradient_accumulation_steps x processes "
+            f"({config.gradient_accumulation_steps} x {processes})"
+        )
+    return micro
+
+
 class StepSampler(Sampler[list[int]]):
     """Yields, for each micro-batch from `start` on, the positions that belong to this process.
 
@@ -63,19 +73,8 @@ class StepSampler(Sampler[list[int]]):
     """
 
     def __init__(self, config: RunConfig, start_step: int, rank: int, world_size: int):
-        micro = config.batch_size // (config.gradient_accumulation_steps * world_size)
-        if micro * config.gradient_accumulation_steps * world_size != config.batch_size or micro == 0:
-            raise ValueError(
-                f"batch_size {config.batch_size} is not a multiple of gradient_accumulation_steps x processes "
-                f"({config.gradient_accumulation_steps} x {world_size})"
-            )
-        self.config, self.start_step, self.rank, self.world_size, self.micro = (
-            config,
-            start_step,
-            rank,
-            world_size,
-            micro,
-        )
+        self.config, self.start_step, self.rank, self.world_size = config, start_step, rank, world_size
+        self.micro = micro_batch_size(config, world_size)
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.start_step, self.config.max_steps):
@@ -94,16 +93,11 @@ class Shuffled(Dataset):
 
     Args:
         items, seed: what is read, and what the order is drawn from.
-        bucket: of each item, (items,); items of one bucket share batches (training/data/buckets.py). None = all do.
-        batch_size: of the whole step; for `bucket` alone.
     """
 
-    def __init__(self, items, seed: int, bucket: np.ndarray | None = None, batch_size: int = 1):
+    def __init__(self, items, seed: int):
         self.items, self.seed = items, seed
         self._epoch, self._order = -1, None
-        self._regrouped = None
-        if bucket is not None:
-            self._regrouped = Regrouped(bucket, batch_size, self._item, lambda window: item_rng(seed, 7, window))
 
     def _item(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.items))
@@ -112,15 +106,11 @@ class Shuffled(Dataset):
         return int(self._order[offset])
 
     def __getitem__(self, position: int) -> dict:
-        if self._regrouped is not None:
-            position = self._regrouped(position)
         return self.items.read(self._item(position), item_rng(self.seed, 2, position))
 
 
-def make_loader(
-    items, config: RunConfig, start_step: int, accelerator: Accelerator, buckets: LengthBuckets | None = None
-) -> DataLoader:
-    """Batches of this process from `start_step` on, all of one length or, with `buckets`, of several.
+def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerator) -> DataLoader:
+    """Batches of this process from `start_step` on.
 
     Raises:
         ValueError: fewer items than processes, or a batch that cannot be shared out evenly.
@@ -129,9 +119,8 @@ def make_loader(
         raise ValueError(f"data_dir {config.data_dir}: {len(items)} clips for {accelerator.num_processes} processes")
     sampler = StepSampler(config, start_step, accelerator.process_index, accelerator.num_processes)
     return DataLoader(
-        Shuffled(items, config.seed, None if buckets is None else buckets.bucket, config.batch_size),
+        Shuffled(items, config.seed),
         batch_sampler=sampler,
-        collate_fn=None if buckets is None else buckets.collate,
         num_workers=config.num_workers,
         persistent_workers=config.num_workers > 0,
         worker_init_fn=leave_signals_to_the_parent,
@@ -173,7 +162,7 @@ def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Acc
     if accelerator.is_main_process:
         Path(config.output_dir).mkdir(parents=True, exist_ok=True)
         check_output_dir(config.output_dir)
-        described = {**dataclasses.asdict(config), "made_with": provenance(config.data_dir)}
+        described = {**dataclasses.asdict(config), "made_with": provenance(data_dir_of(config))}
         write_json(Path(config.output_dir) / "config.json", described)
     accelerator.wait_for_everyone()
     if config.tracker:

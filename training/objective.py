@@ -1,4 +1,4 @@
-"""The loss of stage 3: what the network is given, what it must predict, and how errors are weighed and told."""
+"""The loss of stage 3: what the network is given, what it must predict, and errors by noise level."""
 
 import numpy as np
 import torch
@@ -44,32 +44,25 @@ def masked_mse(prediction: torch.Tensor, target: torch.Tensor, batch: dict, give
 
 
 class Objective:
-    """Error of each item, and the weight that it has in the loss.
+    """Error of each item, by what the scheduler has the network predict.
 
     Args:
         scheduler: of the process.
-        config: `given_weight` and `min_snr_gamma` of the run.
+        config: `given_weight` of the run.
 
     Raises:
-        ValueError: a scheduler that cannot be trained for, or `min_snr_gamma` where it does not apply.
+        ValueError: a scheduler that cannot be trained for.
     """
 
     def __init__(self, scheduler: SchedulerMixin, config: UNetRun):
         self.scheduler, self.config = scheduler, config
         flow.prediction_type(scheduler)
-        self.weights(torch.zeros(1))
 
     def errors(self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor):
         """Squared error of each item, (batch,) fp32; noise has the shape of the batch's latents."""
         noisy = flow.add_noise(self.scheduler, batch["latents"], noise, timesteps)
         target = flow.target(self.scheduler, batch["latents"], noise, timesteps)
         return masked_mse(predict(network, noisy, timesteps, batch), target, batch, self.config.given_weight)
-
-    def weights(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """Weight of each item's error, (batch,) fp32."""
-        if self.config.min_snr_gamma is None:
-            return torch.ones(timesteps.shape, device=timesteps.device)
-        return flow.min_snr_weight(self.scheduler, timesteps, self.config.min_snr_gamma).flatten()
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Which of NOISE_LEVELS each timestep is in, (batch,) long."""
@@ -123,10 +116,7 @@ class Draws:
             self.times = flow.sample_timesteps(
                 self.scheduler, config.batch_size, self.points, config.logit_mean, config.logit_std
             )
-        # Of a shorter batch the first frames: what an item sees does not depend on how far it is padded.
-        noise = loop.shard(self.noise, self.accelerator, part, config)[..., : clean.shape[2]].to(clean.device)
-        if config.pair_noise:
-            noise = flow.pair_noise_in_groups(clean, noise, config.pair_noise)
+        noise = loop.shard(self.noise, self.accelerator, part, config).to(clean.device)
         return noise, loop.shard(self.times, self.accelerator, part, config)
 
 

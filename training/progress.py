@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from training.checkpoints import save_checkpoint
 from training.config import RunConfig
 from training.interrupt import Interruption
 from training.memory import peak_resident
@@ -103,15 +102,16 @@ class Progress:
             self.saved = time.monotonic()
         return answer
 
-    def leave_if_asked(self, step: int) -> None:
-        """Where any process was sent SIGTERM or Ctrl-C: write a checkpoint and end the program, in all of them.
+    def asked_to_leave(self) -> bool:
+        """Was any process sent SIGTERM or Ctrl-C? All processes get the same answer.
 
         Called last in a step: what was done since `add` (evaluation, a checkpoint) is no time of the next step.
         """
         self.mark = time.monotonic()
-        if not self._together(self.interruption.asked):
-            return
-        save_checkpoint(self.accelerator, self.config, step)
+        return self._together(self.interruption.asked)
+
+    def leave(self, step: int) -> None:
+        """End the program, in all processes, after a checkpoint was written."""
         self.close()
         self.accelerator.end_training()
         if self.accelerator.is_main_process:

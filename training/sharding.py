@@ -21,43 +21,39 @@ def is_sharded(accelerator: Accelerator) -> bool:
     return accelerator.distributed_type == DistributedType.FSDP
 
 
-def make_averages(model: torch.nn.Module, decays: list[float]) -> list[EMAModel]:
-    """Averages of the parameters as they lie here, so after `accelerator.prepare`; their decay warms up with a power
-    of the steps."""
-    return [EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75) for decay in decays]
+def make_average(model: torch.nn.Module, decay: float) -> EMAModel:
+    """Average of the parameters as they lie here, so after `accelerator.prepare`; its decay warms up with a power of
+    the steps."""
+    return EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75)
 
 
-def keep_averages(accelerator: Accelerator, emas: list[EMAModel]) -> None:
-    """Have checkpoints hold the averages, in whole or each process its pieces.
+def keep_average(accelerator: Accelerator, ema: EMAModel) -> None:
+    """Have checkpoints hold the average, in whole or each process its pieces.
 
     Raises:
         ValueError: FSDP in its first version, whose flat parameters have no names of their own.
     """
     if not is_sharded(accelerator):
-        accelerator.register_for_checkpointing(*emas)
+        accelerator.register_for_checkpointing(ema)
         return
     if not accelerator.is_fsdp2:
         raise ValueError("fsdp_version is 1; allowed: 2 (fsdp_version: 2 in the file that accelerate is given)")
 
     def save(_models: list, _weights: list, folder: str) -> None:
-        dcp.save(_state(emas), checkpoint_id=Path(folder) / "averages")
+        dcp.save(_state(ema), checkpoint_id=Path(folder) / "averages")
 
     def load(_models: list, folder: str) -> None:
-        state = _state(emas)
+        state = _state(ema)
         dcp.load(state, checkpoint_id=Path(folder) / "averages")  # into the pieces, in place
-        for index, ema in enumerate(emas):
-            ema.optimization_step = int(state[f"{index}.step"])
+        ema.optimization_step = int(state["step"])
 
     accelerator.register_save_state_pre_hook(save)
     accelerator.register_load_state_pre_hook(load)
 
 
-def _state(emas: list[EMAModel]) -> dict[str, torch.Tensor]:
-    state = {}
-    for index, ema in enumerate(emas):
-        state |= {f"{index}.{place}": piece for place, piece in enumerate(ema.shadow_params)}
-        state[f"{index}.step"] = torch.tensor(ema.optimization_step)
-    return state
+def _state(ema: EMAModel) -> dict[str, torch.Tensor]:
+    pieces = {str(place): piece for place, piece in enumerate(ema.shadow_params)}
+    return pieces | {"step": torch.tensor(ema.optimization_step)}
 
 
 def back_to_pieces(model: torch.nn.Module) -> None:

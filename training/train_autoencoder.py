@@ -9,17 +9,37 @@ discriminators are trained beside either (training/adversary.py).
 
 import torch
 from accelerate import Accelerator
-from diffusers.optimization import get_scheduler
-from diffusers.training_utils import EMAModel
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from training import dry_run, loop
-from training.adversary import Adversary, Objective, check_finite
+from training.adversary import Adversary, Objective
 from training.autoencoders import Autoencoder, autoencoder_class, load_autoencoder
 from training.autoencoding import autoencoding, initialise_linear_path, validate
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
+from training.trainer import Losses, Trainer
 from training.watch import picture, sound_writers
+
+
+class Draws:
+    """What is drawn at random in each step: for the whole batch in every process, of which each takes its rows.
+
+    Args:
+        config, accelerator: of the run.
+        channels: of the latents.
+    """
+
+    def __init__(self, config: AutoencoderRun, accelerator: Accelerator, channels: int):
+        self.config, self.accelerator, self.step, self.drawn = config, accelerator, -1, None
+        self.shape = (config.batch_size, 2, channels, config.crop_frames)
+
+    def __call__(self, step: int, part: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normal noise for the posterior and for the latents, (rows, channels, frames) each, on the device."""
+        if step != self.step:
+            self.step = step
+            self.drawn = torch.randn(self.shape, generator=loop.torch_rng(self.config.seed, 4, step))
+        rows = loop.shard(self.drawn, self.accelerator, part, self.config).to(self.accelerator.device)
+        return rows[:, 0], rows[:, 1]
 
 
 @torch.no_grad()
@@ -52,17 +72,7 @@ def main(argv: list[str] | None = None) -> dict | None:
         if spectral and config.pca_clips and not config.dry_run and not loop.checkpoints(config.output_dir):
             accelerator.print(f"linear path holds {initialise_linear_path(model, config):.1%} of the variance")
     model.to(accelerator.device)
-    plain = network = autoencoding(model, config).to(accelerator.device)
-    optimizer = torch.optim.AdamW(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=config.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=config.weight_decay,
-    )
-    schedule = get_scheduler(
-        config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
-    )
-    ema = EMAModel(model.parameters(), decay=config.ema_decay, use_ema_warmup=True, power=0.75)
+    plain = autoencoding(model, config).to(accelerator.device)
     data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
     read_rows(config.data_dir, "validation")  # if it is missing, that is told before hours are spent
     weights = {**plain.weights, "kl": 0.0 if config.freeze_encoder else config.kl_weight}
@@ -77,67 +87,42 @@ def main(argv: list[str] | None = None) -> dict | None:
             return objective(done.losses, done.output)
 
         return dry_run.tell(accelerator, config, model, data, loss_of)
-    network, optimizer = accelerator.prepare(torch.compile(network) if config.compile else network, optimizer)
-    accelerator.register_for_checkpointing(schedule, ema)
+    trainer = Trainer(
+        accelerator, config, model, (0.9, 0.95), "autoencoder",
+        network=torch.compile(plain) if config.compile else plain, ema_decay=config.ema_decay,
+    )  # fmt: skip
     if objective.balancer is not None:
         accelerator.register_for_checkpointing(objective.balancer)
     adversary = None
     if config.adversarial_weight or config.feature_weight:
-        adversary = Adversary(plain.discriminator(config.discriminator_filters), config, accelerator)
+        judge = plain.discriminator(config.discriminator_filters)
+        adversary = Adversary(judge, config, accelerator, trainer.finite)
         accelerator.register_for_checkpointing(adversary)
-    learning = [network] if adversary is None else [network, adversary.judge]
-    step = loop.resume(accelerator, config)
+    step = trainer.resume()
+    draws = Draws(config, accelerator, model.config.latent_channels)
 
-    loader = loop.make_loader(data, config, step, accelerator)
-    progress = loop.Progress(accelerator, config, step, "autoencoder")
-    part = 0
-    shape = (config.batch_size, 2, model.config.latent_channels, config.crop_frames)
-    for batch in progress.batches(loader):
-        if part == 0:  # the whole global batch is drawn everywhere; each process takes its rows
-            all_draws = torch.randn(shape, generator=loop.torch_rng(config.seed, 4, step))
-        draws = loop.shard(all_draws, accelerator, part, config).to(accelerator.device)
-        with accelerator.accumulate(*learning):
-            audio = batch["audio"].to(accelerator.device)
-            output, reference, losses = network(audio, draws[:, 0], config.latent_noise * draws[:, 1])
-            check_finite(losses, step)
-            told = {}
-            if adversary is not None:
-                told = adversary.learn(output, reference, step)
-                losses |= adversary.verdict(output, reference, step)
-                check_finite(losses, step)
-            loss = objective(losses, output)
-            check_finite({"the sum of the losses": loss}, step)
-            accelerator.backward(loss)
-            if accelerator.sync_gradients:
-                norm = accelerator.clip_grad_norm_(network.parameters(), config.max_grad_norm)
-                if config.mixed_precision != "fp16":  # its scaler leaves such steps out by itself
-                    check_finite({"the gradient": norm}, step)
-            optimizer.step()
-            optimizer.zero_grad()
-        part += 1
-        if not accelerator.sync_gradients:
-            continue
-        part = 0
+    def losses(step: int, part: int, batch: dict) -> Losses:
+        eps, noise = draws(step, part)
+        output, reference, found = trainer.network(batch["audio"], eps, config.latent_noise * noise)
+        trainer.finite.note(step, found)  # before the discriminators learn from what came out
+        told = {}
         if adversary is not None:
-            adversary.stepped(step)
-        step += 1
-        schedule.step()
-        ema.step(model.parameters())
-        summed = {} if config.balance else {"loss": loss.detach()}  # a balanced scalar means nothing by itself
-        progress.add(step, summed | {name: value.detach() for name, value in (losses | told).items()})
-        stop = step == config.max_steps or progress.out_of_time()
-        if step % config.validate_every == 0 or stop:
-            with loop.ema_weights(ema, model):
-                progress.report(step, validate(plain, config))
-                if accelerator.is_main_process:
-                    show(accelerator, model, config, step)
-        if stop or progress.due(step):
-            loop.save_checkpoint(accelerator, config, step)
-        if stop:
-            break
-        progress.leave_if_asked(step)
-    progress.close()
-    loop.save_final(accelerator, model, ema, config)
+            told = adversary.learn(output, reference, step)
+            found |= adversary.verdict(output, reference, step)
+        loss = objective(found, output)
+        summed = {} if config.balance else {"loss": loss}  # a balanced scalar means nothing by itself
+        return Losses(loss, {**found, "the sum of the losses": loss}, summed | found | told)
+
+    def figures(step: int, last: bool) -> dict[str, float]:
+        with loop.ema_weights(trainer.ema, model):
+            if accelerator.is_main_process:
+                show(accelerator, model, config, step)
+            return validate(plain, config)
+
+    after_step, more = (None, []) if adversary is None else (adversary.stepped, [adversary.judge])
+    loader = loop.make_loader(data, config, step, accelerator)
+    trainer.run(loader, losses, figures, [config.validate_every], after_step, more)
+    loop.save_final(accelerator, model, trainer.ema, config)
     return None
 
 

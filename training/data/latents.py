@@ -8,6 +8,7 @@ import torch
 from safetensors import safe_open
 
 from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
+from pipelines.vivace_text import MAX_TEXT_TOKENS
 
 
 class LatentCrops:
@@ -17,13 +18,14 @@ class LatentCrops:
         latents_dir: folder written by `training.encode_latents`.
         split: train, validation or test.
         crop_frames: latent frames of a crop; shorter clips are padded and the padding is marked in `frame_mask`.
-        text_tokens: tokens of the text states; longer captions are cut, shorter ones padded and marked in `text_mask`.
+
+    Text states are padded to the length at which stage 2 cut them, and the padding is marked in `text_mask`.
 
     Raises:
         ValueError: if the folder holds no latents.
     """
 
-    def __init__(self, latents_dir: str, split: str, crop_frames: int, text_tokens: int = 48):
+    def __init__(self, latents_dir: str, split: str, crop_frames: int):
         folder = Path(latents_dir)
         shards = sorted((folder / split).glob("*.safetensors"))
         if not shards or not (folder / "latents.json").is_file():
@@ -31,7 +33,8 @@ class LatentCrops:
                 f"data_dir {latents_dir}: no encoded {split} split there; make it with training.encode_latents"
             )
         self.about = json.loads((folder / "latents.json").read_text())
-        self.crop_frames, self.text_tokens = crop_frames, text_tokens
+        self.crop_frames = crop_frames
+        self.text_tokens = self.about.get("text_tokens", MAX_TEXT_TOKENS)  # older folders do not tell
         self.mean = torch.tensor(self.about["latents_mean"])
         self.std = torch.tensor(self.about["latents_std"])
         self.rows: list[dict] = []
@@ -92,7 +95,7 @@ class LatentCrops:
         first, last = (int(v) for v in tensors["caption_offsets"][place : place + 2])
         caption = int(rng.integers(first, last))
         begin, end = (int(v) for v in tensors["text_offsets"][caption : caption + 2])
-        states = tensors["text"][begin : min(end, begin + self.text_tokens)].float()
+        states = tensors["text"][begin:end].float()
         padding = self.text_tokens - len(states)
         mask = torch.arange(self.text_tokens) < len(states)
         return torch.nn.functional.pad(states, (0, 0, 0, padding)), mask

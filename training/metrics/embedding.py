@@ -1,15 +1,10 @@
 """Which network turns a clip into the vector that distributions are compared by."""
 
-import hashlib
-import json
-import os
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from training.data.clips import read_audio
 from training.metrics.clap import ClapEmbedder, prepare
 from training.metrics.musicnn import TRAINED_ON, MusicnnEmbedder
 from training.metrics.tagger import load_tagger
@@ -19,7 +14,6 @@ from training.metrics.tagger import load_tagger
 # training clips name the style of 0.52 (chance 0.04). musicnn-mtt, shaped by no data of ours, grows too but for the
 # Frechet distance at the strongest low-pass, names 0.35, and takes seven times as long: the second opinion.
 DEFAULT_EMBEDDER = "tagger"
-CHUNK = 64  # clips held in memory at once
 
 
 class Embedder(Protocol):
@@ -61,7 +55,7 @@ def load_embedder(name: str) -> Embedder:
 
     Args:
         name: "musicnn-msd" or "musicnn-mtt" (needs the PyPI package musicnn); "tagger" (checkpoints/tagger); or the
-            folder or Hub id of a CLAP model ("checkpoints/clap", "laion/larger_clap_music").
+            folder or Hub id of a CLAP model ("laion/larger_clap_music").
 
     Raises:
         ValueError: nothing of that name can be loaded.
@@ -71,37 +65,3 @@ def load_embedder(name: str) -> Embedder:
     if name == "tagger":
         return TaggerEmbedder("checkpoints/tagger")
     return ClapEmbedder(name)
-
-
-def embed_rows(embedder: Embedder, rows: list[dict], cache_dir: str | None = None) -> np.ndarray:
-    """Embeddings of the clips of rows, float64 (n, d), read a few at a time.
-
-    Args:
-        embedder: what embeds.
-        rows: of training/data/clips.py.
-        cache_dir: folder that keeps them, by the embedder's hash and what the rows say; None = none.
-
-    Raises:
-        ValueError: a clip that cannot be embedded.
-    """
-    described = [{key: value for key, value in row.items() if key != "path"} for row in rows]
-    key = json.dumps([embedder.card.get("sha256"), described], sort_keys=True, default=str)
-    kept = cache_dir and Path(cache_dir) / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npy"
-    if kept and kept.is_file():
-        return np.load(kept)
-    parts = []
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
-        audios = [read_audio(row).mean(dim=0).numpy() for row in part]
-        rates = {row["sampling_rate"] for row in part}
-        if len(rates) > 1:
-            parts += [embedder.embed([a], row["sampling_rate"]) for a, row in zip(audios, part, strict=True)]
-        else:
-            parts.append(embedder.embed(audios, rates.pop()))
-    vectors = np.concatenate(parts)
-    if kept:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(".partial.npy")
-        np.save(partial, vectors)
-        os.replace(partial, kept)
-    return vectors
