@@ -26,6 +26,7 @@ from .vivace_edit import Edit
 from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
 from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
+from .vivace_midi import midi_of
 from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
 from .vivace_output import VivacePipelineOutput
 from .vivace_process import noise_level
@@ -51,6 +52,7 @@ from .vivace_recipe import (
     write_audio,
 )
 from .vivace_request import Request
+from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_text import encode_texts
 from .vivace_theory import (
     KEYS,
@@ -69,11 +71,12 @@ from .vivace_windows import WINDOW, windows
 
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
-    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats",
-    "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key",
-    "parse_note", "parse_time_signature", "read_chord", "read_key", "read_music", "read_prompt", "read_recipe",
-    "resample", "spell_key", "true_peak_db", "understand", "windows", "write_audio",
+    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW", "Conditions", "Edit",
+    "Guidance", "Music", "Request", "Score", "Track", "VivacePipeline", "VivacePipelineOutput", "check_number",
+    "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "midi_of", "noise_level",
+    "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature", "read_chord",
+    "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key", "true_peak_db", "understand",
+    "windows", "write_audio",
 ]  # fmt: skip
 
 PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
