@@ -42,7 +42,7 @@ STEPS_PER_QUARTER = 4
 MAX_STEPS_PER_BAR = 60
 CONDITION = 64  # width of the vector that holds all conditions of the whole piece
 UNKNOWN = -1  # of a condition
-DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders, notes that begin in a quarter bar of a role, on average
+DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders of the classes: in how many of 16 steps a note of a role begins
 
 
 def rotate(values: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:

@@ -6,14 +6,13 @@ transformers, and files published beside it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from .composer_vivace import (
     COLUMNS,
-    DENSITIES,
     FIRST_PITCH,
     HOLD,
     LOWEST_PITCH,
@@ -25,7 +24,6 @@ from .composer_vivace import (
     SIZES,
     STEPS_PER_QUARTER,
     UNKNOWN,
-    VOICES,
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, PITCH_CLASSES, parse_time_signature, read_progression
@@ -250,7 +248,7 @@ def chords_of(tokens: torch.Tensor, time_signature: str, shift: int) -> str | No
     beats, bar = parse_time_signature(time_signature), steps_per_bar(time_signature)
     count = len(tokens) // bar * beats
     column = tokens[:, 0].numpy()
-    names = [chord_name(int(column[int(round(k * bar / beats))]), shift) for k in range(count)]
+    names = [chord_name(int(column[round(k * bar / beats)]), shift) for k in range(count)]
     if set(names) == {"N"}:
         return None
     runs: list[list] = []
@@ -260,11 +258,6 @@ def chords_of(tokens: torch.Tensor, time_signature: str, shift: int) -> str | No
         else:
             runs.append([name, 1])
     return " ".join(name if length == beats else f"{name}:{length}" for name, length in runs)
-
-
-def density_class(notes: int, quarters: float, bar_quarters: float) -> int:
-    """Class of `DENSITIES` of a role with so many notes, counted in each four quarters."""
-    return int(np.searchsorted(DENSITIES, notes / max(quarters, 1e-6) * 4.0 / 4.0 * 4.0)) if notes else 0
 
 
 @dataclass
@@ -297,7 +290,6 @@ class Plan:
     bind: bool = True
     bass: torch.Tensor | None = None
     section: torch.Tensor | None = None
-    notes: dict = field(default_factory=dict)
 
 
 def blank(bars: int, bar: int, states: Sequence[int] = (UNKNOWN,) * 4) -> torch.Tensor:
@@ -427,7 +419,7 @@ def write(
             sure = log_p.gather(1, drawn[:, None])[:, 0]
             sure = sure + surprise * (1.0 - (number + 1) / passes) * -torch.log(-torch.log(chance))
             here = masked[:, column]
-            keep = int(math.ceil(share * int(total[column]) - 1e-9)) - int(total[column] - here.sum())
+            keep = math.ceil(share * int(total[column]) - 1e-9) - int(total[column] - here.sum())
             if keep <= 0:
                 continue
             order = sure.masked_fill(~here, -torch.inf).argsort(descending=True)[:keep]

@@ -115,7 +115,7 @@ def write_midi(score: Score, path: Path) -> None:
 
 
 @dataclass
-class _MidiPart:
+class MidiPart:
     """Notes of one channel, track and program of a MIDI file; times in quarters."""
 
     name: str
@@ -128,7 +128,7 @@ class _MidiPart:
 class _MidiContent:
     """What a MIDI file holds; times in quarters."""
 
-    parts: list[_MidiPart]
+    parts: list[MidiPart]
     tempos: list[tuple[float, float]]  # quarters a minute from a time on
     meters: list[tuple[float, str]]
     key: str | None
@@ -162,7 +162,7 @@ def read_midi(path: Path, roles: dict[str | int, str], bpm: float | None) -> Sco
 def _collect(file) -> _MidiContent:
     """Parts, tempos and meters of a `mido.MidiFile`."""
     content = _MidiContent([], [], [], None, {}, 0.0, [])
-    parts: dict[tuple[int, int, int], _MidiPart] = {}
+    parts: dict[tuple[int, int, int], MidiPart] = {}
     hanging = 0
     for number, track in enumerate(file.tracks):
         name, now = "", 0
@@ -174,7 +174,7 @@ def _collect(file) -> _MidiContent:
         def end(channel: int, pitch: int, notes: list, time: float, number=number, programs=programs) -> None:
             place = (number, channel, programs[channel])
             if place not in parts:
-                parts[place] = _MidiPart("", channel, programs[channel])
+                parts[place] = MidiPart("", channel, programs[channel])
             part = parts[place]
             part.notes.extend((onset, time - onset, pitch, velocity) for onset, velocity in notes)
             notes.clear()
@@ -297,7 +297,7 @@ def _settle(content: _MidiContent, roles: dict, bpm: float | None) -> Score:
     return Score(tuple(tracks), file_bpm if bpm is None else bpm, meter, bars, key, chords, tuple(remarks))
 
 
-def find_roles(parts: Sequence[_MidiPart]) -> list[str]:
+def find_roles(parts: Sequence[MidiPart]) -> list[str]:
     """What each part of a file plays: drums by channel, bass by program or as the lowest part, lead by prominence.
 
     Prominent is what is high, loud, mostly one note at a time, and plays much. A single part is the lead if it mostly
