@@ -31,6 +31,7 @@ COLUMNS = {
     "bass": 2 + 36, "kick": 2, "snare": 4, "cymbal": 5, "percussion": 5,
 }  # fmt: skip
 NAMES = tuple(COLUMNS)
+STRUCTURE = ("chord", "feel")  # the first columns; what the notes follow
 SIZES = tuple(COLUMNS.values())
 ROLE_COLUMNS = {
     "lead": ("lead",), "harmony": tuple(f"harmony{k}" for k in range(VOICES)), "bass": ("bass",),

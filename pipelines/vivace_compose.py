@@ -23,6 +23,7 @@ from .composer_vivace import (
     ROLE_COLUMNS,
     SIZES,
     STEPS_PER_QUARTER,
+    STRUCTURE,
     UNKNOWN,
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
@@ -31,8 +32,7 @@ from .vivace_theory import KEYS, PITCH_CLASSES, parse_time_signature, read_progr
 CHUNK_BARS = 8  # bars that are written together
 CONTEXT_BARS = 16  # bars before them that the network sees
 PASSES = 10
-STRUCTURE = ("chord", "feel")  # written first, in `STRUCTURE_SHARE` of the passes
-STRUCTURE_SHARE = 0.3
+STRUCTURE_SHARE = 0.3  # of the passes, in which chords and feel are written first
 QUALITY_NAMES = tuple(QUALITIES)
 # General MIDI drum keys of each lane; the first key of a token is the one that is played.
 LANES = {
