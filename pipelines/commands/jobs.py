@@ -9,7 +9,8 @@ from pathlib import Path
 
 FORMATS = (".wav", ".flac")
 # Of the command, not of a piece.
-OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "device", "dtype", "json", "run")
+OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "device", "dtype", "threads",
+       "json", "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "negative_prompt", "time_signature", "key", "chords", "out")
 UNDERSTOOD = ("bpm", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
