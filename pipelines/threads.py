@@ -1,8 +1,8 @@
 """How many threads torch computes with on a CPU: as many as there are cores with nothing else to do.
 
-Threads of one operation wait for each other, so that beside busy processes torch's own choice, all cores, can take 10 to
-20 times as long as one thread. The last bit of a piece can depend on the number, which is why a replay takes that of its
-recipe.
+Threads of one operation wait for each other, so that beside busy processes torch's own choice, all cores, can take 10
+to 20 times as long as one thread. The last bit of a piece can depend on the number, which is why a replay takes that of
+its recipe.
 """
 
 import os

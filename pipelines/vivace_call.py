@@ -27,6 +27,7 @@ from .vivace_request import (
     CONDITIONS,
     STRENGTHS,
     TONE,
+    check_flag,
     is_list_of_pairs,
     make_guidance,
     make_requests,
@@ -86,13 +87,20 @@ def check_settings(pipe, asked: SimpleNamespace) -> None:
         value = getattr(asked, name)
         if value is not None and not isinstance(value, torch.Tensor):
             raise ValueError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
+        if value is not None and name.endswith("embeds") and value.ndim != 3:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; needed: (prompts, tokens, dim)")
     check_number("num_inference_steps", asked.num_inference_steps, 1, 1000, whole=True)
     check_number("apg_eta", asked.apg_eta, 0, 1)
     check_number("apg_momentum", asked.apg_momentum, -1, 1)
     if asked.apg_norm_threshold is not None:
         check_number("apg_norm_threshold", asked.apg_norm_threshold, 1e-3, 1000)
-    if asked.output_type not in ("np", "pt", "latent"):
+    if not isinstance(asked.output_type, str) or asked.output_type not in ("np", "pt", "latent"):
         raise ValueError(f"output_type is {asked.output_type!r}; allowed: 'np', 'pt', 'latent'")
+    check_flag("return_dict", asked.return_dict)
+    if asked.callback_on_step_end is not None and not callable(asked.callback_on_step_end):
+        raise ValueError(
+            f"callback_on_step_end is {asked.callback_on_step_end!r}; allowed: f(pipe, step, timestep, tensors)"
+        )
     allowed = ", ".join(pipe._callback_tensor_inputs)
     wanted = asked.callback_on_step_end_tensor_inputs
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
@@ -146,6 +154,9 @@ class Call:
     def _understand(self) -> None:
         """Read all arguments."""
         asked, pipe = self.asked, self.pipe
+        for part in ("vae", "unet", "scheduler"):
+            if getattr(pipe, part) is None:
+                raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
         if asked.num_inference_steps is None:
             asked.num_inference_steps = pipe.config.default_num_inference_steps
         if asked.guidance_scale is None:

@@ -14,7 +14,7 @@ from .vivace_beats import find_beats
 from .vivace_edit import Edit
 from .vivace_guidance import Guidance
 from .vivace_noise import choose_seeds
-from .vivace_prompt import BPM_RANGE, check_number, read_prompt, understand
+from .vivace_prompt import BPM_RANGE, MIN_DURATION_S, check_number, read_prompt, understand
 from .vivace_theory import parse_time_signature
 from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_weights
 
@@ -160,6 +160,8 @@ def hear(edit: Edit, given: dict, prompt: str) -> dict:
         ValueError: a length that is not the audio's.
     """
     seconds = edit.audio.shape[1] / edit.rate
+    if seconds < MIN_DURATION_S:
+        raise ValueError(f"audio lasts {seconds:.3g} s; allowed: from {MIN_DURATION_S} s")
     for name, unit in (("duration_s", "s"), ("downbeat_s", "s")):
         if given[name] is not None:
             check_number(name, given[name], -1e6, 1e6, unit)
@@ -224,6 +226,9 @@ def make_requests(
         strengths, tone = ({name: columns[name][i] for name in names} for names in (STRENGTHS, TONE))
         loop = columns["loop"][i]
         check_flag("loop", loop)
+        negative = columns["negative_prompt"][i]
+        if negative is not None and not isinstance(negative, str):
+            raise ValueError(f"negative_prompt is {negative!r}; allowed: a text, or a list with one for each prompt")
         check_strengths(strengths)
         check_tone(tone, loop, pipe.config.max_duration_s)
         given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
@@ -253,7 +258,6 @@ def make_requests(
         arguments["prompt"] = prompts[i]
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]
-            negative = columns["negative_prompt"][i]
             requests.append(
                 Request(
                     texts, weights, negative, known, samples, frames, own, strengths, tone, loop, arguments, edit

@@ -13,7 +13,8 @@ from pipelines.threads import choose_threads
 @pytest.mark.parametrize(
     ("own", "cores", "busy", "given", "number", "reason"),
     [
-        (2, 2, 0.0, {}, 1, "2 cores: a second thread"), (1, 1, None, {}, 1, "1 core: "), (8, 16, 0.5, {}, 8, "16 cores"),
+        (2, 2, 0.0, {}, 1, "2 cores: a second thread"), (1, 1, None, {}, 1, "1 core: "),
+        (8, 16, 0.5, {}, 8, "16 cores"),
         (8, 16, 11.2, {}, 4, "11.2 of 16 cores are busy"), (8, 8, 1.5, {}, 6, "busy"), (8, 8, 40.0, {}, 1, "busy"),
         (8, 8, None, {}, 8, "8 cores"), (4, 4, 4.0, {"asked": 3}, 3, "as asked for"),
         (2, 2, 9.0, {"environment": {"OMP_NUM_THREADS": "2"}}, 2, "OMP_NUM_THREADS is set"),

@@ -133,9 +133,8 @@ def make_again(args: argparse.Namespace) -> int:
         ValueError: no recipe, or other audio than was edited.
     """
     path = None if args.out is None else check_output(args.out)
-    from pipelines.vivace_recipe import read_recipe, replay_arguments
-
     from pipelines.threads import usable_cores
+    from pipelines.vivace_recipe import read_recipe, replay_arguments
 
     recipe = read_recipe(args.file)
     replay_arguments(recipe, args.audio)
