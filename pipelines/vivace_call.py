@@ -76,6 +76,17 @@ def made_on_cpu(function: Callable) -> Callable:
     return run
 
 
+def execution_device(pipe) -> torch.device:
+    """Where the parts compute: also where one is offloaded and its weights are nowhere between its runs."""
+    if pipe._execution_device.type != "meta":
+        return pipe._execution_device
+    models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    hooks = [getattr(module, "_hf_hook", None) for part in models for module in part.modules()]
+    devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
+    weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
+    return torch.device([*devices, *weights][0])
+
+
 def current_call(pipe) -> "Call | None":
     """The call of this pipeline in whose callback the running code is, or None outside of callbacks."""
     return next((call for call in reversed(CALLS.get()) if call.pipe is pipe), None)
@@ -181,7 +192,7 @@ class Call:
         shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
         if asked.latents is not None and tuple(asked.latents.shape) != shape:
             raise ValueError(f"latents has shape {tuple(asked.latents.shape)}; needed for this request: {shape}")
-        self.shape, self.device = shape, pipe._execution_device
+        self.shape, self.device = shape, execution_device(pipe)
         self.told = self.guidance = self.noise = None
         self.generators: list[torch.Generator] = []
 
