@@ -118,7 +118,7 @@ def check_settings(pipe, asked: SimpleNamespace) -> None:
         raise ValueError(
             f"callback_on_step_end_tensor_inputs is {' '.join(str(wanted).split())}; allowed: a list of {allowed}"
         )
-    unknown = set(wanted) - set(pipe._callback_tensor_inputs)
+    unknown = [name for name in wanted if name not in pipe._callback_tensor_inputs]
     if unknown:
         raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
 
