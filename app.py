@@ -11,11 +11,13 @@ from page.build import launch_options, make_app
 from page.desk import Desk
 from page.model import load_model, model_name
 from pipelines.hub import quiet_libraries
+from pipelines.threads import set_threads
 
 
 def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     quiet_libraries()
+    set_threads()
     try:
         desk = Desk(load_model(model_name()), model_name())
     except (ValueError, OSError) as error:

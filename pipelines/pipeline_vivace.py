@@ -8,6 +8,8 @@ transformers, and files published beside it.
 """
 
 import inspect
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -86,6 +88,9 @@ PUBLIC = (  # conditions the user is told
 class VivacePipeline(DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
+    `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
+    `VivacePipeline.from_pipe(pipe)` keeps them.
+
     One pipeline may be called in several threads or tasks at once, and within a callback: what a call changes is its
     own. This does not hold for offloaded parts, which move between devices.
 
@@ -94,7 +99,7 @@ class VivacePipeline(DiffusionPipeline):
             `sampling_rate`, `latent_channels`, `latents_mean` and `latents_std`.
         unet: `UNet1DConditionModel`.
         text_encoder: any transformers encoder that gives `last_hidden_state`; may be None beside `prompt_embeds`.
-        tokenizer: of that encoder.
+        tokenizer: of that encoder. Without `vae` or `unet` (None) only `encode_prompt` works.
         scheduler: the one that the UNet was trained for, or one of the same process.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
@@ -131,7 +136,7 @@ class VivacePipeline(DiffusionPipeline):
         super().__init__()
         if vivace_format != FORMAT:
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
-        if guidance_channels is not None and len(guidance_channels) != vae.config.latent_channels:
+        if guidance_channels is not None and vae is not None and len(guidance_channels) != vae.config.latent_channels:
             raise ValueError(
                 f"guidance_channels has {len(guidance_channels)} values; needed: one for each of the "
                 f"{vae.config.latent_channels} latent channels, or None"
@@ -157,6 +162,14 @@ class VivacePipeline(DiffusionPipeline):
         copy = object.__new__(type(self))
         vars(copy).update(vars(self))
         return copy
+
+    def __repr__(self) -> str:
+        """The config, with a long list of numbers as their count."""
+        return re.sub(
+            r'("guidance_channels": )\[([^]]*)\]',
+            lambda m: f"{m[1]}[{m[2].count(',') + 1} numbers]",
+            super().__repr__(),
+        )
 
     @property
     def frame_rate(self) -> float:
@@ -552,4 +565,10 @@ class VivacePipeline(DiffusionPipeline):
                 yield chunk.cpu().numpy()
 
 
+def says_something(record: logging.LogRecord) -> bool:
+    """False for what diffusers (0.42) says of every model that is cast and keeps no module in float32."""
+    return "should be kept in float32: []" not in record.getMessage()
+
+
+logging.getLogger("diffusers.models.modeling_utils").addFilter(says_something)
 CODE = settle_pipeline(globals())  # digest of the code

@@ -16,7 +16,7 @@ from .vivace_edit import Edit
 from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_noise import choose_seeds
-from .vivace_prompt import check_number, stated_tempo, understand
+from .vivace_prompt import MIN_DURATION_S, check_number, stated_tempo, understand
 from .vivace_reading import read_music
 from .vivace_recipe import read_recipe
 from .vivace_text import check_text
@@ -257,6 +257,8 @@ def hear(edit: Edit, given: dict, loop: bool | None, prompt: str, config) -> tup
     if loop and edit.extended:
         raise ValueError("loop is True with extend_s; a loop has no end to go on from: leave one of them out")
     seconds = edit.audio.shape[1] / edit.rate
+    if seconds < MIN_DURATION_S:
+        raise ValueError(f"audio lasts {seconds:.3g} s; allowed: from {MIN_DURATION_S} s")
     for name, unit in (("duration_s", "s"), ("downbeat_s", "s")):
         if given[name] is not None:
             check_number(name, given[name], -1e6, 1e6, unit)
@@ -333,6 +335,9 @@ def make_requests(
             check_flag("loop", loop)
         elif edits[i] is None and (tone["fade_in_s"] or tone["fade_out_s"]):
             loop = False  # the words alone make no loop of these
+        negative = columns["negative_prompt"][i]
+        if negative is not None and not isinstance(negative, str):
+            raise ValueError(f"negative_prompt is {negative!r}; allowed: a text, or a list with one for each prompt")
         check_strengths(strengths)
         check_tone(tone, loop, pipe.config.max_duration_s)
         given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
@@ -369,7 +374,6 @@ def make_requests(
         arguments["prompt"] = prompts[i]
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]
-            negative = columns["negative_prompt"][i]
             requests.append(
                 Request(
                     texts, weights, negative, known, samples, frames, own, strengths, tone, loop, arguments, edit

@@ -12,6 +12,13 @@ def number(text: str) -> float:
     return int(value) if value.is_integer() else value
 
 
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 1")
+    return int(text)
+
+
 def region(text: str) -> tuple[float, float]:
     """ "4:6.5" -> (4, 6.5)."""
     first, colon, last = text.partition(":")
@@ -79,6 +86,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="branch, tag or commit on the Hub")
     add("--variant", help="of the weight files, as in fp16")
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps")
+    add("--threads", type=positive, help="CPU threads; default: cores with nothing else to do, see `vivace doctor`")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="precision; default float32")
 
 
