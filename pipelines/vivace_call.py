@@ -12,6 +12,7 @@ import torch
 from .vivace_conditions import make_conditions
 from .vivace_denoise import Batch, denoise
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
+from .vivace_exclusion import share_of
 from .vivace_level import Leveller
 from .vivace_noise import frame_noise
 from .vivace_process import check_process, steps_of
@@ -89,6 +90,8 @@ class Call:
             asked.guidance_scale = pipe.config.default_guidance_scale
         if asked.guidance_interval is None:
             asked.guidance_interval = (pipe.config.default_guidance_low, pipe.config.default_guidance_high)
+        if asked.negative_guidance_scale is None:
+            asked.negative_guidance_scale = pipe.config.default_negative_guidance_scale
         check_settings(pipe, asked)
         check_process(pipe.scheduler, pipe.process)
         embeds = asked.prompt_embeds
@@ -101,6 +104,9 @@ class Call:
         self.requests = make_requests(
             pipe, entries, per_item, asked.seed, asked.generator, per_prompt, single, edits, prompts
         )
+        if asked.negative_prompt_embeds is not None:
+            for item in self.requests:
+                item.unwanted, item.unwanted_weights = [None], torch.full((1, item.frames), share_of(None))
         shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
         if asked.latents is not None and tuple(asked.latents.shape) != shape:
             raise ValueError(f"latents has shape {tuple(asked.latents.shape)}; needed for this request: {shape}")
