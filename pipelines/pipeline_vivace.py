@@ -25,6 +25,7 @@ from .vivace_call import Call, CallState, current_call, made_on_cpu, on_cpu
 from .vivace_conditions import Conditions
 from .vivace_denoise import CIRCLE_MARGIN
 from .vivace_edit import Edit
+from .vivace_exclusion import Exclusion, read_exclusion
 from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
 from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
@@ -71,11 +72,12 @@ from .vivace_windows import WINDOW, windows
 
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
-    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats",
-    "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key",
-    "parse_note", "parse_time_signature", "read_chord", "read_key", "read_music", "read_prompt", "read_recipe",
-    "resample", "spell_key", "true_peak_db", "understand", "windows", "write_audio",
+    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit",
+    "Exclusion", "Guidance", "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number",
+    "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level",
+    "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature", "read_chord",
+    "read_exclusion", "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key",
+    "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
 PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
@@ -103,6 +105,7 @@ class VivacePipeline(DiffusionPipeline):
         scheduler: the one that the UNet was trained for, or one of the same process.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
+        default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         max_duration_s: longest request, seconds.
@@ -128,6 +131,7 @@ class VivacePipeline(DiffusionPipeline):
         default_duration_s: float = 10.0,
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
+        default_negative_guidance_scale: float = 6.0,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         max_duration_s: float = 600.0,
@@ -145,6 +149,7 @@ class VivacePipeline(DiffusionPipeline):
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
+            default_negative_guidance_scale=default_negative_guidance_scale,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
@@ -381,6 +386,7 @@ class VivacePipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | list[float] | None = None,
         grid_guidance_scale: float | list[float] | None = None,
+        negative_guidance_scale: float | list[float] | None = None,
         guidance_rescale: float | list[float] = 0.0,
         guidance_interval: tuple[float, float] | list[tuple[float, float]] | None = None,
         apg_eta: float = 1.0,
@@ -424,7 +430,8 @@ class VivacePipeline(DiffusionPipeline):
         Args:
             prompt: what it should sound like; or a timeline [(0, "calm piano"), ("bar 5", "drums enter")] with starts
                 in seconds or bars and crossfades of 1 s; or a list of either.
-            negative_prompt: what it should not sound like, per prompt; has an effect where guidance is on.
+            negative_prompt: what it should not sound like, per prompt; it joins what the prompt itself excludes ("rock
+                without drums", "drumless", "just piano and bass"). Both have an effect where guidance is on.
             duration_s: length in seconds, 0.5 up to the checkpoint's `max_duration_s`, per prompt.
             bars: length in bars, exact to the sample, per prompt; where no tempo is said, one is chosen and told.
             bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`. A beat is the
@@ -441,6 +448,8 @@ class VivacePipeline(DiffusionPipeline):
                 step then costs one pass.
             grid_guidance_scale: strength of tempo, key, meter, length and chords, per prompt; `guidance_scale` is
                 then that of the words. None = they go together; apart they cost a third pass.
+            negative_guidance_scale: how strongly what is excluded is kept out, per prompt; None = the checkpoint's, 0 =
+                not at all. Where something is excluded a step costs one more pass.
             guidance_rescale: 0 to 1, brings the level of the guided prediction back to the unguided one, per prompt.
             guidance_interval: noise levels (0 = data, 1 = noise) with guidance, per prompt; None = the checkpoint's.
             apg_eta, apg_norm_threshold, apg_momentum: adaptive projected guidance: the share kept of what guidance

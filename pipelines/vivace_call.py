@@ -19,6 +19,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from .vivace_conditions import Conditions, make_conditions
 from .vivace_denoise import CIRCLE_MARGIN, Batch, denoise
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
+from .vivace_exclusion import share_of
 from .vivace_guidance import Guidance
 from .vivace_level import Leveller
 from .vivace_noise import frame_noise
@@ -181,6 +182,8 @@ class Call:
             asked.guidance_interval = (pipe.config.default_guidance_low, pipe.config.default_guidance_high)
         if isinstance(asked.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             asked.callback_on_step_end_tensor_inputs = asked.callback_on_step_end.tensor_inputs
+        if asked.negative_guidance_scale is None:
+            asked.negative_guidance_scale = pipe.config.default_negative_guidance_scale
         check_settings(pipe, asked)
         self.scheduler = copy.deepcopy(vars(pipe)["scheduler"])  # in a callback `pipe.scheduler` is that of its call
         check_process(self.scheduler, pipe.trained_with)
@@ -194,6 +197,9 @@ class Call:
         self.requests = make_requests(
             pipe, entries, per_item, asked.seed, asked.generator, per_prompt, single, edits, prompts
         )
+        if asked.negative_prompt_embeds is not None:
+            for item in self.requests:
+                item.unwanted, item.unwanted_weights = [None], torch.full((1, item.frames), share_of(None))
         shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
         if asked.latents is not None and tuple(asked.latents.shape) != shape:
             raise ValueError(f"latents has shape {tuple(asked.latents.shape)}; needed for this request: {shape}")

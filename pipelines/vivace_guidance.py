@@ -1,7 +1,8 @@
 """Guidance: how strictly the words and the grid are followed.
 
-Every pass of the network has a row for each text, and where guidance is on one without any condition and, if the grid
-has a strength of its own, one with the words alone. All arithmetic is in fp32.
+Every pass of the network has a row for each text, and where guidance is on one without any condition, if the grid has
+a strength of its own, one with the words alone, and one for each text that is to be kept out. All arithmetic is in
+fp32.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -47,6 +48,7 @@ class Guidance:
         low, high: noise levels between which guidance is on.
         apg_eta, apg_norm_threshold, apg_momentum: see `project`.
         slow, channels: see `weighed`; channels (latent_channels,) fp32.
+        negative: strength of the texts to be kept out, (batch,) fp32; None = 0.
     """
 
     text: torch.Tensor
@@ -60,10 +62,11 @@ class Guidance:
     slow: float = 1.0
     channels: torch.Tensor | None = None
     average: torch.Tensor | None = None
+    negative: torch.Tensor | None = None
 
     def part(self, rows: list[int]) -> "Guidance":
         """The strengths of these items, with no memory of other steps."""
-        names = ("text", "grid", "rescale", "low", "high")
+        names = ("text", "grid", "rescale", "low", "high", *(["negative"] if self.negative is not None else []))
         return replace(self, average=None, **{name: getattr(self, name)[rows] for name in names})
 
     def at(self, level: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,18 +112,24 @@ class Guidance:
 
 
 def run_network(
-    pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, words: bool, free: bool
+    pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, words: bool, free: bool, unwanted: bool
 ) -> tuple:
     """Predictions of the network, fp32: with everything (texts, channels, frames) and, None if not asked for, without
-    any condition (batch, channels, frames) and with the words alone (texts, channels, frames).
+    any condition (batch, channels, frames), with the words alone (texts, channels, frames), and with everything but
+    the unwanted texts in place of the wanted ones (unwanted, channels, frames).
 
     The rows run in one pass, or a few at a time after `enable_guidance_slicing`.
     """
-    batch, texts = len(latents), len(told.owner)
-    every, each = torch.arange(batch, device=latents.device), torch.arange(texts, device=latents.device)
-    item = torch.cat([told.owner] + [every] * free + [told.owner] * words)  # the item of each row
-    text = torch.cat([each] + [texts + every] * free + [each] * words)
-    blind = torch.arange(len(item), device=latents.device) >= texts  # to tempo, key, meter, length and grid
+    batch, texts, device = len(latents), len(told.owner), latents.device
+    every, each = torch.arange(batch, device=device), torch.arange(texts, device=device)
+    others = torch.arange(texts, len(told.states), device=device)
+    counts = [texts, batch * free, texts * words, len(others) * unwanted]
+    # The item of each row, and its text; that of rows without any is masked.
+    item = torch.cat([told.owner] + [every] * free + [told.owner] * words + [told.unwanted_owner] * unwanted)
+    text = torch.cat([each] + [0 * every] * free + [each] * words + [others] * unwanted)
+    kind = torch.arange(4, device=device).repeat_interleave(torch.tensor(counts, device=device))
+    blind = (kind == 1) | (kind == 2)  # to tempo, key, meter, length and grid
+    read = told.states_mask[text] & (kind != 1)[:, None]
     scalars = {
         name: torch.where(blind, torch.full_like(values[item], ABSENT[name]), values[item])
         for name, values in told.scalars.items()
@@ -137,15 +146,15 @@ def run_network(
                 latents.to(pipe.unet.dtype)[item[part]],
                 timestep.float().expand(len(item[part])),
                 encoder_hidden_states=told.states[text[part]],
-                encoder_attention_mask=told.states_mask[text[part]],
+                encoder_attention_mask=read[part],
                 frame_cond=None if frame_cond is None else frame_cond[part],
                 added_cond_kwargs={name: values[part] for name, values in scalars.items()},
                 frame_mask=None if visible is None else visible[part],
                 return_dict=False,
             )[0].float()
         )
-    out = torch.cat(out)
-    return out[:texts], out[texts : texts + batch] if free else None, out[texts + batch :] if words else None
+    made = torch.cat(out).split(counts)
+    return made[0], *(part if asked else None for part, asked in zip(made[1:], (free, words, unwanted), strict=True))
 
 
 def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, guidance: Guidance, level) -> tuple:
@@ -156,11 +165,16 @@ def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condition
     free + text_scale (words - free) + grid_scale (full - words). In this order a strong text does not pull the music
     off its grid. Equal strengths give the former, in two passes. Several texts share a frame by their weights (Bar-Tal
     et al. 2023, https://arxiv.org/abs/2302.08113).
+
+    What is to be kept out is led away from in the same way, given the grid: + negative_scale (full - unwanted), where
+    its texts have a weight (the negation of Liu et al. 2022, equation 12, https://arxiv.org/abs/2206.01714, from the
+    wanted words instead of from none).
     """
     text_scale, grid_scale = guidance.at(level)
     guided = bool((text_scale > 1.0).any() or (grid_scale > 1.0).any())
     apart = bool((text_scale != grid_scale).any())
-    full, free, words = run_network(pipe, latents, timestep, told, guided and apart, guided)
+    negative = guided and len(told.unwanted_owner) > 0 and guidance.negative is not None
+    full, free, words, unwanted = run_network(pipe, latents, timestep, told, guided and apart, guided, negative)
 
     def together(by_text: torch.Tensor) -> torch.Tensor:
         nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
@@ -176,6 +190,11 @@ def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condition
         out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
     if guidance.slow != 1.0 or guidance.channels is not None:
         out = full + guidance.weighed(out - full, told.visible)
+    if negative:
+        away = (full[told.unwanted_owner] - unwanted) * told.unwanted_weights[:, None]
+        away = away * guidance.negative[told.unwanted_owner, None, None]
+        nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
+        out = out + guidance.weighed(nothing.index_add(0, told.unwanted_owner, away), told.visible)
     return full, out
 
 

@@ -13,6 +13,7 @@ import torch
 
 from .vivace_beats import find_beats
 from .vivace_edit import Edit
+from .vivace_exclusion import read_exclusion, share_of, unwanted_text
 from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_noise import choose_seeds
@@ -24,7 +25,9 @@ from .vivace_theory import parse_time_signature
 from .vivace_timeline import is_timeline, morph_weights, read_start, timeline_weights
 
 CONDITIONS = ("duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s")
-STRENGTHS = ("guidance_scale", "grid_guidance_scale", "guidance_rescale", "guidance_interval")
+STRENGTHS = (
+    "guidance_scale", "grid_guidance_scale", "negative_guidance_scale", "guidance_rescale", "guidance_interval",
+)  # fmt: skip
 GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # of CONDITIONS, those that audio can tell
 BAR_MATCH = 0.03  # share by which the tempo heard in a loop may be off whole bars
 TONE = ("normalize", "loudness_lufs", "true_peak_dbtp", "tilt_db", "fade_in_s", "fade_out_s")
@@ -35,14 +38,16 @@ class Request:
     """One piece to make.
 
     Attributes:
-        texts: what it should sound like, one text or a timeline's; None beside `prompt_embeds`.
+        texts: what it should sound like, one text or a timeline's, without what the words exclude; None beside
+            `prompt_embeds`.
         weights: (texts, frames), the share of each.
-        negative: what it should not sound like, or None.
+        unwanted: what it should not sound like, any number of texts; None in place of `negative_prompt_embeds`.
+        unwanted_weights: (unwanted, frames), where each is kept out, 0 to 1.
         known: its conditions, see `understand`.
         samples: its length at the pipeline's sampling rate.
         frames: its length in latent frames.
         seed: of its noise.
-        strengths: guidance_scale, grid_guidance_scale, guidance_rescale, guidance_interval.
+        strengths: what `STRENGTHS` names.
         tone: what `TONE` names.
         loop: whether its end leads into its beginning.
         arguments: of the call, as they were given for this piece.
@@ -51,7 +56,8 @@ class Request:
 
     texts: list[str | None]
     weights: torch.Tensor
-    negative: str | None
+    unwanted: list[str | None]
+    unwanted_weights: torch.Tensor
     known: dict
     samples: int
     frames: int
@@ -130,6 +136,7 @@ def check_strengths(strengths: dict) -> None:
     check_number("guidance_scale", strengths["guidance_scale"], 0, 100)
     if strengths["grid_guidance_scale"] is not None:
         check_number("grid_guidance_scale", strengths["grid_guidance_scale"], 0, 100)
+    check_number("negative_guidance_scale", strengths["negative_guidance_scale"], 0, 100)
     check_number("guidance_rescale", strengths["guidance_rescale"], 0, 1)
     interval = strengths["guidance_interval"]
     numbers = isinstance(interval, (list, tuple)) and all(isinstance(v, (int, float)) for v in interval)
@@ -168,11 +175,27 @@ def make_guidance(
     grid = [scale if row["grid_guidance_scale"] is None else row["grid_guidance_scale"]
             for row, scale in zip(rows, text, strict=True)]  # fmt: skip
     low, high = zip(*(row["guidance_interval"] for row in rows), strict=True)
-    columns = (text, grid, [row["guidance_rescale"] for row in rows], low, high)
+    negative = [row["negative_guidance_scale"] for row in rows]
+    columns = (text, grid, [row["guidance_rescale"] for row in rows], low, high, negative)
     columns = [torch.tensor(c, dtype=torch.float32, device=device) for c in columns]
     weights = config.guidance_channels
     weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
-    return Guidance(*columns, eta, threshold, momentum, config.guidance_slow, weights)
+    *columns, negative = columns
+    return Guidance(*columns, eta, threshold, momentum, config.guidance_slow, weights, negative=negative)
+
+
+def keep_out(texts: list[str | None], weights: torch.Tensor, negative_prompt: str | None) -> tuple:
+    """Words of each text without what they exclude; the texts to be kept out, each once, and where (texts, frames)."""
+    if negative_prompt is not None and not isinstance(negative_prompt, str):
+        raise ValueError(f"negative_prompt is {negative_prompt!r}; allowed: a text, or None")
+    read = [None if text is None else read_exclusion(text) for text in texts]
+    where: dict[str, torch.Tensor] = {}
+    for exclusion, weight in zip(read, weights, strict=True):
+        unwanted = unwanted_text(exclusion, negative_prompt)
+        if unwanted is not None:
+            where[unwanted] = where.get(unwanted, 0.0) + weight * share_of(unwanted)
+    words = [None if exclusion is None else exclusion.words for exclusion in read]
+    return words, list(where), torch.stack(list(where.values())) if where else weights[:0]
 
 
 def open_source(source: object, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:
@@ -372,11 +395,13 @@ def make_requests(
         if isinstance(columns["negative_prompt"][i], str):
             check_text("negative_prompt", columns["negative_prompt"][i])
         arguments["prompt"] = prompts[i]
+        words, unwanted, unwanted_weights = keep_out(texts, weights, columns["negative_prompt"][i])
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]
             requests.append(
                 Request(
-                    texts, weights, negative, known, samples, frames, own, strengths, tone, loop, arguments, edit
+                    words, weights, unwanted, unwanted_weights, known, samples, frames, own, strengths, tone, loop,
+                    arguments, edit,
                 )
             )  # fmt: skip
     return requests

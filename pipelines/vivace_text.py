@@ -54,8 +54,8 @@ def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.
 
 
 def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
-    """States (texts + batch, tokens, dim) and masks (texts + batch, tokens): the texts of all requests, then the
-    negative text of each. Every text is encoded once.
+    """States (texts + unwanted, tokens, dim) and masks (texts + unwanted, tokens): the texts of all requests, then what
+    is to be kept out of them. Every text is encoded once.
 
     Args:
         pipe: the pipeline.
@@ -65,7 +65,8 @@ def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_e
         negative_embeds: likewise.
         device: where to.
     """
-    wanted, unwanted = [text for item in requests for text in item.texts], [item.negative for item in requests]
+    wanted = [text for item in requests for text in item.texts]
+    unwanted = [text for item in requests for text in item.unwanted]
     texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
     encoded = pipe.encode_prompt(texts, device) if texts else None
 
@@ -84,7 +85,7 @@ def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_e
             no_text = torch.zeros(len(names), 1, width, dtype=torch.float32, device=device)
             return no_text, torch.zeros(len(names), 1, dtype=torch.bool, device=device)
         rows = [texts.index(name) if name in texts else None for name in names]
-        present = torch.tensor([row is not None for row in rows], device=device)
+        present = torch.tensor([row is not None for row in rows], dtype=torch.bool, device=device)
         rows = [row or 0 for row in rows]
         return encoded[0][rows], encoded[1][rows] & present[:, None]
 

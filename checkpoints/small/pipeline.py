@@ -4,6 +4,7 @@ from .vivace_call import __doc__ as _vivace_call
 from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_denoise import __doc__ as _vivace_denoise
 from .vivace_edit import __doc__ as _vivace_edit
+from .vivace_exclusion import __doc__ as _vivace_exclusion
 from .vivace_grid import __doc__ as _vivace_grid
 from .vivace_guidance import __doc__ as _vivace_guidance
 from .vivace_level import __doc__ as _vivace_level

@@ -26,10 +26,12 @@ class Conditions:
     """Arguments of the network for a batch.
 
     Attributes:
-        states, states_mask: (texts + batch, tokens, dim) and (texts + batch, tokens): the texts of the first item, of
-            the second, ..., then the negative text of each item.
+        states, states_mask: (texts + unwanted, tokens, dim) and (texts + unwanted, tokens): the texts of the first
+            item, of the second, ..., then the texts that are to be kept out of the items, if any.
         owner: (texts,) the item that each text belongs to.
         weights: (texts, frames), the share of each text in its item's frames; they sum to 1.
+        unwanted_owner, unwanted_weights: (unwanted,) and (unwanted, frames), likewise of the texts to be kept out, of
+            which an item may have none; 0 to 1.
         grid: (batch, 22, frames).
         edit: (batch, 1 + latent_channels, frames): 1 = to be generated, and the latents of frames that are given.
         scalars: (batch,) each; `ABSENT` tells what stands for unknown.
@@ -40,6 +42,8 @@ class Conditions:
     states_mask: torch.Tensor
     owner: torch.Tensor
     weights: torch.Tensor
+    unwanted_owner: torch.Tensor
+    unwanted_weights: torch.Tensor
     grid: torch.Tensor
     edit: torch.Tensor
     scalars: dict[str, torch.Tensor]
@@ -49,10 +53,13 @@ class Conditions:
         """These items and frames [first, last); texts that are silent there are left out."""
         device = self.visible.device
         rows = torch.tensor(rows, device=device)
-        heard = torch.isin(self.owner, rows) & (self.weights[:, first:last] > 0).any(dim=1)
+        heard, kept_out = (
+            torch.isin(owner, rows) & (weights[:, first:last] > 0).any(dim=1)
+            for owner, weights in ((self.owner, self.weights), (self.unwanted_owner, self.unwanted_weights))
+        )
         new_place = torch.zeros(len(self.visible), dtype=torch.long, device=device)
         new_place[rows] = torch.arange(len(rows), device=device)
-        text = torch.cat([heard.nonzero()[:, 0], len(self.owner) + rows])
+        text = torch.cat([heard, kept_out]).nonzero()[:, 0]
         states, read = self.states[text], self.states_mask[text]
         longest = int((read.any(0) * torch.arange(1, read.shape[1] + 1, device=device)).max())
         more = TOKENS * max(1, -(-longest // TOKENS)) - read.shape[1]  # whatever texts there are elsewhere
@@ -61,6 +68,8 @@ class Conditions:
             states_mask=torch.nn.functional.pad(read, (0, more)),
             owner=new_place[self.owner[heard]],
             weights=self.weights[heard, first:last],
+            unwanted_owner=new_place[self.unwanted_owner[kept_out]],
+            unwanted_weights=self.unwanted_weights[kept_out, first:last],
             grid=self.grid[rows, :, first:last],
             edit=self.edit[rows, :, first:last],
             scalars={name: values[rows] for name, values in self.scalars.items()},
@@ -72,6 +81,7 @@ class Conditions:
         return replace(
             self,
             weights=take_frames(self.weights[:, None], index[self.owner])[:, 0],
+            unwanted_weights=take_frames(self.unwanted_weights[:, None], index[self.unwanted_owner])[:, 0],
             grid=take_frames(self.grid, index),
             edit=take_frames(self.edit, index),
             visible=visible,
@@ -103,14 +113,16 @@ def make_conditions(
     edit = torch.zeros(batch, 1 + latent_channels, frames, dtype=torch.float32)
     edit[:, 0] = 1.0
     owner = torch.tensor([row for row, item in enumerate(requests) for _ in item.texts])
+    unwanted_owner = [row for row, item in enumerate(requests) for _ in item.unwanted]
+    unwanted_owner = torch.tensor(unwanted_owner, dtype=torch.long)
     weights = torch.zeros(len(owner), frames, dtype=torch.float32)
+    unwanted_weights = torch.zeros(len(unwanted_owner), frames, dtype=torch.float32)
     kinds = {name: torch.float32 if isinstance(value, float) else torch.long for name, value in ABSENT.items()}
     scalars = {name: torch.full((batch,), value, dtype=kinds[name]) for name, value in ABSENT.items()}
-    place = 0
     for row, item in enumerate(requests):
         known = item.known
-        weights[place : place + len(item.texts), : item.frames] = item.weights
-        place += len(item.texts)
+        weights[owner == row, : item.frames] = item.weights
+        unwanted_weights[unwanted_owner == row, : item.frames] = item.unwanted_weights
         grid[row, :, : item.frames] = item_grid(known, item.frames, frame_rate)
         scalars["duration_s"][row] = item.frames / frame_rate
         if known["key"] is not None:
@@ -121,5 +133,6 @@ def make_conditions(
             scalars["bpm"][row] = float(known["bpm"])
     lengths = torch.tensor([item.frames for item in requests])
     visible = torch.arange(frames) < lengths[:, None]
-    moved = [part.to(device) for part in (states, states_mask, owner, weights, grid, edit)]
+    parts = (states, states_mask, owner, weights, unwanted_owner, unwanted_weights, grid, edit)
+    moved = [part.to(device) for part in parts]
     return Conditions(*moved, {name: values.to(device) for name, values in scalars.items()}, visible.to(device))

@@ -80,7 +80,9 @@ def read_mask(mask, samples: int, rate: int) -> torch.Tensor:
         if not given.any():
             raise ValueError("mask_s is False everywhere: all is kept and nothing to be made")
         return given.cpu()
-    if not isinstance(mask, (list, tuple, np.ndarray, torch.Tensor)):
+    if isinstance(mask, (np.ndarray, torch.Tensor)):
+        mask = mask.tolist()
+    if not isinstance(mask, (list, tuple)):
         raise ValueError(f"mask_s is {mask!r}; allowed: regions in seconds, as in [(4.0, 6.0)], or an array of bool")
     pairs = [tuple(region) if isinstance(region, (list, tuple, np.ndarray)) else (region,) for region in mask]
     if not pairs:

@@ -32,7 +32,7 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     add("--prompt", help="what it should sound like; tempo, key, meter and length are read from it")
     add("--at", nargs=2, action="append", metavar=("START", "PROMPT"), help="from there on: seconds, or 'bar 5'")
     add("--morph", nargs=2, metavar=("FROM", "TO"), help="from one prompt to another, in place of --prompt")
-    add("--negative_prompt", help="what it should not sound like")
+    add("--negative_prompt", help="what it should not sound like; beside 'without drums' and the like in the prompt")
 
 
 def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
@@ -61,6 +61,7 @@ def add_strengths(parser: argparse.ArgumentParser) -> None:
     add("--num_inference_steps", type=int, help="1 to 1000; more is finer and slower; default: the checkpoint's")
     add("--guidance_scale", type=number, help="how strictly to follow the request; up to 1 = off, twice as fast")
     add("--grid_guidance_scale", type=number, help="the same for tempo, key, meter and chords alone")
+    add("--negative_guidance_scale", type=number, help="how strongly to keep out what is excluded; 0 = not at all")
     add("--guidance_rescale", type=number, help="0 to 1: brings the guided level back to the unguided; default 0")
     add("--guidance_interval", type=number, nargs=2, metavar=("LOW", "HIGH"), help="noise levels with guidance, 0 to 1")
     add("--apg_eta", type=number, help="0 to 1: share kept of what guidance adds along the prediction; default 1")

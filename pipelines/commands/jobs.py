@@ -10,8 +10,8 @@ from pathlib import Path
 
 FORMATS = (".wav", ".flac")
 # Of the command, not of a piece.
-OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype", "threads",
-       "json", "run")  # fmt: skip
+OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype",
+       "threads", "json", "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
 UNDERSTOOD = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
