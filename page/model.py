@@ -3,9 +3,10 @@
 import os
 from pathlib import Path
 
-import torch
+from pipelines.hub import find_checkpoint, load_published, pick_device
 
 ROOT = Path(__file__).resolve().parent.parent
+DEFAULT = "checkpoints/small"
 
 
 def model_name() -> str:
@@ -13,7 +14,7 @@ def model_name() -> str:
     told = os.environ.get("VIVACE_MODEL", "").strip()
     if not told and (ROOT / "MODEL").is_file():
         told = (ROOT / "MODEL").read_text().strip()
-    return told or "checkpoints/small"
+    return told or DEFAULT
 
 
 def find_folder(name: str) -> Path | None:
@@ -25,23 +26,22 @@ def find_folder(name: str) -> Path | None:
 
 
 def load_model(name: str):
-    """A pipeline from a folder or from the Hub, on the GPU if there is one.
+    """A pipeline from a folder or from the Hub, or from its cache offline, on the GPU if there is one.
+
+    Only a model that the owner of the page named is loaded with its code; no visitor can name one.
 
     Raises:
         ValueError: one line that names the model.
     """
-    from diffusers import DiffusionPipeline
-
-    from pipelines.hub import load_published
-
     folder = find_folder(name)
-    if folder is not None:
-        pipe = load_published(folder)
-    else:
+    if folder is None:
+        if name == DEFAULT:  # never looked up on the Hub, where anybody may hold that name
+            raise ValueError(f"model {name!r}: no such folder; VIVACE_MODEL names another folder or a Hub id")
         try:
-            pipe = DiffusionPipeline.from_pretrained(name, trust_remote_code=True)
-        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            folder = find_checkpoint(name)
+        except (OSError, ValueError) as error:
             cause = " ".join(str(error).split())
             raise ValueError(f"model {name!r}: no such folder, and the Hub does not give it ({cause})") from error
+    pipe = load_published(folder)
     pipe.set_progress_bar_config(disable=True)
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipe.to(pick_device("auto"))
