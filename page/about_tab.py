@@ -23,7 +23,8 @@ KEYS = """### Keys
 """
 API = """### From a program
 
-Endpoints with the argument names of the pipeline; [the API page](?view=api) describes them all.
+Endpoints with the argument names of the pipeline; [gradio_api/info](gradio_api/info) describes
+them all, and so does "Use via API" below on a wide screen.
 
 ```python
 from gradio_client import Client, handle_file

@@ -74,7 +74,7 @@ class Front:
         except Exception:
             if began:
                 raise
-            await answer(send, 400, "the request cannot be read; see About, or ?view=api, for how to ask")
+            await answer(send, 400, "the request cannot be read; /gradio_api/info says how to ask")
 
     async def describe(self, scope, receive, send) -> None:
         """The page, with its own description in place of Gradio's."""

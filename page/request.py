@@ -44,7 +44,7 @@ def check_seed(seed: object) -> int | None:
 
 
 def pipeline_arguments(asked: dict, config) -> dict:
-    """Arguments for one prompt; those that are None are left to the pipeline.
+    """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
         asked: by the names of the pipeline's arguments.
@@ -53,6 +53,7 @@ def pipeline_arguments(asked: dict, config) -> dict:
     Raises:
         ValueError: one line that names the argument, its value and what is allowed.
     """
+    asked = {name: None if isinstance(value, str) and not value else value for name, value in asked.items()}
     out = {name: check_text(name, asked.get(name)) for name in TEXTS}
     if out["prompt"] is None:
         raise ValueError("prompt is empty; say what the music should sound like, as in 'slow solo piano'")

@@ -164,8 +164,8 @@ def test_each_argument_is_described(running, client):
 def test_the_page_describes_itself_and_its_links_are_there(running):
     text = httpx.get(running[1]).text
     assert "Click to try out" not in text and 'og:description" content="Text to music' in text
-    assert "gradio_api/docs" not in text and "?view=api" in text
-    assert httpx.get(f"{running[1]}/?view=api").status_code == 200
+    assert "gradio_api/docs" not in text and "(gradio_api/info)" in text
+    assert "/generate" in httpx.get(f"{running[1]}/gradio_api/info").json()["named_endpoints"]
 
 
 def test_a_browser_is_known_by_its_secret_and_no_other(running):
