@@ -41,7 +41,9 @@ def describe(conditions: dict, seed: int | None) -> str:
     return ", ".join(words)
 
 
-def keep_output(session: Session, output, settings: dict, kind: str, grid: dict | None = None, made=()) -> list[Take]:
+def keep_output(
+    session: Session, output, settings: dict, kind: str, grid: dict | None = None, made=(), loop: bool = False
+) -> list[Take]:
     """Write the pieces of an output into the session, as WAV and FLAC with their recipes.
 
     Args:
@@ -51,6 +53,7 @@ def keep_output(session: Session, output, settings: dict, kind: str, grid: dict 
         kind: see `Take`.
         grid: beats of what was edited; None = those that were asked for, from 0 s on.
         made: stretches in seconds that were made anew.
+        loop: whether it is a circle.
     """
     takes = []
     for index, (conditions, seed) in enumerate(zip(output.conditions, output.seeds, strict=True)):
@@ -62,7 +65,7 @@ def keep_output(session: Session, output, settings: dict, kind: str, grid: dict 
         own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
         take = Take(
             take_id, kind, title, name, path, output.audios[index].shape[-1] / output.sampling_rate, own, conditions,
-            seed, grid or grid_of(conditions), list(made), bool(settings.get("loop", False)),
+            seed, grid or grid_of(conditions), list(made), loop,
         )  # fmt: skip
         session.add(take)
         takes.append(take)
