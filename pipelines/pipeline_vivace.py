@@ -20,19 +20,11 @@ from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
-from .vivace_beats import find_beats
 from .vivace_call import Call, CallState, current_call, made_on_cpu, on_cpu
-from .vivace_conditions import Conditions
-from .vivace_denoise import CIRCLE_MARGIN
-from .vivace_edit import Edit
+from .vivace_conditions import CROSSFADE_S, Conditions, encode_texts, is_timeline
+from .vivace_edit import Edit, find_beats
 from .vivace_exclusion import Exclusion, read_exclusion
-from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
-from .vivace_guidance import Guidance
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
-from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
-from .vivace_output import VivacePipelineOutput
-from .vivace_process import noise_level
-from .vivace_prompt import MIN_DURATION_S, check_number, understand
 from .vivace_publish import (
     Importable,
     check_savable,
@@ -45,6 +37,7 @@ from .vivace_publish import (
 )
 from .vivace_reading import BPM_RANGE, Music, read_key, read_music, read_prompt
 from .vivace_recipe import (
+    VivacePipelineOutput,
     Weights,
     compare,
     make_recipe,
@@ -53,12 +46,25 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import Request
-from .vivace_text import encode_texts
+from .vivace_request import MIN_DURATION_S, Request, understand
+from .vivace_sampling import (
+    CIRCLE_MARGIN,
+    NOISE_BLOCK,
+    WINDOW,
+    Guidance,
+    choose_seeds,
+    frame_noise,
+    noise_level,
+    windows,
+)
 from .vivace_theory import (
+    BEAT_HARMONICS,
+    GRID_CHANNELS,
     KEYS,
     MAX_BEATS_PER_BAR,
     PITCH_CLASSES,
+    check_number,
+    frame_grid,
     parse_chord,
     parse_chords,
     parse_key,
@@ -67,8 +73,6 @@ from .vivace_theory import (
     read_chord,
     spell_key,
 )
-from .vivace_timeline import CROSSFADE_S, is_timeline
-from .vivace_windows import WINDOW, windows
 
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",

@@ -16,15 +16,10 @@ import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from .vivace_conditions import Conditions, make_conditions
-from .vivace_denoise import CIRCLE_MARGIN, Batch, denoise
+from .vivace_conditions import Conditions, is_timeline, make_conditions, text_states
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
 from .vivace_exclusion import share_of
-from .vivace_guidance import Guidance
 from .vivace_level import Leveller
-from .vivace_noise import frame_noise
-from .vivace_process import check_process, set_timesteps
-from .vivace_prompt import check_number
 from .vivace_request import (
     CONDITIONS,
     STRENGTHS,
@@ -37,9 +32,8 @@ from .vivace_request import (
     read_prompts,
     spread,
 )
-from .vivace_text import text_states
-from .vivace_timeline import is_timeline
-from .vivace_windows import windows
+from .vivace_sampling import CIRCLE_MARGIN, Batch, Guidance, check_process, denoise, frame_noise, set_timesteps, windows
+from .vivace_theory import check_number
 
 TENSORS = ("latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
            "negative_prompt_attention_mask")  # fmt: skip

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.vivace_exclusion import THINGS, read_exclusion, share_of, things_in, unwanted_text
-from pipelines.vivace_guidance import predict
+from pipelines.vivace_sampling import predict
 
 LATENT = {"output_type": "latent"}
 ALL = tuple(THINGS)
@@ -117,14 +117,14 @@ def test_the_prediction_is_led_away(tiny_pipeline):
         seen["told"] = told
         return seen["full"], seen["out"]
 
-    from pipelines import vivace_denoise
+    from pipelines import vivace_sampling
 
     rows = []
     hook = tiny_pipeline.unet.register_forward_hook(lambda module, args, out: rows.append(out[0].clone()))
     asked = {"bpm": 100, "duration_s": 4.0, "num_inference_steps": 1, "guidance_scale": 3.0, "seed": 3, **LATENT}
     prompt = [(0, "calm piano without drums"), (2.0, "fast drums")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vivace_denoise, "predict", keep)
+        patch.setattr(vivace_sampling, "predict", keep)
         tiny_pipeline(prompt, negative_guidance_scale=5.0, **asked)
     hook.remove()
     first, second, free, unwanted = rows[0]

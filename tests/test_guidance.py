@@ -6,8 +6,8 @@ import torch
 from conftest import make_pipeline
 
 from pipelines.pipeline_vivace import VivacePipeline, frame_noise
-from pipelines.vivace_guidance import SLOW_FRAMES, Guidance, rescaled, slow_part
-from pipelines.vivace_timeline import morph_weights, read_start, timeline_weights
+from pipelines.vivace_conditions import morph_weights, read_start, timeline_weights
+from pipelines.vivace_sampling import SLOW_FRAMES, Guidance, rescaled, slow_part
 
 LATENT = {"output_type": "latent"}
 ASKED = {"prompt": "slow piano", "bpm": 100, "key": "A minor", "chords": "Am F", "duration_s": 5.0, "seed": 3}

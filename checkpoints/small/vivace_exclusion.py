@@ -1,7 +1,7 @@
 """What a prompt excludes: "rock band without drums", "drumless jazz", "just piano and bass".
 
 A text encoder puts "no drums" beside "drums", so that naming what is not wanted asks for it. Here such phrases are
-taken out of the prompt, and what they name is kept apart as a text that guidance leads away from (`vivace_guidance`).
+taken out of the prompt, and what they name is kept apart as a text that guidance leads away from (`vivace_sampling`).
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.

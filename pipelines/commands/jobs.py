@@ -182,7 +182,7 @@ def check_row(row: object, allowed: set[str], name: str) -> None:
 
 
 def check_count(job: Job) -> None:
-    from pipelines.vivace_prompt import check_number
+    from pipelines.vivace_theory import check_number
 
     check_number(
         f"{job.name}num_waveforms_per_prompt", job.request.get("num_waveforms_per_prompt", 1), 1, 1000, whole=True
@@ -217,7 +217,8 @@ def check_job(job: Job, edit: bool, index: dict) -> None:
         edit: whether it starts from audio.
         index: the checkpoint's model_index.json.
     """
-    from pipelines.vivace_prompt import check_number, understand
+    from pipelines.vivace_request import understand
+    from pipelines.vivace_theory import check_number
 
     request = job.request
     try:
