@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from .desk import Desk, progress_line, refusal, status_line
+from pipelines.pipeline_vivace import read_prompt
+
+from .desk import Desk, done_line, progress_line, refusal, status_line
 from .generate_tab import canceller
 from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
@@ -64,9 +66,12 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
     """
     known, grid, task = take.conditions or {}, take.grid, settings["task"]
     asked = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
-    asked |= {"audio": str(take.path), "key": known.get("key"), "time_signature": known.get("time_signature")}
-    if grid is not None:
-        asked |= {"bpm": grid["bpm"], "downbeat_s": grid["downbeat_s"]}
+    said = read_prompt(settings["prompt"] or "")  # comes first; the loop and an upload's key stand in the file's recipe
+    own = {name: known.get(name) for name in ("key", "time_signature")}
+    own |= {} if grid is None else {"bpm": grid["bpm"]}
+    asked |= {"audio": str(take.path)} | {name: value for name, value in own.items() if said[name] is None}
+    if "bpm" in asked:
+        asked["downbeat_s"] = grid["downbeat_s"]
     made = []
     if task == "anew":
         if region is None:
@@ -136,10 +141,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     config = desk.pipe.config
     with gr.Row(elem_classes="tight"):
         gr.HTML("<p>Choose a piece in the history, or bring one.</p>", apply_default_css=False)
-        upload = gr.UploadButton(
-            "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff"], size="sm", elem_id="upload",
-            scale=0, min_width=150,
-        )  # fmt: skip
+        upload = gr.UploadButton("Upload audio", file_types=None, size="sm", elem_id="upload", scale=0, min_width=150)
     source = deck("Upload a file, or choose Edit beside a piece in the history.", "source")
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
@@ -156,7 +158,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     def receive(path: str, request: gr.Request):
         """An uploaded file becomes a piece of the session."""
         try:
-            take = keep_upload(desk.session(request), path, Path(path).name)
+            take = keep_upload(desk.session(request), path, Path(path).name, config)
         except ValueError as error:
             return {status: refusal(error)}
         return {source: deck_value([take], selectable=True), status: status_line("Uploaded", "quiet")}
@@ -173,8 +175,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
             settings |= {"source": take.id, "region": region}
 
             def keep(session, output):
-                loop = take.loop and settings["task"] != "extended"
-                return keep_output(session, output, settings, settings["task"], grid, made, loop)
+                return keep_output(session, output, settings, settings["task"], grid, made)
 
             async for news in desk.run(request, arguments, keep):
                 if news.output is None:
@@ -185,7 +186,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
             return
         labels = ["Original", *(f"Result {i + 1}" if len(takes) > 1 else "Result" for i in range(len(takes)))]
         shown = deck_value([take, *takes], labels) | {"current": 1}
-        yield {status: status_line("Done", "quiet"), result: shown, further: gr.update(visible=True), **idle}
+        yield {status: done_line(takes), result: shown, further: gr.update(visible=True), **idle}
 
     def go_on(value: dict, request: gr.Request):
         """The result that is chosen in the player becomes the original."""
@@ -194,7 +195,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         return deck_value([take], selectable=True)
 
     quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-    go.click(None, None, status, js=BEGIN.format("edit-status"))
+    go.click(None, None, status, js=BEGIN.format("edit-status"), show_progress="hidden")
     received = upload.upload(receive, upload, [source, status], **(quick | {"queue": True}))
     done = go.click(
         from_form, [source, *order], [status, result, further, go, cancel],

@@ -15,8 +15,8 @@ from diffusers.utils import logging
 
 from .vivace_theory import GRID_CHANNELS, KEYS, frame_grid, parse_chords, parse_key
 
-# Several texts in one piece, as a timeline or a morph: at each frame they share the prediction by their weights, so that
-# each keeps its own pooled text, which attention with a mask over one joint text could not give it.
+# Several texts in one piece, as a timeline or a morph: at each frame they share the prediction by their weights, so
+# that each keeps its own pooled text, which attention with a mask over one joint text could not give it.
 
 CROSSFADE_S = 1.0  # between two texts of a timeline, centred on the second one's start
 

@@ -479,7 +479,8 @@ def recipe_grid(recipe: dict | None, seconds: float, config) -> dict:
         (_, texts), *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
         lengths = {"default_duration_s": config.default_duration_s, "max_duration_s": config.max_duration_s}
         known = understand(". ".join(texts), **told, **lengths, loop=loop and not edited)
-    except (ValueError, TypeError):  # of another version, or made without words
+        before = float((arguments.get("extend_s") or (0.0, 0.0))[0])
+    except (ValueError, TypeError, LookupError):  # of another version, or made without words
         return {}
     found = {name: known[name] for name in ("bpm", "time_signature", "key") if known[name] is not None}
     if edited and known["bpm_reason"] is not None:  # its tempo was heard and not written down
@@ -488,7 +489,6 @@ def recipe_grid(recipe: dict | None, seconds: float, config) -> dict:
         return found
     found["loop"] = loop
     if "bpm" in found and (not edited or told["downbeat_s"] is not None):
-        before = (arguments.get("extend_s") or (0.0, 0.0))[0]
         found["downbeat_s"] = known["downbeat_s"] + before
         if known["chords"] is not None:
             found["chords"] = known["chords"]
