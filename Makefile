@@ -6,7 +6,7 @@ PROMPT ?= slow solo piano in A minor, 72 bpm, 4 bars
 OUT ?= out.wav
 SEED ?= 7
 BIN := $(VENV)/bin
-# Training and tests are fastest with one thread a process; generation uses what the machine has.
+# Training and tests are fastest with one thread a process; generation takes the cores that are free.
 ONE_THREAD := OMP_NUM_THREADS=1
 
 .PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions checkpoint-code

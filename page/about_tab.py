@@ -1,5 +1,6 @@
 """About: which checkpoint plays, its card, licence and figures, the keys and the endpoints."""
 
+import re
 from pathlib import Path
 
 import gradio as gr
@@ -14,6 +15,7 @@ KEYS = """### Keys
 | key | where | what it does |
 |---|---|---|
 | Enter, Ctrl + Enter | prompt, anywhere | make the piece or the change |
+| Shift + Enter | prompt | a new line |
 | Esc | anywhere | cancel |
 | Space | player | play and pause |
 | Left, Right | player | a beat back or forward |
@@ -22,7 +24,8 @@ KEYS = """### Keys
 """
 API = """### From a program
 
-Endpoints with the argument names of the pipeline; `/gradio_api/docs` lists them all.
+Endpoints with the argument names of the pipeline; *Use via API*, at the foot of the page, describes
+them all.
 
 ```python
 from gradio_client import Client, handle_file
@@ -40,15 +43,26 @@ curl -sN $URL/gradio_api/call/generate/$ID
 """
 
 
+SHARED = """### Yours alone
+
+What you make and upload here is kept for this browser only, can be heard by nobody else, and is removed an hour after
+your last action, or ten minutes after you close the page.
+"""
+OWN = """### Yours alone
+
+What you make and upload here is found again by this browser, after a reload too, until the page's server ends.
+"""
+
+
 def card(folder: Path | None) -> str:
-    """The checkpoint's card without its front matter."""
+    """The checkpoint's card without its front matter and its title."""
     path = None if folder is None else folder / "README.md"
     if path is None or not path.is_file():
         return "The checkpoint has no card here."
     text = path.read_text()
     if text.startswith("---"):
         text = text.split("---", 2)[-1]
-    return text.strip().replace("\n# ", "\n### ").removeprefix("# ").strip()
+    return re.sub(r"^# .*\n*", "", text.strip()).replace("\n# ", "\n### ").strip()
 
 
 def licence(folder: Path | None) -> str:
@@ -79,9 +93,6 @@ def make_tab(desk: Desk) -> None:
         with gr.Column(scale=7, min_width=300):
             gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{card(folder)}")
         with gr.Column(scale=5, min_width=300):
-            gr.Markdown(
-                "### Yours alone\n\nWhat you make and upload here is kept for this browser session only, can be heard "
-                "by nobody else, and is removed an hour after your last action, or ten minutes after you leave."
-            )
+            gr.Markdown(OWN if desk.sessions.own else SHARED)
             gr.Markdown(KEYS)
             gr.Markdown(API)

@@ -84,7 +84,7 @@ def pipeline_arguments(asked: dict, config) -> dict:
             **{name: out.get(name) for name in (*CONDITIONS, "downbeat_s")},
             default_duration_s=config.default_duration_s,
             max_duration_s=min(config.max_duration_s, MAX_SECONDS),
-            loop=out.get("loop", False),
+            loop=out.get("loop"),
         )
     return {name: value for name, value in out.items() if value is not None}
 

@@ -6,8 +6,7 @@ unmasking the surest ones in some ten passes (MaskGIT: Chang et al. 2022, https:
 diffusion: Austin et al. 2021, https://arxiv.org/abs/2107.03006). Whatever is given stays as it is, so one network
 composes, harmonises, fills gaps and varies.
 
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers.
+No checkpoint carries a composer yet; the file imports what a published one may: torch and diffusers alone.
 """
 
 import math

@@ -90,6 +90,37 @@ def test_curl_gets_a_piece(running):
     assert httpx.get(data[0][0]["url"]).content[:4] == b"RIFF"
 
 
+def test_a_wrong_request_is_answered_in_words(running, capfd):
+    """Status 4xx and one line before anything is run; nothing on the server's console."""
+    file = {"path": "x", "meta": {"_type": "gradio.FileData"}}
+    for path, asked, status, word in (
+        ("v2/generate", {"tempo": 5}, 422, "'tempo' is no argument of /generate; allowed: prompt"),
+        ("v2/generate", {}, 422, "prompt is missing"),
+        ("v2/generate", {"prompt": "piano", "bars": 1.5}, 422, "bars is 1.5; allowed: whole numbers"),
+        ("v2/generate", {"prompt": "piano", "bars": "four"}, 422, "bars is 'four'"),
+        ("v2/generate", {"prompt": "piano", "loop": "yes"}, 422, "loop is 'yes'"),
+        ("v2/generate", {"prompt": "piano", "audio_format": "mp3"}, 422, "allowed: wav, flac"),
+        ("v2/generate", ["piano"], 400, "no JSON object"),
+        ("v2/edit", {"prompt": "piano"}, 422, "audio is missing"),
+        ("v2/edit", {"prompt": "piano", "audio": "song.wav"}, 422, "/gradio_api/upload"),
+        ("v2/edit", {"prompt": "piano", "audio": file, "bpm": "fast"}, 422, "bpm is 'fast'"),
+        ("v2/compose", {"prompt": "piano"}, 404, "no endpoint /compose; there are /generate, /edit"),
+        ("generate", {"prompt": "piano"}, 422, "data is no list of 16 values"),
+        ("generate", {"data": ["piano"]}, 422, "call/v2 takes them by name"),
+    ):
+        answer = httpx.post(f"{running[1]}/gradio_api/call/{path}", json=asked)
+        assert answer.status_code == status and word in answer.json()["error"], (path, asked, answer.text)
+    answer = httpx.post(f"{running[1]}/gradio_api/call/v2/generate", content=b"{")
+    assert answer.status_code == 400 and "no JSON object" in answer.json()["error"]
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_every_argument_is_described(client):
+    for endpoint in client.view_api(return_format="dict")["named_endpoints"].values():
+        for argument in endpoint["parameters"]:
+            assert argument["python_type"]["description"] and argument["example_input"] != "Hello!!", argument
+
+
 def refused(client, endpoint="/generate", **asked) -> str:
     with pytest.raises(Exception) as told:
         client.predict(**asked, api_name=endpoint)

@@ -1,8 +1,4 @@
-"""Composing: scores <-> the tokens of `ComposerVivace`, what binds them, and the passes that write a piece.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""Composing: scores <-> the tokens of `ComposerVivace`, what binds them, and the passes that write a piece."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +23,7 @@ from .composer_vivace import (
     UNKNOWN,
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
-from .vivace_theory import KEYS, PITCH_CLASSES, parse_time_signature, read_progression
+from .vivace_theory import KEYS, PITCH_CLASSES, parse_key, parse_time_signature, read_progression
 
 CHUNK_BARS = 8  # bars that are written together
 CONTEXT_BARS = 16  # bars before them that the network sees
@@ -61,7 +57,7 @@ def steps_per_bar(time_signature: str) -> int:
 
 def key_shift(key: str | None) -> int:
     """Semitones, -6 to 5, that bring the tonic of a key to C."""
-    tonic = 0 if key is None else KEYS.index(key) // 2
+    tonic = 0 if key is None else KEYS.index(parse_key(key)) // 2
     return (-tonic + 6) % 12 - 6
 
 
@@ -170,25 +166,13 @@ def progression_tokens(score: Score, shift: int) -> list[tuple[float, int]]:
     """(onset in quarters, chord token) of a score's chords, repeated to its end."""
     beats = parse_time_signature(score.time_signature)
     beat_q = float(quarters_per_bar(score.time_signature)) / beats
-    symbols = score.chords.replace(",", " ").replace("|", " ").split()
-    roots = [PITCH_CLASSES_OF.get(symbol[:2], PITCH_CLASSES_OF.get(symbol[:1], 0)) for symbol in symbols]
-    line = [
-        (chord_token(chroma, root, shift), count)
-        for (chroma, count), root in zip(read_progression(score.chords, beats), roots, strict=True)
-    ]
+    line = read_progression(score.chords, beats)
     tokens, beat, k = [], 0, 0
     while beat < score.bars * beats:
-        token, count = line[k % len(line)]
-        tokens.append((beat * beat_q, token))
+        chord, count = line[k % len(line)]
+        tokens.append((beat * beat_q, chord_token(chord.chroma, chord.root or 0, shift)))
         beat, k = beat + count, k + 1
     return tokens
-
-
-PITCH_CLASSES_OF = {
-    letter + sign: (number + move) % 12
-    for letter, number in zip("CDEFGAB", (0, 2, 4, 5, 7, 9, 11), strict=True)
-    for sign, move in (("", 0), ("#", 1), ("b", -1), ("\u266f", 1), ("\u266d", -1))
-}
 
 
 def step_times(tokens: torch.Tensor, bar: int) -> np.ndarray:
