@@ -25,6 +25,7 @@ from .vivace_conditions import CROSSFADE_S, Conditions, encode_texts, is_timelin
 from .vivace_edit import Edit, find_beats
 from .vivace_exclusion import Exclusion, read_exclusion
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
+from .vivace_midi import midi_of
 from .vivace_publish import (
     Importable,
     check_savable,
@@ -57,6 +58,7 @@ from .vivace_sampling import (
     noise_level,
     windows,
 )
+from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_theory import (
     BEAT_HARMONICS,
     GRID_CHANNELS,
@@ -76,11 +78,11 @@ from .vivace_theory import (
 
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
-    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit",
-    "Exclusion", "Guidance", "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number",
-    "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level",
-    "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature", "read_chord",
-    "read_exclusion", "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key",
+    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW", "Conditions", "Edit",
+    "Exclusion", "Guidance", "Music", "Request", "Score", "Track", "VivacePipeline", "VivacePipelineOutput",
+    "check_number", "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "midi_of",
+    "noise_level", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature",
+    "read_chord", "read_exclusion", "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key",
     "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
