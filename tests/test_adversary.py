@@ -89,7 +89,7 @@ def test_a_discriminator_that_is_not_finite_takes_no_step(tiny_data, tmp_path, m
     plain = adversary.discriminator_loss
     monkeypatch.setattr(adversary, "discriminator_loss", lambda real, fake: plain(real, fake) * float("nan"))
     stepped = []
-    monkeypatch.setattr(adversary.Adversary, "stepped", lambda self, step: stepped.append(step))
+    monkeypatch.setattr(adversary.Adversary, "after_step", lambda self, step: stepped.append(step))
     with pytest.raises(FloatingPointError, match="discriminator not finite after step 1"):
         train(tiny_data, tmp_path, *ADVERSARIAL)
     assert stepped == [0]

@@ -269,7 +269,7 @@ def test_own_music_without_paraphrases_captions_or_bars(tiny_checkpoint, data_di
 
 
 def test_too_few_clips_are_told_before_they_are_listened_to(data_dir, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "listen", lambda *arguments: pytest.fail("listened to first"))
+    monkeypatch.setattr(evaluate, "analyse", lambda *arguments: pytest.fail("analysed first"))
     words = ["--audio_dir", data_dir / "test", "--reference_dir", data_dir / "test", "--output", tmp_path / "e.json"]
     assert run(*words, "--tagger", "none", "--beat_tracker", "none", "--key", "none") == 2
     assert "4 clips and 4 reference clips are too few for a covariance; needed: 5 clips" in capsys.readouterr().err

@@ -59,7 +59,7 @@ def test_noisy_latents_are_the_schedulers_own(scheduler):
 
 def test_endpoints(scheduler):
     clean, noise = draw(2, 4, 7), draw(2, 4, 7, seed=1)
-    if flow.prediction_type(scheduler) == "flow":
+    if flow.prediction_type(scheduler) == flow.FLOW:
         first, last, tolerance = 0.0, 1000.0, 0.0
     else:
         first, last, tolerance = 0, 999, 0.05  # the variance-preserving process only comes near its ends
@@ -104,7 +104,7 @@ def test_prediction_gives_back_the_clean_latents(scheduler):
 def test_oracle_network_recovers_the_data(scheduler):
     clean = draw(2, 4, 16)
     result = run_sampler(scheduler, lambda x, t: implied_target(scheduler, x, clean, t), draw(2, 4, 16, seed=2))
-    limit = 1e-5 if flow.prediction_type(scheduler) == "flow" else 1e-3
+    limit = 1e-5 if flow.prediction_type(scheduler) == flow.FLOW else 1e-3
     assert (result - clean).norm() / clean.norm() < limit
 
 

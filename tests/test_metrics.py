@@ -17,7 +17,7 @@ from training.listeners.key import KeyNetwork, key_names, load_key_network
 from training.listeners.tagger import Tagger, load_tagger
 from training.metrics import control, reconstruction, signal
 from training.metrics.control import chance, compare, summaries
-from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures, Heard, clip_features
+from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipAnalysis, ClipFeatures, beats_at_tempo, clip_features
 from training.metrics.listening import load_listeners
 from training.metrics.request import anchored_request, chords_text, request_of_row
 from training.metrics.summary import figures_table, summarise
@@ -55,7 +55,7 @@ def test_beats_of_clicks(click_90, click_120):
     for heard, bpm in ((click_90, 90.0), (click_120, 120.0)):
         grid = np.asarray(row(bpm)["beats_s"])
         assert control.beat_f(heard.beats_s, grid) > 0.9
-        assert control.beat_f(control.guided_beats(heard.onset, ONSET_RATE, bpm), grid) > 0.9
+        assert control.beat_f(beats_at_tempo(heard.onset, bpm), grid) > 0.9
 
 
 def test_a_shift_lowers_beats():
@@ -82,7 +82,9 @@ def test_figures_fall_as_clicks_drown_in_noise():
     values = []
     for level in (0.0, 0.02, 0.1, 0.5, 2.0):
         noisy = (plain + level * rng.normal(size=len(plain))).astype(np.float32)
-        values.append(control.control_figures(Heard(clip_features(noisy, RATE)), request_of_row(grid))["beat_contrast"])
+        values.append(
+            control.control_figures(ClipAnalysis(clip_features(noisy, RATE)), request_of_row(grid))["beat_contrast"]
+        )
     assert values == sorted(values, reverse=True)
     assert values[0] > 2.0 and values[-1] < 1.0
 
@@ -170,9 +172,9 @@ def test_instrument_figures():
     assert control.drums_right(heard, True, {}) == 1.0
     assert control.drums_right(heard, True, {"drums": 0.95}) == 0.0
     # Only what was said is asked for; what else plays neither helps nor harms.
-    assert control.stated_heard(heard, ("piano",), {}) == 1.0
-    assert control.stated_heard(heard, ("piano", "harp"), {}) == 0.5
-    assert control.stated_heard(heard, ("kazoo",), {}) is None
+    assert control.stated_recall(heard, ("piano",), {}) == 1.0
+    assert control.stated_recall(heard, ("piano", "harp"), {}) == 0.5
+    assert control.stated_recall(heard, ("kazoo",), {}) is None
     assert control.stated_above_absent(heard, ("flute",), ("flute", "piano")) == 1.0
     assert control.stated_above_absent(heard, ("flute",), ("flute",)) == 0.5
     assert control.stated_above_absent(heard, ("harp",), ("harp",)) == 0.0
@@ -328,15 +330,15 @@ def test_requests_are_anchored_on_a_downbeat():
 def test_missing_labels_leave_figures_out(click_120):
     nothing = dict.fromkeys(row(), None) | {"duration_s": SECONDS}
     for request in (request_of_row(nothing), anchored_request(nothing, SECONDS)):
-        assert set(control.control_figures(Heard(click_120), request).values()) == {None}
-    only_key = control.control_figures(Heard(click_120), request_of_row(nothing | {"key": "C major"}))
+        assert set(control.control_figures(ClipAnalysis(click_120), request).values()) == {None}
+    only_key = control.control_figures(ClipAnalysis(click_120), request_of_row(nothing | {"key": "C major"}))
     heard = {name for name, value in only_key.items() if value is not None}
     assert heard == {"key_exact_profile", "key_mirex_profile"}  # no network listened
 
 
 def test_chance_lies_below(click_90, click_120, in_c):
     third = dataclasses.replace(in_c, onset=click_90.onset[::-1].copy())
-    clips = [Heard(click_90), Heard(click_120), Heard(third)]
+    clips = [ClipAnalysis(click_90), ClipAnalysis(click_120), ClipAnalysis(third)]
     requests = [request_of_row(row(90.0)), request_of_row(row(120.0)), request_of_row(row(70.0))]
     own = summaries({"own": compare(clips, requests, {})}, control.NAMES, 0)
     shuffled = chance(clips, requests, {}, seed=0)

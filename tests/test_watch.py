@@ -161,7 +161,7 @@ def test_real_clips_are_decoded_once_and_latents_read_once(runs, tiny_latents, t
     monkeypatch.setattr(watch_module, "LEAST_FOR_KERNEL", 2)
     monkeypatch.setattr(watch_module, "load_embedder", lambda name: Levels())
     monkeypatch.setattr(watch_module, "load_listeners", lambda *_: Listeners(tagger=object()))
-    monkeypatch.setattr(watch_module, "listen", lambda *_: [])
+    monkeypatch.setattr(watch_module, "analyse", lambda *_: [])
     monkeypatch.setattr(watch_module, "compare", lambda *_: [])
     watch = watch_of(arguments, tiny_latents, tmp_path)
     model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")

@@ -18,7 +18,7 @@ from training.config import command, parse_config
 from training.data.clips import read_audio, read_rows
 from training.listeners.fit import fit, load_network, pictures, save_network
 from training.metrics.control import beat_f, tempo_right, tempo_right_octaves
-from training.metrics.features import Tracked
+from training.metrics.features import Rhythm
 
 SAMPLING_RATE = 24000  # Hz; other clips are resampled
 RATE = 50  # frames a second
@@ -72,14 +72,14 @@ class BeatTracker(nn.Module):
         return self.exit(hidden)
 
     @torch.no_grad()
-    def track(self, audio: np.ndarray, sampling_rate: int) -> Tracked:
+    def track(self, audio: np.ndarray, sampling_rate: int) -> Rhythm:
         """Tempo, beats and downbeats of a clip (samples,)."""
         if sampling_rate != SAMPLING_RATE:
             audio = soxr.resample(audio, sampling_rate, SAMPLING_RATE)
         clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
         beat, downbeat = self.eval()(self.spectrogram(clip))[0].double().numpy()
         bpm, frames = best_grid(beat)
-        return Tracked(bpm, frames / RATE, frames[first_beats(downbeat, frames)] / RATE)
+        return Rhythm(bpm, frames / RATE, frames[first_beats(downbeat, frames)] / RATE)
 
 
 def best_grid(logits: np.ndarray) -> tuple[float, np.ndarray]:

@@ -14,10 +14,11 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from pipelines.vivace_theory import PITCH_CLASSES
 from training.config import command, parse_config
 from training.data.clips import read_audio, read_rows
 from training.listeners.fit import fit, load_network, pictures, save_network
-from training.metrics.control import PITCH_CLASSES, key_mirex, key_right
+from training.metrics.control import key_mirex, key_right
 
 SAMPLING_RATE = 24000  # Hz; other clips are resampled
 RATE = 5  # frames a second
@@ -30,8 +31,8 @@ MODES = ("major", "minor")
 
 
 @dataclass(frozen=True)
-class KeyHeard:
-    """The likeliest key, and the probability of each of the 24."""
+class KeyEstimate:
+    """The likeliest key, and the probability of each of the 24 keys."""
 
     name: str
     probabilities: dict[str, float]
@@ -85,7 +86,7 @@ class KeyNetwork(nn.Module):
         return self.exit(_circular(pooled, 0)).squeeze(3).flatten(1)
 
     @torch.no_grad()
-    def listen(self, audio: np.ndarray, sampling_rate: int) -> KeyHeard | None:
+    def listen(self, audio: np.ndarray, sampling_rate: int) -> KeyEstimate | None:
         """Key of a clip (samples,); None for silence."""
         if not np.any(np.abs(audio) > 1e-4):
             return None
@@ -95,7 +96,7 @@ class KeyNetwork(nn.Module):
         clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
         values = torch.softmax(self.eval()(self.spectrogram(clip)), dim=1)[0].tolist()
         probabilities = dict(zip(key_names(), values, strict=True))
-        return KeyHeard(max(probabilities, key=probabilities.get), probabilities)
+        return KeyEstimate(max(probabilities, key=probabilities.get), probabilities)
 
 
 def key_names() -> list[str]:
