@@ -110,7 +110,7 @@ def borders(bench: Bench, count: int) -> list[Figure]:
 
 
 def tempo(bench: Bench, count: int) -> list[Figure]:
-    """Tempo that the pipeline hears in real clips, beside what the beat tracker (a trained network) hears."""
+    """The pipeline's tempo and beat estimates for real clips, beside those of the beat tracker network."""
     right, octave, network, beats = [], [], [], []
     for _, row in pairs(bench.rows, count):
         audio = source(row, bench)
