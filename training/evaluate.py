@@ -44,6 +44,7 @@ from training.metrics.report import AUTOENCODER, SIGNAL, ClipPage, html_report, 
 from training.metrics.request import anchored_request, request_of_row
 from training.metrics.signal import seam_figures
 from training.run.checkpoints import write_json, write_text
+from training.run.streams import Measure, item_rng
 from training.tasks.common import Bench
 from training.tasks.run import choose_tasks, markdown, run_tasks
 
@@ -381,7 +382,7 @@ def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | No
     known = [row for row in every if row.get("bpm") and row.get("beats_per_bar") and row.get("key")]
     if not known:
         raise ValueError(f"data_dir {config.data_dir}: no row of {config.split} has tempo, meter and key")
-    rows = [known[i] for i in np.random.default_rng([config.seed, 0]).permutation(len(known))]
+    rows = [known[i] for i in item_rng(config.seed, Measure.ROWS).permutation(len(known))]
     captions = [generate.caption(row, "text", config.seed, i)[0] for i, row in enumerate(rows)]
     loops = [row for row in every if row.get("loop")]
     pipe = load_published(config.checkpoint)

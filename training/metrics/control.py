@@ -12,6 +12,7 @@ import numpy as np
 from training.metrics.features import CHROMA_RATE, ONSET_RATE, Heard
 from training.metrics.request import Request
 from training.metrics.summary import summarise
+from training.run.streams import Measure, item_rng
 
 WINDOW_S = 0.07  # a beat counts as hit within this, either side; the customary value of MIREX
 TIGHTNESS = 400  # of librosa's dynamic programming: how dearly it pays for leaving the tempo
@@ -347,7 +348,7 @@ def chance(clips: list[Heard], requests: list[Request], thresholds: dict, seed: 
     """Control figures of each clip against the requests of others: the mean over up to 8 shuffles, in none of which a
     clip meets its own. Empty for a single clip."""
     count = len(clips)
-    rng = np.random.default_rng([seed, 2])
+    rng = item_rng(seed, Measure.CHANCE)
     order = rng.permutation(count)
     # Turning a random circle of clips by 1 to n - 1 places is a shuffle in which nobody stays.
     turns = rng.permutation(np.arange(1, count))[:SHUFFLES]

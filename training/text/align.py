@@ -20,7 +20,7 @@ from training.config import RunConfig, command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.run import loop
 from training.run.checkpoints import write_text
-from training.run.loop import item_rng
+from training.run.streams import Stream, item_rng, torch_rng
 from training.text.corpus import single_entries, training_texts
 from training.text.fit import fit_text
 from training.text.tags import heldout_phrases
@@ -90,7 +90,7 @@ def nearby_phrases(teacher: SentenceTeacher, words: Sequence[str], pairs: int, s
 
         parts = list(dict.fromkeys(part for word, _ in listed for part in word.split() if len(part) > 1))
         before = list(dict.fromkeys([*words[:2500], *parts, *SOUNDS]))
-        rng = item_rng(seed, 17, len(numbers))
+        rng = item_rng(seed, Stream.NEARBY_PHRASES, len(numbers))
         drawn = [
             f"{first[int(rng.integers(len(first)))]} {parts[int(rng.integers(len(parts)))]}"
             for number in range(pairs)
@@ -258,7 +258,7 @@ class AlignmentData:
     @torch.no_grad()
     def batch(self, step: int, share: int, shares: int, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of `Alignment.forward` for one of the shares of a step, a function of seed, step and share."""
-        rng = loop.item_rng(self.config.seed, 18, step)
+        rng = item_rng(self.config.seed, Stream.TELLINGS, step)
         told = [tell_twice(rng, self.words) for _ in range(self.config.batch_size)][share::shares]
         texts = [self.kept_texts[row] for row in rng.integers(len(self.kept_texts), size=self.config.kept_texts)]
         plain, other = [one for one, _, _ in told], [two for _, two, _ in told]
@@ -268,7 +268,7 @@ class AlignmentData:
         codes = token_codes(second, other, exact, context).to(device)
         target, has_target = token_targets(states, token_codes(first, plain, exact, context).to(device), codes)
         kept = self.tokens(texts[share::shares] or texts[:1], device)
-        noise = loop.torch_rng(self.config.seed, 19, step, share)
+        noise = torch_rng(self.config.seed, Stream.WORD_NOISE, step, share)
         shape = (*codes.shape, states.shape[-1])
         noisy = torch.rand(len(codes), 1, 1, generator=noise) < 0.7
         return {

@@ -156,7 +156,7 @@ def start_from_teacher(
         return
     table = model.encoder.get_input_embeddings().weight
     rows = torch.tensor([number for number, _ in lettered_tokens(tokenizer)])
-    table.normal_(0.0, 1.0, generator=loop.torch_rng(0, 13))
+    table.normal_(0.0, 1.0, generator=loop.torch_rng(0, loop.Stream.TOKEN_EMBEDDINGS))
     table[rows] = normalize(vectors @ basis, dim=-1) * table.shape[1] ** 0.5
     for block in model.encoder.encoder.block:
         block.layer[0].SelfAttention.o.weight.mul_(0.1)
