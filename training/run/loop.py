@@ -1,6 +1,6 @@
 """What the three stages share: order of samples, randomness, EMA, checkpoints, logs.
 
-Everything random in a run is a pure function of (seed, step, item), see training/run/streams.py. So a run that is killed
+Everything random in a run is a pure function of (seed, step, item): see training/run/streams.py. A run that is killed
 and started again by the same command reads the same samples with the same crops and the same noise, and N processes
 together draw what one process would.
 """
