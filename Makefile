@@ -64,6 +64,8 @@ style: $(VENV)/.full
 
 quality: $(VENV)/.full
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy autoencoder/autoencoder_vivace.py pipelines/*.py
 
 $(VENV)/.base: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -16,7 +16,7 @@ PARTS = {"roofline": roofline, "training_step": training_step, "growth": growth,
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--quick", action="store_true", help="fewer rounds, shorter pieces")
     options = parser.parse_args(argv)
     shared = ["--threads", str(options.threads)] + ["--quick"] * options.quick

@@ -140,14 +140,14 @@ def table(rows: list[dict]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Command line; a row is printed when it is there, and the table at the end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS))
-    parser.add_argument("--phases", nargs="*", type=int, default=[])
+    parser.add_argument("--variants", nargs="*", default=[], choices=list(VARIANTS), help="architectures to train")
+    parser.add_argument("--phases", nargs="*", type=int, default=[], help="Griffin-Lim iterations to compare")
     parser.add_argument("--autoencoder", default="checkpoints/small/vae", help="weights for --phases")
-    parser.add_argument("--data_dir", default="data/scorebook")
+    parser.add_argument("--data_dir", default="data/scorebook", help="folder of clips")
     parser.add_argument("--recordings", help="folder of training.data.prepare; its test split is measured besides")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of CPU time, of each training")
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--clips", type=int, default=24, help="of the test split")
+    parser.add_argument("--minutes", type=float, default=5.0, help="minutes of CPU time of each training")
+    parser.add_argument("--batch_size", type=int, default=8, help="clips a training step")
+    parser.add_argument("--clips", type=int, default=24, help="clips of the test split")
     options = parser.parse_args(argv)
     if options.minutes <= 0 or options.clips < 1 or min(options.phases, default=1) < 1:
         parser.error("--minutes, --clips and --phases must be above 0")

@@ -170,11 +170,11 @@ def table(result: dict) -> str:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", nargs="+", choices=list(PEERS))
-    parser.add_argument("--checkpoint", default="checkpoints/small")
-    parser.add_argument("--duration_s", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peers", nargs="+", choices=list(PEERS), help="pipelines of diffusers to compare with")
+    parser.add_argument("--checkpoint", default="checkpoints/small", help="published folder")
+    parser.add_argument("--duration_s", type=float, default=10.0, help="seconds of music a request")
+    parser.add_argument("--rounds", type=int, default=3, help="measurements of each, in turn")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--peer_budget_s", type=float, default=60.0, help="seconds that a comparison may repeat for")
     parser.add_argument("--timeout_s", type=float, default=400.0, help="longest single request")
     parser.add_argument("--max_memory_gb", type=float, default=20.0, help="a peer whose weights need more is not run")

@@ -61,12 +61,12 @@ def table(result: dict) -> str:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", default="checkpoints/small")
-    parser.add_argument("--lengths_s", type=float, nargs="+", default=None)
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeat_below_s", type=float, default=15.0)
-    parser.add_argument("--timeout_s", type=float, default=600.0)
+    parser.add_argument("--checkpoint", default="checkpoints/small", help="published folder")
+    parser.add_argument("--lengths_s", type=float, nargs="+", default=None, help="seconds of music")
+    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="inference steps")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--repeat_below_s", type=float, default=15.0, help="a request faster than this is repeated")
+    parser.add_argument("--timeout_s", type=float, default=600.0, help="longest single request, seconds")
     parser.add_argument("--quick", action="store_true", help="up to 60 s, once")
     options = parser.parse_args(argv)
     if options.lengths_s is None:

@@ -276,8 +276,8 @@ def report(book: Book, clients: int, wall_s: float) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__.splitlines()[0])
-    parser.add_argument("--clients", type=int, default=50)
-    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--clients", type=int, default=50, help="clients at once")
+    parser.add_argument("--minutes", type=float, default=3.0, help="how long they send requests")
     parser.add_argument("--model", default="checkpoints/small", help="folder or Hub id")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -36,8 +36,8 @@ def measure(folder: str, minutes: float, tile_frames: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--autoencoder", default="checkpoints/small/vae", help="folder of weights")
-    parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--tile_frames", type=int, default=256)
+    parser.add_argument("--minutes", type=float, default=60.0, help="length of the audio")
+    parser.add_argument("--tile_frames", type=int, default=256, help="latent frames of a tile")
     options = parser.parse_args()
     if options.minutes <= 0:
         parser.error(f"--minutes is {options.minutes}; allowed: above 0")

@@ -102,11 +102,11 @@ def table(result: dict) -> str:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", default="checkpoints/small")
-    parser.add_argument("--duration_s", type=float, default=10.0)
+    parser.add_argument("--checkpoint", default="checkpoints/small", help="published folder")
+    parser.add_argument("--duration_s", type=float, default=10.0, help="seconds of music a request")
     parser.add_argument("--size", type=int, default=SIZE, help="side of the matrices")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds")
     return parser.parse_args(argv)
 
 

@@ -131,12 +131,12 @@ def table(result: dict) -> str:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="small", help="folder of training/configs")
-    parser.add_argument("--autoencoder_data")
-    parser.add_argument("--unet_data")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--num_workers", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--timeout_s", type=float, default=300.0)
+    parser.add_argument("--autoencoder_data", help="folder of clips, in place of data/scorebook")
+    parser.add_argument("--unet_data", help="folder of latents, in place of latents/small")
+    parser.add_argument("--steps", type=int, default=25, help="steps that are timed")
+    parser.add_argument("--num_workers", type=int, default=0, help="data-loader processes")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--timeout_s", type=float, default=300.0, help="longest measurement, seconds")
     parser.add_argument("--quick", action="store_true", help="once each")
     return parser.parse_args(argv)
 

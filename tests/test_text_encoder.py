@@ -9,7 +9,6 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from training.run import loop
 from training.run.progress import Progress
 from training.text import train
 from training.text.corpus import TEMPLATES, PromptGrammar, TokenizedTexts, epoch_batches, training_texts
@@ -109,7 +108,7 @@ def test_teacher_reads_explanations_of_whole_words():
 
 
 def test_listed_words_keep_their_axes():
-    vectors = torch.randn(len(MOODS), 8, generator=loop.torch_rng(0))
+    vectors = torch.randn(len(MOODS), 8, generator=torch.Generator().manual_seed(0))
     moods = MoodAxes(vectors)
     values = moods.words(["calm", "unlisted"], vectors[:2])
     assert values[0].tolist() == pytest.approx(AXES["calm"])

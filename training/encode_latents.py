@@ -123,7 +123,8 @@ def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) ->
                     f"Hz; needed: {sampling_rate}, as the autoencoder has (training.data.prepare resamples)"
                 )
             row = without_blanks(row)
-            more = retellings(row, config.retellings, loop.item_rng(0, 16, number)) if split == "train" else []
+            rng = loop.item_rng(0, loop.Stream.RETELLINGS, number)
+            more = retellings(row, config.retellings, rng) if split == "train" else []
             rows[number] = row | {"text": [*row["text"], *more] or [""]}
         without = sum(row["text"] == [""] for row in rows)
         if without and verbose:

@@ -23,7 +23,7 @@ import numpy as np
 
 from pipelines.hub import load_published
 from training import generate
-from training.config import command, parse_config
+from training.config import command, option, parse_config
 from training.data.clips import is_blank, read_rows
 from training.metrics import control, provenance
 from training.metrics.control import SHUFFLES, by_source, chance, compare, summaries
@@ -44,6 +44,7 @@ from training.metrics.report import AUTOENCODER, SIGNAL, ClipPage, html_report, 
 from training.metrics.request import anchored_requests, request_of_row
 from training.metrics.signal import seam_figures
 from training.run.checkpoints import write_json, write_text
+from training.run.streams import Measure, item_rng
 from training.tasks.common import Bench
 from training.tasks.run import choose_tasks, markdown, run_tasks
 
@@ -58,62 +59,60 @@ NAMES_BY_SOURCE = ("tempo_4pct", "beat_f", "downbeat_f", "key_exact", "chord_cos
 
 @dataclass(frozen=True)
 class EvaluateRun:
-    """One evaluation."""
+    """Measure a checkpoint, or a folder of audio."""
 
-    checkpoint: str = "checkpoints/small"
-    """a published folder; not used with audio_dir"""
-    audio_dir: str | None = None
-    """measure this audio instead: a data folder, a folder with metadata.jsonl, or plain audio files"""
-    reference_dir: str | None = None
-    """compare audio_dir with this folder: distribution, and reconstruction where file names are alike"""
-    data_dir: str = "data/scorebook"
-    split: str = "test"
-    """of data_dir, and of audio_dir and reference_dir where these are data folders"""
-    num_clips: int = 64
-    seed: int = 0
-    """chooses the rows and their captions, and starts the noise"""
-    output: str | None = None
-    """JSON; null: runs/evaluate.json, of tasks runs/tasks.json"""
-    html: str | None = None
-    """also write a page with pictures and sound, complete in itself"""
-    html_clips: int = 12
-    """clips on the page, those that obey least first"""
-    save_audio: str | None = None
-    """keep the generated clips in this folder"""
-    paraphrases: bool = True
-    """ask a second time, in words and templates that training never saw, where the data has such captions"""
-    tagger: str = "checkpoints/tagger"
-    """folder of the tagger; without one, instruments, drums and style are left out"""
-    beat_tracker: str = "checkpoints/beat_tracker"
-    """folder of the beat tracker; without one, tempo and beats are librosa's alone"""
-    key: str = "checkpoints/key"
-    """folder of the key network; without one, keys are those of a chroma profile alone"""
-    embedder: str = DEFAULT_EMBEDDER
-    """what the distribution is measured with: tagger, musicnn-mtt, musicnn-msd, or the folder or Hub id of a CLAP"""
-    codec: str | None = None
-    """folder or Hub id of an EnCodec, whose reconstruction, quantised, is told beside the autoencoder's"""
-    codec_kbps: float | None = None
-    """its bandwidth; null = the most that it has"""
-    train_clips: int = SPACE_CLIPS
-    """training clips that memorisation is looked for in"""
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    batch_size: int = 8
-    num_workers: int = 2
-    """processes that listen; 0 = none but this one"""
-    tasks: str | None = None
-    """measure what the pipeline promises instead (loops, edits, long pieces, ...): all, or names with commas between;
-    see training/tasks"""
-    quick: int | None = None
-    """of tasks: so many clips each in place of the full number"""
+    checkpoint: str = option("checkpoints/small", "a published folder; not used with audio_dir")
+    audio_dir: str | None = option(
+        None, "measure this audio instead: a data folder, a folder with metadata.jsonl, or plain audio files"
+    )
+    reference_dir: str | None = option(
+        None, "compare audio_dir with this folder: distribution, and reconstruction where file names are alike"
+    )
+    data_dir: str = option(
+        "data/scorebook", "folder of clips with captions: what is asked for, and what is compared with"
+    )
+    split: str = option("test", "split of data_dir, and of audio_dir and reference_dir where these are data folders")
+    num_clips: int = option(64, "clips to measure", at_least=1)
+    seed: int = option(0, "chooses the rows and their captions, and starts the noise", at_least=0)
+    output: str | None = option(None, "JSON file to write; null = runs/evaluate.json, of tasks runs/tasks.json")
+    html: str | None = option(None, "also write a page with pictures and sound, complete in itself")
+    html_clips: int = option(12, "clips on the page, those that obey least first", at_least=1)
+    save_audio: str | None = option(None, "folder to keep the generated clips in")
+    paraphrases: bool = option(
+        True, "measure a second time with words and templates that training never saw, where the data has such captions"
+    )
+    tagger: str = option(
+        "checkpoints/tagger", "folder of the tagger; without one, instruments, drums and style are left out"
+    )
+    beat_tracker: str = option(
+        "checkpoints/beat_tracker", "folder of the beat tracker; without one, tempo and beats are librosa's alone"
+    )
+    key: str = option(
+        "checkpoints/key", "folder of the key network; without one, keys are those of a chroma profile alone"
+    )
+    embedder: str = option(
+        DEFAULT_EMBEDDER,
+        "what distributions are measured with: tagger, musicnn-mtt, musicnn-msd, or the folder or Hub id of a CLAP",
+    )
+    codec: str | None = option(
+        None, "folder or Hub id of an EnCodec, whose quantised reconstruction is measured beside the autoencoder's"
+    )
+    codec_kbps: float | None = option(None, "bandwidth of that codec; null = the most that it has", above=0)
+    train_clips: int = option(SPACE_CLIPS, "training clips among which copies are looked for", at_least=2)
+    num_inference_steps: int | None = option(None, "null = the checkpoint's default", at_least=1)
+    guidance_scale: float | None = option(None, "null = the checkpoint's default", at_least=0)
+    batch_size: int = option(8, "clips made at once", at_least=1)
+    num_workers: int = option(2, "processes that analyse audio; 0 = none but this one", at_least=0)
+    tasks: str | None = option(
+        None,
+        "measure what the pipeline promises instead (loops, edits, long pieces, ...): all, or names with commas "
+        "between (training/tasks)",
+    )
+    quick: int | None = option(None, "of tasks: so many clips each, at least 1, in place of the full number")
 
 
 def check(config: EvaluateRun) -> None:
-    """Raise a ValueError for an option that is out of range."""
-    lows = {"num_clips": 1, "batch_size": 1, "num_workers": 0, "seed": 0, "html_clips": 1, "train_clips": 2}
-    for name, low in lows.items():
-        if getattr(config, name) < low:
-            raise ValueError(f"{name} is {getattr(config, name)}; allowed: at least {low}")
+    """Raise a ValueError for options that do not go together, and for folders that are not there."""
     if config.audio_dir is None and not Path(config.checkpoint).is_dir():
         raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
     if config.reference_dir is not None and config.audio_dir is None:
@@ -380,7 +379,7 @@ def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | No
     labelled = [row for row in every if row.get("bpm") and row.get("beats_per_bar") and row.get("key")]
     if not labelled:
         raise ValueError(f"data_dir {config.data_dir}: no row of {config.split} has tempo, meter and key")
-    rows = [labelled[i] for i in np.random.default_rng([config.seed, 0]).permutation(len(labelled))]
+    rows = [labelled[i] for i in item_rng(config.seed, Measure.ROWS).permutation(len(labelled))]
     captions, _ = generate.draw_captions(rows, config.seed)
     loops = [row for row in every if row.get("loop")]
     pipe = load_published(config.checkpoint)

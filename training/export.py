@@ -20,7 +20,7 @@ from autoencoder.classes import Autoencoder, load_autoencoder
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training.config import command, parse_config
+from training.config import command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.flow import load_scheduler
 
@@ -69,29 +69,30 @@ def guidance_channels(changes: np.ndarray, balance: float) -> list[float]:
 
 @dataclass(frozen=True)
 class ExportRun:
-    """What goes into a checkpoint folder."""
+    """Make a checkpoint folder, laid out as on the Hub, of finished runs."""
 
-    run: str | None = None
-    """run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with"""
-    unet: str = "runs/small/unet/final"
-    latents: str = "latents/small"
-    """stage 2's folder: its vae/ carries the latent statistics that the UNet was trained with"""
-    text_encoder: str = "runs/small/text_aligned"
-    """the folder that stage 2 was given"""
-    scheduler_config: str = "training/configs/small/scheduler.json"
-    output_dir: str = "checkpoints/mine"
-    notes: str | None = None
-    """Markdown file for the model card: data, training, figures, limits"""
-    default_num_inference_steps: int = 12
-    default_guidance_scale: float = 2.5
-    default_guidance_low: float = 0.0
-    """noise levels between which guidance is on"""
-    default_guidance_high: float = 1.0
-    default_duration_s: float = 10.0
-    guidance_slow: float = 1.5
-    """how much guidance acts on what lasts, as timbre does, beside what changes from note to note"""
-    guidance_balance: float = 0.6
-    """above 0, guidance acts less on latent channels of which more is heard (training/export.py)"""
+    run: str | None = option(
+        None, "run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with"
+    )
+    unet: str = option("runs/small/unet/final", "folder of the UNet")
+    latents: str = option(
+        "latents/small", "stage 2's folder; its vae/ has the latent statistics that the UNet was trained with"
+    )
+    text_encoder: str = option("runs/small/text_aligned", "the text encoder's folder that stage 2 used")
+    scheduler_config: str = option("training/configs/small/scheduler.json", "JSON of the scheduler, as in stage 3")
+    output_dir: str = option("checkpoints/mine", "checkpoint folder to write")
+    notes: str | None = option(None, "Markdown file for the model card: data, training, figures, limits")
+    default_num_inference_steps: int = option(12, "inference steps where a request names none", at_least=1)
+    default_guidance_scale: float = option(2.5, "guidance scale where a request names none", at_least=0)
+    default_guidance_low: float = option(0.0, "lowest noise level at which guidance is on", at_least=0, at_most=1)
+    default_guidance_high: float = option(1.0, "highest noise level at which guidance is on", at_least=0, at_most=1)
+    default_duration_s: float = option(10.0, "seconds of music where a request names no length", above=0)
+    guidance_slow: float = option(
+        1.5, "factor of guidance on what lasts, as timbre does, beside what changes from note to note", at_least=0
+    )
+    guidance_balance: float = option(
+        0.6, "above 0, guidance acts less on latent channels that are more audible (training/export.py)"
+    )
 
 
 def follow_run(config: ExportRun) -> ExportRun:

@@ -172,7 +172,7 @@ def power_spectrum(crops: LatentCrops, seed: int) -> torch.Tensor:
     total, norm = 0.0, 0.0
     points = max(SPECTRUM_POINTS, crops.crop_frames + crops.crop_frames % 2)
     for index in range(0, len(crops), max(1, len(crops) // SPECTRUM_CLIPS)):
-        item = crops.read(index, loop.item_rng(seed, 7, index))
+        item = crops.read(index, loop.item_rng(seed, loop.Stream.SPECTRUM_ITEM, index))
         visible = int(item["frame_mask"].sum())
         window = torch.zeros(crops.crop_frames)
         window[:visible] = torch.hann_window(visible + 2, periodic=False)[1:-1]

@@ -11,6 +11,7 @@ from tqdm import tqdm
 from training.data.clips import is_blank
 from training.metrics.request import anchored_request, chords_text
 from training.run.checkpoints import write_text
+from training.run.streams import Measure, item_rng
 
 KEPT = ("bpm", "time_signature", "beats_per_bar", "key", "instruments", "drums", "style", "work", "license")
 
@@ -20,7 +21,7 @@ NO_CAPTION = "music"  # the prompt of a clip without a caption; it requests noth
 
 def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
     """`count` rows drawn without replacement, or all of them, in file order."""
-    picked = np.random.default_rng([seed, 0]).permutation(len(rows))[:count]
+    picked = item_rng(seed, Measure.ROWS).permutation(len(rows))[:count]
     return [rows[i] for i in sorted(picked)]
 
 
@@ -43,7 +44,7 @@ def caption(row: dict, field: str, seed: int, index: int) -> tuple[str, dict | N
         if field == "text":
             return NO_CAPTION, {}
         raise ValueError(f"{row['file_name']}: the row has no {field}")
-    number = written[int(np.random.default_rng([seed, 1, index]).integers(len(written)))]
+    number = written[int(item_rng(seed, Measure.CAPTION, index).integers(len(written)))]
     stated = row.get(field.replace("text", "stated"))
     return texts[number], stated[number] if stated else None
 

@@ -113,7 +113,7 @@ class Draws:
         config = self.config
         if step != self.step:
             self.step = step
-            self.noise = torch.randn(self.shape, generator=loop.torch_rng(config.seed, 4, step))
+            self.noise = torch.randn(self.shape, generator=loop.torch_rng(config.seed, loop.Stream.NOISE, step))
             self.times = flow.sample_timesteps(
                 self.scheduler, config.batch_size, self.points, config.logit_mean, config.logit_std
             )
@@ -132,11 +132,12 @@ def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCro
     times = flow.UniformSampler(config.seed)
     for first in range(0, min(config.validate_clips, len(crops)), 16):
         indices = range(first, min(first + 16, config.validate_clips, len(crops)))
-        items = [crops.read(i, loop.item_rng(config.seed, 5, i)) for i in indices]
+        items = [crops.read(i, loop.item_rng(config.seed, loop.Stream.VALIDATION_ITEM, i)) for i in indices]
         batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
         batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
         timesteps = flow.sample_timesteps(objective.scheduler, len(indices), times)
-        noise = torch.randn(batch["latents"].shape, generator=loop.torch_rng(config.seed, 6, first)).to(device)
+        generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
+        noise = torch.randn(batch["latents"].shape, generator=generator).to(device)
         errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
         without = {**batch, "grid": torch.zeros_like(batch["grid"])}
         sums["no_grid"] += objective.errors(model, without, noise, timesteps.to(device)).tolist()

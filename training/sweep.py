@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import diffusers
@@ -22,7 +22,7 @@ from tqdm import tqdm
 from pipelines.card import folder_hash
 from pipelines.hub import load_published
 from training import generate
-from training.config import command, parse_config
+from training.config import command, option, parse_config
 from training.data.clips import read_rows
 from training.export import audibility, guidance_channels
 from training.flow import FLOW, prediction_type
@@ -46,42 +46,42 @@ SETTING = ("captions", "scheduler", "interval", "slow", "balance", "steps", "gui
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One sweep."""
+    """Measure a checkpoint at every combination of sampling settings."""
 
-    checkpoint: str = "checkpoints/small"
-    steps: list[int] = field(default_factory=lambda: [4, 6, 8, 12, 20])
-    guidance: list[float] = field(default_factory=lambda: [2.5])
-    interval: list[str] = field(default_factory=lambda: ["0:1"])
-    """noise levels between which guidance is on, LOW:HIGH"""
-    scheduler: list[str] = field(default_factory=lambda: [OWN])
-    """classes of diffusers that can be made from the checkpoint's scheduler, or "own": that itself"""
-    slow: list[str] = field(default_factory=lambda: [OWN])
-    """how much guidance acts on what lasts: numbers as training.export's guidance_slow, or "own": the checkpoint's"""
-    balance: list[str] = field(default_factory=lambda: [OWN])
-    """how much less it acts on channels of which more is heard: as its guidance_balance, or "own" """
-    captions: list[str] = field(default_factory=lambda: ["text"])
-    """text, text_heldout or both"""
-    data_dir: str = "data/scorebook"
-    split: str = "validation"
-    num_clips: int = 64
-    seed: int = 0
-    """chooses the rows and their captions, and starts the noise"""
-    batch_size: int = 8
-    output: str = "runs/sweep.jsonl"
-    """a line a setting; those that are there already, of this checkpoint and these clips, are not measured again"""
-    picture: str | None = None
-    """PNG: the figures over the speed, for the first of captions, schedulers, intervals, slow and balance"""
-    tagger: str = "checkpoints/tagger"
-    beat_tracker: str = "checkpoints/beat_tracker"
-    key: str = "checkpoints/key"
+    checkpoint: str = option("checkpoints/small", "a published folder")
+    steps: list[int] = option([4, 6, 8, 12, 20], "inference steps", at_least=1)
+    guidance: list[float] = option([2.5], "guidance scales", at_least=0.0)
+    interval: list[str] = option(["0:1"], "noise levels between which guidance is on, LOW:HIGH")
+    scheduler: list[str] = option(
+        [OWN], "classes of diffusers that can be made from the checkpoint's scheduler, or own: that itself"
+    )
+    slow: list[str] = option(
+        [OWN], "factors of guidance on what lasts, as training.export's guidance_slow, or own: the checkpoint's"
+    )
+    balance: list[str] = option(
+        [OWN], "how much less guidance acts on audible channels, as training.export's guidance_balance, or own"
+    )
+    captions: list[str] = option(
+        ["text"], "captions in the words of training, or in words that it never saw", choices=("text", "text_heldout")
+    )
+    data_dir: str = option("data/scorebook", "folder of clips with captions")
+    split: str = option("validation", "split of data_dir")
+    num_clips: int = option(64, "clips a setting", at_least=2)
+    seed: int = option(0, "chooses the rows and their captions, and starts the noise", at_least=0)
+    batch_size: int = option(8, "clips made at once", at_least=1)
+    output: str = option(
+        "runs/sweep.jsonl", "a line a setting; what it holds of this checkpoint and these clips is not measured again"
+    )
+    picture: str | None = option(
+        None, "PNG: the figures over the speed, for the first of captions, schedulers, intervals, slow and balance"
+    )
+    tagger: str = option("checkpoints/tagger", "folder of the tagger")
+    beat_tracker: str = option("checkpoints/beat_tracker", "folder of the beat tracker")
+    key: str = option("checkpoints/key", "folder of the key network")
 
 
 def check(config: SweepRun) -> None:
-    """Raise a ValueError for an option that is out of range."""
-    for name, low in (("steps", 1), ("guidance", 0.0)):
-        values = getattr(config, name)
-        if not values or min(values) < low:
-            raise ValueError(f"{name} is {values}; allowed: one or more numbers of at least {low}")
+    """Raise a ValueError for a setting out of range."""
     for interval in config.interval:
         bounds_of(interval)
     for name in ("slow", "balance"):
@@ -91,12 +91,6 @@ def check(config: SweepRun) -> None:
     unknown = [name for name in config.scheduler if name != OWN and not hasattr(diffusers, name)]
     if unknown:
         raise ValueError(f"scheduler is {unknown[0]!r}; allowed: {OWN!r} or a scheduler class of diffusers")
-    if not config.captions or not set(config.captions) <= {"text", "text_heldout"}:
-        raise ValueError(f"captions is {config.captions}; allowed: text, text_heldout")
-    if config.num_clips < 2 or config.batch_size < 1:
-        raise ValueError(
-            f"num_clips is {config.num_clips} and batch_size {config.batch_size}; allowed: at least 2 and 1"
-        )
     if not Path(config.checkpoint).is_dir():
         raise ValueError(f"checkpoint {config.checkpoint}: no such folder")
 

@@ -18,7 +18,6 @@ from training.config import AutoencoderRun, command, load_model_config, parse_co
 from training.data.clips import AudioCrops, read_audio, read_rows
 from training.run import dry_run, loop
 from training.run.adversary import Adversary, Objective
-from training.run.loop import item_rng
 from training.run.trainer import Losses, Trainer
 from training.watch import picture, sound_writers
 
@@ -123,7 +122,9 @@ def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> 
     Returns the share of variance that the components hold.
     """
     rows = read_rows(config.data_dir, "train")
-    chosen = item_rng(config.seed, 3).choice(len(rows), min(config.pca_clips, len(rows)), replace=False)
+    chosen = loop.item_rng(config.seed, loop.Stream.PCA_CLIPS).choice(
+        len(rows), min(config.pca_clips, len(rows)), replace=False
+    )
     spectra = log_spectra(model, [rows[index] for index in chosen])
     channels, frames = model.config.latent_channels, len(spectra)
     mean = spectra.mean(0)
@@ -171,7 +172,7 @@ class Draws:
         """Normal noise for the posterior and for the latents, (rows, channels, frames) each, on the device."""
         if step != self.step:
             self.step = step
-            self.drawn = torch.randn(self.shape, generator=loop.torch_rng(self.config.seed, 4, step))
+            self.drawn = torch.randn(self.shape, generator=loop.torch_rng(self.config.seed, loop.Stream.NOISE, step))
         rows = loop.shard(self.drawn, self.accelerator, part, self.config).to(self.accelerator.device)
         return rows[:, 0], rows[:, 1]
 

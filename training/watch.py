@@ -34,6 +34,7 @@ from training.metrics.listening import analyse, load_listeners
 from training.metrics.request import anchored_requests
 from training.objective import KERNEL, VALIDATION, lower_is_better
 from training.run.checkpoints import recover_folder, replace_folder, write_json
+from training.run.streams import Measure, item_rng
 
 LEAST_FOR_KERNEL = 16  # clips; with fewer the estimate is too noisy
 
@@ -143,7 +144,7 @@ class Watch:
         """
         if self.space is None:  # computed once a run
             count = min(SPACE_CLIPS, len(self.train))
-            chosen = np.random.default_rng([self.config.seed, 0]).permutation(len(self.train))[:count]
+            chosen = item_rng(self.config.seed, Measure.ROWS).permutation(len(self.train))[:count]
             self.space = Space(self._embed_latents(self.train, chosen.tolist(), pipe, rate))
             self.real = self._embed_latents(self.crops, list(range(len(self.rows))), pipe, rate)
         generated = self.embedder.embed(clips, rate)
@@ -154,7 +155,8 @@ class Watch:
         """Embeddings of decoded latents, (indices, d); one clip at a time is held as audio."""
         vectors = []
         for index in indices:
-            latents = crops.whole(index, np.random.default_rng([self.config.seed, index]))[None].to(pipe.device)
+            rng = item_rng(self.config.seed, Measure.DECODED_LATENTS, index)
+            latents = crops.whole(index, rng)[None].to(pipe.device)
             (audio,) = pipe.decode_latents([latents], False)
             vectors.append(self.embedder.embed([audio.mean(dim=0).cpu().numpy()], rate))
         return np.concatenate(vectors)

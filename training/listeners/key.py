@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from pipelines.vivace_theory import PITCH_CLASSES
-from training.config import command, parse_config
+from training.config import command, option, parse_config
 from training.data.clips import read_audio, read_rows
 from training.listeners.fit import (
     clip_tensor,
@@ -138,17 +138,17 @@ def load_key_network(folder: str) -> tuple[KeyNetwork, dict]:
 
 @dataclass(frozen=True)
 class KeyRun:
-    """Run of the key network."""
+    """Train the key network."""
 
-    data_dir: str = "data/scorebook"
-    output_dir: str = "checkpoints/key"
-    seed: int = 0
-    max_steps: int = 2500
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    crop_s: float = 8.0
-    width: int = 24
-    num_threads: int = 1
+    data_dir: str = option("data/scorebook", "folder of labelled clips")
+    output_dir: str = option("checkpoints/key", "folder to write")
+    seed: int = option(0, "of the weights, the order of clips and the crops", at_least=0)
+    max_steps: int = option(2500, "optimiser steps", above=0)
+    batch_size: int = option(32, "crops an optimiser step", above=0)
+    learning_rate: float = option(3e-3, "highest learning rate", above=0)
+    crop_s: float = option(8.0, "seconds of a crop", above=0)
+    width: int = option(24, "channels of the network", above=0)
+    num_threads: int = option(1, "CPU threads", above=0)
 
 
 def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,6 +11,7 @@ from pipelines.vivace_theory import PITCH_CLASSES
 from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipAnalysis, beats_at_tempo
 from training.metrics.request import Request
 from training.metrics.summary import summarise
+from training.run.streams import Measure, item_rng
 
 # Beats: `beat_f` of a tracker without the request, or given the requested tempo; `beat_contrast` of the requested grid.
 
@@ -328,7 +329,7 @@ def chance(
     No shuffle pairs a clip with its own request. Empty for a single clip.
     """
     count = len(clips)
-    rng = np.random.default_rng([seed, 2])
+    rng = item_rng(seed, Measure.CHANCE)
     order = rng.permutation(count)
     # Rotating a random order by 1 to n - 1 places moves every clip.
     turns = rng.permutation(np.arange(1, count))[:SHUFFLES]

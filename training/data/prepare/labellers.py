@@ -310,10 +310,10 @@ def summary(found: list[tuple[str, float, float]], clips: int) -> dict[str, dict
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="training.data.prepare.labellers", description=__doc__.split("\n")[0])
-    parser.add_argument("--data_dir", default="data/scorebook")
-    parser.add_argument("--split", default="test")
-    parser.add_argument("--beat_tracker", default="checkpoints/beat_tracker")
-    parser.add_argument("--key_network", default="checkpoints/key")
+    parser.add_argument("--data_dir", default="data/scorebook", help="folder of labelled clips")
+    parser.add_argument("--split", default="test", help="split of data_dir")
+    parser.add_argument("--beat_tracker", default="checkpoints/beat_tracker", help="folder of the beat tracker")
+    parser.add_argument("--key_network", default="checkpoints/key", help="folder of the key network")
     parser.add_argument("--max_clips", type=int, default=None, help="the first so many")
     parser.add_argument("--output", default=None, help="JSON file for the figures and every judgement")
     arguments = parser.parse_args(argv)

@@ -284,8 +284,8 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
         prog="training.data.scorebook.build", description="Render captioned, beat-labelled clips."
     )
     parser.add_argument("--hours", type=float, default=6.0, help="hours of audio")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_dir", default="data/scorebook")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the set")
+    parser.add_argument("--output_dir", default="data/scorebook", help="folder to write")
     parser.add_argument(
         "--soundfont",
         action="append",
@@ -293,7 +293,7 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
     parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
-    parser.add_argument("--channels", type=int, default=1)
+    parser.add_argument("--channels", type=int, default=1, help="1 or 2")
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument(

@@ -13,6 +13,7 @@ from training.data.scorebook.piece import Piece
 from training.data.scorebook.piece import Score
 from training.data.clips import SPLITS
 from training.data.sources import load_scores
+from training.run.streams import ClipStream
 
 
 CAPTIONS, HELDOUT_CAPTIONS = 8, 4  # of a clip
@@ -38,7 +39,7 @@ def row_of(
         loop: whether the clip repeats seamlessly.
         soundfont: name of the bank that it was played with.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([*seed, 2]))
+    rng = np.random.default_rng(np.random.SeedSequence([*seed, ClipStream.LABELS]))
     beat_s = 60.0 / piece.bpm
     first_bar = math.ceil(piece.start_q / piece.bar_q - 1e-9)
     downbeat_s = float(piece.seconds(first_bar * piece.bar_q))
@@ -161,12 +162,12 @@ def draw_piece(
         attempt: another draw for the same clip, where an earlier one turned out silent.
         shares: of the sources among the pieces.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, 0, attempt]))
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PIECE, attempt]))
     clip_s = settings.clip_s * (LONGEST_LOOP if draw_form(settings, index)[1] else 1.0)  # music enough for any loop
     weights = np.array([shares[s] for s in settings.sources])
     source = settings.sources[int(rng.choice(len(weights), p=weights / weights.sum()))]
     if source == "procedural":
-        song = int(np.random.SeedSequence([settings.seed, index, 1, attempt]).generate_state(1)[0])
+        song = int(np.random.SeedSequence([settings.seed, index, ClipStream.SONG, attempt]).generate_state(1)[0])
         return generated_piece(song, clip_s, rng), rng
     score = draw_score(scores[source], source == "folk", rng)
     if source == "freedoom":
@@ -177,7 +178,7 @@ def draw_piece(
 
 def draw_form(settings: Settings, index: int) -> tuple[str, bool]:
     """The SoundFont (path) of clip `index`, and whether it is a loop."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, 3]))
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.FORM]))
     return settings.soundfonts[int(rng.integers(len(settings.soundfonts)))], bool(rng.random() < LOOP_SHARE)
 
 

@@ -1,0 +1,67 @@
+"""Random numbers that depend only on a seed and on what they are for: no generator has a state that could be lost.
+
+The seed of a stream is (seed, what it is for, position...), so that two purposes never draw the same numbers by
+accident, and item 7 of a run gets the same ones whichever process reads it, and whenever. The values of the enums are
+part of what a seed means: a new purpose takes a new value, and no value changes.
+"""
+
+from enum import IntEnum, unique
+
+import numpy as np
+import torch
+
+
+@unique
+class Stream(IntEnum):
+    """What training draws random numbers for."""
+
+    ITEM_ORDER = 1
+    ITEM = 2  # crop, posterior noise, dropped conditions, mask
+    PCA_CLIPS = 3
+    NOISE = 4  # of a training step, on latents
+    VALIDATION_ITEM = 5
+    VALIDATION_NOISE = 6
+    SPECTRUM_ITEM = 7
+    HELDOUT_WORDS = 11
+    TEXT_ORDER = 12
+    TOKEN_EMBEDDINGS = 13
+    CORPUS_CAPTIONS = 14
+    TAGGED_TEXTS = 15
+    RETELLINGS = 16
+    NEARBY_PHRASES = 17
+    TELLINGS = 18
+    WORD_NOISE = 19
+
+
+@unique
+class Measure(IntEnum):
+    """What evaluations draw random numbers for."""
+
+    ROWS = 0
+    CAPTION = 1
+    CHANCE = 2
+    DECODED_LATENTS = 3
+    SUBSETS = 7
+    RESAMPLES = 8
+    REFERENCE_ORDER = 9
+
+
+@unique
+class ClipStream(IntEnum):
+    """What the scorebook draws random numbers for, clip by clip: (seed, clip, what for, ...)."""
+
+    PIECE = 0
+    SONG = 1
+    LABELS = 2
+    FORM = 3
+
+
+def item_rng(seed: int, stream: Stream | Measure, *position: int) -> np.random.Generator:
+    """A numpy generator that depends only on (seed, stream, position...)."""
+    return np.random.default_rng(np.random.SeedSequence([seed, stream, *position]))
+
+
+def torch_rng(seed: int, stream: Stream | Measure, *position: int) -> torch.Generator:
+    """A CPU torch generator that depends only on (seed, stream, position...)."""
+    state = np.random.SeedSequence([seed, stream, *position]).generate_state(2)
+    return torch.Generator().manual_seed(int(state[0]) << 32 | int(state[1]))
