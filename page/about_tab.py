@@ -1,6 +1,5 @@
 """About: which checkpoint plays, its card, licence and figures, the keys and the endpoints."""
 
-import re
 from pathlib import Path
 
 import gradio as gr
@@ -24,8 +23,8 @@ KEYS = """### Keys
 """
 API = """### From a program
 
-Endpoints with the argument names of the pipeline; *Use via API*, at the foot of the page, describes
-them all.
+Endpoints with the argument names of the pipeline; [gradio_api/info](gradio_api/info) describes
+them all, and so does "Use via API" below on a wide screen.
 
 ```python
 from gradio_client import Client, handle_file
@@ -55,14 +54,14 @@ What you make and upload here is found again by this browser, after a reload too
 
 
 def card(folder: Path | None) -> str:
-    """The checkpoint's card without its front matter and its title."""
+    """The checkpoint's card without its front matter."""
     path = None if folder is None else folder / "README.md"
     if path is None or not path.is_file():
         return "The checkpoint has no card here."
     text = path.read_text()
     if text.startswith("---"):
         text = text.split("---", 2)[-1]
-    return re.sub(r"^# .*\n*", "", text.strip()).replace("\n# ", "\n### ").strip()
+    return text.strip().replace("\n# ", "\n### ").removeprefix("# ").strip()
 
 
 def licence(folder: Path | None) -> str:
@@ -91,7 +90,8 @@ def make_tab(desk: Desk) -> None:
     folder = find_folder(desk.model)
     with gr.Row(equal_height=False, elem_classes="desk about"):
         with gr.Column(scale=7, min_width=300):
-            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{card(folder)}")
+            words = card(folder).removeprefix(f"{desk.model}\n")  # a card that begins with the name says it twice
+            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{words}")
         with gr.Column(scale=5, min_width=300):
             gr.Markdown(OWN if desk.sessions.own else SHARED)
             gr.Markdown(KEYS)

@@ -1,6 +1,5 @@
 """Named endpoints for programs: the arguments are the pipeline's own, by their names, with their defaults."""
 
-import asyncio
 import inspect
 
 import gradio as gr
@@ -9,7 +8,7 @@ from .desk import Desk
 from .jobs import Cancelled
 from .request import MAX_SECONDS, pipeline_arguments, shown
 from .sessions import Session
-from .takes import read_upload
+from .takes import check_upload
 
 FORMATS = ("wav", "flac")
 
@@ -26,8 +25,8 @@ ARGUMENTS = {
     "key": (gr.Textbox, "As in 'A minor' or 'Bb major'. None = as in the words.", "A minor"),
     "time_signature": (gr.Textbox, "As in '4/4', '3/4' or '6/8'. None = as in the words.", None),
     "chords": (gr.Textbox, "As in 'Am F C G', each one bar, or 'Am:2 F:2' with beats; repeated to the end.", None),
-    "loop": (gr.Checkbox, "Whether the end leads into the beginning. None = as in the words, or as the audio.", None),
-    "audio": (gr.File, "What to edit: WAV, FLAC, OGG, MP3, AIFF, M4A or WebM, as handle_file('loop.wav').", None),
+    "loop": (gr.Checkbox, "Whether the end leads into the beginning. None = as in the words.", None),
+    "audio": (gr.File, "What to edit: WAV, FLAC, OGG, MP3 or AIFF, as handle_file('loop.wav').", None),
     "mask_s": (gr.JSON, "Regions [start, end] in seconds to make anew; the rest stays bit for bit.", [[4.0, 6.0]]),
     "extend_s": (gr.JSON, "Seconds to add [before, after] the audio.", None),
     "strength": (gr.Number, "How much of all the audio is made anew: 0 leaves it as it is, 1 leaves nothing.", None),
@@ -74,12 +73,6 @@ def check_call(desk: Desk, name: str, asked: dict) -> None:
     for key in ("prompt", "audio"):
         if key in allowed and asked.get(key) is None:
             raise ValueError(f"{key} is missing; /{name} needs it")
-    audio = asked.get("audio")
-    if audio is not None and not (isinstance(audio, dict) and audio.get("meta") == {"_type": "gradio.FileData"}):
-        raise ValueError(
-            f"audio is {shown(audio)}; allowed: a file sent to /gradio_api/upload, as in "
-            '{"path": what that answers, "meta": {"_type": "gradio.FileData"}}'
-        )
     check_format(asked.get("audio_format", "wav"))
     pipeline_arguments({key: value for key, value in asked.items() if key in ASKED}, desk.pipe.config)
 
@@ -92,7 +85,7 @@ def check_edit(audio: str | None, mask_s: object, extend_s: object) -> dict:
     """
     if not audio:
         raise ValueError("audio is missing; give a file, as in handle_file('loop.wav')")
-    read_upload(audio)
+    check_upload(audio)
     ends = extend_s or (0, 0)
     if not isinstance(ends, (list, tuple)) or not all(isinstance(v, (int, float)) and v <= MAX_SECONDS for v in ends):
         raise ValueError(f"extend_s is {str(extend_s)[:60]}; allowed: two numbers of up to {MAX_SECONDS:g} s")
@@ -132,13 +125,13 @@ def add_endpoints(desk: Desk) -> None:
 
     async def edit(
         prompt, audio, mask_s=None, extend_s=None, strength=None, negative_prompt=None, bpm=None, key=None,
-        time_signature=None, chords=None, loop=None, downbeat_s=None, num_waveforms_per_prompt=1, seed=None,
+        time_signature=None, chords=None, downbeat_s=None, num_waveforms_per_prompt=1, seed=None,
         num_inference_steps=None, guidance_scale=None, audio_format="wav", request: gr.Request = None,
     ):  # fmt: skip
         """Parts of `audio` made anew (`mask_s`), its ends extended (`extend_s`), or all of it varied (`strength`)."""
         asked = {name: value for name, value in locals().items() if name in ASKED}
         try:
-            asked |= await asyncio.to_thread(check_edit, audio, mask_s, extend_s)
+            asked |= check_edit(audio, mask_s, extend_s)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
         return await answer(request, asked, audio_format)

@@ -86,7 +86,7 @@ def status_line(text: str = "", kind: str = "", share: float | None = None, fiel
         kind: "busy", "quiet" or "error".
         share: 0 to 1, how far a job is; None = no bar.
         field: name of the field that an error is about, where page.js repeats it.
-        note: a second line.
+        note: a second line, on what was asked for.
     """
     bar = "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
     role, more = "alert" if kind == "error" else "status", f"<small>{html.escape(note)}</small>" if note else ""
@@ -96,22 +96,22 @@ def status_line(text: str = "", kind: str = "", share: float | None = None, fiel
     )
 
 
-def done_line(takes: list[Take]) -> str:
-    """The status line of what was made, with the pipeline's notes on words that it could not use as they stand."""
-    text = "Done" if len(takes) == 1 else f"Done: {len(takes)} variations"
-    return status_line(text, "quiet", note="; ".join(takes[0].conditions["notes"]))
-
-
-def progress_line(news: News) -> str:
+def progress_line(news: News, note: str = "") -> str:
     """The status line of a job on its way."""
     if news.before:
         left = "" if news.left_s is None else f", about {seconds_text(news.left_s)}"
         jobs = "1 job" if news.before == 1 else f"{news.before} jobs"
-        return status_line(f"Waiting: {jobs} before yours{left}", "busy", 0.0)
+        return status_line(f"Waiting: {jobs} before yours{left}", "busy", 0.0, note=note)
     if news.step >= news.steps:
-        return status_line("Turning it into sound", "busy", 1.0)
+        return status_line("Turning it into sound", "busy", 1.0, note=note)
     left = "" if news.left_s is None else f", about {seconds_text(news.left_s)} left"
-    return status_line(f"Step {news.step} of {news.steps}{left}", "busy", news.step / news.steps)
+    return status_line(f"Step {news.step} of {news.steps}{left}", "busy", news.step / news.steps, note=note)
+
+
+def done_line(takes: list[Take], note: str = "") -> str:
+    """The status line of what was made, with the pipeline's notes on the words, or else `note`."""
+    text = "Done" if len(takes) == 1 else f"Done: {len(takes)} variations"
+    return status_line(text, "quiet", note="; ".join(takes[0].conditions.get("notes", [note])))
 
 
 def refusal(error: Exception) -> str:

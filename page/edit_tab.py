@@ -66,9 +66,8 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
     """
     known, grid, task = take.conditions or {}, take.grid, settings["task"]
     asked = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
-    said = read_prompt(settings["prompt"] or "")  # comes first; the loop and an upload's key stand in the file's recipe
-    own = {name: known.get(name) for name in ("key", "time_signature")}
-    own |= {} if grid is None else {"bpm": grid["bpm"]}
+    said = read_prompt(settings["prompt"] or "")  # what the new words say comes before what is known of the piece
+    own = {name: known.get(name) for name in ("key", "time_signature")} | ({} if grid is None else {"bpm": grid["bpm"]})
     asked |= {"audio": str(take.path)} | {name: value for name, value in own.items() if said[name] is None}
     if "bpm" in asked:
         asked["downbeat_s"] = grid["downbeat_s"]
@@ -141,7 +140,10 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     config = desk.pipe.config
     with gr.Row(elem_classes="tight"):
         gr.HTML("<p>Choose a piece in the history, or bring one.</p>", apply_default_css=False)
-        upload = gr.UploadButton("Upload audio", file_types=None, size="sm", elem_id="upload", scale=0, min_width=150)
+        upload = gr.UploadButton(
+            "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff"], size="sm", elem_id="upload",
+            scale=0, min_width=150,
+        )  # fmt: skip
     source = deck("Upload a file, or choose Edit beside a piece in the history.", "source")
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
@@ -158,7 +160,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     def receive(path: str, request: gr.Request):
         """An uploaded file becomes a piece of the session."""
         try:
-            take = keep_upload(desk.session(request), path, Path(path).name, config)
+            take = keep_upload(desk.session(request), path, Path(path).name)
         except ValueError as error:
             return {status: refusal(error)}
         return {source: deck_value([take], selectable=True), status: status_line("Uploaded", "quiet")}
@@ -175,7 +177,8 @@ def make_tab(desk: Desk) -> SimpleNamespace:
             settings |= {"source": take.id, "region": region}
 
             def keep(session, output):
-                return keep_output(session, output, settings, settings["task"], grid, made)
+                loop = take.loop and settings["task"] != "extended"
+                return keep_output(session, output, settings, settings["task"], grid, made, loop)
 
             async for news in desk.run(request, arguments, keep):
                 if news.output is None:
@@ -195,7 +198,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         return deck_value([take], selectable=True)
 
     quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-    go.click(None, None, status, js=BEGIN.format("edit-status"), show_progress="hidden")
+    go.click(None, None, status, js=BEGIN.format("edit-status"))
     received = upload.upload(receive, upload, [source, status], **(quick | {"queue": True}))
     done = go.click(
         from_form, [source, *order], [status, result, further, go, cancel],

@@ -54,7 +54,8 @@ class Front:
             await answer(send, 400, 'the request is no JSON object, as in {"prompt": "slow solo piano"}')
             return
         try:
-            check_call(self.desk, name, asked if by_name else in_order(asked, self.desk.endpoints[name]))
+            if by_name:
+                check_call(self.desk, name, asked)
         except ValueError as error:
             await answer(send, 422, " ".join(str(error).split()))
             return
@@ -73,7 +74,7 @@ class Front:
         except Exception:
             if began:
                 raise
-            await answer(send, 400, "the request cannot be read; Use via API at the foot of the page tells how")
+            await answer(send, 400, "the request cannot be read; /gradio_api/info says how to ask")
 
     async def describe(self, scope, receive, send) -> None:
         """The page, with its own description in place of Gradio's."""
@@ -95,20 +96,6 @@ class Front:
             await send({"type": "http.response.body", "body": body})
 
         await self.app(scope, receive, collect)
-
-
-def in_order(asked: dict, names: list[str]) -> dict:
-    """The arguments of a request that lists all their values, by their names.
-
-    Raises:
-        ValueError: one line that says what is allowed.
-    """
-    values = asked.get("data")
-    if not isinstance(values, list) or len(values) != len(names):
-        raise ValueError(
-            f"data is no list of {len(names)} values, for {', '.join(names)}; /gradio_api/call/v2 takes them by name"
-        )
-    return dict(zip(names, values, strict=True))
 
 
 async def answer(send, status: int, text: str) -> None:

@@ -11,7 +11,7 @@ from .desk import Desk, done_line, progress_line, refusal, status_line
 from .examples import EXAMPLES
 from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
-from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, pipeline_arguments
+from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, overridden, pipeline_arguments
 from .takes import deck_value, keep_output
 
 METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
@@ -21,7 +21,7 @@ FIELDS = (
 )  # fmt: skip
 
 
-UNSET = "as said"  # what an untouched field of the request says
+UNSET = "as in the words"  # what an untouched field of the request says
 
 
 def blank(config) -> dict:
@@ -57,20 +57,20 @@ def form(config) -> dict[str, gr.components.Component]:
         elem_classes=["prompt", "field-prompt"],
     )  # fmt: skip
     with gr.Row(elem_classes="tight"):
-        fields["length"] = number("length", "Length", placeholder=UNSET, min_width=120, elem_id="length")
+        fields["length"] = number("length", "Length", placeholder=UNSET, min_width=150, elem_id="length")
         fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=215, scale=2)
     with gr.Row(elem_classes="tight"):
-        fields["bpm"] = number("bpm", "Tempo, bpm", placeholder=UNSET, min_width=120)
+        fields["bpm"] = number("bpm", "Tempo, bpm", placeholder=UNSET, min_width=150)
         fields["key"] = gr.Dropdown(
-            [(UNSET, ""), *((key, key) for key in KEYS)], label="Key", value="", min_width=120,
+            [(UNSET, ""), *((key, key) for key in KEYS)], label="Key", value="", min_width=150,
             elem_classes="field-key",
         )  # fmt: skip
         fields["time_signature"] = gr.Dropdown(
             [(UNSET, ""), *((meter, meter) for meter in METERS)],
-            label="Meter", value="", min_width=120, elem_classes="field-time_signature",
+            label="Meter", value="", min_width=150, elem_classes="field-time_signature",
         )  # fmt: skip
     fields["chords"] = gr.Textbox(
-        label="Chords", value="", placeholder="free", info="as in Am F C G: one a bar, repeated; Am:2 F:2 with beats",
+        label="Chords", value="", placeholder=UNSET, info="as in Am F C G: one a bar, repeated; Am:2 F:2 with beats",
         max_length=MAX_PROMPT, elem_classes="field-chords",
     )  # fmt: skip
     with gr.Row(elem_classes="tight"):
@@ -123,14 +123,15 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         yield {status: status_line("Reading the request", "busy", 0.0), **busy}
         try:
             arguments, output = arguments_of(settings, config), desk.heard.get(place)
+            note = overridden(arguments)
 
             def keep(session, output):
-                return keep_output(session, output, settings)
+                return keep_output(session, output, settings, loop=arguments.get("loop", False))
 
             if output is None:
                 async for news in desk.run(request, arguments, keep):
                     if news.output is None:
-                        yield {status: progress_line(news)}
+                        yield {status: progress_line(news, note)}
                 takes = news.kept
                 if place is not None:
                     desk.heard[place] = news.output
@@ -141,7 +142,8 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         except (ValueError, Cancelled) as error:
             yield {status: refusal(error), **idle}
             return
-        yield {status: done_line(takes), player: deck_value(takes), to_edit: gr.update(visible=True), **idle}
+        yield {status: done_line(takes, note), player: deck_value(takes),
+               to_edit: gr.update(visible=True), **idle}  # fmt: skip
 
     async def from_form(request: gr.Request, *values):
         async for update in make(dict(zip(FIELDS, values, strict=True)), request):
@@ -165,7 +167,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
 
     outputs = [status, player, to_edit, go, cancel]
     options = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    begin = {"fn": None, "outputs": status, "js": BEGIN.format("status"), "show_progress": "hidden"}
+    begin = {"fn": None, "outputs": status, "js": BEGIN.format("status")}
     go.click(**begin)
     done = [go.click(from_form, order, outputs, **options)]
     for place, button in enumerate(examples):

@@ -140,11 +140,9 @@ def status_box(elem_id: str, cancel_id: str) -> tuple[gr.HTML, gr.Button]:
 def number(name: str, label: str, **options) -> gr.Number:
     """A number field that is handed on as it is: what is allowed is checked, and told in words, with the request.
 
-    It is empty to begin with: an empty text is its value then, since Gradio shows None as 0.
+    It is empty to begin with: its value is an empty text then, since Gradio shows None as 0.
     """
-    component = gr.Number(label=label, elem_classes=f"field-{name}", **({"value": ""} | options))
-    component.preprocess = lambda payload: None if payload == "" else payload
-    return component
+    return gr.Number(label=label, elem_classes=f"field-{name}", **({"value": ""} | options))
 
 
 def takes_list() -> gr.HTML:

@@ -1,22 +1,21 @@
 """Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player is told."""
 
 import os
-import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 
 from pipelines.pipeline_vivace import find_beats, parse_time_signature, write_audio
-from pipelines.vivace_audio import find_ffmpeg, read_file
-from pipelines.vivace_request import open_source, recipe_grid
 
 from .request import MAX_SECONDS, file_name
 from .sessions import Session, Take
 
 MAX_UPLOAD_BYTES = 30 * 2**20
 MIN_UPLOAD_S = 0.5
+KINDS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")  # as libsndfile names what it finds inside, whatever the file's ending
 NAMES = {"loop": "loop", "made": "piece", "anew": "region made anew", "extended": "extended", "varied": "varied",
          "uploaded": "uploaded"}  # fmt: skip
 
@@ -43,7 +42,13 @@ def describe(conditions: dict, seed: int | None) -> str:
 
 
 def keep_output(
-    session: Session, output, settings: dict, task: str | None = None, grid: dict | None = None, made=()
+    session: Session,
+    output,
+    settings: dict,
+    task: str | None = None,
+    grid: dict | None = None,
+    made=(),
+    loop: bool = False,
 ) -> list[Take]:
     """Write the pieces of an output into the session, as WAV and FLAC with their recipes.
 
@@ -54,6 +59,7 @@ def keep_output(
         task: kind of an edit, see `Take`; None = made from words.
         grid: beats of what was edited; None = those that were asked for, from 0 s on.
         made: stretches in seconds that were made anew.
+        loop: whether it is a circle, where the output does not tell.
     """
     takes = []
     for index, (conditions, seed) in enumerate(zip(output.conditions, output.seeds, strict=True)):
@@ -63,74 +69,65 @@ def keep_output(
         output.save(path, index)
         output.save(path.with_suffix(".flac"), index)
         own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
-        kind = task or ("loop" if conditions["loop"] else "made")
-        seconds = output.audios[index].shape[-1] / output.sampling_rate
+        circle = bool(conditions.get("loop", loop))
+        kind = task or ("loop" if circle else "made")
         take = Take(
-            take_id, kind, title, name, path, seconds, own, conditions, seed, grid or grid_of(conditions), list(made),
-            conditions["loop"],
+            take_id, kind, title, name, path, output.audios[index].shape[-1] / output.sampling_rate, own, conditions,
+            seed, grid or grid_of(conditions), list(made), circle,
         )  # fmt: skip
         session.add(take)
         takes.append(take)
     return takes
 
 
-def read_upload(path: str | Path) -> tuple[np.ndarray, int]:
-    """(channels, samples) fp32 and the rate of an uploaded file.
+def check_upload(path: str | Path) -> None:
+    """Refuse what is no short piece of audio, by its size and its header, before it is read.
 
     Raises:
-        ValueError: one line that says what is allowed. Where the header tells, nothing is read before.
+        ValueError: one line that says what is allowed.
     """
-    more = " " if find_ffmpeg() is None else ", M4A or WebM "
-    allowed = f"allowed: WAV, FLAC, OGG, MP3, AIFF{more}of up to {MAX_UPLOAD_BYTES / 2**20:g} MB and {MAX_SECONDS:g} s"
+    allowed = f"allowed: {', '.join(KINDS)} of up to {MAX_UPLOAD_BYTES / 2**20:g} MB and {MAX_SECONDS:g} s"
     if not os.path.isfile(path):
         raise ValueError(f"audio is not there any more; upload it again ({allowed})")
     size = os.path.getsize(path)
     if size > MAX_UPLOAD_BYTES:
         raise ValueError(f"audio has {size / 2**20:.1f} MB; {allowed}")
     try:
-        samples, rate = read_file(path, MAX_SECONDS)
-    except ValueError as error:  # it names the path, which is none of the visitor's
-        long = re.search(r" of ((more than )?[\d.]+) s", str(error).replace(str(path), ""))
-        raise ValueError(f"audio {f'lasts {long[1]} s' if long else 'cannot be read'}; {allowed}") from error
-    audio = samples.numpy()
-    seconds = audio.shape[1] / rate
-    if seconds < MIN_UPLOAD_S:
-        raise ValueError(f"audio lasts {seconds:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
-    if not 8000 <= rate <= 96000 or len(audio) > 2:
-        raise ValueError(f"audio has {rate} Hz and {len(audio)} channels; allowed: 8000 to 96000, 1 or 2")
-    if not np.isfinite(audio).all():
-        raise ValueError("audio has samples that are not finite numbers")
-    return audio, rate
+        about = soundfile.info(str(path))
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"audio cannot be read; {allowed}") from error
+    if about.format not in KINDS:
+        raise ValueError(f"audio is a {about.format} file; {allowed}")
+    if not MIN_UPLOAD_S <= about.duration <= MAX_SECONDS:
+        raise ValueError(f"audio lasts {about.duration:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
+    if not 8000 <= about.samplerate <= 96000 or about.channels > 2:
+        raise ValueError(
+            f"audio has {about.samplerate} Hz and {about.channels} channels; allowed: 8000 to 96000, 1 or 2"
+        )
 
 
-def keep_upload(session: Session, path: str | Path, name: str, config) -> Take:
-    """A copy of an uploaded file in the session, in 16 bit, with the beats of its recipe or else as they are heard.
-
-    Args:
-        session: whose it is.
-        path: of the file.
-        name: of the file as its owner calls it.
-        config: of the pipeline.
+def keep_upload(session: Session, path: str | Path, name: str) -> Take:
+    """A copy of an uploaded file in the session, in 16 bit, with the beats heard in it.
 
     Raises:
         ValueError: a file that will not do.
     """
-    audio, rate = read_upload(path)
-    seconds, (_, _, recipe) = audio.shape[1] / rate, open_source(path, None)
-    told = recipe_grid(recipe, seconds, config)
-    bpm, beats = told.get("bpm"), parse_time_signature(told.get("time_signature", "4/4"))
-    found = None if "downbeat_s" in told else find_beats(torch.from_numpy(audio), rate, bpm, beats)
-    grid = None
-    if found is not None or "downbeat_s" in told:
-        bpm, downbeat = (bpm, told["downbeat_s"]) if found is None else (bpm or round(found[0], 2), found[1])
-        grid = {"bpm": float(bpm), "beats_per_bar": beats, "downbeat_s": downbeat}
+    check_upload(path)
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError("audio is damaged: its header can be read, its samples cannot") from error
+    if not np.isfinite(samples).all():
+        raise ValueError("audio has samples that are not finite numbers")
+    audio = np.ascontiguousarray(samples.T)
+    heard = find_beats(torch.from_numpy(audio), rate, None, 4)
+    grid = None if heard is None else {"bpm": round(heard[0], 2), "beats_per_bar": 4, "downbeat_s": heard[1]}
     title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
     stem = file_name(title, None, {take.name for take in session.takes.values()})
     take_id, target = session.new_path(stem)
-    for copy in (target, target.with_suffix(".flac")):
-        write_audio(copy, audio, rate, recipe)
-    loop = bool(told.get("loop"))
-    take = Take(take_id, "uploaded", title, stem, target, seconds, grid=grid, loop=loop)
+    write_audio(target, audio, rate)
+    write_audio(target.with_suffix(".flac"), audio, rate)
+    take = Take(take_id, "uploaded", title, stem, target, audio.shape[1] / rate, grid=grid)
     session.add(take)
     return take
 

@@ -10,7 +10,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 
-from pipelines.vivace_process import noise_level
+from pipelines.vivace_sampling import noise_level
 from training import flow
 
 SCHEDULERS = {"flow": FlowMatchEulerDiscreteScheduler(), "flow, shift 3": FlowMatchEulerDiscreteScheduler(shift=3.0)}

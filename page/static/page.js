@@ -21,9 +21,8 @@
   addEventListener(
     "keydown",
     (event) => {
-      const prompt = event.target.matches?.(".prompt textarea") && event.key === "Enter";
+      const prompt = event.target.matches?.(".prompt textarea") && event.key === "Enter" && !event.shiftKey;
       const anywhere = event.key === "Enter" && (event.ctrlKey || event.metaKey);
-      if (prompt && event.shiftKey) return event.stopPropagation();
       const done = (prompt || anywhere) && !event.isComposing ? press(".go") : event.key === "Escape" && press(".cancel");
       if (done) {
         event.preventDefault();
@@ -32,6 +31,14 @@
     },
     true,
   );
+
+  // Gradio takes Shift+Enter for "submit".
+  for (const kind of ["keydown", "keypress"])
+    addEventListener(
+      kind,
+      (event) => event.target.matches?.(".prompt textarea") && event.shiftKey && event.key === "Enter" && event.stopPropagation(),
+      true,
+    );
 
   // Scroll only where an element, with some room below it, is out of sight.
   function reveal(element, room, block) {
