@@ -98,7 +98,7 @@ class VivacePipeline(DiffusionPipeline):
         default_duration_s: float = 10.0,
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
-        default_negative_guidance_scale: float = 6.0,
+        default_negative_guidance_scale: float = 5.0,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         max_duration_s: float = 600.0,

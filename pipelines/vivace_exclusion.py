@@ -198,8 +198,9 @@ def read_exclusion(prompt: str) -> Exclusion:
 
 def share_of(unwanted: str | None) -> float:
     """How much of `negative_guidance_scale` keeps such a text out: all for drums, which most music has and which need
-    the most, half for the rest, so that no more than what is named goes with it. None = a text that nobody can read."""
-    return 1.0 if unwanted is not None and "drums" in things_in(unwanted) else 0.5
+    the most, less for the rest, so that no more than what is named goes with it. None = a text that nobody can read.
+    """
+    return 1.0 if unwanted is not None and "drums" in things_in(unwanted) else 0.4
 
 
 def unwanted_text(exclusion: Exclusion | None, negative_prompt: str | None) -> str | None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 GRID_CHANNELS = 22
+CHORD_CHANNELS = (*range(8, 20), 21)
 BEAT_HARMONICS = (1, 2, 4)
 
 
