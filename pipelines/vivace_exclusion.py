@@ -113,6 +113,15 @@ class Exclusion:
     named: tuple[str, ...] = ()
 
     @property
+    def drumless(self) -> bool:
+        return "drums" in self.excluded or (bool(self.exclusive) and "drums" not in {*self.exclusive, *self.named})
+
+    @property
+    def restated(self) -> str:
+        """The words, and that there are no drums as training captions say it (training/data/caption_words.py)."""
+        return f"{self.words}, without drums".strip(" ,") if self.drumless else self.words
+
+    @property
     def unwanted(self) -> str | None:
         """The text that guidance leads away from, in which nothing is that the words ask for; None if nothing is
         excluded."""

@@ -40,7 +40,11 @@ class ExportRun:
     default_guidance_low: float = 0.0
     """noise levels between which guidance is on"""
     default_guidance_high: float = 1.0
+    default_negative_guidance_scale: float = 5.0
+    """with what strength that which a prompt excludes is kept out"""
     default_duration_s: float = 10.0
+    captions_state_absence: bool = False
+    """whether the captions were of scorebook version 3 or later, which say "without drums" where there are none"""
     guidance_slow: float = 1.5
     """how much guidance acts on what lasts, as timbre does, beside what changes from note to note"""
     guidance_balance: float = 0.6
@@ -80,6 +84,7 @@ def main(argv: list[str] | None = None) -> None:
         scheduler=load_scheduler(config.scheduler_config),
         guidance_slow=config.guidance_slow,
         guidance_channels=channels,
+        captions_state_absence=config.captions_state_absence,
         **{k: v for k, v in dataclasses.asdict(config).items() if k.startswith("default_")},
     )
     notes = Path(config.notes).read_text() if config.notes else ""

@@ -47,3 +47,6 @@ DYNAMICS = {
 }
 NOUNS = ("music", "track", "piece", "instrumental", "song", "tune")
 HELDOUT_NOUNS = ("recording", "cue", "composition", "background music")
+# How captions of music without drums or percussion say so; the pipeline says it in the first of these.
+NO_DRUMS = ("without drums", "without drums", "no drums", "no drums or percussion", "without percussion", "drumless")
+NO_DRUMS_HELDOUT = ("minus the drums", "free of percussion", "lacking any beat")

@@ -29,7 +29,7 @@ from training.data.render import Renderer, SilenceError
 from training.data.sources.fetch import find_soundfont, find_soundfonts
 from training.files import write_json
 
-VERSION = 2
+VERSION = 3  # to be raised whenever the same arguments make other clips or captions
 SHARD_CLIPS = 240
 _worker: dict = {}  # what a process keeps from shard to shard: settings, scores
 
