@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pipelines.vivace_exclusion import read_exclusion
 from training.data.scorebook.arrange import ENSEMBLES
-from training.data.scorebook.captions import MOOD_HELDOUT, Facts, captions, heldout_captions, tempo_words
+from training.data.scorebook.captions import MOOD_HELDOUT, NO_DRUMS, NO_DRUMS_HELDOUT, Facts, captions, heldout_captions, tempo_words
 from training.data.scorebook.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
 from training.data.scorebook.styles import STYLES
 
@@ -73,3 +74,37 @@ def test_heldout_words_are_disjoint():
     assert moods <= set(MOOD_HELDOUT) and not moods & set(MOOD_HELDOUT.values())
     for bpm in (60, 90, 110, 130, 170):
         assert not set(tempo_words(bpm)) & set(tempo_words(bpm, heldout=True))
+
+
+def test_absence_is_stated_where_it_is_true_in_words_that_the_pipeline_reads():
+    """ "No drums" only of clips of which all is known, that have none; and "only" with all that plays."""
+    for drums, complete in ((None, True), (None, False), ("drums", True), ("percussion", True)):
+        known = facts(drums=drums, complete=complete, loop=True)
+        absent = only = total = 0
+        for seed in range(100):
+            for text, said in captions(known, 8, np.random.default_rng(seed)):
+                read = read_exclusion(text)
+                assert not any(word in text for word in NO_DRUMS_HELDOUT)
+                absent += "drums" in read.excluded
+                only += bool(read.exclusive)
+                total += 1
+                if read.drumless:
+                    assert drums is None and complete and said.drums is False, text
+                if read.exclusive:
+                    assert set(said.instruments) == set(known.instruments), text
+                    assert said.drums is {None: False, "drums": True, "percussion": None}[drums], text
+                assert (said.drums is False) == read.drumless, text
+        assert (absent > 0) == (drums is None and complete) and (only > 0) == complete
+        assert absent / total < 0.35 and only / total < 0.2
+    held = [t for seed in range(40) for t in heldout_captions(facts(drums=None, complete=True), 4,
+                                                             np.random.default_rng(seed))]  # fmt: skip
+    assert {said.drums for _, said in held} == {None, False}
+    assert not any(word in text for text, _ in held for word in NO_DRUMS)
+    assert all(read_exclusion(text).drumless == (said.drums is False) for text, said in held)
+
+
+def test_unaccompanied_is_said_of_one_alone():
+    alone = facts(instruments=("harp",), melody="harp", drums=None, complete=True)
+    texts = [text for seed in range(60) for text, _ in captions(alone, 8, np.random.default_rng(seed))]
+    others = [text for seed in range(60) for text, _ in captions(facts(complete=True), 8, np.random.default_rng(seed))]
+    assert any("unaccompanied" in text for text in texts) and not any("unaccompanied" in text for text in others)

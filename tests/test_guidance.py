@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import make_pipeline
 
-from pipelines.pipeline_vivace import VivacePipeline, frame_noise
+from pipelines.pipeline_vivace import KEYS, VivacePipeline, frame_noise
 from pipelines.vivace_conditions import morph_weights, read_start, timeline_weights
 from pipelines.vivace_sampling import SLOW_FRAMES, Guidance, rescaled, slow_part
 
@@ -51,8 +51,10 @@ def test_what_each_row_knows(tiny_pipeline):
     prediction(tiny_pipeline, guidance_scale=3.0, grid_guidance_scale=2.0, negative_prompt="loud")
     told = seen[0]
     full, free, words, unwanted = told["frame_cond"]
-    assert full[20].all() and not free[:22].any() and not words[:22].any() and torch.equal(unwanted, full)
+    assert full[20].all() and not free[:22].any() and not words[:22].any()
+    assert torch.equal(unwanted[:8], full[:8]) and full[8:20].any() and not unwanted[8:20].any() and unwanted[20].all()
     assert told["added_cond_kwargs"]["bpm"].isnan().tolist() == [False, True, True, False]
+    assert told["added_cond_kwargs"]["key"].tolist() == [KEYS.index("A minor"), -1, -1, -1]  # led away, into the key
     states, read = told["encoder_hidden_states"], told["encoder_attention_mask"]
     assert read.any(1).tolist() == [True, False, True, True]
     assert torch.equal(states[0], states[2]) and not torch.equal(states[0], states[3])  # the last has the negative

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipelines.vivace_exclusion import read_exclusion
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.text.retelling import facts_of, retellings
 from training.text.tags import STYLE_WORDS, heldout_phrases
@@ -37,6 +38,17 @@ def test_nothing_is_said_that_the_labels_do_not_say():
     for text in many(ROW):
         assert not says(text, strange), text
         assert not any(word in text for word in ("drum", "minor", "4/4", "bars")), text
+
+
+def test_absence_is_retold_where_all_is_known():
+    known = many(ROW | {"complete": True})
+    absent = [text for text in known if any(word in text for word in ("drum", "percussion", "beatless", "a beat"))]
+    assert 0.1 < len(absent) / len(known) < 0.4 and all(read_exclusion(text).drumless for text in absent)
+    for row in (
+        ROW | {"complete": True, "drums": True, "percussion": True},
+        ROW | {"complete": True, "percussion": True},
+    ):
+        assert not any(read_exclusion(text).drumless for text in many(row))
 
 
 def test_most_words_of_an_instrument_are_used():

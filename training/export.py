@@ -86,7 +86,13 @@ class ExportRun:
     default_guidance_scale: float = option(2.5, "guidance scale where a request names none", at_least=0)
     default_guidance_low: float = option(0.0, "lowest noise level at which guidance is on", at_least=0, at_most=1)
     default_guidance_high: float = option(1.0, "highest noise level at which guidance is on", at_least=0, at_most=1)
+    default_negative_guidance_scale: float = option(
+        5.0, "strength with which what a prompt excludes is kept out", at_least=0
+    )
     default_duration_s: float = option(10.0, "seconds of music where a request names no length", above=0)
+    captions_state_absence: bool = option(
+        False, 'the captions were of scorebook version 3 or later, which say "without drums" where there are none'
+    )
     guidance_slow: float = option(
         1.5, "factor of guidance on what lasts, as timbre does, beside what changes from note to note", at_least=0
     )
@@ -128,6 +134,7 @@ def main(argv: list[str] | None = None) -> None:
         scheduler=load_scheduler(config.scheduler_config),
         guidance_slow=config.guidance_slow,
         guidance_channels=channels,
+        captions_state_absence=config.captions_state_absence,
         **{k: v for k, v in dataclasses.asdict(config).items() if k.startswith("default_")},
     )
     notes = Path(config.notes).read_text() if config.notes else ""

@@ -25,7 +25,7 @@ from diffusers import (
 from torch.quasirandom import SobolEngine
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, UNet1DConditionModel
-from pipelines.vivace_process import FLOW, process_of
+from pipelines.vivace_sampling import FLOW, process_of
 from training.data.latents import LatentCrops
 from training.run import loop
 
@@ -76,7 +76,7 @@ def coefficients(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(a, s) of x_t = a x_0 + s eps, each (batch, 1, ...) in fp32 on the device of `like`.
 
-    The same as `pipelines.vivace_process.noise_level`, which takes one timestep.
+    The same as `pipelines.vivace_sampling.noise_level`, which takes one timestep.
     """
     if prediction_type(scheduler) == FLOW:
         sigma = timesteps.to(like.device, torch.float32) / scheduler.config.num_train_timesteps

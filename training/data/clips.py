@@ -35,8 +35,8 @@ COLUMNS: dict[str, pa.DataType] = {
     "bpm": _NUMBER, "time_signature": _TEXT, "beats_per_bar": _COUNT, "downbeat_s": _NUMBER, "beats_s": _NUMBERS,
     "downbeats_s": _NUMBERS, "starts_on_downbeat": _TRUTH, "loop": _TRUTH, "key": _TEXT,
     "chords": pa.list_(pa.list_(pa.int8())), "chord_symbols": _TEXTS, "instruments": _TEXTS, "roles": _TEXTS,
-    "melody_instrument": _TEXT, "drums": _TRUTH, "percussion": _TRUTH, "style": _TEXT, "genre": _TEXT,
-    "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT, "soundfont": _TEXT, "work": _TEXT,
+    "melody_instrument": _TEXT, "drums": _TRUTH, "percussion": _TRUTH, "complete": _TRUTH, "style": _TEXT,
+    "genre": _TEXT, "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT, "soundfont": _TEXT, "work": _TEXT,
     "title": _TEXT, "composer": _TEXT, "source": _TEXT, "license": _TEXT, "seed": pa.list_(_COUNT),
     "peak": _NUMBER, "rms_db": _NUMBER,
 }  # fmt: skip

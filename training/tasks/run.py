@@ -8,6 +8,7 @@ from tqdm import tqdm
 from training.tasks.common import Bench, Figure
 from training.tasks.contract import contract, level
 from training.tasks.edits import edits, tempo
+from training.tasks.exclusions import exclusions
 from training.tasks.grid import control, lengths
 from training.tasks.long import long, texts
 from training.tasks.loops import loops
@@ -21,11 +22,12 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "tempo": tempo,
     "long": long,
     "texts": texts,
+    "exclusions": exclusions,
     "contract": contract,
     "level": level,
     "speed": speed,
 }
-COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32}  # clips of a task; others have USUAL_COUNT
+COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100}  # clips of a task; others have USUAL_COUNT
 USUAL_COUNT = 16
 
 

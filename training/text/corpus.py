@@ -201,7 +201,7 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
             time_signature=("4/4", "4/4", "3/4", "2/4", "6/8")[int(rng.integers(5))],
             bars=int(rng.integers(2, 13)) if rng.random() < 0.4 else None,
             room=("dry", "room", "hall", "cathedral")[int(rng.integers(4))],
-            dynamics=("soft", "medium", "loud")[int(rng.integers(3))],
+            dynamics=("soft", "medium", "loud")[int(rng.integers(3))], complete=True,
         )  # fmt: skip
         out.update((text, None) for text, _ in write(facts, 1, rng))
     return list(out)

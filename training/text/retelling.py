@@ -18,6 +18,11 @@ from training.text.words import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, 
 _NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
 _OWN_SHARE = 0.3  # of words that are the scorebook's own
 _LONG_SHARE = 0.5  # of the others that are taken from the lexicon
+_ABSENT_SHARE = 0.25  # of prompts for music without drums that say so
+ABSENT = (
+    "{} without drums", "{}, no drums", "no drums, {}", "drumless {}", "{}, without any drums", "{} with no percussion",
+    "{} without a beat", "{} but no drums", "{} (no drums)", "beatless {}", "no percussion, just {}",
+)  # fmt: skip
 # Slots that a clip's labels can fill.
 _FILLED = set("MGITBKR")
 # What people write around what they want; another half of the prompts stand bare.
@@ -112,6 +117,8 @@ class OwnPrompts(PromptGrammar):
     def prompt(self) -> str:
         self.left = list(self.players)
         text = self.fill(self.random.choice(self.templates))
+        if self.facts.drumless and self.random.random() < _ABSENT_SHARE:
+            text = self.random.choice(ABSENT).format(text)
         return text if self.random.random() < 0.5 else self.random.choice(CARRIERS).format(text)
 
 
@@ -127,7 +134,7 @@ def facts_of(row: dict) -> Facts | None:
         style=row["style"], style_words=words, style_heldout_words=(), genre=row["genre"],
         moods=tuple(row["moods"]), instruments=tuple(row["instruments"]), melody=row.get("melody_instrument"),
         drums=drums, bpm=float(row["bpm"]), key=row.get("key"), time_signature=row["time_signature"], bars=None,
-        room=row["room"], dynamics=row["dynamics"], loop=bool(row.get("loop")),
+        room=row["room"], dynamics=row["dynamics"], loop=bool(row.get("loop")), complete=bool(row.get("complete")),
     )  # fmt: skip
 
 

@@ -116,6 +116,7 @@ def tagged_caption(rng: np.random.Generator) -> tuple[str, torch.Tensor]:
         bpm=float(rng.integers(45, 200)), key=pick((None, "C major", "A minor", "F# minor", "Bb major")),
         time_signature=pick(("4/4", "3/4", "2/4", "6/8")), bars=pick((None, 4, 8)),
         room=pick(("dry", "room", "hall", "cathedral")), dynamics=pick(("soft", "medium", "loud")),
+        complete=True,
     )  # fmt: skip
     text, stated = captions(facts, 1, rng)[0]
     return text, stated_target(stated)

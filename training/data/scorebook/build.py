@@ -134,7 +134,7 @@ Played with:
 
 # Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key, chords.
 
-VERSION = 2
+VERSION = 3  # to be raised whenever the same arguments make other clips or captions
 SHARD_CLIPS = 240
 _worker: dict = {}  # what a process keeps from shard to shard: settings, scores
 

@@ -52,6 +52,9 @@ DYNAMICS = {
 }
 NOUNS = ("music", "track", "piece", "instrumental", "song", "tune")
 HELDOUT_NOUNS = ("recording", "cue", "composition", "background music")
+# How captions of music without drums or percussion say so; the pipeline says it in the first of these.
+NO_DRUMS = ("without drums", "without drums", "no drums", "no drums or percussion", "without percussion", "drumless")
+NO_DRUMS_HELDOUT = ("minus the drums", "free of percussion", "lacking any beat")
 
 
 # Captions of a clip from its labels: a grammar with synonyms, partial attributes and several registers.
@@ -60,7 +63,8 @@ HELDOUT_NOUNS = ("recording", "cue", "composition", "background music")
 class Facts:
     """What captions may say of a clip; `instruments` hold canonical names in order of importance.
 
-    `drums` is "drums", "percussion" or None; `bars` is None unless the clip is a whole number of bars long.
+    `drums` is "drums", "percussion" or None; `bars` is None unless the clip is a whole number of bars long; `complete`
+    says that nothing plays but `instruments` and `drums`, however softly, so that captions may say what is absent.
     """
 
     style: str
@@ -78,13 +82,19 @@ class Facts:
     room: str
     dynamics: str
     loop: bool = False
+    complete: bool = False
+
+    @property
+    def drumless(self) -> bool:
+        return self.complete and self.drums is None
 
 
 @dataclass
 class Stated:
     """What one caption says: canonical names, and whether it gives the tempo as a number, the key, the bars.
 
-    `drums` is True if they are named, False if the caption calls for one instrument alone, else None.
+    `drums` is True if they are named, False if the caption says that there are none or calls for others alone, else
+    None.
     """
 
     instruments: list[str] = field(default_factory=list)
@@ -207,10 +217,16 @@ class Speaker:
     def room(self) -> str:
         return ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room])
 
+    def absence(self) -> str:
+        self.stated.drums = False
+        return self.pick(NO_DRUMS_HELDOUT if self.heldout else NO_DRUMS)
+
     def details(self, most: int = 4) -> list[str]:
-        """Tempo, key, meter, room, at most so many: about 40 % say the bpm, 25 % the key, 15 % meter or bars."""
+        """Tempo, key, meter, room, at most so many: about 40 % say the bpm, 25 % the key, 15 % meter or bars; where
+        there are no drums, 25 % say so."""
         key_share = 0.27 if self.facts.key else 0.0
         shares = ((self.number, 0.42), (self.key, key_share), (self.meter, 0.15), (self.room, 0.1))
+        shares += ((self.absence, 0.25),) if self.facts.drumless else ()
         chosen = [say for say, share in shares if self.chance(share)]
         return [chosen[k]() for k in self.rng.permutation(len(chosen))[:most]]
 
@@ -281,6 +297,8 @@ def _casual(s: Speaker) -> str:
     if s.chance(0.42):
         bpm = s.bpm()
         text += s.pick((f" around {bpm}", f" at {bpm} bpm", f", {bpm} bpm"))
+    if s.facts.drumless and s.chance(0.25):
+        text += s.pick((" but ", ", ")) + s.absence()
     return text
 
 
@@ -295,6 +313,8 @@ def _expert(s: Speaker) -> str:
         parts.append(facts.time_signature)
     if facts.bars and s.chance(0.3):
         parts.append(s.bars())
+    if facts.drumless and s.chance(0.25):
+        parts.append(s.absence())
     return s.pick((", ", "; ", " / ")).join(parts)
 
 
@@ -304,6 +324,21 @@ def _solo(s: Speaker) -> str:
     forms = (lambda: f"solo {lead}", lambda: f"{lead} alone", lambda: f"{s.mood()} solo {lead}",
              lambda: f"{s.tempo()} {lead} solo")  # fmt: skip
     return ", ".join([s.pick(forms)(), *s.details()])
+
+
+def _only(s: Speaker) -> str:
+    """All that plays, and that nothing else does."""
+    facts = s.facts
+    players = [s.instrument(name) for name in (*facts.instruments, *([facts.drums] if facts.drums else []))]
+    s.stated.drums = facts.drums == "drums" if facts.drums != "percussion" else None
+    forms = (lambda: f"only {_join(players)}", lambda: f"just {_join(players)}", lambda: f"{_join(players)} only",
+             lambda: f"nothing but {_join(players)}", lambda: f"{_join(players)} and nothing else")  # fmt: skip
+    if len(players) == 1:
+        forms += (lambda: f"unaccompanied {players[0]}",)
+    text = s.pick(forms)()
+    if s.chance(0.5):
+        text = s.pick((f"{s.style()}, {text}", f"{text}, {s.style()}"))
+    return ", ".join([text, *s.details()])
 
 
 def _heldout_request(s: Speaker) -> str:
@@ -334,6 +369,8 @@ def captions(
     forms = [_sentence, _sentence, _lead, _tags, _short, _casual, _expert]
     if facts.melody is None:
         forms.remove(_lead)
+    if facts.complete and 1 <= len(facts.instruments) <= 3:
+        forms.append(_only)
     alone = len(facts.instruments) == 1 and facts.drums is None
     return _distinct(speaker(facts, rng, False), [*forms, _solo, _solo] if alone else forms, count)
 

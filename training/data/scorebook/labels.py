@@ -61,6 +61,7 @@ def row_of(
         piece.style, piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), tuple(names),
         melody, drums, piece.bpm, key, piece.meter,
         round(bars) if abs(bars - round(bars)) < 0.02 and on_downbeat else None, piece.room, piece.dynamics, loop,
+        complete=len(heard) == len(piece.tracks),
     )  # fmt: skip
     texts, heldout = captions(facts, CAPTIONS, rng), heldout_captions(facts, HELDOUT_CAPTIONS, rng)
     return {
@@ -71,7 +72,8 @@ def row_of(
         "downbeats_s": [round(b, 6) for b in downbeats], "starts_on_downbeat": on_downbeat, "loop": loop, "key": key,
         "chords": [chroma(c) for c in chords], "chord_symbols": [symbol(c) for c in chords], "instruments": names,
         "roles": [roles[name] for name in names], "melody_instrument": melody, "drums": drums == "drums",
-        "percussion": drums is not None, "style": piece.style, "genre": piece.genre, "moods": piece.moods,
+        "percussion": drums is not None, "complete": facts.complete, "style": piece.style, "genre": piece.genre,
+        "moods": piece.moods,
         "dynamics": piece.dynamics, "density": _density(piece, heard, clip_s), "room": piece.room,
         "soundfont": soundfont, "work": piece.work, "title": piece.title, "composer": piece.composer,
         "source": piece.source, "license": piece.license, "seed": list(seed),
