@@ -20,10 +20,12 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *s
 BLOCKED = "import sys\nfor name in ('autoencoder', 'pipelines', 'training', 'app'): sys.modules[name] = None\n"
 
 
-def test_python_quickstart_runs_without_the_repository_importable():
+def test_python_quickstart_runs_without_the_repository_importable(tmp_path):
+    (tmp_path / "checkpoints").symlink_to(ROOT / "checkpoints")
     block = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
-    done = subprocess.run([sys.executable, "-c", BLOCKED + block], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run([sys.executable, "-c", BLOCKED + block], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert soundfile.info(tmp_path / "trio.wav").frames == 240000
     # 4 bars of 4 beats at 96 bpm are exactly 10 s of 24 kHz mono.
     assert "(1, 1, 240000) 24000 [7]" in done.stdout
     assert "'bpm': 96" in done.stdout

@@ -3,6 +3,7 @@
 What is left out is named with its reason; a command that is neither run nor left out fails.
 """
 
+import json
 import os
 import re
 import shlex
@@ -73,8 +74,10 @@ def starts(words: list[str], prefixes: dict) -> str | None:
 
 @pytest.fixture
 def newcomer(tiny_checkpoint, tmp_path, monkeypatch):
-    """A folder with the checkpoint where README has it, and the empty one for the samples."""
+    """A folder with the checkpoint where README has it, of two steps a piece, and the empty one for the samples."""
     shutil.copytree(tiny_checkpoint, tmp_path / "checkpoints" / "small")
+    index = tmp_path / "checkpoints" / "small" / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"default_num_inference_steps": 2}))
     (tmp_path / "docs" / "samples").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
