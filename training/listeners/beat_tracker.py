@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from training.config import command, option, parse_config
-from training.data.clips import read_audio, read_rows
+from training.data.clips import read_audio
 from training.listeners.fit import (
     clip_tensor,
     fit,
@@ -201,10 +201,7 @@ def train(config: BeatTrackerRun) -> dict:
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     needed = "bpm, beats_s and downbeats_s"
-    rows = {
-        split: labelled_rows(read_rows(config.data_dir, split), has_beats, needed, SAMPLING_RATE)
-        for split in ("train", "test")
-    }
+    rows = labelled_rows(config.data_dir, ("train", "test"), has_beats, needed, SAMPLING_RATE)
     tracker = BeatTracker(config.width)
     mel = spectrograms(rows["train"], tracker.spectrogram, -4.0, "train spectrograms")
     weight = torch.tensor(POSITIVE_WEIGHT)[:, None]

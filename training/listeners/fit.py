@@ -1,6 +1,7 @@
 """Shared by the listener networks: files (fp16 weights and a card in JSON), input, training data and training."""
 
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm, trange
 
-from training.data.clips import read_audio
+from training.data.clips import read_audio, read_rows
 from training.run.trainer import FiniteCheck, parameter_groups
 
 WARMUP_STEPS = 30
@@ -66,16 +67,18 @@ def clip_tensor(audio: np.ndarray, sampling_rate: int, wanted_rate: int, min_sam
     return torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
 
 
-def labelled_rows(rows: list[dict], has_labels: Callable[[dict], bool], needed: str, sampling_rate: int) -> list[dict]:
-    """The rows for which `has_labels` holds.
+def labelled_rows(
+    data_dir: str, splits: tuple[str, ...], has_labels: Callable[[dict], bool], needed: str, sampling_rate: int
+) -> dict[str, list[dict]]:
+    """The rows of each split for which `has_labels` holds.
 
     Raises:
-        ValueError: there is no such row (`needed` names the labels), or one has another sampling rate.
+        ValueError: a split has no such row (`needed` names the labels), or one has another sampling rate.
     """
-    kept = [row for row in rows if has_labels(row)]
-    if not kept:
+    kept = {split: [row for row in read_rows(data_dir, split) if has_labels(row)] for split in splits}
+    if not all(kept.values()):
         raise ValueError(f"no row has {needed}")
-    for row in kept:
+    for row in itertools.chain(*kept.values()):
         if row["sampling_rate"] != sampling_rate:
             raise ValueError(f"{row['path']}: {row['sampling_rate']} Hz; this network is trained at {sampling_rate} Hz")
     return kept

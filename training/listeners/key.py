@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from pipelines.vivace_theory import PITCH_CLASSES
 from training.config import command, option, parse_config
-from training.data.clips import read_audio, read_rows
+from training.data.clips import read_audio
 from training.listeners.fit import (
     clip_tensor,
     fit,
@@ -184,16 +184,8 @@ def train(config: KeyRun) -> dict:
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
-    names = key_names()
-    rows = {
-        split: labelled_rows(
-            read_rows(config.data_dir, split),
-            lambda row: row.get("key") in names,
-            "a key such as 'A minor'",
-            SAMPLING_RATE,
-        )
-        for split in ("train", "validation", "test")
-    }
+    names, splits, needed = key_names(), ("train", "validation", "test"), "a key such as 'A minor'"
+    rows = labelled_rows(config.data_dir, splits, lambda row: row.get("key") in names, needed, SAMPLING_RATE)
     network = KeyNetwork(config.width)
     pitch = spectrograms(rows["train"], network.spectrogram, 0.0, "train spectrograms")
     truth = torch.tensor([names.index(row["key"]) for row in rows["train"]])

@@ -402,6 +402,15 @@ class Space:
         return standardised @ self.basis
 
 
+def _or_reason(missing: dict[str, str], figure: str, measure: Callable, *arguments: object) -> object:
+    """`measure(*arguments)`; if there are too few clips for it, None, with the reason in `missing`."""
+    try:
+        return measure(*arguments)
+    except ValueError as error:
+        missing[figure] = str(error)
+        return None
+
+
 def distribution_figures(
     embedder: Embedder,
     real_test: EmbeddedClips,
@@ -452,10 +461,7 @@ def distribution_figures(
         for name in ("floor", "ceiling", "generated"):
             paired = name != "floor"
             pairs = min(len(vectors["real"]), len(vectors[name])) if paired else None
-            try:
-                out[name] = measure(vectors["real"][:pairs], vectors[name][:pairs], paired)
-            except ValueError as error:  # too few clips for this figure
-                out[name], missing[figure] = None, str(error)
+            out[name] = _or_reason(missing, figure, measure, vectors["real"][:pairs], vectors[name][:pairs], paired)
         return out
 
     return {
@@ -536,15 +542,12 @@ def folder_figures(
     count = min(len(real) // 2, len(made))
     sets = {"floor": real[count : 2 * count], "generated": made[:count]}
     first, missing = real[:count], {}
-    infinite = {}
-    for name, vectors in sets.items():
-        try:
-            infinite[name] = frechet_infinite(space.reduce(first), space.reduce(vectors), seed)
-        except ValueError as error:  # the extrapolation needs twice as many clips
-            infinite[name], missing["frechet_infinite"] = None, str(error)
     return {
         "frechet": {k: frechet_distance(space.reduce(first), space.reduce(v)) for k, v in sets.items()},
-        "frechet_infinite": infinite,
+        "frechet_infinite": {
+            k: _or_reason(missing, "frechet_infinite", frechet_infinite, space.reduce(first), space.reduce(v), seed)
+            for k, v in sets.items()
+        },
         "kernel": {
             "floor": space.kernel_distance(ordered[:count], ordered[count : 2 * count], seed=seed, paired=False),
             "generated": space.kernel_distance(
