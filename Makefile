@@ -6,10 +6,10 @@ PROMPT ?= slow solo piano in A minor, 72 bpm, 4 bars
 OUT ?= out.wav
 SEED ?= 7
 BIN := $(VENV)/bin
-# Training and tests are fastest with one thread a process; generation uses what the machine has.
+# Training and tests are fastest with one thread a process; generation takes the cores that are free.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions checkpoint-code
+.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions checkpoint-code docs
 
 music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -45,6 +45,10 @@ evaluate: $(VENV)/.full data/scorebook/info.json
 # Refreshes the copy of the published code in checkpoints/small; a test fails while it is stale.
 checkpoint-code: $(VENV)/.full
 	$(BIN)/python -m training.checkpoint_code checkpoints/small
+
+# Refreshes the pages that are made from the code; a test fails while they are stale.
+docs: $(VENV)/.full
+	$(BIN)/python docs/make_pages.py
 
 bench: $(VENV)/.full
 	$(BIN)/python -m benchmarks --threads 2 --quick

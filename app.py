@@ -10,14 +10,19 @@ import os
 from page.build import launch_options, make_app
 from page.desk import Desk
 from page.model import load_model, model_name
+from page.sessions import Sessions
 from pipelines.hub import quiet_libraries
+from pipelines.threads import set_threads
 
 
 def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     quiet_libraries()
+    set_threads()
+    shared = [os.environ.get(name) for name in ("SPACE_ID", "GRADIO_SHARE", "GRADIO_ROOT_PATH")]
+    own = not any(shared) and os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1") in ("127.0.0.1", "localhost")
     try:
-        desk = Desk(load_model(model_name()), model_name())
+        desk = Desk(load_model(model_name()), model_name(), Sessions(own=own))
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     try:

@@ -14,6 +14,7 @@ KEYS = """### Keys
 | key | where | what it does |
 |---|---|---|
 | Enter, Ctrl + Enter | prompt, anywhere | make the piece or the change |
+| Shift + Enter | prompt | a new line |
 | Esc | anywhere | cancel |
 | Space | player | play and pause |
 | Left, Right | player | a beat back or forward |
@@ -22,7 +23,8 @@ KEYS = """### Keys
 """
 API = """### From a program
 
-Endpoints with the argument names of the pipeline; `/gradio_api/docs` lists them all.
+Endpoints with the argument names of the pipeline; [gradio_api/info](gradio_api/info) describes
+them all, and so does "Use via API" below on a wide screen.
 
 ```python
 from gradio_client import Client, handle_file
@@ -37,6 +39,17 @@ ID=$(curl -s $URL/gradio_api/call/v2/generate -H 'Content-Type: application/json
      -d '{"prompt": "calm jazz trio", "bars": 4, "bpm": 96}' | cut -d'"' -f4)
 curl -sN $URL/gradio_api/call/generate/$ID
 ```
+"""
+
+
+SHARED = """### Yours alone
+
+What you make and upload here is kept for this browser only, can be heard by nobody else, and is removed an hour after
+your last action, or ten minutes after you close the page.
+"""
+OWN = """### Yours alone
+
+What you make and upload here is found again by this browser, after a reload too, until the page's server ends.
 """
 
 
@@ -77,11 +90,9 @@ def make_tab(desk: Desk) -> None:
     folder = find_folder(desk.model)
     with gr.Row(equal_height=False, elem_classes="desk about"):
         with gr.Column(scale=7, min_width=300):
-            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{card(folder)}")
+            words = card(folder).removeprefix(f"{desk.model}\n")  # a card that begins with the name says it twice
+            gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{words}")
         with gr.Column(scale=5, min_width=300):
-            gr.Markdown(
-                "### Yours alone\n\nWhat you make and upload here is kept for this browser session only, can be heard "
-                "by nobody else, and is removed an hour after your last action, or ten minutes after you leave."
-            )
+            gr.Markdown(OWN if desk.sessions.own else SHARED)
             gr.Markdown(KEYS)
             gr.Markdown(API)

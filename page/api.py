@@ -6,35 +6,75 @@ import gradio as gr
 
 from .desk import Desk
 from .jobs import Cancelled
-from .request import MAX_SECONDS, pipeline_arguments
+from .request import MAX_SECONDS, pipeline_arguments, shown
+from .sessions import Session
 from .takes import check_upload
 
 FORMATS = ("wav", "flac")
 
 
-TEXTS = ("negative_prompt", "key", "time_signature", "chords")
-WHOLE = ("bars", "seed", "num_inference_steps")
-NUMBERS = ("duration_s", "bpm", "guidance_scale", "grid_guidance_scale", "tilt_db", "strength", "downbeat_s")
+# name: (kind, description for the API panel, an example)
+ARGUMENTS = {
+    "prompt": (gr.Textbox, "What it should sound like. Tempo, key, meter and length in it are followed, unless an "
+               "argument says otherwise.", "calm jazz trio with piano, 96 bpm, 4 bars"),
+    "negative_prompt": (gr.Textbox, "What it should not sound like.", None),
+    "bars": (gr.Number, "Length in bars, a whole number. None = as in the words.", 4),
+    "duration_s": (gr.Number, f"Length in seconds, in place of bars: 0.5 to {MAX_SECONDS:g}. None = as in the words.",
+                   None),
+    "bpm": (gr.Number, "Tempo in beats a minute, 20 to 300. None = as in the words.", 96),
+    "key": (gr.Textbox, "As in 'A minor' or 'Bb major'. None = as in the words.", "A minor"),
+    "time_signature": (gr.Textbox, "As in '4/4', '3/4' or '6/8'. None = as in the words.", None),
+    "chords": (gr.Textbox, "As in 'Am F C G', each one bar, or 'Am:2 F:2' with beats; repeated to the end.", None),
+    "loop": (gr.Checkbox, "Whether the end leads into the beginning. None = as in the words.", None),
+    "audio": (gr.File, "What to edit: WAV, FLAC, OGG, MP3 or AIFF, as handle_file('loop.wav').", None),
+    "mask_s": (gr.JSON, "Regions [start, end] in seconds to make anew; the rest stays bit for bit.", [[4.0, 6.0]]),
+    "extend_s": (gr.JSON, "Seconds to add [before, after] the audio.", None),
+    "strength": (gr.Number, "How much of all the audio is made anew: 0 leaves it as it is, 1 leaves nothing.", None),
+    "downbeat_s": (gr.Number, "Time in seconds of a first beat of a bar in the audio. None = as heard there.", None),
+    "num_waveforms_per_prompt": (gr.Number, "Pieces to make, 1 to 4, with the seeds seed, seed + 1, ...", 1),
+    "seed": (gr.Number, "The same seed and arguments give the same piece. None = at random; it is in the answer.", 7),
+    "num_inference_steps": (gr.Number, "Steps, 1 to 100. None = the model's.", None),
+    "guidance_scale": (gr.Number, "How strictly to follow the request. None = the model's, up to 1 = off.", None),
+    "grid_guidance_scale": (gr.Number, "How strictly to follow tempo, key, meter, length and chords. None = as "
+                            "guidance_scale.", None),
+    "tilt_db": (gr.Number, "Brightness: dB from 100 Hz to 10 kHz.", None),
+    "audio_format": (gr.Textbox, "wav or flac.", "wav"),
+}  # fmt: skip
+WHOLE = ("bars", "seed", "num_inference_steps", "num_waveforms_per_prompt")
+DEFAULTS = {"num_waveforms_per_prompt": 1, "audio_format": "wav"}
+ASKED = set(ARGUMENTS) - {"audio_format"}
 
 
-def hidden(kind: type, name: str, **options):
-    """A component that only programs see, made when called; its value is the argument's default."""
-    return lambda: kind(visible=False, label=name, **options)
+def argument(name: str) -> gr.components.Component:
+    """A component that only programs see. What they send is handed on as it is and checked with the request."""
+    kind, description, example = ARGUMENTS[name]
+    block = kind(visible=False, label=name, value=DEFAULTS.get(name))
+    block.value = DEFAULTS.get(name)  # a checkbox too can be None
+    info = block.api_info() | ({"type": "integer"} if name in WHOLE else {})
+    block.api_info = block.api_info_as_input = lambda: info | {"additional_description": description}
+    if kind is not gr.File:
+        block.preprocess = lambda payload: payload
+        block.example_payload = block.example_value = lambda: example
+    return block
 
 
-COMPONENTS = {
-    "prompt": hidden(gr.Textbox, "prompt"),
-    "loop": hidden(gr.Checkbox, "loop", value=False),
-    "audio": hidden(gr.File, "audio"),
-    "num_waveforms_per_prompt": hidden(gr.Number, "num_waveforms_per_prompt", value=1, precision=0),
-    "audio_format": hidden(gr.Textbox, "audio_format", value="wav"),
-    "mask_s": hidden(gr.JSON, "mask_s"),
-    "extend_s": hidden(gr.JSON, "extend_s"),
-}
-COMPONENTS |= {name: hidden(gr.Textbox, name, value=None) for name in TEXTS}
-COMPONENTS |= {name: hidden(gr.Number, name, value=None, precision=0) for name in WHOLE}
-COMPONENTS |= {name: hidden(gr.Number, name, value=None) for name in NUMBERS}
-ASKED = set(COMPONENTS) - {"audio_format"}
+def check_format(audio_format: object) -> None:
+    """Raise a ValueError for a file format that is not written."""
+    if audio_format not in FORMATS:
+        raise ValueError(f"audio_format is {shown(audio_format)}; allowed: {', '.join(FORMATS)}")
+
+
+def check_call(desk: Desk, name: str, asked: dict) -> None:
+    """Raise a ValueError, in words, for a call by name that cannot come to anything."""
+    allowed = desk.endpoints[name]
+    for key in asked:
+        if key not in allowed:
+            raise ValueError(f"{shown(key)} is no argument of /{name}; allowed: {', '.join(allowed)}")
+    for key in ("prompt", "audio"):
+        if key in allowed and asked.get(key) is None:
+            raise ValueError(f"{key} is missing; /{name} needs it")
+    check_format(asked.get("audio_format", "wav"))
+    pipeline_arguments({key: value for key, value in asked.items() if key in ASKED}, desk.pipe.config)
 
 
 def check_edit(audio: str | None, mask_s: object, extend_s: object) -> dict:
@@ -58,24 +98,25 @@ def add_endpoints(desk: Desk) -> None:
     """`/generate` and `/edit`; both give the files and what was understood."""
 
     async def answer(request: gr.Request, asked: dict, audio_format: str) -> tuple[list[str], dict]:
-        output = None
+        def keep(session: Session, output) -> list[str]:
+            folder = session.answer()
+            paths = [str(folder / f"vivace-{seed}-{index}.{audio_format}") for index, seed in enumerate(output.seeds)]
+            for index, path in enumerate(paths):
+                output.save(path, index)
+            return paths
+
         try:
-            if audio_format not in FORMATS:
-                raise ValueError(f"audio_format is {str(audio_format)[:20]!r}; allowed: {', '.join(FORMATS)}")
-            async for news in desk.run(request, pipeline_arguments(asked, desk.pipe.config)):
-                output = news.output
+            check_format(audio_format)
+            async for news in desk.run(request, pipeline_arguments(asked, desk.pipe.config), keep):
+                output, paths = news.output, news.kept
         except (ValueError, Cancelled) as error:
             raise gr.Error(" ".join(str(error).split()) or "cancelled", print_exception=False) from error
-        folder = desk.session(request).answer()
-        paths = [str(folder / f"vivace-{seed}-{index}.{audio_format}") for index, seed in enumerate(output.seeds)]
-        for index, path in enumerate(paths):
-            output.save(path, index)
         known = [item | {"duration_s": float(item["duration_s"])} for item in output.conditions]
         return paths, {"seeds": output.seeds, "conditions": known}
 
     async def generate(
         prompt, negative_prompt=None, bars=None, duration_s=None, bpm=None, key=None, time_signature=None, chords=None,
-        loop=False, num_waveforms_per_prompt=1, seed=None, num_inference_steps=None, guidance_scale=None,
+        loop=None, num_waveforms_per_prompt=1, seed=None, num_inference_steps=None, guidance_scale=None,
         grid_guidance_scale=None, tilt_db=None, audio_format="wav", request: gr.Request = None,
     ):  # fmt: skip
         """Music from words. The first result lists the files, the second tells seeds and what was understood."""
@@ -95,12 +136,11 @@ def add_endpoints(desk: Desk) -> None:
             raise gr.Error(str(error), print_exception=False) from error
         return await answer(request, asked, audio_format)
 
-    def fields(function) -> list[gr.components.Component]:
-        return [COMPONENTS[name]() for name in inspect.signature(function).parameters if name != "request"]
-
     for function in (generate, edit):
+        names = [name for name in inspect.signature(function).parameters if name != "request"]
+        desk.endpoints[function.__name__] = names
         outputs = [gr.File(visible=False, file_count="multiple", label="files"), gr.JSON(visible=False, label="about")]
         gr.Button(visible=False).click(
-            function, fields(function), outputs, api_name=function.__name__, concurrency_limit=None,
+            function, [argument(name) for name in names], outputs, api_name=function.__name__, concurrency_limit=None,
             show_progress="hidden",
         )  # fmt: skip

@@ -1,9 +1,11 @@
 """The whole page around a pipeline."""
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from . import about_tab, api, edit_tab, generate_tab, history_tab
 from .desk import Desk
+from .front import Front
 from .takes import MAX_UPLOAD_BYTES
 
 CACHE_S = (60, 900)  # look every minute for files of Gradio's own cache that are older than a quarter of an hour
@@ -21,15 +23,18 @@ def make_app(desk: Desk) -> gr.Blocks:
                 make = generate_tab.make_tab(desk)
             with gr.Tab("Edit", id="edit"):
                 edit = edit_tab.make_tab(desk)
-            with gr.Tab("History", id="history"):
+            with gr.Tab("History", id="history") as history_page:
                 history = history_tab.make_tab(desk)
             with gr.Tab("About", id="about"):
                 about_tab.make_tab(desk)
         history_tab.wire(desk, tabs, make, edit, history)
+        history_page.select(history.refresh, history.search, history.listing, **history.quick)  # of all tabs
+        page.load(history.refresh, history.search, history.listing, **history.quick)
+        page.load(make.newest, None, [make.player, make.to_edit], **history.quick)
         api.add_endpoints(desk)
 
         def leave(request: gr.Request) -> None:
-            desk.sessions.leave(desk.key(request))
+            desk.sessions.leave(desk.key(request), request.session_hash)
 
         page.unload(leave)
     return page
@@ -43,4 +48,5 @@ def launch_options(desk: Desk) -> dict:
         "theme": theme(), "css": css(), "head": head(), "allowed_paths": [str(desk.sessions.root)],
         "max_file_size": MAX_UPLOAD_BYTES, "footer_links": ["api"], "ssr_mode": False, "show_error": True,
         "enable_monitoring": False, "pwa": False, "mcp_server": False,
+        "app_kwargs": {"middleware": [Middleware(Front, desk=desk)]},
     }  # fmt: skip

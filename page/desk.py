@@ -1,15 +1,20 @@
 """What the tabs share: the pipeline's settings, the sessions, the queue, and running a job with its status line."""
 
+import asyncio
 import html
 import math
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 import gradio as gr
 
 from .gate import Gate
 from .jobs import PIPES, Cancelled, News, run_job
-from .sessions import Session, Sessions
+from .sessions import Session, Sessions, Take
+
+COOKIE = "vivace"  # holds the secret by which a browser finds its pieces again; page.js makes it
+FIELD_OF = {"bars": "length", "duration_s": "length", "mask_s": "task", "extend_s": "after"}  # others by their own name
 
 
 @dataclass
@@ -27,56 +32,92 @@ class Desk:
     sessions: Sessions = field(default_factory=Sessions)
     gate: Gate = field(default_factory=Gate)
     heard: dict = field(default_factory=dict)  # examples that somebody asked for, by their place in the list
+    endpoints: dict = field(default_factory=dict)  # of programs: the names of their arguments
 
     def __post_init__(self):
         PIPES["pipe"] = self.pipe
 
     @staticmethod
     def key(request: gr.Request) -> str:
-        """Who asks: the browser's session, or the address of a client without one."""
+        """Who asks: the browser by the secret that page.js keeps in it, a program by its session or its address."""
+        secret = (request.cookies or {}).get(COOKIE, "")
+        if re.fullmatch(r"[0-9a-f]{32}", secret):
+            return secret
         return request.session_hash or f"address {request.client.host if request.client else 'unknown'}"
 
     def session(self, request: gr.Request) -> Session:
-        return self.sessions.of(self.key(request))
+        return self.sessions.of(self.key(request), request.session_hash)
 
-    async def run(self, request: gr.Request, arguments: dict) -> AsyncIterator[News]:
-        """A job of the session, cancelled with it.
+    async def run(
+        self, request: gr.Request, arguments: dict, keep: Callable[[Session, object], object]
+    ) -> AsyncIterator[News]:
+        """A job of the session, cancelled with the tab that asks for it.
+
+        Args:
+            request: of the browser.
+            arguments: of the pipeline.
+            keep: called with the session and the pipeline's output, while the session cannot be removed; what it
+                returns is in the last news.
 
         Raises:
             Refused, Cancelled, ValueError: see `run_job`.
         """
-        session = self.session(request)
-        with session.job() as cancel:
+        session, output = self.session(request), None
+        with session.job(request.session_hash) as cancel:
             async for news in run_job(self.gate, self.key(request), arguments, cancel):
-                yield news
+                if news.output is None:
+                    yield news
+                output = news.output
+            yield News(output=output, kept=await asyncio.to_thread(keep, session, output))
 
 
 def seconds_text(seconds: float) -> str:
-    """A rough time for reading: "2 s", "1 min 10 s"."""
-    whole = max(1, math.ceil(seconds))
-    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+    """A rough time for reading: "2 s", "25 s", "1 min 10 s"."""
+    unit = 1 if seconds < 10 else 5 if seconds < 60 else 10
+    whole = max(1, math.ceil(seconds / unit) * unit)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min" + f" {whole % 60} s" * (whole % 60 > 0)
 
 
-def status_line(text: str = "", kind: str = "", share: float | None = None) -> str:
-    """HTML of the status line, with a bar where `share` (0 to 1) says how far a job is."""
+def status_line(text: str = "", kind: str = "", share: float | None = None, field: str = "", note: str = "") -> str:
+    """HTML of the status line.
+
+    Args:
+        text: what it says.
+        kind: "busy", "quiet" or "error".
+        share: 0 to 1, how far a job is; None = no bar.
+        field: name of the field that an error is about, where page.js repeats it.
+        note: a second line, on what was asked for.
+    """
     bar = "" if share is None else f'<progress max="1" value="{share:.3f}" aria-label="Progress"></progress>'
-    role = "alert" if kind == "error" else "status"
-    return f'<div class="status {kind}" role="{role}">{bar}<span>{html.escape(text)}</span></div>'
+    role, more = "alert" if kind == "error" else "status", f"<small>{html.escape(note)}</small>" if note else ""
+    return (
+        f'<div class="status {kind}" role="{role}" data-field="{html.escape(field)}">{bar}'
+        f"<span>{html.escape(text)}</span>{more}</div>"
+    )
 
 
-def progress_line(news: News) -> str:
+def progress_line(news: News, note: str = "") -> str:
     """The status line of a job on its way."""
     if news.before:
+        left = "" if news.left_s is None else f", about {seconds_text(news.left_s)}"
         jobs = "1 job" if news.before == 1 else f"{news.before} jobs"
-        return status_line(f"Waiting: {jobs} before yours, about {seconds_text(news.left_s)}", "busy", 0.0)
+        return status_line(f"Waiting: {jobs} before yours{left}", "busy", 0.0, note=note)
     if news.step >= news.steps:
-        return status_line("Turning it into sound", "busy", 1.0)
-    left = f", about {seconds_text(news.left_s)} left"
-    return status_line(f"Step {news.step} of {news.steps}{left}", "busy", news.step / news.steps)
+        return status_line("Turning it into sound", "busy", 1.0, note=note)
+    left = "" if news.left_s is None else f", about {seconds_text(news.left_s)} left"
+    return status_line(f"Step {news.step} of {news.steps}{left}", "busy", news.step / news.steps, note=note)
+
+
+def done_line(takes: list[Take], note: str = "") -> str:
+    """The status line of what was made, with the pipeline's notes on the words, or else `note`."""
+    text = "Done" if len(takes) == 1 else f"Done: {len(takes)} variations"
+    return status_line(text, "quiet", note="; ".join(takes[0].conditions.get("notes", [note])))
 
 
 def refusal(error: Exception) -> str:
-    """The status line of a job that ended without sound."""
+    """The status line of a job that ended without sound; an error's first word is the argument that it is about."""
     if isinstance(error, Cancelled):
         return status_line("Cancelled", "quiet")
-    return status_line(" ".join(str(error).split()), "error")
+    text = " ".join(str(error).split())
+    name = re.match(r"\w*", text)[0]
+    return status_line(text, "error", field=FIELD_OF.get(name, name))

@@ -1,17 +1,18 @@
 """Edit: a piece of this session or an upload; a region made anew, either end extended, or the whole varied."""
 
-import asyncio
 import math
 from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
 
-from .desk import Desk, progress_line, refusal, status_line
+from pipelines.pipeline_vivace import read_prompt
+
+from .desk import Desk, done_line, progress_line, refusal, status_line
 from .generate_tab import canceller
 from .jobs import Cancelled
-from .parts import deck
-from .request import MAX_PROMPT, MAX_SECONDS, MAX_SEED, MAX_VARIATIONS, pipeline_arguments
+from .parts import BEGIN, deck, number, status_box
+from .request import MAX_PROMPT, MAX_SECONDS, MAX_VARIATIONS, pipeline_arguments, shown
 from .sessions import Session, Take
 from .takes import deck_value, keep_output, keep_upload
 
@@ -46,6 +47,8 @@ def in_seconds(name: str, amount: float | None, unit: str, take: Take) -> float:
     """
     if not amount:
         return 0.0
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)):
+        raise ValueError(f"{name} is {shown(amount)}; allowed: a number")
     if unit == "bars":
         if take.grid is None:
             raise ValueError(f"{name} is {amount:g} bars, but no beat is known of this piece; give seconds")
@@ -63,9 +66,11 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
     """
     known, grid, task = take.conditions or {}, take.grid, settings["task"]
     asked = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
-    asked |= {"audio": str(take.path), "key": known.get("key"), "time_signature": known.get("time_signature")}
-    if grid is not None:
-        asked |= {"bpm": grid["bpm"], "downbeat_s": grid["downbeat_s"]}
+    said = read_prompt(settings["prompt"] or "")  # what the new words say comes before what is known of the piece
+    own = {name: known.get(name) for name in ("key", "time_signature")} | ({} if grid is None else {"bpm": grid["bpm"]})
+    asked |= {"audio": str(take.path)} | {name: value for name, value in own.items() if said[name] is None}
+    if "bpm" in asked:
+        asked["downbeat_s"] = grid["downbeat_s"]
     made = []
     if task == "anew":
         if region is None:
@@ -98,11 +103,11 @@ def form(config) -> dict[str, gr.components.Component]:
     fields["task"] = gr.Radio(TASKS, label="What to do", value="anew", elem_id="task")
     fields["prompt"] = gr.Textbox(
         label="What should the new part sound like?", lines=2, max_lines=6, max_length=MAX_PROMPT,
-        placeholder="as before, with a flute", elem_classes="prompt",
+        placeholder="as before, with a flute", elem_classes=["prompt", "field-prompt"],
     )  # fmt: skip
     with gr.Row(visible=False, elem_classes="tight") as extent:
-        fields["before"] = gr.Number(label="Add before", value=0, minimum=0, min_width=80)
-        fields["after"] = gr.Number(label="Add after", value=4, minimum=0, min_width=80)
+        fields["before"] = number("before", "Add before", value=0, min_width=80)
+        fields["after"] = number("after", "Add after", value=4, min_width=80)
         fields["unit"] = gr.Radio(["bars", "seconds"], label="Unit", value="bars", min_width=215, scale=2)
     with gr.Row(visible=False) as amount:
         fields["strength"] = gr.Slider(
@@ -118,16 +123,16 @@ def form(config) -> dict[str, gr.components.Component]:
         lambda task: (gr.update(visible=task == "extended"), gr.update(visible=task == "varied")),
         fields["task"], [extent, amount], queue=False, api_visibility="private", show_progress="hidden",
     )  # fmt: skip
-    with gr.Accordion("More", open=False, elem_classes="more"):
-        fields["negative_prompt"] = gr.Textbox(label="What it should not sound like", value="", max_length=MAX_PROMPT)
-        fields["num_waveforms_per_prompt"] = gr.Slider(1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[])
-        fields["seed"] = gr.Number(
-            label="Seed", value=-1, precision=0, minimum=-1, maximum=MAX_SEED, info="-1 is at random"
+    with gr.Accordion("More", open=False, elem_classes="more") as more:
+        fields["negative_prompt"] = gr.Textbox(
+            label="What it should not sound like", value="", max_length=MAX_PROMPT, elem_classes="field-negative_prompt"
         )
+        fields["num_waveforms_per_prompt"] = gr.Slider(1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[])
+        fields["seed"] = number("seed", "Seed", placeholder="a new one each time")
         fields["guidance_scale"] = gr.Slider(
             0, 10, config.default_guidance_scale, step=0.1, label="Guidance", buttons=["reset"]
         )
-    return fields
+    return fields | {"more": more}
 
 
 def make_tab(desk: Desk) -> SimpleNamespace:
@@ -143,11 +148,10 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
             fields = form(config)
-            with gr.Row(elem_classes="tight"):
-                go = gr.Button("Make the change", variant="primary", elem_classes="go", elem_id="apply")
-                cancel = gr.Button("Cancel", variant="stop", elem_classes="cancel", visible=False)
-        with gr.Column(scale=7, min_width=300):
-            status = gr.HTML(status_line(), elem_id="edit-status")
+            more = fields.pop("more")
+            go = gr.Button("Make the change", variant="primary", elem_classes="go", elem_id="apply")
+        with gr.Column(scale=7, min_width=300, elem_classes="outcome"):
+            status, cancel = status_box("edit-status", "edit-cancel")
             result = deck("The result appears here, beside the original for comparison.", "result")
             further = gr.Button("Go on from the result", visible=False, size="sm")
     order = [fields[name] for name in FIELDS]
@@ -163,25 +167,29 @@ def make_tab(desk: Desk) -> SimpleNamespace:
 
     async def from_form(request: gr.Request, value: dict, *values):
         """Updates while the change is made."""
-        settings, session, output = dict(zip(FIELDS, values, strict=True)), desk.session(request), None
+        settings, session = dict(zip(FIELDS, values, strict=True)), desk.session(request)
         yield {status: status_line("Listening to the original", "busy", 0.0), go: gr.update(interactive=False),
                cancel: gr.update(visible=True)}  # fmt: skip
         try:
             take, region = chosen(session, value)
             settings["prompt"] = settings["prompt"] or (take.title if take.settings else "")
             arguments, grid, made = edit_arguments(settings, take, region, config)
-            async for news in desk.run(request, arguments):
+            settings |= {"source": take.id, "region": region}
+
+            def keep(session, output):
+                loop = take.loop and settings["task"] != "extended"
+                return keep_output(session, output, settings, settings["task"], grid, made, loop)
+
+            async for news in desk.run(request, arguments, keep):
                 if news.output is None:
                     yield {status: progress_line(news)}
-                output = news.output
-            settings |= {"source": take.id, "region": region}
-            takes = await asyncio.to_thread(keep_output, session, output, settings, settings["task"], grid, made)
+            takes = news.kept
         except (ValueError, Cancelled) as error:
             yield {status: refusal(error), **idle}
             return
         labels = ["Original", *(f"Result {i + 1}" if len(takes) > 1 else "Result" for i in range(len(takes)))]
         shown = deck_value([take, *takes], labels) | {"current": 1}
-        yield {status: status_line("Done", "quiet"), result: shown, further: gr.update(visible=True), **idle}
+        yield {status: done_line(takes), result: shown, further: gr.update(visible=True), **idle}
 
     def go_on(value: dict, request: gr.Request):
         """The result that is chosen in the player becomes the original."""
@@ -190,6 +198,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         return deck_value([take], selectable=True)
 
     quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
+    go.click(None, None, status, js=BEGIN.format("edit-status"))
     received = upload.upload(receive, upload, [source, status], **(quick | {"queue": True}))
     done = go.click(
         from_form, [source, *order], [status, result, further, go, cancel],
@@ -197,4 +206,4 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     )  # fmt: skip
     further.click(go_on, result, source, **quick)
     cancel.click(canceller(desk), None, None, **quick)
-    return SimpleNamespace(fields=fields, order=order, source=source, done=[done, received], status=status)
+    return SimpleNamespace(fields=fields, order=order, more=more, source=source, done=[done, received], status=status)

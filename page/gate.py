@@ -24,7 +24,8 @@ class Gate:
         self.max_waiting, self.max_per_session = max_waiting, max_per_session
         self.waiting: OrderedDict[str, deque[asyncio.Future]] = OrderedDict()  # the next session first
         self.running: str | None = None
-        self.mean_s = 2.0  # of a job, moving average
+        self.mean_s: float | None = None  # of a job, moving average; None before the first one has ended
+        self.began: float | None = None  # when the running job began
 
     def count(self, key: str) -> int:
         return len(self.waiting.get(key, ())) + (self.running == key)
@@ -68,7 +69,7 @@ class Gate:
         if self.count(key) >= self.max_per_session:
             raise Refused(f"you have {self.count(key)} jobs waiting; allowed: {self.max_per_session} at a time")
         if self.total() >= self.max_waiting:
-            minutes = max(1, round(self.total() * self.mean_s / 60))
+            minutes = max(1, round(self.total() * (self.mean_s or 2.0) / 60))
             raise Refused(
                 f"{self.total()} jobs are waiting, which is all there is room for; try again in {minutes} min"
             )
@@ -82,7 +83,8 @@ class Gate:
         finally:
             if turn.began is not None or ticket.done():
                 if turn.began is not None:
-                    self.mean_s += 0.2 * (time.monotonic() - turn.began - self.mean_s)
+                    took = time.monotonic() - turn.began
+                    self.mean_s = took if self.mean_s is None else self.mean_s + 0.2 * (took - self.mean_s)
                 self._next()
             else:
                 jobs = self.waiting[key]
@@ -103,7 +105,7 @@ class Turn:
         if not self.ticket.done():
             await asyncio.wait([self.ticket], timeout=seconds)
         if self.ticket.done() and self.began is None:
-            self.began = time.monotonic()
+            self.began = self.gate.began = time.monotonic()
         return self.ticket.done()
 
     @property
@@ -111,6 +113,8 @@ class Turn:
         return self.gate.before(self.key, self.ticket)
 
     @property
-    def wait_s(self) -> float:
-        """About how long it will still wait."""
-        return self.before * self.gate.mean_s
+    def wait_s(self) -> float | None:
+        """About how long it will still wait; None before any job has ended and while the running one takes longer."""
+        mean, began = self.gate.mean_s, self.gate.began
+        ran = 0.0 if began is None or self.gate.running is None else time.monotonic() - began
+        return None if mean is None or ran > mean else self.before * mean - ran

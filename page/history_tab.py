@@ -26,7 +26,9 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         )
         pack = gr.Button("Download all as zip", size="sm", elem_id="zip", scale=0, min_width=170)
     address = gr.Textbox(visible=False)
-    status = gr.HTML(status_line(), elem_id="history-status")
+    with gr.Row(elem_classes="status-row"):
+        status = gr.HTML(status_line(), apply_default_css=False, elem_id="history-status")
+        undo = gr.Button("Undo", visible=False, size="sm", scale=0, min_width=90, elem_id="undo")
     player = deck("Play a piece, or mark two as A and B to compare them from the same moment on.", "compare")
     listing = takes_list()
 
@@ -47,21 +49,23 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
     search.change(refresh, search, listing, **quick)
     pack.click(zipped, search, [address, status], **quick).then(None, address, None, js=DOWNLOAD)
-    return SimpleNamespace(search=search, listing=listing, player=player, status=status, refresh=refresh, quick=quick)
+    return SimpleNamespace(
+        search=search, listing=listing, player=player, status=status, undo=undo, refresh=refresh, quick=quick
+    )
 
 
 def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace, history: SimpleNamespace) -> None:
     """What the history does to the other tabs, and they to it."""
 
-    def act(search: str, request: gr.Request, event: gr.EventData):
-        """A button beside a piece."""
+    async def act(search: str, request: gr.Request, event: gr.EventData):
+        """A button beside a piece. On the event loop, so that two presses are answered in their order."""
         session, data = desk.session(request), event._data or {}
         action = data.get("action")
         try:
             take = session.find(data.get("id"))
         except ValueError as error:
             return {history.status: status_line(str(error), "error"), history.listing: history_value(session, search)}
-        out = {history.status: status_line()}
+        out = {history.status: status_line(), history.undo: gr.update(visible=action == "remove")}
         if action == "play":
             out[history.player] = deck_value([take])
         elif action == "edit":
@@ -74,6 +78,7 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
             out[history.player] = deck_value([other for _, other in pair], [label for label, _ in pair])
         elif action == "remove":
             session.remove(take.id)
+            out[history.status] = status_line(f"Removed: {take.title}", "quiet")
         return out | {history.listing: history_value(session, search)}
 
     def restore(session, take) -> dict:
@@ -81,14 +86,32 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
         if "task" not in take.settings:
             out = {make.fields[name]: take.settings[name] for name in generate_tab.FIELDS}
             note = "Settings restored; Generate makes this piece again"
-            return out | {tabs: gr.Tabs(selected="generate"), make.status: status_line(note, "quiet")}
+            return out | {
+                make.more: gr.update(open=True),
+                tabs: gr.Tabs(selected="generate"),
+                make.status: status_line(note, "quiet"),
+            }
         out = {edit.fields[name]: take.settings[name] for name in edit_tab.FIELDS}
         source = session.takes.get(take.settings["source"])
         note = "Settings restored, but the original is no longer in the history"
         if source is not None:
             note = "Settings restored; Make the change makes this piece again"
             out[edit.source] = deck_value([source], selectable=True) | {"region": take.settings["region"]}
-        return out | {tabs: gr.Tabs(selected="edit"), edit.status: status_line(note, "quiet")}
+        return out | {
+            edit.more: gr.update(open=True),
+            tabs: gr.Tabs(selected="edit"),
+            edit.status: status_line(note, "quiet"),
+        }
+
+    async def bring_back(search: str, request: gr.Request):
+        """The piece that was removed last stands where it stood."""
+        session = desk.session(request)
+        take = session.undo()
+        text = "There is nothing to bring back" if take is None else f"Brought back: {take.title}"
+        return {
+            history.status: status_line(text, "quiet"), history.listing: history_value(session, search),
+            history.undo: gr.update(visible=bool(session.removed)),
+        }  # fmt: skip
 
     def send(value: dict, request: gr.Request):
         """The piece in the player goes to Edit."""
@@ -96,9 +119,10 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
         take = desk.session(request).find(tracks[min(max(current, 0), len(tracks) - 1)]["id"])
         return {edit.source: deck_value([take], selectable=True), tabs: gr.Tabs(selected="edit")}
 
-    outputs = [history.status, history.player, history.listing, tabs, edit.source, edit.status, make.status]
-    outputs += [*make.order, *edit.order]
-    history.listing.act(act, history.search, outputs, **history.quick)
+    outputs = [history.status, history.undo, history.player, history.listing, tabs, edit.source, edit.status]
+    outputs += [make.status, make.more, edit.more, *make.order, *edit.order]
+    history.listing.act(act, history.search, outputs, trigger_mode="multiple", **history.quick)
+    history.undo.click(bring_back, history.search, [history.status, history.listing, history.undo], **history.quick)
     make.to_edit.click(send, make.player, [edit.source, tabs], **history.quick)
     for event in (*make.done, *edit.done):
         event.then(history.refresh, history.search, history.listing, **history.quick)

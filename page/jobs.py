@@ -1,10 +1,11 @@
 """One call of the pipeline as a stream of news: how far it is, then what it made. It can be stopped at every step."""
 
 import asyncio
+import contextlib
 import queue
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,15 +35,41 @@ class News:
     Attributes:
         before: jobs that come first; 0 once it runs.
         step, steps: of the denoising.
-        left_s: about how many seconds are left.
+        left_s: about how many seconds are left; None = not known yet.
         output: what the pipeline made, in the last news.
+        kept: what was kept of it, see `Desk.run`.
     """
 
     before: int = 0
     step: int = 0
     steps: int = 0
-    left_s: float = 0.0
+    left_s: float | None = None
     output: object = None
+    kept: object = None
+
+
+class Remaining:
+    """How long the rest of a job takes, from the times of its steps so far.
+
+    The first step holds what happens once, so the pace is that of the later ones; nothing is told before they are
+    worth it. The estimated end moves by a fraction of what a step changes, so that what is told does not jump.
+    """
+
+    FIRST_STEPS, FIRST_S, SHARE = 3, 1.0, 0.25
+
+    def __init__(self):
+        self.first = self.end = None
+
+    def after(self, now: float, done: int, total: int) -> float | None:
+        """Seconds left after `done` of `total` steps at the time `now`; None = too early to tell."""
+        if self.first is None:
+            self.first = (now, done)
+        since, begun = self.first
+        if done - begun < self.FIRST_STEPS or now - since < self.FIRST_S:
+            return None
+        end = now + (now - since) / (done - begun) * (total - done)
+        self.end = end if self.end is None else self.end + self.SHARE * (end - self.end)
+        return max(0.0, self.end - now)
 
 
 PIPES: dict[str, object] = {}  # the loaded pipeline: a function on ZeroGPU is given names, not gigabytes
@@ -56,15 +83,14 @@ def work(arguments: dict, cancel: str) -> Iterator[News]:
         Cancelled: the file was there.
         ValueError: of the pipeline.
     """
-    pipe, news, begin = PIPES["pipe"], queue.SimpleQueue(), time.monotonic()
+    pipe, news, remaining = PIPES["pipe"], queue.SimpleQueue(), Remaining()
     stop, flag = threading.Event(), Path(cancel)
 
     def step_done(pipe, step: int, timestep, tensors: dict) -> dict:
         if stop.is_set() or flag.exists():
             raise Cancelled
         done, total = step + 1, max(pipe.num_timesteps, step + 1)
-        left = (time.monotonic() - begin) / done * (total - done)
-        news.put(News(step=done, steps=total, left_s=left))
+        news.put(News(step=done, steps=total, left_s=remaining.after(time.monotonic(), done, total)))
         return {}
 
     def run() -> None:
@@ -112,7 +138,22 @@ async def run_job(gate: Gate, key: str, arguments: dict, cancel: Path) -> AsyncI
                     return
                 yield news
         finally:  # also when the browser went away: the thread ends before the next job begins
-            if not pending.done():
-                cancel.touch()
-                await asyncio.wait([pending])
-            await asyncio.to_thread(steps.close)
+            await uninterrupted(end_work(steps, pending, cancel))
+
+
+async def end_work(steps: Iterator[News], pending: asyncio.Future, cancel: Path) -> None:
+    """Stop `work` wherever it is, and wait for its thread."""
+    if not pending.done():
+        with contextlib.suppress(OSError):  # at the end of the page the folder may be gone
+            cancel.touch()
+        await asyncio.wait([pending])
+    await asyncio.to_thread(steps.close)
+
+
+async def uninterrupted(ending: Coroutine) -> None:
+    """Wait for `ending` to its end, however often the waiting task is cancelled meanwhile."""
+    task = asyncio.ensure_future(ending)
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
+    task.result()

@@ -1,11 +1,14 @@
 """Looks and the components that are drawn by the page's own scripts; nothing is fetched from elsewhere."""
 
+import html
 from pathlib import Path
 
 import gradio as gr
 
+from .desk import status_line
+
 STATIC = Path(__file__).resolve().parent / "static"
-SCRIPTS = ("sound.js", "deck.js", "takes.js", "keys.js")
+SCRIPTS = ("page.js", "sound.js", "deck.js", "takes.js")
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 
@@ -28,7 +31,7 @@ COLOURS = {
     "input_background_fill_focus": ("#ffffff", "#1e201c"),
     "input_border_color": ("#cdc6b8", "#45473f"),
     "input_border_color_focus": ("#1d6b60", "#74c9b8"),
-    "input_placeholder_color": ("#8d877b", "#857f72"),
+    "input_placeholder_color": ("#6f695e", "#9a9486"),
     "button_primary_background_fill": ("#1d6b60", "#74c9b8"),
     "button_primary_background_fill_hover": ("#17574e", "#8bd6c7"),
     "button_primary_text_color": ("#ffffff", "#10201c"),
@@ -60,7 +63,8 @@ COLOURS = {
 
 DECK = """
 <section class="deck deck-empty" tabindex="0" aria-label="Player. Space plays, arrow keys move by a beat, L loops.">
-  <div class="deck-none">${empty}</div>
+  <div class="deck-none"><span class="deck-idle">@empty@</span><span class="deck-soon">It appears here when it is
+    made.</span></div>
   <div class="deck-body">
     <div class="deck-chips" data-part="chips" role="group" aria-label="Takes"></div>
     <div class="deck-view" data-part="view">
@@ -86,6 +90,7 @@ DECK = """
   </div>
 </section>
 """
+BEGIN = "() => window.vivaceBegin('{}')"  # the first sign of life, from the browser itself
 
 
 def theme() -> gr.themes.Base:
@@ -114,9 +119,30 @@ def css() -> str:
 def deck(empty: str, elem_id: str) -> gr.HTML:
     """A player; its value is `takes.deck_value`, and the region chosen in it is there too."""
     return gr.HTML(
-        value={"tracks": []}, html_template=DECK, js_on_load="window.vivaceDeck(element, props, watch)",
-        apply_default_css=False, empty=empty, elem_id=elem_id,
+        value={"tracks": []}, html_template=DECK.replace("@empty@", html.escape(empty)),
+        js_on_load="window.vivaceDeck(element, props, watch)", apply_default_css=False, elem_id=elem_id,
     )  # fmt: skip
+
+
+def status_box(elem_id: str, cancel_id: str) -> tuple[gr.HTML, gr.Button]:
+    """A status line and the Cancel button beside it."""
+    with gr.Row(elem_classes="status-row"):
+        status = gr.HTML(
+            status_line(), js_on_load="window.vivaceStatus(element, watch)", apply_default_css=False, elem_id=elem_id
+        )
+        cancel = gr.Button(
+            "Cancel", variant="stop", elem_classes="cancel", visible=False, elem_id=cancel_id, size="sm", scale=0,
+            min_width=90,
+        )  # fmt: skip
+    return status, cancel
+
+
+def number(name: str, label: str, **options) -> gr.Number:
+    """A number field that is handed on as it is: what is allowed is checked, and told in words, with the request.
+
+    It is empty to begin with: its value is an empty text then, since Gradio shows None as 0.
+    """
+    return gr.Number(label=label, elem_classes=f"field-{name}", **({"value": ""} | options))
 
 
 def takes_list() -> gr.HTML:

@@ -3,7 +3,7 @@
 import math
 import re
 
-from pipelines.pipeline_vivace import check_number, understand
+from pipelines.pipeline_vivace import check_number, parse_key, read_prompt, understand
 
 MAX_PROMPT = 2000  # characters
 MAX_SECONDS = 120.0  # of one piece
@@ -44,7 +44,7 @@ def check_seed(seed: object) -> int | None:
 
 
 def pipeline_arguments(asked: dict, config) -> dict:
-    """Arguments for one prompt; those that are None are left to the pipeline.
+    """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
         asked: by the names of the pipeline's arguments.
@@ -53,6 +53,7 @@ def pipeline_arguments(asked: dict, config) -> dict:
     Raises:
         ValueError: one line that names the argument, its value and what is allowed.
     """
+    asked = {name: None if isinstance(value, str) and not value else value for name, value in asked.items()}
     out = {name: check_text(name, asked.get(name)) for name in TEXTS}
     if out["prompt"] is None:
         raise ValueError("prompt is empty; say what the music should sound like, as in 'slow solo piano'")
@@ -84,9 +85,30 @@ def pipeline_arguments(asked: dict, config) -> dict:
             **{name: out.get(name) for name in (*CONDITIONS, "downbeat_s")},
             default_duration_s=config.default_duration_s,
             max_duration_s=min(config.max_duration_s, MAX_SECONDS),
-            loop=out.get("loop", False),
+            loop=out.get("loop"),
         )
     return {name: value for name, value in out.items() if value is not None}
+
+
+def overridden(arguments: dict) -> str:
+    """Where an argument contradicts what the prompt says, one line that tells which of them counts; "" elsewhere."""
+    read, told = read_prompt(arguments["prompt"]), []
+
+    def differ(name: str, words: object) -> bool:
+        value = arguments.get(name)
+        if value is None or words is None:
+            return False
+        return parse_key(value) != parse_key(words) if name == "key" else value != words
+
+    for name, unit in (("bpm", " bpm"), ("key", ""), ("time_signature", "")):
+        if differ(name, read[name]):
+            told.append(f"{arguments[name]}{unit}, not {read[name]}{unit}")
+    lengths = {"bars": "{:g} bars", "duration_s": "{:g} s"}
+    asked = next((name for name in lengths if arguments.get(name) is not None), None)
+    words = next((name for name in lengths if read[name] is not None), None)
+    if asked and words and (asked != words or differ(asked, read[words])):
+        told.append(f"{lengths[asked].format(arguments[asked])}, not {lengths[words].format(read[words])}")
+    return f"The fields count before the words: {'; '.join(told)}" if told else ""
 
 
 def file_name(title: str, seed: int | None, taken: object = ()) -> str:

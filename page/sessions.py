@@ -1,10 +1,11 @@
 """Who made what: the pieces of each browser session, in a folder of its own with a name that cannot be guessed.
 
 The page serves these folders by their path; whoever does not know the random name of a folder gets nothing from it, and
-a session is only ever told its own. Memory and disk are bounded: so many pieces a session, so many sessions, and a
-session that nobody touches is removed.
+a session is only ever told its own. Memory and disk are bounded: so many pieces a session, so many sessions, and on a
+page that strangers share a session that nobody touches is removed. A session with a running job is never removed.
 """
 
+import math
 import secrets
 import shutil
 import tempfile
@@ -16,7 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-MAX_TAKES = 40  # of one session; then the oldest goes
+MAX_TAKES = 40  # of one session on a shared page; then the oldest goes
+MAX_OWN_TAKES = 400  # on one's own machine
+MAX_REMOVED = 20  # removed pieces that can be brought back
 MAX_SESSIONS = 200
 IDLE_S = 3600.0  # without a request
 MAX_ANSWERS = 8  # folders of one session with files on their way to a program
@@ -67,34 +70,41 @@ class Session:
     Attributes:
         folder: holds their files; gone with the session.
         takes: by id.
+        removed: pieces that were removed and can be brought back, with their place in `takes`, newest last.
         pair: ids that are compared as A and B.
-        jobs: for each running job a file whose being there ends it: on ZeroGPU a job is another process.
+        tabs: of the browser that are open.
+        jobs: for each running job a file whose being there ends it, since on ZeroGPU a job is another process, and
+            the tab that started it. While there is one, the session stays.
     """
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Path, max_takes: int = MAX_TAKES):
         self.folder = root / secrets.token_urlsafe(NAME_BYTES)
         self.folder.mkdir(mode=0o700)
+        self.max_takes = max_takes
         self.takes: OrderedDict[str, Take] = OrderedDict()
+        self.removed: list[tuple[int, Take]] = []
         self.pair: dict[str, str] = {}
-        self.jobs: set[Path] = set()
+        self.tabs: set[str] = set()
+        self.jobs: dict[Path, str | None] = {}
         self.answers: list[Path] = []
-        self.until = time.monotonic() + IDLE_S
+        self.until = math.inf
 
     @contextmanager
-    def job(self) -> Iterator[Path]:
-        """The file that cancels a job, for the time of that job."""
+    def job(self, tab: str | None = None) -> Iterator[Path]:
+        """The file that cancels a job, for the time of that job and of keeping what it made."""
         path = self.folder / f"cancel-{secrets.token_hex(8)}"
-        self.jobs.add(path)
+        self.jobs[path] = tab
         try:
             yield path
         finally:
-            self.jobs.discard(path)
+            del self.jobs[path]
             path.unlink(missing_ok=True)
 
-    def cancel(self) -> None:
-        """End all jobs of this session at their next step."""
-        for path in list(self.jobs):
-            path.touch()
+    def cancel(self, tab: str | None = None) -> None:
+        """End the jobs of a tab at their next step; None = of all tabs."""
+        for path, owner in list(self.jobs.items()):
+            if tab is None or owner == tab:
+                path.touch()
 
     def new_path(self, name: str) -> tuple[str, Path]:
         """An id and the path of the WAV for it; browsers download it under the last part of that path."""
@@ -113,14 +123,29 @@ class Session:
 
     def add(self, take: Take) -> None:
         self.takes[take.id] = take
-        while len(self.takes) > MAX_TAKES:
-            self.remove(next(iter(self.takes)))
+        while len(self.takes) > self.max_takes:
+            _, oldest = self.takes.popitem(last=False)
+            self.pair = {slot: other for slot, other in self.pair.items() if other != oldest.id}
+            shutil.rmtree(oldest.path.parent, ignore_errors=True)
 
     def remove(self, take_id: str) -> None:
-        take = self.takes.pop(take_id, None)
-        if take is not None:
-            shutil.rmtree(take.path.parent, ignore_errors=True)
+        """Take a piece out of the list; `undo` brings it back, its files stay until `MAX_REMOVED` others went too."""
+        if take_id not in self.takes:
+            return
+        self.removed.append((list(self.takes).index(take_id), self.takes.pop(take_id)))
         self.pair = {slot: other for slot, other in self.pair.items() if other != take_id}
+        while len(self.removed) > MAX_REMOVED:
+            shutil.rmtree(self.removed.pop(0)[1].path.parent, ignore_errors=True)
+
+    def undo(self) -> Take | None:
+        """Bring back the piece that was removed last, to where it stood."""
+        if not self.removed:
+            return None
+        place, take = self.removed.pop()
+        order = list(self.takes.values())
+        order.insert(place, take)
+        self.takes = OrderedDict((other.id, other) for other in order)
+        return take
 
     def find(self, take_id: object) -> Take:
         """A piece of this session.
@@ -140,33 +165,46 @@ class Sessions:
     Args:
         root: folder for their folders; None = a new temporary one.
         max_sessions: beyond that the longest untouched goes, one without pieces before one with some.
+        own: the page serves its owner's machine only: pieces stay until the page ends, and more of them.
     """
 
-    def __init__(self, root: Path | None = None, max_sessions: int = MAX_SESSIONS):
+    def __init__(self, root: Path | None = None, max_sessions: int = MAX_SESSIONS, own: bool = False):
         self.root = Path(tempfile.mkdtemp(prefix="vivace-page-")) if root is None else root
-        self.max_sessions = max_sessions
+        self.max_sessions, self.own = max_sessions, own
+        self.idle_s, self.left_s = (math.inf, math.inf) if own else (IDLE_S, LEFT_S)
+        self.max_takes = MAX_OWN_TAKES if own else MAX_TAKES
         self.lock = threading.Lock()
         self.known: OrderedDict[str, Session] = OrderedDict()
 
-    def of(self, key: str) -> Session:
-        """The session of a key that the browser made up, new if there is none; it counts as touched."""
+    def of(self, key: str, tab: str | None = None) -> Session:
+        """The session of a key that the browser made up, new if there is none; it counts as touched.
+
+        Args:
+            key: of the session.
+            tab: of the browser that asks.
+        """
         with self.lock:
             self._sweep()
-            session = self.known.pop(key, None) or Session(self.root)
-            session.until = time.monotonic() + IDLE_S
+            session = self.known.pop(key, None) or Session(self.root, self.max_takes)
+            session.until = time.monotonic() + self.idle_s
+            if tab is not None:
+                session.tabs.add(tab)
             self.known[key] = session
-            while len(self.known) > self.max_sessions:  # programs, which keep nothing here, go first
-                others = [other for other in self.known if other != key]
-                self._drop(next((other for other in others if not self.known[other].takes), others[0]))
+            idle = [other for other, held in self.known.items() if other != key and not held.jobs]
+            idle.sort(key=lambda other: bool(self.known[other].takes))  # programs, which keep nothing here, go first
+            for other in idle[: max(0, len(self.known) - self.max_sessions)]:
+                self._drop(other)
             return session
 
-    def leave(self, key: str) -> None:
-        """The browser has gone; what it made stays a while."""
+    def leave(self, key: str, tab: str | None = None) -> None:
+        """A tab was closed: its jobs end; what the session made stays a while after the last of its tabs."""
         with self.lock:
             session = self.known.get(key)
             if session is not None:
-                session.until = min(session.until, time.monotonic() + LEFT_S)
-                session.cancel()
+                session.tabs.discard(tab)
+                session.cancel(tab)
+                if not session.tabs:
+                    session.until = min(session.until, time.monotonic() + self.left_s)
             self._sweep()
 
     def close(self) -> None:
@@ -180,5 +218,5 @@ class Sessions:
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        for key in [key for key, session in self.known.items() if session.until < now]:
+        for key in [key for key, session in self.known.items() if session.until < now and not session.jobs]:
             self._drop(key)

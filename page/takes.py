@@ -41,16 +41,25 @@ def describe(conditions: dict, seed: int | None) -> str:
     return ", ".join(words)
 
 
-def keep_output(session: Session, output, settings: dict, kind: str, grid: dict | None = None, made=()) -> list[Take]:
+def keep_output(
+    session: Session,
+    output,
+    settings: dict,
+    task: str | None = None,
+    grid: dict | None = None,
+    made=(),
+    loop: bool = False,
+) -> list[Take]:
     """Write the pieces of an output into the session, as WAV and FLAC with their recipes.
 
     Args:
         session: whose they are.
         output: of the pipeline.
         settings: of the fields, for `Restore`; each piece gets its own seed.
-        kind: see `Take`.
+        task: kind of an edit, see `Take`; None = made from words.
         grid: beats of what was edited; None = those that were asked for, from 0 s on.
         made: stretches in seconds that were made anew.
+        loop: whether it is a circle, where the output does not tell.
     """
     takes = []
     for index, (conditions, seed) in enumerate(zip(output.conditions, output.seeds, strict=True)):
@@ -60,9 +69,11 @@ def keep_output(session: Session, output, settings: dict, kind: str, grid: dict 
         output.save(path, index)
         output.save(path.with_suffix(".flac"), index)
         own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
+        circle = bool(conditions.get("loop", loop))
+        kind = task or ("loop" if circle else "made")
         take = Take(
             take_id, kind, title, name, path, output.audios[index].shape[-1] / output.sampling_rate, own, conditions,
-            seed, grid or grid_of(conditions), list(made), bool(settings.get("loop", False)),
+            seed, grid or grid_of(conditions), list(made), circle,
         )  # fmt: skip
         session.add(take)
         takes.append(take)

@@ -1,8 +1,4 @@
-"""Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
-
-The result has the sampling rate and channels of the input, so that keeping is exact: the network works at its own rate,
-and only what it made is resampled and faded in, inside the part that was to be made. That part is as loud as the rest,
-see `splice`. A loop is edited as a circle: neither the network nor the fades see an end where it closes.
+"""Edits of given audio: what is kept and what is made, its beats by ear, and the join of both.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -16,7 +12,88 @@ import torch
 
 from .vivace_audio import fit_circle, mix_channels, read_audio, resample
 from .vivace_level import LOOKAHEAD_S, PEAK_TAPS, Leveller, limiter_gain, loudness, peaks, true_peak_db
-from .vivace_prompt import check_number
+from .vivace_theory import check_number
+
+# Beats by ear, for audio with a steady beat: onsets by spectral flux, tempo by their autocorrelation at several beats'
+# distance, phase and bar by what falls on them.
+
+RATE, SIZE, HOP = 22050, 1024, 220  # Hz and samples: about 100 onset values a second
+ENVELOPE_HZ = RATE / HOP
+TEMPI = (50.0, 210.0)  # that are looked for
+USUAL_BPM, SPREAD_OCTAVES = 110.0, 0.9  # where octaves are in doubt, the more usual one
+CLEAR = 0.12  # least autocorrelation at the beat for which a tempo is believed
+MIN_SECONDS = 3.0
+
+
+def onsets(audio: torch.Tensor, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much begins at each moment, in all bands and below 160 Hz, each (n,) at ENVELOPE_HZ; mean 0, variance 1."""
+    mono = resample(audio.mean(0, keepdim=True), rate, RATE)[0]
+    padded = torch.nn.functional.pad(mono, (SIZE // 2, SIZE // 2))
+    spectrum = torch.stft(
+        padded, SIZE, HOP, window=torch.hann_window(SIZE, dtype=torch.float32), center=False, return_complex=True
+    )
+    level = torch.log1p(100.0 * spectrum.abs())  # (bins, n)
+    rise = torch.diff(level, dim=1, prepend=level[:, :1]).clamp_min(0.0)
+    out = []
+    for part in (rise, rise[: round(160.0 * SIZE / RATE)]):
+        flux = part.mean(0).double().numpy()
+        near = np.convolve(np.pad(flux, 50, mode="reflect"), np.ones(101) / 101.0, mode="valid")
+        flux = np.maximum(flux - near, 0.0)
+        out.append((flux - flux.mean()) / (flux.std() + 1e-9))
+    return out[0], out[1]
+
+
+def tempo(envelope: np.ndarray) -> float | None:
+    """Beats a minute, or None where nothing repeats clearly."""
+    size = len(envelope)
+    spectrum = np.abs(np.fft.rfft(envelope, 2 * size)) ** 2
+    correlation = np.fft.irfft(spectrum)[:size] / np.maximum(size - np.arange(size), 1)
+    tempi = np.exp(np.linspace(np.log(TEMPI[0]), np.log(TEMPI[1]), 600))
+    period = ENVELOPE_HZ * 60.0 / tempi
+    heard = [np.interp(k * period, np.arange(size), correlation, right=0.0) for k in (1, 2, 3, 4)]
+    prior = np.exp(-0.5 * (np.log2(tempi / USUAL_BPM) / SPREAD_OCTAVES) ** 2)
+    best = int(np.argmax(np.mean(heard, axis=0) * prior))
+    if heard[0][best] < CLEAR:
+        return None
+    # The whole clip decides to a fraction of a percent: the tempo whose harmonics the envelope has most of.
+    near = tempi[best] * np.linspace(0.97, 1.03, 241)
+    times = np.arange(size) / ENVELOPE_HZ
+    found = [
+        sum(abs(np.exp(-2j * np.pi * h * bpm / 60.0 * times) @ envelope) for h in (1, 2, 4)) for bpm in near
+    ]  # fmt: skip
+    return float(near[int(np.argmax(found))])
+
+
+def find_beats(audio: torch.Tensor, rate: int, bpm: float | None, beats_per_bar: int) -> tuple[float, float] | None:
+    """Tempo and the time of a first beat of a bar, seconds, of (channels, samples); None where no beat is heard.
+
+    Args:
+        audio: at least `MIN_SECONDS` long, or nothing is found.
+        rate: Hz.
+        bpm: the tempo if it is known.
+        beats_per_bar: of the meter.
+    """
+    if audio.shape[1] < MIN_SECONDS * rate or not audio.any():
+        return None
+    envelope, low = onsets(audio, rate)
+    bpm = tempo(envelope) if bpm is None else float(bpm)
+    if bpm is None:
+        return None
+    period = ENVELOPE_HZ * 60.0 / bpm
+    phases = np.arange(0.0, period, 0.5)
+    size = len(envelope)
+
+    def on(values: np.ndarray, first: float, step: float) -> float:
+        places = np.arange(first, size, step)
+        return float(np.mean(np.interp(places, np.arange(size), values))) if len(places) else -np.inf
+
+    first = phases[int(np.argmax([on(envelope, phase, period) for phase in phases]))]
+    bars = [on(envelope, first + k * period, beats_per_bar * period)
+            + on(low, first + k * period, beats_per_bar * period) for k in range(beats_per_bar)]  # fmt: skip
+    return bpm, float((first + int(np.argmax(bars)) * period) / ENVELOPE_HZ)
+
+
+# Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
 
 WORKING_LUFS = -18.0  # the training clips' level, at which audio is encoded
 # Latent frames beside a border that are made anew too. The encoder sees further (7 frames, 0.28 s, in the published
@@ -80,7 +157,9 @@ def read_mask(mask, samples: int, rate: int) -> torch.Tensor:
         if not given.any():
             raise ValueError("mask_s is False everywhere: all is kept and nothing to be made")
         return given.cpu()
-    if not isinstance(mask, (list, tuple, np.ndarray, torch.Tensor)):
+    if isinstance(mask, (np.ndarray, torch.Tensor)):
+        mask = mask.tolist()
+    if not isinstance(mask, (list, tuple)):
         raise ValueError(f"mask_s is {mask!r}; allowed: regions in seconds, as in [(4.0, 6.0)], or an array of bool")
     pairs = [tuple(region) if isinstance(region, (list, tuple, np.ndarray)) else (region,) for region in mask]
     if not pairs:

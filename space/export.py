@@ -39,7 +39,7 @@ short_description: Text to music that is in time and in key
 Words, tempo, bars and chords become music; parts of it can be made anew, extended and varied. The model is
 `{model}`; the variable `VIVACE_MODEL` of the Space, a Hub id or a folder, takes its place.
 
-The page has endpoints with the argument names of the pipeline (About tab, or `/gradio_api/docs`):
+The page has endpoints with the argument names of the pipeline (About tab, or `/gradio_api/info`):
 
 ```python
 from gradio_client import Client

@@ -26,7 +26,7 @@ def train(data, folder, *more: str) -> dict[str, torch.Tensor]:
     return load_file(folder / "final" / WEIGHTS)
 
 
-def told(folder) -> list[dict]:
+def log_lines(folder) -> list[dict]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if "train/kl" in line]
 
@@ -35,7 +35,7 @@ def told(folder) -> list[dict]:
 def test_balanced_adversarial_run_resumes_bitwise(tiny_data, tmp_path, more):
     more = [*ADVERSARIAL, *more, "--balance", "--mixed_precision", "bf16"]
     whole = train(tiny_data, tmp_path, *more)
-    lines = told(tmp_path)
+    lines = log_lines(tmp_path)
     assert ["train/discriminator" in line for line in lines] == [False] + 5 * [True]
     assert ["train/adversarial" in line for line in lines] == 3 * [False] + 3 * [True]
     assert ["train/feature" in line for line in lines] == 3 * [False] + 3 * [True]
@@ -70,7 +70,7 @@ def test_accumulated_steps_are_those_of_the_whole_batch(tiny_data, tmp_path):
     two = train(tiny_data, tmp_path / "two", *ADVERSARIAL, "--max_steps", "3", "--gradient_accumulation_steps", "2")
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
     a, b = (
-        float(torch.tensor([line["train/discriminator"] for line in told(tmp_path / n)[1:]]).sum())
+        float(torch.tensor([line["train/discriminator"] for line in log_lines(tmp_path / n)[1:]]).sum())
         for n in ("one", "two")
     )
     assert a == pytest.approx(b, rel=0.01)
@@ -89,7 +89,7 @@ def test_a_discriminator_that_is_not_finite_takes_no_step(tiny_data, tmp_path, m
     plain = adversary.discriminator_loss
     monkeypatch.setattr(adversary, "discriminator_loss", lambda real, fake: plain(real, fake) * float("nan"))
     stepped = []
-    monkeypatch.setattr(adversary.Adversary, "stepped", lambda self, step: stepped.append(step))
+    monkeypatch.setattr(adversary.Adversary, "after_step", lambda self, step: stepped.append(step))
     with pytest.raises(FloatingPointError, match="discriminator not finite after step 1"):
         train(tiny_data, tmp_path, *ADVERSARIAL)
     assert stepped == [0]

@@ -1,6 +1,7 @@
 """The page over HTTP, on the tiny pipeline: endpoints, privacy, limits, and what hostile input comes to."""
 
 import json
+import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -110,6 +111,72 @@ def test_bad_input_is_refused_in_one_line(client):
     assert "seed" in refused(client, prompt="piano", seed=2**40)
     assert "chords" in refused(client, prompt="piano", bpm=90, chords="<script>")
     refused(client, prompt="piano", bpm="many")
+
+
+def test_numbers_are_not_rounded_and_wrong_types_are_told_what_is_allowed(client):
+    for name, value in (("bars", 1.5), ("bars", "four"), ("seed", 1.5), ("num_inference_steps", 2.5),
+                        ("num_waveforms_per_prompt", 1.5)):  # fmt: skip
+        message = refused(client, prompt="piano", bpm=120, **{name: value})
+        assert re.search(f"{name} is '?{value}'?;", message) and "allowed: whole numbers from" in message
+    assert "bpm is 'many'; allowed: a number" in refused(client, prompt="piano", bpm="many")
+    assert "key is 5; allowed: a text" in refused(client, prompt="piano", key=5)
+    assert "loop is 'yes'; allowed: true or false" in refused(client, prompt="piano", loop="yes")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        ("v2/generate", {"tempo": 5}, 422, ["'tempo' is no argument of /generate", "bpm"]),
+        ("v2/generate", {"bars": 4}, 422, ["prompt is missing"]),
+        ("v2/generate", {"prompt": "piano", "bars": "four"}, 422, ["bars is", "four", "allowed: whole numbers from 1"]),
+        ("v2/generate", {"prompt": "piano", "bars": 1.5}, 422, ["bars is 1.5; allowed: whole numbers"]),
+        ("v2/generate", {"prompt": "piano", "audio_format": "mp3"}, 422, ["audio_format is 'mp3'; allowed: wav, flac"]),
+        ("v2/edit", {"prompt": "piano"}, 422, ["audio is missing"]),
+        ("v2/make", {"prompt": "piano"}, 404, ["/generate", "/edit"]),
+        ("make", {"data": []}, 404, ["/generate", "/edit"]),
+        ("v2/generate", ["piano"], 400, ["no JSON object"]),
+        ("v2/generate", b"tempo=5", 400, ["no JSON object"]),
+        ("generate", {"dates": []}, 422, []),
+        ("generate", {"data": 5}, 422, []),
+        ("v2/generate", {"prompt": "x" * 2_000_000}, 413, ["bytes"]),
+    ],
+)
+def test_a_call_that_cannot_be_is_answered_in_words_with_4xx(running, path, body, status, words, capfd):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = httpx.post(f"{running[1]}/gradio_api/call/{path}", content=content,
+                        headers={"content-type": "application/json"})  # fmt: skip
+    assert answer.status_code == status, answer.text
+    assert all(word in answer.text for word in words), answer.text
+    assert "Traceback" not in answer.text and "Traceback" not in "".join(capfd.readouterr())
+
+
+def test_each_argument_is_described(running, client):
+    info = client.view_api(return_format="dict")["named_endpoints"]
+    for endpoint in ("/generate", "/edit"):
+        for parameter in info[endpoint]["parameters"]:
+            assert len(parameter["python_type"]["description"]) > 10, parameter
+            assert "Hello" not in str(parameter["example_input"])
+            optional = parameter["parameter_name"] not in ("prompt", "audio")
+            assert parameter["parameter_has_default"] == optional, parameter
+    whole = {p["parameter_name"]: p["python_type"]["type"] for p in info["/generate"]["parameters"]}
+    assert whole["bars"] == whole["seed"] == "int" and whole["bpm"] == "float"
+
+
+def test_the_page_describes_itself_and_its_links_are_there(running):
+    text = httpx.get(running[1]).text
+    assert "Click to try out" not in text and 'og:description" content="Text to music' in text
+    assert "gradio_api/docs" not in text and "(gradio_api/info)" in text
+    assert "/generate" in httpx.get(f"{running[1]}/gradio_api/info").json()["named_endpoints"]
+
+
+def test_a_browser_is_known_by_its_secret_and_no_other(running):
+    desk, address = running
+    secret, other = "0123456789abcdef" * 2, "f" * 32
+    for cookie in (secret, secret, other, "guess"):
+        own = Client(address, verbose=False, headers={"cookie": f"a=b; vivace={cookie}"})
+        own.predict(prompt="piano", duration_s=0.5, api_name="/generate")
+    assert len(desk.sessions.known[secret].answers) == 2 and len(desk.sessions.known[other].answers) == 1
+    assert "guess" not in desk.sessions.known
 
 
 def test_uploads_are_limited_in_size_length_and_kind(running, client, tmp_path):

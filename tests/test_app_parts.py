@@ -1,8 +1,11 @@
 """Parts of the page without a server: turns, cancelling, sessions, requests, grids, and the exported Space."""
 
 import asyncio
+import itertools
+import shutil
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -11,10 +14,12 @@ import soundfile
 
 from page.about_tab import card
 from page.edit_tab import chosen, edit_arguments, in_seconds
+from page.examples import EXAMPLES
 from page.gate import Gate, Refused
 from page.generate_tab import arguments_of, blank
-from page.jobs import PIPES, Cancelled, News, run_job
-from page.request import file_name, pipeline_arguments
+from page.jobs import PIPES, Cancelled, News, Remaining, run_job
+from page.model import load_model
+from page.request import file_name, overridden, pipeline_arguments
 from page.sessions import MAX_TAKES, Sessions, Take
 from page.takes import check_upload, deck_value, grid_of, history_value, keep_output, keep_upload, zip_takes
 from space.export import export_space, main, requirements
@@ -124,6 +129,115 @@ def test_a_browser_that_goes_away_ends_its_job(tiny_pipeline, tmp_path):
     assert len(calls) <= done + 1 < 20
 
 
+def test_no_job_begins_beside_one_that_is_being_stopped(tiny_pipeline, tmp_path):
+    """Even when the session's folder is gone and the waiting task is cancelled again while the old job ends."""
+    forward = tiny_pipeline.unet.forward
+    tiny_pipeline.unet.forward = lambda *a, **k: (time.sleep(0.1), forward(*a, **k))[1]
+    PIPES["pipe"] = tiny_pipeline
+    (tmp_path / "gone").mkdir()
+
+    async def scene():
+        gate = Gate()
+        arguments = {"prompt": "piano", "duration_s": 1.0, "num_inference_steps": 6}
+
+        async def job():
+            async for _ in run_job(gate, "me", arguments, tmp_path / "gone" / "stop"):
+                pass
+
+        task = asyncio.create_task(job())
+        while not [thread for thread in threading.enumerate() if thread.name == "vivace-job"]:
+            await asyncio.sleep(0.01)
+        shutil.rmtree(tmp_path / "gone")
+        while not task.done():
+            task.cancel()
+            await asyncio.sleep(0.02)
+            working = [thread for thread in threading.enumerate() if thread.name == "vivace-job"]
+            assert not working or gate.running == "me"
+        assert gate.running is None
+
+    asyncio.run(scene())
+
+
+def test_a_session_stays_while_it_works(tmp_path, monkeypatch):
+    sessions = Sessions(tmp_path, max_sessions=2)
+    visitor = sessions.of("visitor", "tab")
+    with visitor.job("tab") as stop:
+        for key in "abcd":
+            sessions.of(key).add(make_take(sessions.of(key)))
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + 10000.0)
+        sessions.of("e")
+        assert sessions.of("visitor") is visitor and visitor.folder.is_dir()
+        sessions.of("visitor").cancel("another tab")
+        assert not stop.exists()
+        sessions.of("visitor").cancel("tab")
+        assert stop.exists()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 30000.0)
+    sessions.of("f")
+    assert list(sessions.known) == ["f"]
+
+
+def test_tabs_share_a_session_and_the_last_one_closes_it(tmp_path, monkeypatch):
+    sessions = Sessions(tmp_path)
+    session = sessions.of("browser", "one")
+    assert sessions.of("browser", "two") is session
+    with session.job("one") as first, session.job("two") as second:
+        sessions.leave("browser", "one")
+        assert first.exists() and not second.exists()
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 700.0)
+    sessions.of("other")
+    assert "browser" in sessions.known
+    sessions.leave("browser", "two")
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1400.0)
+    sessions.of("other")
+    assert "browser" not in sessions.known
+
+
+def test_on_ones_own_machine_pieces_stay(tmp_path, monkeypatch):
+    sessions = Sessions(tmp_path, own=True)
+    session = sessions.of("browser", "tab")
+    for number in range(MAX_TAKES + 5):
+        session.add(make_take(session, f"song {number}"))
+    sessions.leave("browser", "tab")
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 1e6)
+    assert len(sessions.of("browser", "tab").takes) == MAX_TAKES + 5
+
+
+def test_a_removed_piece_comes_back_to_its_place(tmp_path):
+    session = Sessions(tmp_path).of("me")
+    takes = [make_take(session, name) for name in "abc"]
+    for take in takes:
+        session.add(take)
+    session.pair["a"] = takes[1].id
+    session.remove(takes[1].id)
+    session.remove(takes[0].id)
+    session.remove("unknown")
+    assert [take.title for take in session.takes.values()] == ["c"] and not session.pair
+    assert session.undo() is takes[0] and session.undo() is takes[1] and session.undo() is None
+    assert [take.title for take in session.takes.values()] == ["a", "b", "c"] and takes[1].flac.is_file()
+    many = [make_take(session, str(number)) for number in range(25)]
+    for take in many:
+        session.add(take)
+        session.remove(take.id)
+    assert len(session.removed) == 20 and not many[0].path.exists() and many[-1].path.exists()
+
+
+def test_the_time_that_is_left_does_not_jump():
+    even, told = Remaining(), []
+    for step in range(1, 41):  # a slow first step, then 0.5 s each
+        told.append(even.after(5.0 + 0.5 * step, step, 40))
+    assert told[:2] == [None, None] and all(abs(left - 0.5 * (40 - i)) < 1e-6 for i, left in enumerate(told, 1) if left)
+    slower, told, now = Remaining(), [], 0.0
+    for step in range(1, 97):
+        now += 0.4 if step < 12 else 2.0  # other work begins on the machine
+        told.append(slower.after(now, step, 96))
+    told = [left for left in told if left is not None]
+    assert max(b - a for a, b in itertools.pairwise(told)) < 0.25 * told[0]
+    assert told[-1] < 2.0
+
+
 def test_sessions_are_bounded_and_vanish(tmp_path, monkeypatch):
     sessions = Sessions(tmp_path, max_sessions=3)
     first = sessions.of("a")
@@ -174,6 +288,61 @@ def test_forms_become_arguments(tiny_pipeline):
         pipeline_arguments({"prompt": "a", "duration_s": 121.0}, config)
 
 
+def test_an_untouched_form_says_nothing_beside_the_words(tiny_pipeline):
+    config = tiny_pipeline.config
+    words = "8-bar lo-fi hip hop with electric piano at 96 bpm in A minor"
+    asked = arguments_of(blank(config) | {"prompt": words}, config)
+    assert set(asked) == {"prompt", "num_waveforms_per_prompt", "num_inference_steps", "guidance_scale"}
+    assert overridden(asked) == ""
+    (known,) = tiny_pipeline(**asked | {"num_inference_steps": 2}).conditions
+    assert (known["bpm"], known["key"], known["bars"], float(known["duration_s"])) == (96, "A minor", 8, 20.0)
+    for _, prompt, _ in EXAMPLES:
+        assert overridden(arguments_of(blank(config) | {"prompt": prompt}, config)) == ""
+
+
+def test_words_say_loop_and_the_box_may_too(tiny_pipeline, tmp_path):
+    config, settings = tiny_pipeline.config, blank(tiny_pipeline.config) | {"prompt": "piano, 120 bpm, 2 bars"}
+    assert arguments_of(settings | {"loop": True}, config)["loop"] is True
+    assert "loop" not in arguments_of(settings, config)  # left to the words
+    assert pipeline_arguments(settings | {"loop": False}, config)["loop"] is False  # a program says so
+    session = Sessions(tmp_path).of("me")
+    out = tiny_pipeline("piano", bars=1, bpm=120, num_inference_steps=1)
+    for loop in (True, False):  # as the pipeline understood the words
+        out.conditions[0]["loop"] = loop
+        (take,) = keep_output(session, out, settings)
+        assert (take.loop, take.kind) == (loop, "loop" if loop else "made")
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"bpm": 72}, "72 bpm, not 96 bpm"),
+        ({"bpm": 96.0, "key": "Am", "bars": 8}, ""),
+        ({"key": "E minor"}, "E minor, not A minor"),
+        ({"bars": 4}, "4 bars, not 8 bars"),
+        ({"duration_s": 5.0}, "5 s, not 8 bars"),
+        ({"time_signature": "3/4", "bpm": 100}, "100 bpm, not 96 bpm; 3/4, not 4/4"),
+    ],
+)
+def test_a_field_against_the_words_counts_and_a_line_says_so(fields, told):
+    line = overridden({"prompt": "8 bars of piano, 96 bpm, 4/4, in A minor"} | fields)
+    assert line == (f"The fields count before the words: {told}" if told else "")
+
+
+def test_the_default_model_is_never_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr("page.model.ROOT", tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: pytest.fail(f"asked for {name}"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="no such folder"):
+        load_model("checkpoints/small")
+
+
+def test_a_hub_id_is_loaded_from_the_cache_without_network(tiny_checkpoint, monkeypatch):
+    monkeypatch.setattr("page.model.find_checkpoint", lambda name: tiny_checkpoint)
+    pipe = load_model("user/name")
+    assert pipe("slow piano", duration_s=0.5, seed=0, num_inference_steps=1).audios.shape[-1] == 4000
+
+
 def test_edits_become_arguments(tmp_path, tiny_pipeline):
     session = Sessions(tmp_path).of("me")
     grid = {"bpm": 120.0, "beats_per_bar": 4, "downbeat_s": 0.5}
@@ -188,6 +357,8 @@ def test_edits_become_arguments(tmp_path, tiny_pipeline):
     asked, new_grid, made = edit_arguments(base, take, None, tiny_pipeline.config)
     assert asked["extend_s"] == (2.0, 0.0) and made == [(0.0, 2.0)] and asked["downbeat_s"] == 0.5
     assert new_grid["downbeat_s"] == 0.5 and asked["key"] == "A minor" and "strength" not in asked
+    words = edit_arguments(base | {"prompt": "flute in E major, 90 bpm"}, take, None, tiny_pipeline.config)[0]
+    assert not {"key", "bpm", "downbeat_s"} & set(words) and words["time_signature"] == "4/4"
     asked, _, made = edit_arguments(base | {"task": "anew"}, take, [1.0, 2.0], tiny_pipeline.config)
     assert asked["mask_s"] == [(1.0, 2.0)] and asked["chords"] == "Am F" and made == [(1.0, 2.0)]
     with pytest.raises(ValueError, match="no region"):
@@ -208,7 +379,7 @@ def test_pieces_are_kept_listed_and_packed(tmp_path, tiny_pipeline):
     session = Sessions(tmp_path).of("me")
     out = tiny_pipeline("slow piano", bars=2, bpm=120, seed=4, num_waveforms_per_prompt=2)
     settings = blank(tiny_pipeline.config) | {"prompt": "slow piano", "seed": None}
-    takes = keep_output(session, out, settings, "made")
+    takes = keep_output(session, out, settings)
     assert [take.settings["seed"] for take in takes] == [4, 5] and takes[0].seconds == 4.0
     assert takes[0].grid == {"bpm": 120.0, "beats_per_bar": 4, "downbeat_s": 0.0}
     assert soundfile.info(takes[0].path).frames == soundfile.info(takes[0].flac).frames == 32000

@@ -18,6 +18,8 @@ import numpy as np
 import pytest
 import soundfile
 
+from pipelines.pipeline_vivace import understand
+
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parent.parent
 START_S, WAIT_MS = 180, 60_000
@@ -304,7 +306,224 @@ def test_an_example_plays_at_once(visit):
     visit.wait_status("Done")
     visit.page.wait_for_selector("#deck .deck[data-ready]")
     assert "A minor" in visit.page.locator("#deck [data-part=about]").inner_text()
-    assert visit.field("Tempo, bpm").input_value() == "72"
+    assert visit.field("Tempo, bpm").input_value() == ""  # its words say it
+    assert "72 bpm" in visit.page.locator("#deck [data-part=about]").inner_text()
+
+
+WORDS = "8-bar loop at 96 bpm in A minor, lo-fi hip hop with electric piano"
+
+
+@pytest.mark.parametrize("first", [None, "Funk loop"])
+def test_the_page_obeys_the_words(visit, first):
+    """On a fresh page, and after an example, whose settings and seed are not left behind."""
+    page = visit.page
+    if first is not None:
+        page.get_by_role("button", name=first).click()
+        visit.wait_status("Done")
+        page.wait_for_selector("#deck .deck[data-ready]")
+    box = page.locator(".prompt textarea:visible")
+    box.fill(WORDS)
+    page.locator("#generate").click()
+    page.wait_for_function("() => document.querySelector('#deck [data-part=about]').innerText.includes('lo-fi')")
+    visit.wait_status("Done")
+    about = page.locator("#deck [data-part=about]").inner_text()
+    assert all(part in about for part in ("96 bpm", "A minor", "8 bars", "20.00 s")), about
+    assert not re.search(r"seed (21|7)\b", about) and "taken" not in page.locator("#status").inner_text()
+    looped = page.locator("#deck [data-part=loop]").get_attribute("aria-pressed") == "true"
+    assert looped == bool(understand(WORDS, *[None] * 6, 10.0, 120.0, loop=None).get("loop"))
+
+
+def test_a_field_against_the_words_counts_and_the_page_says_so(visit):
+    visit.set(**{"Tempo,_bpm": 120})
+    visit.generate("slow piano, 72 bpm, 1 bar")
+    told = visit.page.locator("#status").inner_text()
+    assert "120" in told and "72 bpm" in told
+    assert "120 bpm" in visit.page.locator("#deck [data-part=about]").inner_text()
+
+
+def test_the_page_says_at_once_that_it_works_and_shows_it(chromium, address):
+    """Before the server has answered, on a phone, and on a desktop with More open."""
+    for options in ({"viewport": PHONE, "has_touch": True}, {"viewport": {"width": 1240, "height": 700}}):
+        visit = Visit(chromium, address, **options)
+        page = visit.page
+        visit.more()
+        page.wait_for_timeout(300)
+        page.route("**/gradio_api/queue/join*", lambda route: (time.sleep(1), route.continue_()))
+        page.evaluate("""() => { window.seen = []; document.getElementById('generate').addEventListener('click', () => {
+            const begin = performance.now(), look = () => {
+              const text = document.querySelector('#status').innerText;
+              if (text) window.seen.push([performance.now() - begin, text]); else requestAnimationFrame(look); };
+            look(); }) }""")
+        page.locator("#generate").click()
+        page.wait_for_function("() => window.seen.length")
+        waited, text = page.evaluate("() => window.seen[0]")
+        assert "Sending" in text and waited < 200, (waited, text)
+        assert page.locator("#deck .deck-idle").is_hidden() and page.locator("#deck .deck-soon").is_visible()
+        page.wait_for_function(
+            """() => ["#status", "#deck"].every((id) => {
+                 const box = document.querySelector(id).getBoundingClientRect();
+                 return box.top >= 0 && box.top < innerHeight - 60; })"""
+        )
+        visit.wait_status("Done")
+        assert page.locator("#deck").bounding_box()["y"] < options["viewport"]["height"]
+        visit.context.close()
+        assert not visit.wrong, visit.wrong
+
+
+def test_a_reload_and_a_second_tab_show_the_same_pieces(visit):
+    page = visit.page
+    visit.generate("calm piano, 120 bpm, 1 bar")
+    page.reload()
+    page.wait_for_selector("#deck .deck[data-ready]")
+    assert "calm piano" in page.locator("#deck [data-part=about]").inner_text()
+    visit.tab("History")
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 1")
+    second = visit.context.new_page()
+    second.goto(visit.address)
+    second.get_by_role("tab", name="History", exact=True).click()
+    second.wait_for_function("() => document.querySelectorAll('#takes li').length === 1")
+    visit.tab("Generate")
+    visit.generate("calm flute, 120 bpm, 1 bar")
+    second.get_by_role("tab", name="Generate", exact=True).click()
+    second.get_by_role("tab", name="History", exact=True).click()
+    second.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
+    second.close()
+    visit.generate("calm organ, 120 bpm, 1 bar")  # the other tab's end does not end this one's work
+
+
+def test_edit_works_after_a_removal_that_came_first_and_remove_has_an_undo(visit, tmp_path):
+    page = visit.page
+    visit.generate("calm piano, 120 bpm, 1 bar")
+    visit.tab("History")
+    page.locator("#takes [data-action=remove]").click()
+    visit.wait_status("Removed: calm piano", "#history-status")
+    assert page.locator("#takes li").count() == 0
+    visit.tab("Edit")
+    rate = 16000
+    soundfile.write(tmp_path / "tone.wav", 0.3 * np.sin(np.arange(2 * rate) / 9), rate)
+    page.locator("#upload input[type=file], input[type=file]").first.set_input_files(tmp_path / "tone.wav")
+    page.wait_for_selector("#source .deck[data-ready]:visible")
+    visit.tab("History")
+    page.locator("#undo").click()
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
+    assert "calm piano" in page.locator("#takes li").nth(1).inner_text()
+    assert page.locator("#undo").is_hidden()
+    assert len(read(visit_file(visit, 1))[0]) == 2 * 24000
+
+
+def test_a_then_b_at_once_compares_both_and_the_result_of_a_change_is_what_plays(visit):
+    page = visit.page
+    for words in ("calm piano", "calm organ"):
+        visit.generate(f"{words}, 120 bpm, 1 bar")
+    visit.tab("History")
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
+    page.evaluate("""() => { document.querySelectorAll('#takes [data-action=a]')[0].click();
+                             document.querySelectorAll('#takes [data-action=b]')[1].click(); }""")
+    page.wait_for_function("() => document.querySelectorAll('#takes [aria-pressed=true]').length === 2")
+    page.wait_for_function("() => document.querySelectorAll('#compare [data-part=chips] button').length === 2")
+    page.locator("#takes [data-action=edit]").first.click()
+    page.wait_for_selector("#source .deck[data-ready]:visible")
+    page.get_by_label("Vary all").check()
+    page.locator("#apply").click()
+    visit.wait_status("Done", "#edit-status")
+    page.wait_for_selector("#result .deck[data-ready]:visible")
+    pressed = page.locator("#result [data-part=chips] [aria-pressed=true]").all_inner_texts()
+    assert pressed == ["Result"]
+    at = [page.locator(f"{deck} [data-part=wav]").get_attribute("href") for deck in ("#result", "#source")]
+    assert at[0] != at[1]
+
+
+def test_shift_enter_makes_a_new_line(visit):
+    box = visit.page.locator(".prompt textarea:visible")
+    box.fill("calm")
+    box.press("Shift+Enter")
+    box.type("piano")
+    assert box.input_value() == "calm\npiano" and visit.page.locator("#status").inner_text() == ""
+
+
+CONTRAST = """(item) => {
+  const parse = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (c) => c.slice(0, 3).map((v) => v / 255)
+    .map((v) => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  let paper = item;
+  while (paper && (parse(getComputedStyle(paper).backgroundColor)[3] ?? 1) === 0) paper = paper.parentElement;
+  const [a, b] = [getComputedStyle(item).color, getComputedStyle(paper).backgroundColor].map((c) => light(parse(c)));
+  return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_an_error_is_a_coloured_box_at_its_field(chromium, address, scheme, size):
+    visit = Visit(chromium, address, viewport=size, color_scheme=scheme)
+    page = visit.page
+    visit.more()
+    visit.set(Seed="1.5")
+    visit.more()
+    page.locator("#generate").click()
+    line = page.locator(".field-seed .field-error")
+    line.wait_for()  # More has been opened for it
+    assert "seed is 1.5; allowed: whole numbers" in line.inner_text()
+    for item in (line, page.locator("#status .status.error span")):
+        red, green, blue = map(int, re.findall(r"\d+", item.evaluate("(item) => getComputedStyle(item).color"))[:3])
+        assert red > 1.3 * max(green, blue) and item.evaluate(CONTRAST) >= 4.5
+    page.wait_for_function(
+        """() => { const box = document.querySelector(".field-error").getBoundingClientRect();
+                   return box.top >= 0 && box.bottom <= innerHeight; }"""
+    )
+    visit.set(Seed="")
+    visit.generate("calm piano, 120 bpm, 1 bar")
+    assert page.locator(".field-error").count() == 0
+    visit.context.close()
+    assert not visit.wrong, visit.wrong
+
+
+def test_unset_fields_say_the_same_and_about_can_be_read(visit):
+    page = visit.page
+    shown = [visit.field(name).get_attribute("placeholder") for name in ("Length", "Tempo, bpm", "Chords")]
+    shown += [page.get_by_label(name).first.input_value() for name in ("Key", "Meter")]
+    assert shown == ["as in the words"] * 5
+    visit.tab("About")
+    page.wait_for_selector(".about pre code")
+    for item in page.locator(".about pre code span").all():
+        assert item.evaluate(CONTRAST) >= 4.5, item.inner_text()
+    for item in page.locator(".about pre code").all():
+        assert item.evaluate("(item) => item.scrollWidth <= item.clientWidth + 1")
+    broken = page.evaluate(
+        """() => [...document.querySelectorAll(".about th, .about td")].filter((cell) => {
+             const range = document.createRange();
+             range.selectNodeContents(cell);
+             const lines = new Set([...range.getClientRects()].map((box) => Math.round(box.top))).size;
+             return lines > (cell.innerText.trim().split(/\\s+/).length || 1);
+           }).map((cell) => cell.innerText)"""
+    )
+    assert not broken, broken
+    address = page.get_by_role("link", name="gradio_api/info").evaluate("link => link.href")
+    assert "/generate" in visit.context.request.get(address).json()["named_endpoints"]
+    page.locator("footer .show-api").click()
+    page.get_by_text("How strictly to follow the request").first.wait_for()
+    assert "Hello!!" not in page.locator("body").inner_text()
+    visit.wrong.clear()  # Gradio's own panel looks for things that this page does not have
+
+
+@pytest.mark.parametrize("width", [390, 820])
+def test_nothing_is_cut_off_on_narrow_screens(chromium, address, width):
+    visit = Visit(chromium, address, viewport={"width": width, "height": 1000})
+    page = visit.page
+    tops = {round(tab.bounding_box()["y"]) for tab in page.get_by_role("tab").all() if tab.is_visible()}
+    assert len(tops) == 1 and page.get_by_role("tab", name="About", exact=True).is_visible()
+    assert page.locator(".more > button:visible").first.bounding_box()["height"] >= 40
+    assert page.locator("footer").inner_text().strip(" \n") in ("", "Use via API")
+    end = page.locator("[data-testid=max-value]").first
+    if end.is_visible():
+        slider = page.locator(".slider_input_container").first.bounding_box()
+        place = end.bounding_box()
+        assert place["x"] + place["width"] <= slider["x"] + slider["width"] + 1
+    page.locator(".more > button:visible").first.click()
+    page.get_by_text("Brightness, dB").first.wait_for()
+    visit.context.close()
+    assert not visit.wrong, visit.wrong
 
 
 def test_bad_input_is_told_in_the_page(visit):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from pipelines.vivace_denoise import CIRCLE_MARGIN, circle_index
+from pipelines.vivace_sampling import CIRCLE_MARGIN, circle_index
 
 LATENT = {"output_type": "latent"}
 

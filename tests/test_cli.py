@@ -1,5 +1,6 @@
 """The `vivace` command line as users meet it: what it writes, what it says, and how it refuses."""
 
+import importlib.metadata
 import inspect
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from page import model
 from pipelines import hub
@@ -394,14 +396,33 @@ def test_doctor_advises_what_can_be_done_without_the_source(capsys, monkeypatch)
     assert "-e" not in said.split("extra train")[1].splitlines()[0]
 
 
+@pytest.mark.parametrize(
+    ("package", "itself", "fits"),
+    [
+        ("2.14.1", "2.14.1+cu130", True), ("2.13.0+cpu", "2.13.0+cpu", True), ("2.14.0.dev20261101+cu130", None, True),
+        ("2.6", "2.6.0a0+git1234", True), ("2.5.1+cu121", "2.5.1+cu121", False), ("2.5.1", "2.5.1+rocm6", False),
+    ],
+)  # fmt: skip
+def test_doctor_takes_any_build_of_torch(capsys, monkeypatch, package, itself, fits):
+    """The registry's metadata leaves out the build (+cu130) that the library itself names."""
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: package if name == "torch" else real(name))
+    monkeypatch.setattr(torch, "__version__", itself or package)
+    code = vivace(["doctor", "--json"])
+    told = json.loads(capsys.readouterr().out)
+    rows = {one["name"]: one for one in told["rows"]}
+    assert rows["torch"]["value"] == f"{package} (needs >=2.6)"
+    assert f"torch {itself or package}," in rows["device cpu"]["value"]
+    assert (code, told["lacking"]) == ((0, []) if fits else (1, ["torch"]))
+
+
 def test_doctor_tells_what_is_missing(capsys, monkeypatch):
     code = vivace(["doctor", "--json"])
     told = json.loads(capsys.readouterr().out)
     rows = {one["name"]: one for one in told["rows"]}
     assert code == 0 and told["lacking"] == []
-    assert (
-        rows["torch"]["value"].startswith(__import__("torch").__version__) and "threads" in rows["device cpu"]["value"]
-    )
+    assert rows["torch"]["value"].startswith(importlib.metadata.version("torch"))
+    assert torch.__version__ in rows["device cpu"]["value"] and "thread" in rows["device cpu"]["value"]
     monkeypatch.setitem(sys.modules, "soundfile", None)
     assert vivace(["doctor"]) == 1
     said = capsys.readouterr().out

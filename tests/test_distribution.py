@@ -129,18 +129,18 @@ def test_kernel_distance_of_pairs_is_not_pulled_down():
 
 @pytest.mark.parametrize("correlation", [0.3, 0.6])
 def test_correlated_pairs_of_equal_distributions_are_at_no_distance(correlation):
-    """As clips that are asked for by the labels of real ones: each is like its own for a reason of its own."""
-    measured = {"paired": [], "listed": [], "not told": []}
+    """Clips requested by the labels of real ones, each of which is like its real clip."""
+    measured = {"paired": [], "listed": [], "unpaired": []}
     for seed in range(60):
         a, own = normal(seed, 64, 64), normal(1000 + seed, 64, 64)
         b = correlation * a + np.sqrt(1.0 - correlation**2) * own
         order = np.random.default_rng(seed).permutation(64)
         which = np.arange(64)[:, None] == order
-        for name, clips, paired in (("paired", b, True), ("listed", b[order], which), ("not told", b, False)):
+        for name, clips, paired in (("paired", b, True), ("listed", b[order], which), ("unpaired", b, False)):
             measured[name].append(kernel_distance(a, clips, seed, resamples=1, paired=paired)["mean"])
     error = np.std(measured["paired"]) / np.sqrt(60)
     assert abs(np.mean(measured["paired"])) < 3 * error
-    assert np.mean(measured["not told"]) < -8 * error  # the bias that is left out
+    assert np.mean(measured["unpaired"]) < -8 * error  # the bias that is left out
     assert measured["listed"] == pytest.approx(measured["paired"], abs=1e-12)  # whatever their order
     with pytest.raises(ValueError, match=r"paired has shape \(64, 3\); needed: \(64, 64\), at most one to a row"):
         kernel_distance(a, b, paired=which[:, :3])
@@ -158,16 +158,16 @@ def test_the_interval_of_correlated_pairs_covers_zero():
 
 def test_a_folder_of_answers_is_paired_with_its_requests():
     """Files of equal names belong together, so that answers as varied as the real clips are at no distance."""
-    told, untold = [], []
+    matched, unpaired = [], []
     for seed in range(12):
         real, own = normal(seed, 120, 12), normal(700 + seed, 120, 12)
         made = EmbeddedClips(0.6 * real + 0.8 * own, [str(i) for i in range(120)])
         reference = EmbeddedClips(real, made.names)
         card = SimpleNamespace(name="test", card={})
-        for found, paired in ((told, np.eye(120, dtype=bool)), (untold, None)):
+        for found, paired in ((matched, np.eye(120, dtype=bool)), (unpaired, None)):
             found.append(folder_figures(card, made, reference, seed, paired)["kernel"]["generated"]["mean"])
-    error = np.std(told) / np.sqrt(len(told))
-    assert abs(np.mean(told)) < 3 * error and np.mean(untold) < np.mean(told)
+    error = np.std(matched) / np.sqrt(len(matched))
+    assert abs(np.mean(matched)) < 3 * error and np.mean(unpaired) < np.mean(matched)
 
 
 def test_kernel_interval_covers_the_truth():

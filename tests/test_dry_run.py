@@ -37,12 +37,12 @@ def test_attention_is_counted_on_the_cpu():
 def test_dry_run_tells_the_cost_and_writes_nothing(tiny_latents, tmp_path, capsys):
     run = tmp_path / "run"
     arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(run), "--dry_run"]
-    told = train_unet.main(arguments)
+    result = train_unet.main(arguments)
     out = capsys.readouterr().out
-    assert json.loads(out.splitlines()[-1]) == told
+    assert json.loads(out.splitlines()[-1]) == result
     assert "6 clips; 1.5 steps an epoch, 4.0 epochs in 6 steps" in out
     assert "batch        4 = 1 processes x 1 accumulation steps x 4: latents (4, 4, 16)" in out
-    assert told["flops"] == 4 * told["flops_per_item"] > 0 and told["activation_bytes"] > 0
+    assert result["flops"] == 4 * result["flops_per_item"] > 0 and result["activation_bytes"] > 0
     assert not run.exists()
     train_unet.main(arguments[:-1])  # and the run that follows begins at step 0
     assert json.loads((run / "log.jsonl").read_text().splitlines()[0])["step"] == 1
@@ -50,12 +50,12 @@ def test_dry_run_tells_the_cost_and_writes_nothing(tiny_latents, tmp_path, capsy
 
 def test_stage_1_tells_its_cost_too(tiny_data, tmp_path):
     arguments = ["--config", AUTOENCODER, "--data_dir", str(tiny_data), "--output_dir", str(tmp_path / "run")]
-    told = train_autoencoder.main([*arguments, "--dry_run"])
-    assert told["items"] == 6 and told["flops_per_item"] > 0 and not (tmp_path / "run").exists()
+    result = train_autoencoder.main([*arguments, "--dry_run"])
+    assert result["items"] == 6 and result["flops_per_item"] > 0 and not (tmp_path / "run").exists()
 
 
 def test_less_time_means_fewer_steps(tiny_latents, tmp_path):
     arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--output_dir", str(tmp_path), "--dry_run"]
-    told = train_unet.main([*arguments, "--max_steps", "1000000", "--max_minutes", "1"])
-    assert 0 < told["steps_in_time"] < 1000000
-    assert told["minutes"] == pytest.approx(1.0, abs=0.05)
+    result = train_unet.main([*arguments, "--max_steps", "1000000", "--max_minutes", "1"])
+    assert 0 < result["steps_in_time"] < 1000000
+    assert result["minutes"] == pytest.approx(1.0, abs=0.05)

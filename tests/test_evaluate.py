@@ -115,8 +115,8 @@ def test_checkpoint(tiny_checkpoint, data_dir, listeners, tmp_path, capsys):
     assert set(result["listeners"]) == {"tagger", "tracker", "key"}
     assert all(len(card["sha256"]) == 64 and card["name"] for card in result["listeners"].values())
     printed = capsys.readouterr().out
-    for said in ("oracle", "labels missing", "do not tell what each caption states", str(output), str(page)):
-        assert said in printed
+    for expected in ("oracle", "labels missing", "do not list what each caption states", str(output), str(page)):
+        assert expected in printed
 
     text = page.read_text()
     look = Page(text)
@@ -151,8 +151,8 @@ def test_plain_files_without_labels(audio_dir, tmp_path, capsys, listeners):
     assert all(not source["n"] for by_source in result["control"].values() for source in by_source.values())
     assert result["signal"]["peak"]["audio"]["n"] == 5
     printed = capsys.readouterr()
-    for said in ("left out, since no clip has the label", "'bpm': 5", "2 clips were resampled to 24000 Hz"):
-        assert said in printed.out
+    for expected in ("left out, since no clip has the label", "'bpm': 5", "2 clips were resampled to 24000 Hz"):
+        assert expected in printed.out
     assert "broken.flac" in printed.err
 
 
@@ -220,7 +220,7 @@ def test_asking_is_deterministic(data_dir):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["--split", "nowhere"], "nowhere"),
         (["--num_clips", "0"], "num_clips is 0"),
@@ -233,10 +233,10 @@ def test_asking_is_deterministic(data_dir):
         (["--html", "."], "is a folder"),
     ],
 )
-def test_bad_input_is_one_line(tiny_checkpoint, data_dir, capsys, words, said):
+def test_bad_input_is_one_line(tiny_checkpoint, data_dir, capsys, words, expected):
     assert run("--checkpoint", tiny_checkpoint, "--data_dir", data_dir, *words) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and said in lines[0]
+    assert len(lines) == 1 and expected in lines[0]
 
 
 def test_own_music_without_paraphrases_captions_or_bars(tiny_checkpoint, data_dir, tmp_path, capsys):
@@ -269,7 +269,7 @@ def test_own_music_without_paraphrases_captions_or_bars(tiny_checkpoint, data_di
 
 
 def test_too_few_clips_are_told_before_they_are_listened_to(data_dir, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(evaluate, "listen", lambda *arguments: pytest.fail("listened to first"))
+    monkeypatch.setattr(evaluate, "analyse", lambda *arguments: pytest.fail("analysed first"))
     words = ["--audio_dir", data_dir / "test", "--reference_dir", data_dir / "test", "--output", tmp_path / "e.json"]
     assert run(*words, "--tagger", "none", "--beat_tracker", "none", "--key", "none") == 2
     assert "4 clips and 4 reference clips are too few for a covariance; needed: 5 clips" in capsys.readouterr().err
@@ -350,7 +350,7 @@ def test_a_sweep_of_an_older_checkpoint(tiny_checkpoint, data_dir, listeners, tm
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["--steps", "0"], "steps is [0]"),
         (["--guidance", "-1"], "guidance is [-1.0]"),
@@ -363,6 +363,6 @@ def test_a_sweep_of_an_older_checkpoint(tiny_checkpoint, data_dir, listeners, tm
         (["--checkpoint", "missing/folder"], "no such folder"),
     ],
 )
-def test_a_sweep_refuses_what_is_out_of_range(tiny_checkpoint, capsys, words, said):
+def test_a_sweep_refuses_what_is_out_of_range(tiny_checkpoint, capsys, words, expected):
     assert sweep_of("--checkpoint", tiny_checkpoint, *words) == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err

@@ -10,6 +10,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 
+from pipelines.vivace_sampling import noise_level
 from training import flow
 
 SCHEDULERS = {"flow": FlowMatchEulerDiscreteScheduler(), "flow, shift 3": FlowMatchEulerDiscreteScheduler(shift=3.0)}
@@ -57,9 +58,15 @@ def test_noisy_latents_are_the_schedulers_own(scheduler):
     torch.testing.assert_close(flow.add_noise(scheduler, clean, noise, timesteps), expected, atol=2e-6, rtol=2e-6)
 
 
+def test_training_and_sampling_have_the_same_noise_levels(scheduler):
+    timesteps = torch.tensor([0, 1, 250, 500, 999])
+    for time, *own in zip(timesteps, *flow.coefficients(scheduler, timesteps, draw(5)), strict=True):
+        assert [float(value) for value in own] == pytest.approx(noise_level(scheduler, time), abs=1e-6)
+
+
 def test_endpoints(scheduler):
     clean, noise = draw(2, 4, 7), draw(2, 4, 7, seed=1)
-    if flow.prediction_type(scheduler) == "flow":
+    if flow.prediction_type(scheduler) == flow.FLOW:
         first, last, tolerance = 0.0, 1000.0, 0.0
     else:
         first, last, tolerance = 0, 999, 0.05  # the variance-preserving process only comes near its ends
@@ -74,7 +81,7 @@ def test_target_is_the_derivative_of_the_path(scheduler):
     timesteps = torch.tensor([100, 500, 900])
     a, s = (c.double() for c in flow.coefficients(scheduler, timesteps, clean))
     kind, step = flow.prediction_type(scheduler), 1e-5
-    if kind == "flow":  # d x / d sigma along (1 - sigma) x_0 + sigma eps
+    if kind == flow.FLOW:  # d x / d sigma along (1 - sigma) x_0 + sigma eps
         derivative = ((a - step) * clean + (s + step) * noise - (a * clean + s * noise)) / step
     else:  # with a = cos phi and s = sin phi, v = d x / d phi; epsilon is then x sin phi + v cos phi
         phi = torch.atan2(s, a)
@@ -94,7 +101,7 @@ def test_prediction_gives_back_the_clean_latents(scheduler):
     prediction = flow.target(scheduler, clean, noise, timesteps)
     (a, s), kind = flow.coefficients(scheduler, timesteps, noisy), flow.prediction_type(scheduler)
     recovered = {
-        "flow": lambda: noisy - s * prediction,  # x_0 = x_sigma - sigma v
+        flow.FLOW: lambda: noisy - s * prediction,  # x_0 = x_sigma - sigma v
         "epsilon": lambda: (noisy - s * prediction) / a,  # x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
         "v_prediction": lambda: a * noisy - s * prediction,  # x_0 = sqrt(abar_t) x_t - sqrt(1 - abar_t) v
     }[kind]()
@@ -104,7 +111,7 @@ def test_prediction_gives_back_the_clean_latents(scheduler):
 def test_oracle_network_recovers_the_data(scheduler):
     clean = draw(2, 4, 16)
     result = run_sampler(scheduler, lambda x, t: implied_target(scheduler, x, clean, t), draw(2, 4, 16, seed=2))
-    limit = 1e-5 if flow.prediction_type(scheduler) == "flow" else 1e-3
+    limit = 1e-5 if flow.prediction_type(scheduler) == flow.FLOW else 1e-3
     assert (result - clean).norm() / clean.norm() < limit
 
 

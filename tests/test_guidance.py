@@ -6,8 +6,8 @@ import torch
 from conftest import make_pipeline
 
 from pipelines.pipeline_vivace import VivacePipeline, frame_noise
-from pipelines.vivace_guidance import SLOW_FRAMES, Guidance, rescaled, slow_part
-from pipelines.vivace_timeline import morph_weights, read_start, timeline_weights
+from pipelines.vivace_conditions import morph_weights, read_start, timeline_weights
+from pipelines.vivace_sampling import SLOW_FRAMES, Guidance, rescaled, slow_part
 
 LATENT = {"output_type": "latent"}
 ASKED = {"prompt": "slow piano", "bpm": 100, "key": "A minor", "chords": "Am F", "duration_s": 5.0, "seed": 3}
@@ -50,11 +50,12 @@ def test_what_each_row_knows(tiny_pipeline):
     tiny_pipeline.unet.register_forward_pre_hook(lambda module, args, kwargs: seen.append(kwargs), with_kwargs=True)
     prediction(tiny_pipeline, guidance_scale=3.0, grid_guidance_scale=2.0, negative_prompt="loud")
     told = seen[0]
-    full, free, words = told["frame_cond"]
-    assert full[20].all() and not free[:22].any() and not words[:22].any()
-    assert told["added_cond_kwargs"]["bpm"].isnan().tolist() == [False, True, True]
-    states = told["encoder_hidden_states"]
-    assert torch.equal(states[0], states[2]) and not torch.equal(states[0], states[1])  # the second has the negative
+    full, free, words, unwanted = told["frame_cond"]
+    assert full[20].all() and not free[:22].any() and not words[:22].any() and torch.equal(unwanted, full)
+    assert told["added_cond_kwargs"]["bpm"].isnan().tolist() == [False, True, True, False]
+    states, read = told["encoder_hidden_states"], told["encoder_attention_mask"]
+    assert read.any(1).tolist() == [True, False, True, True]
+    assert torch.equal(states[0], states[2]) and not torch.equal(states[0], states[3])  # the last has the negative
 
 
 def test_passes(tiny_pipeline):
@@ -63,9 +64,10 @@ def test_passes(tiny_pipeline):
         lambda module, args, kwargs: batches.append(args[0].shape[0]), with_kwargs=True
     )
     for scales, rows in (((1, None), 1), ((0, 1), 1), ((3, None), 2), ((3, 3), 2), ((3, 2), 3), ((1, 2), 3)):
-        batches.clear()
-        prediction(tiny_pipeline, guidance_scale=scales[0], grid_guidance_scale=scales[1])
-        assert batches == [rows], scales
+        for words, more in (("slow piano", 0), ("slow piano, no drums", rows > 1)):  # the price of an exclusion
+            batches.clear()
+            prediction(tiny_pipeline, prompt=words, guidance_scale=scales[0], grid_guidance_scale=scales[1])
+            assert batches == [rows + more], (scales, words)
     whole = tiny_pipeline(**ASKED, guidance_scale=3, grid_guidance_scale=2, **LATENT).audios
     tiny_pipeline.enable_guidance_slicing()
     batches.clear()

@@ -103,13 +103,13 @@ def test_it_is_added_to_what_the_layers_predict_and_not_to_padding():
     inputs = make_inputs(frames=14)
     inputs["sample"][..., 11:] = math.nan
     mask = torch.arange(14).expand(3, -1) < 11
-    seen = inputs["sample"].nan_to_num()
-    expected = plain(**inputs, frame_mask=mask).sample + more.linear_path(seen, inputs["timestep"]) * mask[:, None]
+    visible = inputs["sample"].nan_to_num()
+    expected = plain(**inputs, frame_mask=mask).sample + more.linear_path(visible, inputs["timestep"]) * mask[:, None]
     made = more(**inputs, frame_mask=mask).sample
     torch.testing.assert_close(made, expected)
     torch.testing.assert_close(
         made[..., :11],
-        more(**{**inputs, "sample": seen[..., :11], "frame_cond": inputs["frame_cond"][..., :11]}).sample,
+        more(**{**inputs, "sample": visible[..., :11], "frame_cond": inputs["frame_cond"][..., :11]}).sample,
     )
 
 
@@ -135,15 +135,15 @@ def test_a_new_network_starts_from_the_filters_and_goes_on(tiny_latents, tmp_pat
     run = ["--config", "training/configs/tiny/unet.yaml", "--data_dir", str(tiny_latents)]
     out = ["--output_dir", str(tmp_path / "run"), "--model_config", str(tmp_path / "unet.json")]
     train_unet.main([*run, *out, "--max_steps", "2", "--validate_every", "2"])
-    told = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    first = next(line["validation/all"] for line in told if "validation/all" in line)
+    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
+    first = next(line["validation/all"] for line in lines if "validation/all" in line)
     trained = UNet1DConditionModel.from_pretrained(tmp_path / "run/final")  # of crops shorter than the filters, too
     assert trained.linear_path.weight.abs().max() > 0.5
 
     plain = ["--output_dir", str(tmp_path / "plain"), "--max_steps", "2", "--validate_every", "2"]
     train_unet.main([*run, *plain])
-    told = [json.loads(line) for line in (tmp_path / "plain/log.jsonl").read_text().splitlines()]
-    without = next(line["validation/all"] for line in told if "validation/all" in line)
+    lines = [json.loads(line) for line in (tmp_path / "plain/log.jsonl").read_text().splitlines()]
+    without = next(line["validation/all"] for line in lines if "validation/all" in line)
     assert first < without
 
 

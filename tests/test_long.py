@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipelines.vivace_level import loudness, true_peak_db
-from pipelines.vivace_windows import CONTEXT, REDRAWN, WINDOW, windows
+from pipelines.vivace_sampling import CONTEXT, REDRAWN, WINDOW, windows
 
 LATENT = {"output_type": "latent"}
 FAST = {"num_inference_steps": 2, "seed": 3}

@@ -17,7 +17,7 @@ from training.listeners.key import KeyNetwork, key_names, load_key_network
 from training.listeners.tagger import Tagger, load_tagger
 from training.metrics import control, reconstruction, signal
 from training.metrics.control import chance, compare, summaries
-from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipFeatures, Heard, clip_features
+from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipAnalysis, ClipFeatures, beats_at_tempo, clip_features
 from training.metrics.listening import load_listeners
 from training.metrics.request import anchored_request, chords_text, request_of_row
 from training.metrics.summary import figures_table, summarise
@@ -52,10 +52,10 @@ def test_tempo_tolerance_and_octaves():
 
 
 def test_beats_of_clicks(click_90, click_120):
-    for heard, bpm in ((click_90, 90.0), (click_120, 120.0)):
+    for found, bpm in ((click_90, 90.0), (click_120, 120.0)):
         grid = np.asarray(row(bpm)["beats_s"])
-        assert control.beat_f(heard.beats_s, grid) > 0.9
-        assert control.beat_f(control.guided_beats(heard.onset, ONSET_RATE, bpm), grid) > 0.9
+        assert control.beat_f(found.beats_s, grid) > 0.9
+        assert control.beat_f(beats_at_tempo(found.onset, bpm), grid) > 0.9
 
 
 def test_a_shift_lowers_beats():
@@ -82,7 +82,9 @@ def test_figures_fall_as_clicks_drown_in_noise():
     values = []
     for level in (0.0, 0.02, 0.1, 0.5, 2.0):
         noisy = (plain + level * rng.normal(size=len(plain))).astype(np.float32)
-        values.append(control.control_figures(Heard(clip_features(noisy, RATE)), request_of_row(grid))["beat_contrast"])
+        values.append(
+            control.control_figures(ClipAnalysis(clip_features(noisy, RATE)), request_of_row(grid))["beat_contrast"]
+        )
     assert values == sorted(values, reverse=True)
     assert values[0] > 2.0 and values[-1] < 1.0
 
@@ -109,20 +111,20 @@ def test_chord_cosine_of_pure_triads(in_c):
         pure[:, round(start * CHROMA_RATE) :] = chord[:, None]
     exact = control.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
     assert exact > 0.99
-    heard = control.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
+    found = control.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, labels.chroma)
     wrong = control.chord_cosine(in_c.chroma, CHROMA_RATE, labels.beats_s, 120.0, np.roll(labels.chroma, 6, axis=1))
-    assert heard > 0.85 and wrong < 0.4
+    assert found > 0.85 and wrong < 0.4
     assert control.chord_cosine(pure, CHROMA_RATE, labels.beats_s, 120.0, np.zeros_like(labels.chroma)) is None
 
 
 def test_features_of_another_sampling_rate():
-    heard = clip_features(clicks(120.0)[::3], 8000)
-    assert heard.duration_s == pytest.approx(SECONDS)
-    assert control.tempo_right_octaves(heard.tempo_bpm, 120.0) == 1.0
+    found = clip_features(clicks(120.0)[::3], 8000)
+    assert found.duration_s == pytest.approx(SECONDS)
+    assert control.tempo_right_octaves(found.tempo_bpm, 120.0) == 1.0
 
 
 def beat_logits(bpm: float, first_s: float, frames: int = 400) -> np.ndarray:
-    """What a sure tracker says of a grid: 2 on a beat, 0 a frame beside it, -5 elsewhere."""
+    """Logits of a confident tracker for a grid: 2 on a beat, 0 a frame beside it, -5 elsewhere."""
     logits = np.full(frames, -5.0)
     centres = np.round(np.arange(first_s, frames / RATE_OF_BEATS - 0.04, 60.0 / bpm) * RATE_OF_BEATS).astype(int)
     logits[np.maximum(centres - 1, 0)] = logits[centres + 1] = 0.0
@@ -147,8 +149,8 @@ def test_downbeats_of_three():
 def test_beat_tracker_on_silence_and_its_files(tmp_path):
     torch.manual_seed(0)
     tracker = BeatTracker(width=4)
-    heard = tracker.track(np.zeros(RATE), RATE)
-    assert np.isfinite(heard.tempo_bpm) and (np.diff(heard.beats_s) > 0).all()
+    found = tracker.track(np.zeros(RATE), RATE)
+    assert np.isfinite(found.tempo_bpm) and (np.diff(found.beats_s) > 0).all()
     save_network(tracker, tmp_path, "beat_tracker", {"width": 4, "name": "none"})
     listeners = load_listeners(str(tmp_path / "none"), str(tmp_path), str(tmp_path / "none"))
     assert listeners.tagger is None and listeners.key is None and len(listeners.absent) == 2
@@ -157,37 +159,37 @@ def test_beat_tracker_on_silence_and_its_files(tmp_path):
 
 
 def test_instrument_figures():
-    heard = {"drums": 0.9, "style:folk": 0.2, "style:rock": 0.7, "piano": 0.8, "flute": 0.6, "harp": 0.1}
-    assert control.instrument_f1(heard, ("piano", "flute"), {}) == 1.0
-    assert control.instrument_f1(heard, ("piano",), {}) == pytest.approx(2 / 3)
-    assert control.instrument_f1(heard, ("piano",), {"flute": 0.7}) == 1.0
-    assert control.instrument_f1(heard, ("kazoo",), {}) is None
-    assert control.instrument_ranking(heard, ("piano", "flute")) == 1.0
-    assert control.instrument_ranking(heard, ("harp",)) == pytest.approx(1 / 3)
-    assert control.instrument_ranking(heard, ("kazoo",)) is None
-    assert control.style_right(heard, "rock") == 1.0 and control.style_right(heard, "folk") == 0.0
-    assert control.style_right(heard, "zydeco") is None
-    assert control.drums_right(heard, True, {}) == 1.0
-    assert control.drums_right(heard, True, {"drums": 0.95}) == 0.0
-    # Only what was said is asked for; what else plays neither helps nor harms.
-    assert control.stated_heard(heard, ("piano",), {}) == 1.0
-    assert control.stated_heard(heard, ("piano", "harp"), {}) == 0.5
-    assert control.stated_heard(heard, ("kazoo",), {}) is None
-    assert control.stated_above_absent(heard, ("flute",), ("flute", "piano")) == 1.0
-    assert control.stated_above_absent(heard, ("flute",), ("flute",)) == 0.5
-    assert control.stated_above_absent(heard, ("harp",), ("harp",)) == 0.0
-    assert control.stated_above_absent(heard, ("piano", "flute", "harp"), ()) is None
+    tags = {"drums": 0.9, "style:folk": 0.2, "style:rock": 0.7, "piano": 0.8, "flute": 0.6, "harp": 0.1}
+    assert control.instrument_f1(tags, ("piano", "flute"), {}) == 1.0
+    assert control.instrument_f1(tags, ("piano",), {}) == pytest.approx(2 / 3)
+    assert control.instrument_f1(tags, ("piano",), {"flute": 0.7}) == 1.0
+    assert control.instrument_f1(tags, ("kazoo",), {}) is None
+    assert control.instrument_ranking(tags, ("piano", "flute")) == 1.0
+    assert control.instrument_ranking(tags, ("harp",)) == pytest.approx(1 / 3)
+    assert control.instrument_ranking(tags, ("kazoo",)) is None
+    assert control.style_right(tags, "rock") == 1.0 and control.style_right(tags, "folk") == 0.0
+    assert control.style_right(tags, "zydeco") is None
+    assert control.drums_right(tags, True, {}) == 1.0
+    assert control.drums_right(tags, True, {"drums": 0.95}) == 0.0
+    # Only the instruments of the caption are requested; others that play neither help nor harm.
+    assert control.stated_recall(tags, ("piano",), {}) == 1.0
+    assert control.stated_recall(tags, ("piano", "harp"), {}) == 0.5
+    assert control.stated_recall(tags, ("kazoo",), {}) is None
+    assert control.stated_above_absent(tags, ("flute",), ("flute", "piano")) == 1.0
+    assert control.stated_above_absent(tags, ("flute",), ("flute",)) == 0.5
+    assert control.stated_above_absent(tags, ("harp",), ("harp",)) == 0.0
+    assert control.stated_above_absent(tags, ("piano", "flute", "harp"), ()) is None
 
 
 def test_only_what_the_caption_states_is_asked():
     labels = row(instruments=["piano", "flute"], drums=True, style="folk")
-    said = {"instruments": ["flute"], "drums": None, "style": None, "moods": [], "bpm": True, "key": False}
-    asked = request_of_row(labels, said)
-    assert asked.stated == ("flute",) and asked.instruments == ("piano", "flute")
-    assert asked.drums is None and asked.style is None and asked.key == "C major"
-    nothing = anchored_request(labels, SECONDS, said | {"instruments": ["drums"], "drums": True})
+    facts = {"instruments": ["flute"], "drums": None, "style": None, "moods": [], "bpm": True, "key": False}
+    named = request_of_row(labels, facts)
+    assert named.stated == ("flute",) and named.instruments == ("piano", "flute")
+    assert named.drums is None and named.style is None and named.key == "C major"
+    nothing = anchored_request(labels, SECONDS, facts | {"instruments": ["drums"], "drums": True})
     assert nothing.stated is None and nothing.drums is True
-    # Rows that do not tell: all that they say is taken as asked for.
+    # Without a list of facts, all labels of a row are taken as requested.
     assert request_of_row(labels).stated == ("piano", "flute") and request_of_row(labels).style == "folk"
 
 
@@ -216,8 +218,8 @@ def test_transposed_spectrograms_keep_their_label():
     pitch = torch.zeros(40, 3, 72, 4)
     pitch[:, 1, 36] = 1.0  # C5 alone
     moved, label = key.augment(pitch, torch.full((40,), names.index("C minor")), np.random.default_rng(0))
-    heard = moved[:, 1].mean(dim=2).argmax(dim=1) % 12
-    assert [names[i] for i in label.tolist()] == [f"{control.PITCH_CLASSES[p]} minor" for p in heard.tolist()]
+    found = moved[:, 1].mean(dim=2).argmax(dim=1) % 12
+    assert [names[i] for i in label.tolist()] == [f"{control.PITCH_CLASSES[p]} minor" for p in found.tolist()]
     assert len(set(label.tolist())) > 6
 
 
@@ -328,15 +330,15 @@ def test_requests_are_anchored_on_a_downbeat():
 def test_missing_labels_leave_figures_out(click_120):
     nothing = dict.fromkeys(row(), None) | {"duration_s": SECONDS}
     for request in (request_of_row(nothing), anchored_request(nothing, SECONDS)):
-        assert set(control.control_figures(Heard(click_120), request).values()) == {None}
-    only_key = control.control_figures(Heard(click_120), request_of_row(nothing | {"key": "C major"}))
-    heard = {name for name, value in only_key.items() if value is not None}
-    assert heard == {"key_exact_profile", "key_mirex_profile"}  # no network listened
+        assert set(control.control_figures(ClipAnalysis(click_120), request).values()) == {None}
+    only_key = control.control_figures(ClipAnalysis(click_120), request_of_row(nothing | {"key": "C major"}))
+    found = {name for name, value in only_key.items() if value is not None}
+    assert found == {"key_exact_profile", "key_mirex_profile"}  # no network listened
 
 
 def test_chance_lies_below(click_90, click_120, in_c):
     third = dataclasses.replace(in_c, onset=click_90.onset[::-1].copy())
-    clips = [Heard(click_90), Heard(click_120), Heard(third)]
+    clips = [ClipAnalysis(click_90), ClipAnalysis(click_120), ClipAnalysis(third)]
     requests = [request_of_row(row(90.0)), request_of_row(row(120.0)), request_of_row(row(70.0))]
     own = summaries({"own": compare(clips, requests, {})}, control.NAMES, 0)
     shuffled = chance(clips, requests, {}, seed=0)

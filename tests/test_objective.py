@@ -87,11 +87,11 @@ def test_words_are_hidden_and_blurred_as_much_as_asked(ragged_latents):
     plain, changed = (
         TrainingCrops(crops, UNetRun(**whole, **extra)) for extra in ({}, {"token_dropout": 0.3, "text_noise": 0.5})
     )
-    said, kept, noise = 0, 0, []
+    total, kept, noise = 0, 0, []
     for seed in range(400):
         one, other = (items.read(seed % 6, np.random.default_rng(seed)) for items in (plain, changed))
-        assert not (other["text_mask"] & ~one["text_mask"]).any()  # nothing is said that was not
-        said, kept = said + int(one["text_mask"].sum()), kept + int(other["text_mask"].sum())
+        assert not (other["text_mask"] & ~one["text_mask"]).any()  # no token is added
+        total, kept = total + int(one["text_mask"].sum()), kept + int(other["text_mask"].sum())
         noise.append((other["text"] - one["text"])[one["text_mask"]].flatten())
-    assert kept / said == pytest.approx(0.7, abs=0.04)
+    assert kept / total == pytest.approx(0.7, abs=0.04)
     assert torch.cat(noise).std().item() == pytest.approx(0.5, rel=0.05)

@@ -1,4 +1,4 @@
-"""From a folder of one's own files to a published folder that plays, by the README's commands; slow."""
+"""From a folder of one's own files to a published folder that plays, by the commands of docs/own-music.md; slow."""
 
 import re
 import shlex
@@ -21,7 +21,7 @@ from training.data.latents import LatentCrops
 from training.data.prepare import __main__ as prepare
 
 ROOT = Path(__file__).resolve().parent.parent
-# As in the README ("Your own music"); the first step of each stage is enough here, hence the words that are added.
+# As in docs/own-music.md ("The commands"); the first step of each stage is enough here, hence the words that are added.
 COMMANDS = {
     "training.data.prepare": "my_music --output_dir data/mine",
     "training.train_autoencoder": "--config training/configs/small/autoencoder.yaml --init_from checkpoints/small/vae "
@@ -49,16 +49,16 @@ print(out.audios.shape, out.sampling_rate, float(abs(out.audios).max()))
 """
 
 
-def readme_commands() -> dict[str, str]:
-    """Module -> arguments of the commands in the README's section on one's own music."""
-    section = (ROOT / "README.md").read_text().split("### Your own music", 1)[1].split("\n#", 1)[0]
-    lines = "\n".join(re.findall(r"```\n(.*?)```", section, flags=re.DOTALL)).replace("\\\n", " ").splitlines()
+def documented_commands() -> dict[str, str]:
+    """Module -> arguments of the commands in the first block of the page on one's own music."""
+    section = (ROOT / "docs" / "own-music.md").read_text().split("## The commands", 1)[1].split("\n#", 1)[0]
+    lines = re.findall(r"```\n(.*?)```", section, flags=re.DOTALL)[0].replace("\\\n", " ").splitlines()
     words = [shlex.split(line, comments=True) for line in lines if line.startswith("python -m ")]
     return {line[2]: " ".join(line[3:]) for line in words}
 
 
-def test_the_readme_has_these_commands():
-    said = readme_commands()
+def test_the_page_has_these_commands():
+    said = documented_commands()
     assert {"training.data.prepare", "training.encode_latents", "training.train_unet"} <= set(said)
     for module, arguments in said.items():
         assert arguments == COMMANDS[module], module

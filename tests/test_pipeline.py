@@ -1,5 +1,7 @@
 """The pipeline on tiny real parts: lengths, seeds, guidance, schedulers, text encoders, callbacks, errors."""
 
+import inspect
+import logging
 import math
 
 import numpy as np
@@ -308,6 +310,9 @@ def test_hooks_are_freed_on_every_way_out(tiny_pipeline, monkeypatch):
         ({"loudness_lufs": 0}, "loudness_lufs is 0"), ({"true_peak_dbtp": 3}, "true_peak_dbtp is 3"),
         ({"loop": True, "fade_in_s": 1}, "a loop cannot fade"), ({"strength": 0.5}, "strength is 0.5 without audio"),
         ({"mask_s": [(0, 1)]}, "mask_s is .* without audio"), ({"extend_s": (0, 1)}, "extend_s is .* without audio"),
+        ({"negative_prompt": 5}, "negative_prompt is 5; allowed: a text"), ({"negative_prompt": [b"x"]}, "negative_pr"),
+        ({"callback_on_step_end": "x"}, "callback_on_step_end is 'x'; allowed: f"), ({"return_dict": 2}, "return_dict"),
+        ({"output_type": np.zeros(2)}, "output_type is"), ({"prompt_embeds": torch.tensor(1.0)}, "prompt_embeds has"),
         ({"morph": ("a", "b")}, "exactly one"), ({"prompt": None, "morph": ("a", "")}, "morph is ''"),
     ],
 )  # fmt: skip
@@ -315,6 +320,62 @@ def test_bad_input(tiny_pipeline, given, words):
     with pytest.raises(ValueError, match=words) as caught:
         tiny_pipeline(**{"prompt": "piano", **given})
     assert "\n" not in str(caught.value)
+
+
+WRONG = ["x", "0.5", 5.5, True, [], {}, object(), [None], np.zeros((2, 2)), b"x", (1,), float("nan"), torch.tensor(2.5)]
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(VivacePipeline.__call__).parameters)[1:])
+def test_wrong_types_are_named(tiny_pipeline, name):
+    """Whatever is given for an argument, it is taken, or one line names the argument."""
+    audio = {"audio": np.zeros(8000, np.float32), "sampling_rate": 8000, "strength": 0.5, "bpm": 100, "downbeat_s": 0.0}
+    for more in (audio,) if name in ("sampling_rate", "strength", "mask_s", "extend_s") else ({}, audio):
+        for value in WRONG:
+            request = {"prompt": "piano", "num_inference_steps": 1, "output_type": "pt", **more, name: value}
+            try:
+                tiny_pipeline(**request)
+            except ValueError as error:
+                assert name in str(error) and "\n" not in str(error), (value, str(error))
+
+
+def test_print_is_short_and_casting_says_nothing(tiny_pipeline, caplog):
+    tiny_pipeline.register_to_config(guidance_channels=[1.0] * 64)
+    assert '"guidance_channels": [64 numbers]' in repr(tiny_pipeline) and repr(tiny_pipeline).count("1.0") < 5
+    diffusers_logger = logging.getLogger("diffusers")
+    diffusers_logger.propagate = True
+    try:
+        tiny_pipeline.register_to_config(guidance_channels=None)
+        VivacePipeline.from_pipe(tiny_pipeline)
+        tiny_pipeline.to(torch.bfloat16)
+    finally:
+        diffusers_logger.propagate = False
+    assert "float32: []" not in caplog.text
+
+
+def test_parts_that_are_missing(tiny_pipeline):
+    """As in diffusers a part may be left out; what needs it says so."""
+    parts = tiny_pipeline.components
+    for name in ("vae", "unet", "scheduler"):
+        pipe = VivacePipeline(**parts | {name: None}, guidance_channels=[1.0] * 4)
+        with pytest.raises(ValueError, match=f"{name} is None; without it only encode_prompt works"):
+            pipe("piano")
+    states, _ = VivacePipeline(**parts | {"vae": None, "unet": None, "scheduler": None}).encode_prompt(
+        ["piano"], torch.device("cpu")
+    )
+    assert states.shape == (1, 1, 16)
+
+
+def test_settings_go_with_from_pipe_and_not_with_components(tiny_pipeline):
+    settings = {"guidance_channels": [1.0, 0.5, 0.2, 2.0], "guidance_slow": 0.5, "default_guidance_scale": 4.0}
+    tiny_pipeline.register_to_config(**settings)
+    wanted = tiny_pipeline("piano", seed=1, duration_s=2.0, num_inference_steps=2, **LATENT).audios
+    request = {"prompt": "piano", "seed": 1, "duration_s": 2.0, "num_inference_steps": 2, **LATENT}
+    for pipe in (VivacePipeline.from_pipe(tiny_pipeline), VivacePipeline(**tiny_pipeline.components, **settings)):
+        pipe.set_progress_bar_config(disable=True)
+        torch.testing.assert_close(pipe(**request).audios, wanted, rtol=0, atol=0)
+    bare = VivacePipeline(**tiny_pipeline.components)
+    defaults = inspect.signature(VivacePipeline.__init__).parameters
+    assert all(bare.config[name] == defaults[name].default for name in settings)
 
 
 def test_another_format_is_refused(tiny_pipeline):

@@ -140,7 +140,7 @@ DAMAGE = {
     "unet/config.json": "unet/config.json cannot be read",
     "tokenizer/tokenizer.json": "tokenizer/tokenizer.json cannot",
     "vae/autoencoder_vivace.py": "vae/autoencoder_vivace.py is missing",
-    "vivace_grid.py": "vivace_grid.py is missing",
+    "vivace_theory.py": "vivace_theory.py is missing",
 }  # fmt: skip
 
 
@@ -155,7 +155,7 @@ def test_damaged_checkpoints_are_named(tiny_checkpoint, tmp_path, what):
 
 
 CHANGES = {  # file -> (what a version has, what the other has instead)
-    "vivace_noise.py": ("manual_seed(seed)", "manual_seed(seed + 1)"),
+    "vivace_sampling.py": ("manual_seed(seed)", "manual_seed(seed + 1)"),
     "pipeline_vivace.py": ("sampling_rate=call.sampling_rate,", "sampling_rate=call.sampling_rate + 1,"),
     "unet/unet_1d_condition_vivace.py": ("UNet1DOutput(sample=prediction)", "UNet1DOutput(sample=-prediction)"),
     "vae/autoencoder_vivace.py": (

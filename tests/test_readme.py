@@ -1,17 +1,22 @@
-"""README promises, run: the Python quickstart, the command that makes the first sound, and the file tree."""
+"""Promises of README.md and docs/, checked: the quickstart, the first sound, links, the file tree, pages from code."""
 
 import re
+import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
+import pytest
 import soundfile
+import yaml
 
 from training.checkpoint_code import stale_files
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKED = "import sys\nfor name in ('autoencoder', 'pipelines', 'training', 'app'): sys.modules[name] = None\n"
 
 
@@ -44,7 +49,7 @@ def test_first_command_writes_the_same_file_twice(tmp_path):
 
 
 def test_python_files_named_in_the_tree_exist():
-    (tree,) = re.findall(r"```\n(app\.py .*?)```", README, flags=re.DOTALL)
+    (tree,) = re.findall(r"```\n(app\.py .*?)```", (ROOT / "docs" / "design.md").read_text(), flags=re.DOTALL)
     folder = ROOT
     for line in tree.splitlines():
         if not line.startswith(" "):
@@ -63,3 +68,50 @@ def test_shipped_code_is_the_code_of_this_commit():
 
 def test_shipped_files_are_small():
     assert sum(path.stat().st_size for path in (ROOT / "checkpoints" / "small").rglob("*")) < 32e6
+
+
+def anchors(page: str) -> set[str]:
+    """The names that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", page, flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
+
+
+def test_every_page_is_listed_in_the_readme():
+    for page in (ROOT / "docs").glob("*.md"):
+        assert f"(docs/{page.name})" in README, page.name
+
+
+def test_the_readme_can_be_read_in_five_minutes():
+    assert len(README.splitlines()) <= 170 and len(README.split()) <= 1500
+
+
+def test_the_page_of_samples_plays_every_sample():
+    page = (ROOT / "docs" / "samples" / "index.html").read_text()
+    played = re.findall(r'<audio [^>]*src="([^"]+)"', page)
+    assert sorted(played) == sorted(path.name for path in (ROOT / "docs" / "samples").glob("*.flac"))
+    for source in re.findall(r'(?:src|href)="([^"]+)"', page):
+        assert (ROOT / "docs" / "samples" / source).is_file(), source
+
+
+def test_pages_made_from_the_code_are_fresh():
+    for name, make in runpy.run_path(str(ROOT / "docs" / "make_pages.py"))["PAGES"].items():
+        assert (ROOT / "docs" / name).read_text() == make(), f"docs/{name} differs from the code: run `make docs`"
+
+
+def test_the_citation_has_the_version_of_the_project():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == project["version"] and citation["license"] == "Apache-2.0"
+    assert f"## {project['version']}" in (ROOT / "CHANGELOG.md").read_text()

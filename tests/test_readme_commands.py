@@ -1,4 +1,4 @@
-"""README's commands, run in order in an empty folder with a tiny checkpoint in the place of the shipped one.
+"""The commands of README.md and docs/, run page by page in an empty folder with a tiny checkpoint as the shipped one.
 
 What is left out is named with its reason; a command that is neither run nor left out fails.
 """
@@ -14,7 +14,13 @@ import soundfile
 
 from pipelines.commands.main import main as vivace
 
-README = (Path(__file__).resolve().parent.parent / "README.md").read_text()
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")),
+]
+LEAST = {"README.md": 5, "docs/control.md": 5, "docs/editing.md": 4, "docs/samples/README.md": 8}  # commands that run
 LEFT_OUT = {  # first words -> why
     "python3 -m venv": "makes an environment: minutes and a network; CI does it by `make test`",
     "pip install": "needs a network",
@@ -24,6 +30,7 @@ LEFT_OUT = {  # first words -> why
     "python -m benchmarks": "minutes; test_benchmarks.py",
     "python -m training.data.sources.fetch": "needs a network",
     "python -m space.export": "test_app_parts.py exports and starts it",
+    "ruff": "style; `make quality`",
     "accelerate launch": "test_training.py runs two processes",
     "python app.py": "does not end; test_app.py talks to it",
     "vivace publish": "needs a Hub; test_hub.py has one",
@@ -73,29 +80,31 @@ def newcomer(tiny_checkpoint, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_every_command_runs_or_is_left_out_for_a_reason(newcomer):
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_runs_or_is_left_out_for_a_reason(newcomer, page):
     run = 0
-    for words in commands(README):
+    for words in commands((ROOT / page).read_text()):
         if starts(words, LEFT_OUT):
             continue
         program = starts(words, RUN)
-        assert program, f"README has {' '.join(words)!r}, which is neither run here nor left out"
+        assert program, f"{page} has {' '.join(words)!r}, which is neither run here nor left out"
         rest = words[len(program.split()) :]
         assert RUN[program](rest) == 0, words
         run += 1
         if "--out" in rest and "--batch" not in rest:
             assert soundfile.info(rest[rest.index("--out") + 1]).frames > 1000, words
-    assert run >= 5
+    assert run >= LEAST.get(page, 0)
 
 
-def test_python_blocks_run(newcomer, capsys):
+@pytest.mark.parametrize("page", PAGES)
+def test_python_blocks_run(newcomer, capsys, page):
     ran = 0
-    for body in blocks(README, "python"):
+    for body in blocks((ROOT / page).read_text(), "python"):
         if "user/" in body or "gradio_client" in body:  # need the Hub (test_hub.py has one), the page (test_app.py)
             continue
-        exec(compile(body, "README.md", "exec"), {"__name__": "readme"})
+        exec(compile(body, page, "exec"), {"__name__": "readme"})
         ran += 1
-    assert ran and "[7]" in capsys.readouterr().out
+    assert page != "README.md" or (ran and "[7]" in capsys.readouterr().out)
     assert not any(name.endswith(".partial") for name in os.listdir(newcomer))
 
 

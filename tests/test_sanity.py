@@ -8,7 +8,7 @@ from synthetic_clips import RATE, SECONDS, clicks, row, tones
 
 from training.metrics import control
 from training.metrics.control import PITCH_CLASSES, beat_f
-from training.metrics.listening import Listeners, listen, load_listeners
+from training.metrics.listening import Listeners, analyse, load_listeners
 from training.metrics.reconstruction import log_mel_distance, reconstruction_figures, stereo_error, stft_distance
 from training.metrics.request import request_of_row
 from training.metrics.signal import clicks as heard_clicks
@@ -30,8 +30,8 @@ def music(bpm: float = 120.0, shift_s: float = 0.0, semitones: int = 0, progress
 
 def figures(listeners: Listeners, *audios: np.ndarray, bpm: float = 120.0) -> list[dict]:
     """Control figures of clips against the request of one of `bpm` in C major that starts on a downbeat."""
-    heard = listen(list(audios), RATE, listeners, None)
-    return [control.control_figures(clip, request_of_row(row(bpm)), listeners.thresholds) for clip in heard]
+    analyses = analyse(list(audios), RATE, listeners, None)
+    return [control.control_figures(clip, request_of_row(row(bpm)), listeners.thresholds) for clip in analyses]
 
 
 def test_a_clip_that_does_as_asked(listeners):
@@ -132,8 +132,8 @@ def test_control_falls_with_each_step_of_disobedience(listeners):
     # Bar after bar with another chord.
     wrong = [tones(["C"] * (4 - count) + ["F"] * count, 0.5) for count in range(5)]
     label = request_of_row(row() | {"chords": [[1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0]] * 16})
-    heard = listen(wrong, RATE, Listeners(), None)
-    cosine = [control.control_figures(clip, label)["chord_cosine"] for clip in heard]
+    analyses = analyse(wrong, RATE, Listeners(), None)
+    cosine = [control.control_figures(clip, label)["chord_cosine"] for clip in analyses]
     assert all(a > b + 0.05 for a, b in pairwise(cosine))
     rng = np.random.default_rng(0)
     noisy = [(music() + level * rng.normal(size=len(music()))).astype(np.float32) for level in (0, 0.05, 0.2, 0.6, 2)]

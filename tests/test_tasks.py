@@ -99,7 +99,7 @@ def test_every_task_gives_figures(tiny_checkpoint, data_dir, tmp_path, capsys, m
         "extension: the input comes back bit for bit, share",
         "stream is the batch bit for bit",
         "seed: 20 s begin with the noise of 10 s",
-        "seed: `seeds` of a batch are told",
+        "seed: `seeds` of a batch are returned",
         "replay of WAV, FLAC and an edit: differences",
         "level: samples at full scale",
         "guidance off: rows of the network a step",

@@ -88,14 +88,14 @@ def test_log_tells_loss_by_noise_level_gradient_and_speed(tiny_latents, tmp_path
     arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--max_steps", "4", "--log_every", "4"]
     train_unet.main([*arguments, "--gradient_accumulation_steps", "2", "--output_dir", str(tmp_path)])
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    (told,) = (line for line in lines if "train/loss" in line)
+    (logged,) = (line for line in lines if "train/loss" in line)
     times = flow.sample_timesteps(FlowMatchEulerDiscreteScheduler(), 16, flow.UniformSampler(0)) / 1000
     counts = {"low": (times < 1 / 3).sum(), "high": (times >= 2 / 3).sum()}
     counts["middle"] = 16 - counts["low"] - counts["high"]
     # The plain mean over all 16 items is that of the levels, each as often as it was drawn.
-    whole = sum(told[f"train/loss_{name}"] * int(count) for name, count in counts.items()) / 16
-    assert told["train/loss"] == pytest.approx(whole, rel=1e-5)
-    assert told["train/grad_norm"] > 0.0 and told["train/items_per_s"] > 0.0 and 0.0 < told["train/waiting"] < 1.0
+    whole = sum(logged[f"train/loss_{name}"] * int(count) for name, count in counts.items()) / 16
+    assert logged["train/loss"] == pytest.approx(whole, rel=1e-5)
+    assert logged["train/grad_norm"] > 0.0 and logged["train/items_per_s"] > 0.0 and 0.0 < logged["train/waiting"] < 1.0
 
 
 def test_what_is_not_finite_stops_before_the_step_and_names_the_clip(tiny_latents, tmp_path, monkeypatch):

@@ -59,13 +59,13 @@ def test_evaluation_changes_nothing_of_the_run(runs):
 def test_figures_are_logged_and_the_best_lies_whole(runs):
     folder, _ = runs
     lines = [json.loads(line) for line in (folder / "watched" / "log.jsonl").read_text().splitlines()]
-    told = {line["step"]: line for line in lines if "evaluation/chord_cosine" in line}
-    assert sorted(told) == [2, 4, 6]
-    assert all(-1.0 <= line["evaluation/chord_cosine"] <= 1.0 for line in told.values())
+    evaluated = {line["step"]: line for line in lines if "evaluation/chord_cosine" in line}
+    assert sorted(evaluated) == [2, 4, 6]
+    assert all(-1.0 <= line["evaluation/chord_cosine"] <= 1.0 for line in evaluated.values())
     best = json.loads((folder / "watched" / "best" / "best.json").read_text())
     assert best["metric"] == "validation/all"
-    assert best["value"] == min(line["validation/all"] for line in told.values())
-    assert best["value"] == told[best["step"]]["validation/all"]
+    assert best["value"] == min(line["validation/all"] for line in evaluated.values())
+    assert best["value"] == evaluated[best["step"]]["validation/all"]
     model = UNet1DConditionModel.from_pretrained(folder / "watched" / "best")
     if best["step"] == 6:
         assert same(dict(model.state_dict()), weights(folder / "watched" / "final"))
@@ -82,8 +82,8 @@ def test_tracker_gets_clips_spectrograms_and_prompts(runs):
     assert [e.step for e in events.Audio("demo/0_guidance_1")] == [2, 4, 6]
     assert "demo/0_guidance_4_spectrogram" in events.Tags()["images"]
     assert "demo/1_guidance_4" not in events.Tags()["audio"]  # one demo is asked for
-    heard = [events.Audio(f"demo/0{name}")[-1].encoded_audio_string for name in ("", "_guidance_1", "_guidance_4")]
-    assert len(set(heard)) == 3
+    sounds = [events.Audio(f"demo/0{name}")[-1].encoded_audio_string for name in ("", "_guidance_1", "_guidance_4")]
+    assert len(set(sounds)) == 3
 
 
 def test_a_resumed_watched_run_ends_like_the_plain_one_and_keeps_its_best(runs):
@@ -161,7 +161,7 @@ def test_real_clips_are_decoded_once_and_latents_read_once(runs, tiny_latents, t
     monkeypatch.setattr(watch_module, "LEAST_FOR_KERNEL", 2)
     monkeypatch.setattr(watch_module, "load_embedder", lambda name: Levels())
     monkeypatch.setattr(watch_module, "load_listeners", lambda *_: Listeners(tagger=object()))
-    monkeypatch.setattr(watch_module, "listen", lambda *_: [])
+    monkeypatch.setattr(watch_module, "analyse", lambda *_: [])
     monkeypatch.setattr(watch_module, "compare", lambda *_: [])
     watch = watch_of(arguments, tiny_latents, tmp_path)
     model = UNet1DConditionModel.from_pretrained(folder / "plain" / "final")

@@ -1,7 +1,7 @@
 """Refresh the code in a checkpoint folder: `python -m training.checkpoint_code checkpoints/small`.
 
-A checkpoint carries the code that loads it, so `checkpoints/small` holds copies of files of `pipelines/` and
-`autoencoder/`. This writes them anew from the source; files of helpers that no longer exist are removed.
+A checkpoint contains the code that loads it: copies of files of `pipelines/` and `autoencoder/`. This command writes
+them again from the source and removes files that no longer exist there.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from pipelines.vivace_publish import custom_pipeline_code, read_sources
 
 
 def checkpoint_code() -> dict[str, str]:
-    """Path within a checkpoint folder -> text of each code file, from the source."""
+    """The code files of a checkpoint from the source: path within its folder -> text."""
     code = {}
     for folder, kind in {"": VivacePipeline, "unet/": UNet1DConditionModel, "vae/": AutoencoderVivace}.items():
         source = Path(inspect.getsourcefile(kind))
@@ -26,10 +26,10 @@ def checkpoint_code() -> dict[str, str]:
 
 
 def stale_files(folder: Path) -> list[str]:
-    """Paths within a checkpoint folder whose code differs from the source, is missing, or is no longer needed."""
+    """Paths within a checkpoint folder of files that differ from the source, are missing, or are no longer needed."""
     code = checkpoint_code()
-    there = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
-    return sorted(name for name in code.keys() | there.keys() if code.get(name) != there.get(name))
+    present = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
+    return sorted(name for name in code.keys() | present.keys() if code.get(name) != present.get(name))
 
 
 def main() -> None:

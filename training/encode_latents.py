@@ -1,12 +1,12 @@
-"""Stage 2: clips -> latents and text states, once.
+"""Stage 2: encode clips to latents and captions to text states.
 
     accelerate launch -m training.encode_latents --config training/configs/small/latents.yaml
 
-Each split becomes shards of 256 clips; a shard appears only when it is whole and names what made it, so a second run
-does what is missing and several processes share the work. With a new autoencoder the latents are made anew, with a new
-text encoder or other captions the text states (training/data/latents.py), in place or, with `reuse_from`, in a
-folder of their own. At the end the autoencoder is saved beside the shards with the mean and standard deviation of each
-latent channel over the training split in its config.
+Each split becomes shards of 256 clips. A shard is written atomically and records its models and data, so that a second
+run makes only what is missing and several processes can share the work. After a change of the autoencoder only the
+latents are encoded again, after a change of the text encoder or the captions only the text states
+(training/data/latents.py): in place or, with `reuse_from`, in another folder. Finally the autoencoder is saved beside
+the shards, with the mean and standard deviation of each latent channel over the training split in its config.
 """
 
 from collections import Counter
@@ -22,11 +22,12 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autoencoder.classes import Autoencoder, load_autoencoder
-from pipelines.vivace_text import token_limit
+from pipelines.vivace_conditions import token_limit
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows, without_blanks
 from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
 from training.run import loop
+from training.run.checkpoints import replace_folder, write_json
 from training.text.retelling import retellings
 
 SHARD_CLIPS = 256
@@ -36,7 +37,7 @@ def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
     """The text encoder and tokenizer of a folder that has text_encoder/ and tokenizer/.
 
     Raises:
-        ValueError: if one of them is not there.
+        ValueError: one of them does not exist.
     """
     for part in ("text_encoder", "tokenizer"):
         if not (Path(folder) / part).is_dir():
@@ -47,9 +48,9 @@ def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizer
 
 @torch.no_grad()
 def encode_texts(encoder, tokenizer, texts: list[str]) -> list[torch.Tensor]:
-    """Last hidden states of each text without its padding: (tokens, dim), fp16.
+    """Last hidden states of each text without padding: (tokens, dim), fp16.
 
-    A blank text has no tokens, for which the network has its null text, as where a caption is dropped.
+    A blank text has no tokens; the network then uses its null text, as for a dropped caption.
     """
     limit = token_limit(tokenizer)
     states = [torch.zeros(0, encoder.config.hidden_size, dtype=torch.float16)] * len(texts)
@@ -71,9 +72,9 @@ def encode_texts(encoder, tokenizer, texts: list[str]) -> list[torch.Tensor]:
 
 @torch.no_grad()
 def encode_audio(rows: list[dict], vae: Autoencoder, num_workers: int) -> Arrays:
-    """The audio part of a shard: frames of all clips end to end."""
+    """The audio part of a shard: the frames of all clips, concatenated."""
     means, stds = [], []
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:  # decoding does not hold Python's lock
+    with ThreadPoolExecutor(max(1, num_workers)) as pool:  # decoding releases Python's lock
         for audio in pool.map(read_audio, rows) if num_workers else map(read_audio, rows):
             posterior = vae.encode(audio[None].to(vae.device)).latent_dist
             means.append(posterior.mean[0].T.cpu().half())  # (frames, channels)
@@ -86,7 +87,7 @@ def encode_audio(rows: list[dict], vae: Autoencoder, num_workers: int) -> Arrays
 
 
 def encode_captions(rows: list[dict], encoder, tokenizer) -> Arrays:
-    """The text part of a shard: tokens of all captions end to end."""
+    """The text part of a shard: the tokens of all captions, concatenated."""
     texts = encode_texts(encoder, tokenizer, [text for row in rows for text in row["text"]])
     return {
         "text": torch.cat(texts),
@@ -96,7 +97,7 @@ def encode_captions(rows: list[dict], encoder, tokenizer) -> Arrays:
 
 
 def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each latent channel over all frames of a split, posterior variance included."""
+    """Mean and standard deviation of each latent channel over a split's frames, including the posterior variance."""
     total, squares, count = 0.0, 0.0, 0
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as shard:
@@ -106,11 +107,11 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
     return mean.tolist(), (squares / count - mean.square()).clamp_min(1e-8).sqrt().tolist()
 
 
-def read_splits(config: LatentsRun, sampling_rate: int, talkative: bool = True) -> dict[str, list[dict]]:
-    """The rows of each split, those of training with more captions; the one caption of a clip without text is "".
+def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) -> dict[str, list[dict]]:
+    """The rows of each split, with additional captions for training; a clip without text has the caption "".
 
     Raises:
-        ValueError: if a split is missing, or a clip is not at the autoencoder's sampling rate.
+        ValueError: a split is missing, or a clip does not have the autoencoder's sampling rate.
     """
     splits = {}
     for split in ("train", "validation", "test"):
@@ -126,21 +127,21 @@ def read_splits(config: LatentsRun, sampling_rate: int, talkative: bool = True) 
             more = retellings(row, config.retellings, rng) if split == "train" else []
             rows[number] = row | {"text": [*row["text"], *more] or [""]}
         without = sum(row["text"] == [""] for row in rows)
-        if without and talkative:
+        if without and verbose:
             print(f"note: {without} of {len(rows)} clips of the {split} split have no caption: encoded as without text")
         splits[split] = rows
     return splits
 
 
 class ShardMaker:
-    """Makes shards with one autoencoder and one text encoder, from older ones as far as these hold.
+    """Makes shards with an autoencoder and a text encoder, reusing the valid parts of existing shards.
 
     Args:
         config: of the run.
-        device: that encodes.
+        device: for encoding.
 
     Raises:
-        ValueError: for a folder in `config` that is not what it should be.
+        ValueError: a folder in `config` does not hold what it should.
     """
 
     def __init__(self, config: LatentsRun, device: torch.device):
@@ -150,28 +151,28 @@ class ShardMaker:
         self.encoder = encoder.to(device)
         self.recipes = Recipes(self.vae, self.encoder, self.tokenizer)
         self.own = LatentsFolder(self.output)
-        self.older = [self.own]
+        self.sources = [self.own]
         if config.reuse_from is not None:
             if not any(Path(config.reuse_from).glob("*/*.safetensors")):
                 raise ValueError(f"reuse_from {config.reuse_from}: no latents there; allowed: a folder of this command")
-            self.older.append(LatentsFolder(Path(config.reuse_from)))
+            self.sources.append(LatentsFolder(Path(config.reuse_from)))
 
     def make(self, name: str, rows: list[dict]) -> Counter:
-        """See that the shard `name` (as in "train/00000.safetensors") is there.
+        """Make the shard `name` (such as "train/00000.safetensors") unless it is up to date.
 
         Returns:
-            How many clips had each of `PARTS` "made" or "kept", as in {"audio kept": 256, "text made": 256}.
+            Number of clips for which each of `PARTS` was "made" or "kept": {"audio kept": 256, "text made": 256}.
         """
         recipe = self.recipes(rows)
         if self.own.is_current(name, recipe):
             return Counter({f"{part} kept": len(rows) for part in PARTS})
         arrays, counts = {}, Counter()
         for part in PARTS:
-            found = (folder.take(name, part, recipe) for folder in self.older)
+            found = (folder.take(name, part, recipe) for folder in self.sources)
             kept = next((one for one in found if one is not None), None)
             arrays |= self.encode(part, recipe) if kept is None else kept
             counts[f"{part} {'made' if kept is None else 'kept'}"] += len(rows)
-        self.unfinish()
+        self.mark_incomplete()
         write_shard(self.output / name, arrays, recipe)
         return counts
 
@@ -182,23 +183,23 @@ class ShardMaker:
         return encode_captions(recipe.rows, self.encoder, self.tokenizer)
 
     def drop_after(self, split: str, shards: int) -> None:
-        """Remove what a run on more clips left of a split."""
+        """Remove the shards of a split that an earlier run with more clips has left."""
         for stale in sorted((self.output / split).glob("*.safetensors"))[shards:]:
-            self.unfinish()
+            self.mark_incomplete()
             stale.unlink()
 
-    def unfinish(self) -> None:
-        """From the first change to the last nobody is to train on the folder: some shards are new and some are not."""
+    def mark_incomplete(self) -> None:
+        """Prevent training on the folder while only some of its shards are new."""
         (self.output / "latents.json").unlink(missing_ok=True)
 
     def finish(self) -> None:
-        """Save the autoencoder with the statistics of its latents, and then what tells that the set is whole."""
+        """Save the autoencoder with the statistics of its latents, then latents.json, which marks the set complete."""
         mean, std = channel_statistics(self.output / "train")
         self.vae.register_to_config(latents_mean=mean, latents_std=std)
         partial = self.output / "vae.partial"
         self.vae.save_pretrained(partial)
-        loop.replace_folder(partial, self.output / "vae")
-        loop.write_json(
+        replace_folder(partial, self.output / "vae")
+        write_json(
             self.output / "latents.json",
             {
                 "models": self.recipes.models,
@@ -216,14 +217,14 @@ class ShardMaker:
 
 
 def main(argv: list[str] | None = None) -> dict[str, Counter]:
-    """Command line; returns what `ShardMaker.make` counted in each split, over all processes."""
+    """Command line; returns the counts of `ShardMaker.make` for each split, over all processes."""
     config = parse_config(LatentsRun, argv)
     torch.set_num_threads(config.num_threads)
     accelerator = Accelerator()
     maker = ShardMaker(config, accelerator.device)
     splits = read_splits(config, int(maker.vae.config.sampling_rate), accelerator.is_main_process)
-    accelerator.wait_for_everyone()  # all have read what is there before one changes it
-    told = {}
+    accelerator.wait_for_everyone()  # all processes read the folder before one changes it
+    totals = {}
     for split, rows in splits.items():
         (maker.output / split).mkdir(parents=True, exist_ok=True)
         shards = [rows[first : first + SHARD_CLIPS] for first in range(0, len(rows), SHARD_CLIPS)]
@@ -233,14 +234,14 @@ def main(argv: list[str] | None = None) -> dict[str, Counter]:
         for number in bar:
             counts += maker.make(f"{split}/{number:05d}.safetensors", shards[number])
             bar.set_postfix(counts)
-        told[split] = sum(gather_object([counts]), Counter())
+        totals[split] = sum(gather_object([counts]), Counter())
         if accelerator.is_main_process:
-            print(f"{split}: {', '.join(f'{what} {clips}' for what, clips in sorted(told[split].items()))} clips")
+            print(f"{split}: {', '.join(f'{name} {clips}' for name, clips in sorted(totals[split].items()))} clips")
             maker.drop_after(split, len(shards))
     if accelerator.is_main_process:
         maker.finish()
     accelerator.wait_for_everyone()
-    return told
+    return totals
 
 
 if __name__ == "__main__":

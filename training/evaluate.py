@@ -1,15 +1,15 @@
-"""Measure a checkpoint, or audio of any origin: does it play what was asked, is it like real music, is it sound?
+"""Measure a checkpoint, or any audio: how well it follows requests, how close it is to real music, and its signal.
 
     python -m training.evaluate --checkpoint checkpoints/small --data_dir data/scorebook --split test --num_clips 64
-    python -m training.evaluate --audio_dir generated                         # audio with labels, or without
-    python -m training.evaluate --audio_dir data/scorebook --split test       # how well the listeners hear real clips
+    python -m training.evaluate --audio_dir generated                         # audio with or without labels
+    python -m training.evaluate --audio_dir data/scorebook --split test       # how accurate the listener networks are
     python -m training.evaluate --audio_dir generated --reference_dir real    # two folders
-    python -m training.evaluate --checkpoint checkpoints/small --tasks all    # what the pipeline promises
+    python -m training.evaluate --checkpoint checkpoints/small --tasks all    # the features of the pipeline
 
-A checkpoint gets, for each chosen row, a caption and the row's tempo, meter, key and chords as arguments. Every control
-figure stands beside chance (the same clips against the requests of others), the oracle (the real clips against their
-own labels) and the ceiling of the autoencoder (the real clips, encoded and decoded). One JSON, a table, and with
-`--html` a page to look at and listen to. Exit code 1 if clips were left out because they cannot be read.
+A checkpoint generates, for each chosen row, from a caption and the row's tempo, meter, key and chords. Every control
+figure is reported beside chance (the same clips against the requests of others), the oracle (the real clips against
+their own labels) and the ceiling of the autoencoder (the real clips, encoded and decoded). The results are a JSON file,
+tables and, with `--html`, a page with pictures and sound. The exit code is 1 if clips could not be read.
 """
 
 import multiprocessing
@@ -36,12 +36,12 @@ from training.metrics.distribution import (
     too_few,
 )
 from training.metrics.embedding import DEFAULT_EMBEDDER, Embedder, load_embedder
-from training.metrics.features import Heard
+from training.metrics.features import ClipAnalysis
 from training.metrics.folder import Clips, folder_rows, load_clips
-from training.metrics.listening import Listeners, listen, load_listeners
+from training.metrics.listening import Listeners, analyse, load_listeners
 from training.metrics.reconstruction import Codec, reconstruction_figures
 from training.metrics.report import AUTOENCODER, SIGNAL, ClipPage, html_report, text_report
-from training.metrics.request import anchored_request, request_of_row
+from training.metrics.request import anchored_requests, request_of_row
 from training.metrics.signal import seam_figures
 from training.run.checkpoints import write_json, write_text
 from training.run.streams import Measure, item_rng
@@ -54,7 +54,7 @@ CARD = (
     "test_tempo_4pct_octaves", "test_beat_f", "test_downbeat_f", "test_key_exact", "test_key_mirex",
 )  # fmt: skip
 PARAPHRASES = "text_heldout"
-TOLD_BY_SOURCE = ("tempo_4pct", "beat_f", "downbeat_f", "key_exact", "chord_cosine", "stated_heard", "drums", "style")
+NAMES_BY_SOURCE = ("tempo_4pct", "beat_f", "downbeat_f", "key_exact", "chord_cosine", "stated_heard", "drums", "style")
 
 
 @dataclass(frozen=True)
@@ -131,17 +131,17 @@ def check(config: EvaluateRun) -> None:
 def evaluate_checkpoint(
     config: EvaluateRun, pipe, listeners: Listeners, embedder: Embedder, pool: Executor | None = None
 ) -> tuple[dict, list[ClipPage]]:
-    """What the JSON holds, and what the page shows.
+    """The results of a checkpoint for the JSON, and its clips for the page.
 
     Args:
-        config: what to measure.
-        pipe: a VivacePipeline, or anything that is called like one.
-        listeners: networks that listen.
-        embedder: what distributions are compared by.
-        pool: processes that help to listen.
+        config: the options of the evaluation.
+        pipe: a VivacePipeline, or any callable with the same arguments.
+        listeners: networks that analyse the clips.
+        embedder: embeds clips for the distribution figures.
+        pool: processes that compute signal features.
 
     Raises:
-        ValueError: one line that says what is wrong with the data, the checkpoint or the arguments.
+        ValueError: the data, the checkpoint or the options cannot be used.
     """
     clock, rate = provenance.Clock(), int(pipe.vae.config.sampling_rate)
     all_rows = read_rows(config.data_dir, config.split)
@@ -149,40 +149,35 @@ def evaluate_checkpoint(
     rows, real = clips.rows, clips.mono
     clock.lap("reading")
     sets, notes = distribution_rows(config, all_rows, rows)
-    said = {"generated": [generate.caption(row, "text", config.seed, i) for i, row in enumerate(rows)]}
-    retold = sum(any(not is_blank(text) for text in row.get(PARAPHRASES) or []) for row in rows)
-    if config.paraphrases and retold < len(rows):
-        notes.append(f"no paraphrases: {retold} of {len(rows)} clips have some in {PARAPHRASES}")
-    for note in notes:  # before minutes are spent
+    captions, stated = {}, {}
+    captions["generated"], stated["generated"] = generate.draw_captions(rows, config.seed)
+    paraphrased = sum(any(not is_blank(text) for text in row.get(PARAPHRASES) or []) for row in rows)
+    if config.paraphrases and paraphrased < len(rows):
+        notes.append(f"no paraphrases: {paraphrased} of {len(rows)} clips have some in {PARAPHRASES}")
+    for note in notes:  # printed before the slow part
         print(f"note: {note}", file=sys.stderr)
-    if config.paraphrases and retold == len(rows):
-        said["paraphrased"] = [generate.caption(row, PARAPHRASES, config.seed, i) for i, row in enumerate(rows)]
+    if config.paraphrases and paraphrased == len(rows):
+        captions["paraphrased"], stated["paraphrased"] = generate.draw_captions(rows, config.seed, PARAPHRASES)
     settings = (config.seed, config.batch_size, config.num_inference_steps, config.guidance_scale)
-    audios = {
-        source: generate.generate(pipe, rows, [text for text, _ in words], *settings) for source, words in said.items()
-    }
+    audios = {source: generate.generate(pipe, rows, texts, *settings) for source, texts in captions.items()}
     clock.lap("generating")
     audios |= {"oracle": real, "reconstructed": generate.reconstruct(pipe, real)}
     clock.lap("reconstructing")
     if config.save_audio is not None:
-        generate.save_clips(config.save_audio, rows, said["generated"], audios["generated"], rate)
+        generate.save_clips(
+            config.save_audio, rows, captions["generated"], stated["generated"], audios["generated"], rate
+        )
 
-    heard = {source: listen(sounds, rate, listeners, pool) for source, sounds in audios.items()}
+    analyses = {source: analyse(sounds, rate, listeners, pool) for source, sounds in audios.items()}
     clock.lap("listening")
-    labels = [request_of_row(row, stated) for row, (_, stated) in zip(rows, said["generated"], strict=True)]
-    asked = {
-        source: [
-            anchored_request(row, len(audio) / rate, stated)
-            for row, audio, (_, stated) in zip(rows, audios[source], words, strict=True)
-        ]
-        for source, words in said.items()
-    }
-    figures = {source: compare(heard[source], asked[source], listeners.thresholds) for source in said}
+    labels = list(map(request_of_row, rows, stated["generated"]))
+    requests = {source: anchored_requests(rows, audios[source], rate, facts) for source, facts in stated.items()}
+    figures = {source: compare(analyses[source], requests[source], listeners.thresholds) for source in captions}
     figures |= {
-        "chance": chance(heard["generated"], asked["generated"], listeners.thresholds, config.seed),
-        "oracle": compare(heard["oracle"], labels, listeners.thresholds),
-        "oracle_chance": chance(heard["oracle"], labels, listeners.thresholds, config.seed),
-        "reconstructed": compare(heard["reconstructed"], labels, listeners.thresholds),
+        "chance": chance(analyses["generated"], requests["generated"], listeners.thresholds, config.seed),
+        "oracle": compare(analyses["oracle"], labels, listeners.thresholds),
+        "oracle_chance": chance(analyses["oracle"], labels, listeners.thresholds, config.seed),
+        "reconstructed": compare(analyses["reconstructed"], labels, listeners.thresholds),
     }
     run = map if pool is None else pool.map
     rebuilt = {"reconstructed": audios["reconstructed"]}
@@ -199,31 +194,30 @@ def evaluate_checkpoint(
     result = {
         "clips": len(rows),
         "control": summaries(figures, control.NAMES, config.seed),
-        "oracle_by_source": by_source(figures["oracle"], rows, TOLD_BY_SOURCE, config.seed),
+        "oracle_by_source": by_source(figures["oracle"], rows, NAMES_BY_SOURCE, config.seed),
         "autoencoder": summaries(rebuilding, AUTOENCODER, config.seed),
-        "signal": signal_summaries(heard, {"oracle": clips}, config.seed),
+        "signal": signal_summaries(analyses, {"oracle": clips}, config.seed),
         "distribution": distribution,
         "notes": notes,
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
-        "stated_known": sum(stated is not None for _, stated in said["generated"]),
+        "stated_known": sum(facts is not None for facts in stated["generated"]),
         **common(config, clips, listeners, clock),
         **provenance.provenance(config.checkpoint),
     }
-    made = zip(rows, said["generated"], heard["generated"], strict=True)
+    texts = captions["generated"]
     result["per_clip"] = [
         per_clip(row, clip, i, figures) | {"caption": text, "seed": config.seed + i}
-        for i, (row, (text, _), clip) in enumerate(made)
+        for i, (row, text, clip) in enumerate(zip(rows, texts, analyses["generated"], strict=True))
     ]
-    columns = zip(rows, audios["generated"], asked["generated"], figures["generated"], said["generated"], strict=True)
-    pages = [ClipPage(row["file_name"], text, audio, want, own) for row, audio, want, own, (text, _) in columns]
-    return result, pages
+    names = [row["file_name"] for row in rows]
+    return result, list(map(ClipPage, names, texts, audios["generated"], requests["generated"], figures["generated"]))
 
 
 def distribution_rows(
     config: EvaluateRun, all_rows: list[dict], rows: list[dict]
 ) -> tuple[tuple[list[dict], list[dict]] | str, list[str]]:
-    """Rows of real clips of other works and of training clips, or why there is no distribution; and what to say of it
-    before anything is made."""
+    """Rows of real clips of other works and of training clips, or the reason why there is no distribution; and notes
+    for the user."""
     works, chosen = {row.get("work") for row in rows}, {row["file_name"] for row in rows}
     others = [r for r in all_rows if r["file_name"] not in chosen and (r.get("work") not in works or None in works)]
     if not others:
@@ -253,7 +247,11 @@ def checkpoint_distribution(
     """Distances of the generated clips from the real ones, with their floor: real clips of other works.
 
     Args:
-        real: of `distribution_rows`. Where it is a reason, `left_out` tells it.
+        config, embedder: as in `evaluate_checkpoint`.
+        real: from `distribution_rows`; if it is a reason, the result holds it as `left_out`.
+        rows: the rows that were measured.
+        audios: clips (samples,) by source.
+        rate: Hz of the clips.
     """
     if isinstance(real, str):
         return {"left_out": real}
@@ -262,36 +260,36 @@ def checkpoint_distribution(
     sets = [(audios["oracle"], names), (other.mono, [row["file_name"] for row in other.rows])]
     sets += [(audios["reconstructed"], names), (audios["generated"], names)]
     sets += [(train.mono, [row["file_name"] for row in train.rows])]
-    embedded = [embed_clips(embedder, sounds, rate, called) for sounds, called in sets]
+    embedded = [embed_clips(embedder, sounds, rate, file_names) for sounds, file_names in sets]
     return distribution_figures(embedder, *embedded, seed=config.seed)
 
 
 def evaluate_folder(
     config: EvaluateRun, listeners: Listeners, embedder: Embedder, pool: Executor | None = None
 ) -> tuple[dict, list[ClipPage]]:
-    """The same for audio of any origin: control where it is labelled, signal, and against a reference folder.
+    """The same for the audio of a folder: control figures for its labels, signal, and distance from a reference folder.
 
     Raises:
         ValueError: no audio, or too few clips for a distance between distributions.
     """
     clock = provenance.Clock()
     measured = folder_rows(config.audio_dir, config.split)
-    if config.reference_dir is not None:  # before minutes are spent
+    if config.reference_dir is not None:  # before the slow part
         check_enough(len(measured), len(folder_rows(config.reference_dir, config.split)))
     clips = load_clips(measured)
     rate, rows = clips.sampling_rate, clips.rows
-    heard = listen(clips.audios, rate, listeners, pool)
+    analyses = analyse(clips.audios, rate, listeners, pool)
     clock.lap("listening")
     labels = [request_of_row(row, stated_of(row)) for row in rows]
     figures = {
-        "labelled": compare(heard, labels, listeners.thresholds),
-        "chance": chance(heard, labels, listeners.thresholds, config.seed),
+        "labelled": compare(analyses, labels, listeners.thresholds),
+        "chance": chance(analyses, labels, listeners.thresholds, config.seed),
     }
     result = {
         "clips": len(rows),
         "control": summaries(figures, control.NAMES, config.seed),
-        "labelled_by_source": by_source(figures["labelled"], rows, TOLD_BY_SOURCE, config.seed),
-        "signal": signal_summaries({"audio": heard}, {"audio": clips}, config.seed),
+        "labelled_by_source": by_source(figures["labelled"], rows, NAMES_BY_SOURCE, config.seed),
+        "signal": signal_summaries({"audio": analyses}, {"audio": clips}, config.seed),
         "stated_known": sum(stated_of(row) is not None for row in rows),
         "chance_shuffles": min(SHUFFLES, len(rows) - 1),
         **provenance.provenance(config.audio_dir),
@@ -318,23 +316,22 @@ def evaluate_folder(
         clock.lap("reference")
     result |= common(config, clips, listeners, clock)
     result["per_clip"] = [
-        per_clip(row, clip, i, figures) for i, (row, clip) in enumerate(zip(rows, heard, strict=True))
+        per_clip(row, clip, i, figures) for i, (row, clip) in enumerate(zip(rows, analyses, strict=True))
     ]
-    columns = zip(rows, clips.mono, labels, figures["labelled"], strict=True)
-    return result, [
-        ClipPage(row["file_name"], " / ".join(row.get("text") or []), audio, want, own)
-        for row, audio, want, own in columns
-    ]
+    names = [row["file_name"] for row in rows]
+    texts = [" / ".join(row.get("text") or []) for row in rows]
+    return result, list(map(ClipPage, names, texts, clips.mono, labels, figures["labelled"]))
 
 
-def signal_summaries(heard: dict[str, list[Heard]], labelled: dict[str, Clips], seed: int) -> dict:
-    """Signal figures by source; the seam is looked at where the label says that a clip is a loop.
+def signal_summaries(analyses: dict[str, list[ClipAnalysis]], labelled: dict[str, Clips], seed: int) -> dict:
+    """Signal figures by source, with seam figures for the clips that are labelled as loops.
 
     Args:
-        heard: source -> what was heard.
-        labelled: source -> clips whose labels tell of this very audio.
+        analyses: source -> analysed clips.
+        labelled: source -> the same clips with labels that describe their audio.
+        seed: of the bootstrap.
     """
-    figures = {source: [clip.features.signal for clip in clips] for source, clips in heard.items()}
+    figures = {source: [clip.features.signal for clip in clips] for source, clips in analyses.items()}
     for source, clips in labelled.items():
         for index, (row, audio) in enumerate(zip(clips.rows, clips.audios, strict=True)):
             if row.get("loop"):
@@ -343,17 +340,17 @@ def signal_summaries(heard: dict[str, list[Heard]], labelled: dict[str, Clips], 
 
 
 def stated_of(row: dict) -> dict | None:
-    """What the one caption of a row states; None if it has several or none, since then nobody knows which was used."""
+    """The facts that a row's caption states; None unless it has one caption, since the one that was used is unknown."""
     stated = row.get("stated") or []
     return stated[0] if len(stated) == 1 else None
 
 
-def per_clip(row: dict, clip: Heard, index: int, figures: dict[str, list[dict]]) -> dict:
-    """What the JSON tells of one clip."""
+def per_clip(row: dict, clip: ClipAnalysis, index: int, figures: dict[str, list[dict]]) -> dict:
+    """The entry of one clip in the JSON."""
     return {
         "file_name": row["file_name"],
         "source": row.get("source") or "unknown",
-        "heard_bpm": clip.tracked.tempo_bpm if clip.tracked else None,
+        "heard_bpm": clip.rhythm.tempo_bpm if clip.rhythm else None,
         "heard_key": clip.key,
         "requested_bpm": row.get("bpm"),
         "requested_key": row.get("key"),
@@ -362,7 +359,7 @@ def per_clip(row: dict, clip: Heard, index: int, figures: dict[str, list[dict]])
 
 
 def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: provenance.Clock) -> dict:
-    """What both kinds of evaluation tell of themselves."""
+    """The part of the JSON that both kinds of evaluation share."""
     return {
         "arguments": asdict(config),
         "sampling_rate": clips.sampling_rate,
@@ -376,14 +373,14 @@ def common(config: EvaluateRun, clips: Clips, listeners: Listeners, clock: prove
 
 
 def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | None) -> int:
-    """The promises of the pipeline, as a markdown table and JSON; exit code 1 if one is not kept."""
+    """Measure the features of the pipeline: a table and a JSON file. The exit code is 1 if a figure misses its goal."""
     names, clock = choose_tasks(config.tasks), provenance.Clock()
     every = read_rows(config.data_dir, config.split)
-    known = [row for row in every if row.get("bpm") and row.get("beats_per_bar") and row.get("key")]
-    if not known:
+    labelled = [row for row in every if row.get("bpm") and row.get("beats_per_bar") and row.get("key")]
+    if not labelled:
         raise ValueError(f"data_dir {config.data_dir}: no row of {config.split} has tempo, meter and key")
-    rows = [known[i] for i in item_rng(config.seed, Measure.ROWS).permutation(len(known))]
-    captions = [generate.caption(row, "text", config.seed, i)[0] for i, row in enumerate(rows)]
+    rows = [labelled[i] for i in item_rng(config.seed, Measure.ROWS).permutation(len(labelled))]
+    captions, _ = generate.draw_captions(rows, config.seed)
     loops = [row for row in every if row.get("loop")]
     pipe = load_published(config.checkpoint)
     pipe.set_progress_bar_config(disable=True)
@@ -406,7 +403,7 @@ def main(argv: list[str] | None = None) -> int:
     check(config)
     listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
     embedder = None if config.tasks is not None else load_embedder(config.embedder)
-    # Spawned, since a fork of a process in which torch has threads may hang.
+    # Spawned, since a fork of a process with torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
     with workers as pool:
@@ -415,7 +412,7 @@ def main(argv: list[str] | None = None) -> int:
         if config.audio_dir is not None:
             result, pages = evaluate_folder(config, listeners, embedder, pool)
         else:
-            read_rows(config.data_dir, config.split)  # before minutes are spent
+            read_rows(config.data_dir, config.split)  # fails early if it is missing
             pipe = load_published(config.checkpoint)
             pipe.set_progress_bar_config(disable=True)
             result, pages = evaluate_checkpoint(config, pipe, listeners, embedder, pool)

@@ -1,7 +1,10 @@
-"""How much of each latent channel is heard? What a small change of it does to the decoded sound.
+"""Write a run as a checkpoint folder with its code, laid out as on the Hub, and weight guidance by latent channel.
 
-The channels of a trained autoencoder carry about as much variance each, and very different shares of what is heard: of
-the 64 of checkpoints/small the one that is heard most moves the log-mel spectrum four times as far as the faintest.
+    python -m training.export --run runs/small/unet --output_dir checkpoints/mine
+
+The channels of a trained autoencoder have similar variances, but differ in how much they change the sound: of the 64
+channels of checkpoints/small, the most audible one changes the log-mel spectrum four times as much as the least audible
+one. `audibility` measures this, and `guidance_channels` derives the factors of guidance from it.
 """
 
 import dataclasses
@@ -35,13 +38,13 @@ def log_mel(audio: torch.Tensor, sampling_rate: int) -> np.ndarray:
 
 @torch.no_grad()
 def audibility(vae: Autoencoder, seed: int = 0) -> np.ndarray:
-    """Mean squared change of the log-mel spectrum, dB^2, when one channel moves at random by `MOVE`, (channels,) fp64.
+    """Mean squared change of the log-mel spectrum, dB^2, for random changes of a channel by `MOVE`, (channels,) fp64.
 
-    The latents that are moved are noise of the channels' own means and deviations: no data is needed, and for
-    checkpoints/small what they tell agrees with what real ones do (their logarithms correlate by .99).
+    The latents are noise with the means and deviations of the channels, so that no data is needed. The result for
+    checkpoints/small agrees with that for real latents (their logarithms have a correlation of .99).
 
     Raises:
-        ValueError: an autoencoder without the statistics of its latents, which stage 2 writes.
+        ValueError: the autoencoder's config has no statistics of its latents, which stage 2 writes.
     """
     if vae.config.latents_mean is None or vae.config.latents_std is None:
         raise ValueError("the autoencoder has no latents_mean and latents_std; training.encode_latents writes them")
@@ -58,13 +61,10 @@ def audibility(vae: Autoencoder, seed: int = 0) -> np.ndarray:
     return np.array(changes)
 
 
-def guidance_channels(heard: np.ndarray, balance: float) -> list[float]:
-    """Factors of guidance: what is heard of a channel, over its geometric mean, to the power of -`balance`."""
-    heard = np.maximum(heard, 1e-12)
-    return [round(float(factor), 4) for factor in (heard / np.exp(np.log(heard).mean())) ** -balance]
-
-
-# Runs -> one folder laid out as on the Hub, with its code.
+def guidance_channels(changes: np.ndarray, balance: float) -> list[float]:
+    """Factors of guidance: `audibility` of each channel, relative to the geometric mean, to the power of -`balance`."""
+    changes = np.maximum(changes, 1e-12)
+    return [round(float(factor), 4) for factor in (changes / np.exp(np.log(changes).mean())) ** -balance]
 
 
 @dataclass(frozen=True)
@@ -96,22 +96,22 @@ class ExportRun:
 
 
 def follow_run(config: ExportRun) -> ExportRun:
-    """The settings with what the run folder tells put in.
+    """The options with the folders that belong to `run`.
 
     Raises:
-        ValueError: no finished run of stage 3.
+        ValueError: `run` is not a finished run of stage 3.
     """
     run = Path(config.run)
     try:
-        told = json.loads((run / "config.json").read_text())
-        latents = json.loads(Path(told["data_dir"], "latents.json").read_text())
-        found = {"latents": told["data_dir"], "scheduler_config": told["scheduler_config"]}
-        found["text_encoder"] = latents["text_encoder"]
+        run_config = json.loads((run / "config.json").read_text())
+        latents = json.loads(Path(run_config["data_dir"], "latents.json").read_text())
+        folders = {"latents": run_config["data_dir"], "scheduler_config": run_config["scheduler_config"]}
+        folders["text_encoder"] = latents["text_encoder"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"run is {config.run!r}, which is no run folder of stage 3 ({error!r})") from error
     if not (run / "final" / "config.json").is_file():
         raise ValueError(f"run is {config.run!r}, which has no final weights; give its command again to finish it")
-    return dataclasses.replace(config, unet=str(run / "final"), **found)
+    return dataclasses.replace(config, unet=str(run / "final"), **folders)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,6 +1,6 @@
-"""The noise process: how clean latents become noisy, what the network must predict, and which timesteps it sees.
+"""The noise process in training: noisy latents, the network's target, timesteps, and the linear path's start.
 
-The process is the one of the scheduler that the checkpoint carries, so training and sampling cannot disagree:
+The process is that of the scheduler in the checkpoint, as in sampling (pipelines/vivace_process.py):
 
 - `FlowMatchEulerDiscreteScheduler`: rectified flow (Liu et al. 2022, https://arxiv.org/abs/2209.03003; timesteps as in
   Esser et al. 2024, https://arxiv.org/abs/2403.03206).
@@ -25,11 +25,14 @@ from diffusers import (
 from torch.quasirandom import SobolEngine
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, UNet1DConditionModel
+from pipelines.vivace_process import FLOW, process_of
 from training.data.latents import LatentCrops
 from training.run import loop
 
 DIFFUSION_SCHEDULERS = (DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler)
 UNIFORM_MARGIN = 1e-6  # keeps sigma off 0 and 1, where the logit is infinite
+SPECTRUM_CLIPS = 1000
+SPECTRUM_POINTS = 256  # at least, so that short crops also give filters of any length
 
 
 def load_scheduler(path: str) -> SchedulerMixin:
@@ -46,16 +49,16 @@ def load_scheduler(path: str) -> SchedulerMixin:
 
 
 def prediction_type(scheduler: SchedulerMixin) -> str:
-    """What the network predicts: "flow", "epsilon" or "v_prediction".
+    """What the network predicts: FLOW, "epsilon" or "v_prediction".
 
     Raises:
-        ValueError: a scheduler, or a setting of it, that this module cannot train for.
+        ValueError: the scheduler or one of its settings is not supported.
     """
     name, config = type(scheduler).__name__, scheduler.config
     if isinstance(scheduler, FlowMatchEulerDiscreteScheduler):
         if config.invert_sigmas:
             raise ValueError(f"scheduler: {name} must have invert_sigmas=False (sigma 1 is noise), got True")
-        return "flow"
+        return FLOW
     if not isinstance(scheduler, DIFFUSION_SCHEDULERS):
         allowed = ", ".join(kind.__name__ for kind in (FlowMatchEulerDiscreteScheduler, *DIFFUSION_SCHEDULERS))
         raise ValueError(f"scheduler: {name} is not supported; allowed: {allowed}")
@@ -65,14 +68,17 @@ def prediction_type(scheduler: SchedulerMixin) -> str:
         )
     if config.get("clip_sample", False):  # the default of DDPM and DDIM; standardised latents exceed [-1, 1]
         raise ValueError(f"scheduler: {name} must have clip_sample=False, since latents are not images, got True")
-    return config.prediction_type
+    return process_of(scheduler)
 
 
 def coefficients(
     scheduler: SchedulerMixin, timesteps: torch.Tensor, like: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(a, s) of x_t = a x_0 + s eps, each (batch, 1, ...) in fp32 on the device of `like`."""
-    if prediction_type(scheduler) == "flow":
+    """(a, s) of x_t = a x_0 + s eps, each (batch, 1, ...) in fp32 on the device of `like`.
+
+    The same as `pipelines.vivace_process.noise_level`, which takes one timestep.
+    """
+    if prediction_type(scheduler) == FLOW:
         sigma = timesteps.to(like.device, torch.float32) / scheduler.config.num_train_timesteps
         a, s = 1.0 - sigma, sigma  # x_sigma = (1 - sigma) x_0 + sigma eps
     else:
@@ -96,7 +102,7 @@ def target(
     """What the network must predict from x_t, the shape of `clean`, fp32."""
     kind = prediction_type(scheduler)
     clean, noise = clean.float(), noise.float()
-    if kind == "flow":
+    if kind == FLOW:
         return noise - clean  # v = d x_sigma / d sigma = eps - x_0
     if kind == "epsilon":
         return noise
@@ -105,10 +111,9 @@ def target(
 
 
 class UniformSampler:
-    """Points in (0, 1) from a scrambled Sobol sequence: every batch covers the interval evenly.
+    """Points in (0, 1) from a scrambled Sobol sequence, so that every batch covers the interval evenly.
 
-    The state is one number, so a resumed run goes on with the very next point. No global random state is read or
-    written.
+    The state is the number of points drawn, from which a resumed run continues. Global random state is not used.
 
     Args:
         seed: of the scrambling.
@@ -138,11 +143,11 @@ def sample_timesteps(
     logit_mean: float = 0.0,
     logit_std: float = 1.0,
 ) -> torch.Tensor:
-    """Timesteps to train at, (batch_size,) on the CPU.
+    """Timesteps of a training batch, (batch_size,) on the CPU.
 
     Rectified flow: fp32, 1000 sigma with logit(sigma) normal of mean `logit_mean` and deviation `logit_std`, which
-    puts the effort between noise and data, where the task is hard. Diffusion: uniform integers, int64; there the two
-    arguments have no meaning and must keep their defaults.
+    favours the middle of the range, where the task is hard. Diffusion: uniform integers, int64; the two arguments must
+    keep their defaults.
 
     Raises:
         ValueError: `logit_std` not above 0, or logit arguments for a diffusion scheduler.
@@ -150,23 +155,20 @@ def sample_timesteps(
     kind = prediction_type(scheduler)
     if not logit_std > 0:
         raise ValueError(f"logit_std must be > 0, got {logit_std}")
-    if kind != "flow" and (logit_mean, logit_std) != (0.0, 1.0):
+    if kind != FLOW and (logit_mean, logit_std) != (0.0, 1.0):
         raise ValueError(f"logit_mean and logit_std apply to rectified flow only, got {logit_mean} and {logit_std}")
     points, count = sampler.draw(batch_size), scheduler.config.num_train_timesteps
-    if kind == "flow":
+    if kind == FLOW:
         sigma = torch.sigmoid(logit_mean + logit_std * torch.special.ndtri(points))  # ndtri: inverse normal CDF
         return (count * sigma).float()
     return (count * points).long()
 
 
-# Start a new UNet's linear path (`linear_taps`) from what a linear filter can know of latents.
-
-SPECTRUM_CLIPS = 1000
-SPECTRUM_POINTS = 256  # at least, so that short crops too give filters of any length
+# The start of a new UNet's linear path (`linear_taps`): the best linear filters for the latents.
 
 
 def power_spectrum(crops: LatentCrops, seed: int) -> torch.Tensor:
-    """Power of each latent channel, where white noise has 1, (channels, frequencies from 0 to half the frame rate)."""
+    """Power spectrum of each latent channel, (channels, frequencies up to half the frame rate); white noise has 1."""
     total, norm = 0.0, 0.0
     points = max(SPECTRUM_POINTS, crops.crop_frames + crops.crop_frames % 2)
     for index in range(0, len(crops), max(1, len(crops) // SPECTRUM_CLIPS)):
@@ -182,13 +184,13 @@ def power_spectrum(crops: LatentCrops, seed: int) -> torch.Tensor:
 def wiener_filters(power: torch.Tensor, scheduler: SchedulerMixin, taps: int) -> torch.Tensor:
     """Filters of `LinearPath`, (NUM_FILTER_LEVELS, channels, taps): the best linear prediction of the target.
 
-    With x_t = a x + s eps and a target p eps + q x, where x has the power S(f) and eps the power 1, it is the filter
-    (p s + q a S) / (s^2 + a^2 S) (Wiener 1949), whose response is cut to `taps` by a window.
+    For x_t = a x + s eps and a target p eps + q x, where x has the power S(f) and eps the power 1, the best filter is
+    (p s + q a S) / (s^2 + a^2 S) (Wiener 1949); its response is cut to `taps` with a window.
 
     Args:
-        power: of `power_spectrum`.
-        scheduler: of the process.
-        taps: odd, below twice the number of frequencies less 2.
+        power: from `power_spectrum`.
+        scheduler: that of the noise process.
+        taps: odd, less than twice the number of frequencies minus 2.
     """
     one, none = torch.ones(1, 1), torch.zeros(1, 1)
     last = scheduler.config.num_train_timesteps
@@ -199,13 +201,13 @@ def wiener_filters(power: torch.Tensor, scheduler: SchedulerMixin, taps: int) ->
         a, s = coefficients(scheduler, time, one)
         p, q = (target(scheduler, *pair, time) for pair in ((none, one), (one, none)))
         response = (p * s + q * a * power) / (s * s + a * a * power)
-        whole = torch.fft.irfft(response)  # around frame 0
+        whole = torch.fft.irfft(response)  # centred on frame 0
         filters.append(whole.roll(taps // 2, dims=1)[:, :taps] * window)
     return torch.stack(filters)
 
 
 @torch.no_grad()
 def start_linear_path(model: UNet1DConditionModel, scheduler: SchedulerMixin, crops: LatentCrops, seed: int) -> None:
-    """Give the linear path of a network the filters for these latents, in place."""
+    """Set the linear path of a network to the filters for these latents, in place."""
     weight = model.linear_path.weight
     weight.copy_(wiener_filters(power_spectrum(crops, seed), scheduler, weight.shape[2]))

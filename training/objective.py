@@ -1,4 +1,4 @@
-"""The loss of stage 3: what the network is given, what it must predict, and errors by noise level."""
+"""The loss of stage 3: the network's inputs and target, errors by noise level, and validation."""
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ NOISE_LEVELS = ("low", "middle", "high")  # thirds of the noise range
 
 
 def lower_is_better(metric: str) -> bool:
-    """Losses and distances; every control figure is better when higher."""
+    """Whether a figure is better when lower: losses and distances are, control figures are not."""
     return metric.startswith("validation/") or metric == KERNEL
 
 
 def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dict) -> torch.Tensor:
-    """Network output for a batch of `TrainingCrops` items; every condition in the place the pipeline puts it."""
+    """Network output for a batch of `TrainingCrops` items, with the same inputs as in the pipeline."""
     mask = batch["mask"][:, None]
     frame_cond = torch.cat([batch["grid"], mask, batch["latents"] * (1.0 - mask)], dim=1)
     scalars = {name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")}
@@ -38,21 +38,21 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
 
 
 def masked_mse(prediction: torch.Tensor, target: torch.Tensor, batch: dict, given_weight: float) -> torch.Tensor:
-    """Squared error per item, (batch,), over visible frames; given frames count `given_weight`. In fp32."""
+    """Squared error of each item, (batch,) fp32, over visible frames; given frames have the weight `given_weight`."""
     weight = batch["frame_mask"] * (given_weight + (1.0 - given_weight) * batch["mask"])  # (batch, frames)
     error = (prediction.float() - target.float()).square().mean(dim=1)
     return (error * weight).sum(1) / weight.sum(1).clamp_min(1e-8)
 
 
 class Objective:
-    """Error of each item, by what the scheduler has the network predict.
+    """Error of each item for the network's target under a scheduler.
 
     Args:
-        scheduler: of the process.
-        config: `given_weight` of the run.
+        scheduler: that of the noise process.
+        config: options of the run, of which `given_weight` is used.
 
     Raises:
-        ValueError: a scheduler that cannot be trained for.
+        ValueError: the scheduler is not supported.
     """
 
     def __init__(self, scheduler: SchedulerMixin, config: UNetRun):
@@ -66,15 +66,15 @@ class Objective:
         return masked_mse(predict(network, noisy, timesteps, batch), target, batch, self.config.given_weight)
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
-        """Which of NOISE_LEVELS each timestep is in, (batch,) long."""
+        """Index into NOISE_LEVELS of each timestep, (batch,) long."""
         share = timesteps / self.scheduler.config.num_train_timesteps
         return (len(NOISE_LEVELS) * share).long().clamp(max=len(NOISE_LEVELS) - 1)
 
     def by_level(self, errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[dict, dict]:
-        """Sums of errors (batch,) by noise level, on their device, and the number of items in each.
+        """Sums of errors (batch,) by noise level, on their device, and the number of items of each level.
 
         Args:
-            timesteps: (batch,) on the CPU, so that a GPU is not waited for.
+            timesteps: (batch,) on the CPU, which avoids waiting for a GPU.
         """
         sums, counts, levels = {}, {}, self.levels(timesteps)
         for index, name in enumerate(NOISE_LEVELS):
@@ -85,14 +85,14 @@ class Objective:
 
 
 class Draws:
-    """Noise and times of each step: drawn for the whole batch in every process, of which each takes its rows.
+    """Noise and timesteps of each step. Every process draws them for the whole batch and takes its own rows.
 
-    So they do not depend on how many processes and accumulation steps there are, nor on where a run was stopped.
+    They are therefore independent of the number of processes and accumulation steps, and of where a run was resumed.
 
     Args:
         config, scheduler, accelerator: of the run.
         channels: of the latents.
-        step: the first one that will be asked for; the others follow in order.
+        step: the first step; the others follow in order.
     """
 
     def __init__(self, config: UNetRun, scheduler: SchedulerMixin, accelerator: Accelerator, channels: int, step: int):
@@ -106,8 +106,8 @@ class Draws:
         """Noise of the shape of `clean`, on its device, and timesteps (rows,) on the CPU.
 
         Args:
-            step: the same as in the last call, or the next.
-            part: accumulation step in it, from 0 on.
+            step: the step of the last call, or the next one.
+            part: index of the accumulation step.
             clean: this process's latents (rows, channels, frames).
         """
         config = self.config
@@ -123,9 +123,9 @@ class Draws:
 
 @torch.no_grad()
 def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCrops) -> dict[str, float]:
-    """Loss on fixed validation crops, fixed noise, fixed times; by noise level.
+    """Loss on fixed validation crops with fixed noise and timesteps, in total and by noise level.
 
-    `validation/no_grid` is the loss without the frame grid: the gap says how much the network listens to it.
+    `validation/no_grid` is the loss without the frame grid; the difference shows how much the network uses it.
     """
     device, config = model.device, objective.config
     sums: dict[str, list[float]] = {"all": [], "no_grid": [], **{name: [] for name in NOISE_LEVELS}}

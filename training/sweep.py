@@ -1,10 +1,10 @@
-"""How many steps, how much guidance, which sampler? Control figures and time of each setting, on validation clips.
+"""Compare numbers of steps, guidance scales and schedulers by control figures and speed, on validation clips.
 
     OMP_NUM_THREADS=1 python -m training.sweep --checkpoint checkpoints/small --steps 4 6 8 12 20 --guidance 1.5 2.5 3.5
 
-Prints a line a setting and caption kind, keeps each as soon as it is measured (a second run goes on), and draws quality
-over speed with `--picture`. The settings of a checkpoint are chosen here, on the validation split; `training.evaluate`
-then tells what they give on the test split.
+Each setting is one line on the screen and in `--output`; a second run continues where the first one stopped, and
+`--picture` draws quality over speed. A checkpoint's default settings are chosen with this on the validation split and
+measured by `training.evaluate` on the test split.
 """
 
 import itertools
@@ -25,13 +25,13 @@ from training import generate
 from training.config import command, option, parse_config
 from training.data.clips import read_rows
 from training.export import audibility, guidance_channels
-from training.flow import prediction_type
+from training.flow import FLOW, prediction_type
 from training.metrics.control import compare
 from training.metrics.distribution import SPACE_CLIPS, Space
 from training.metrics.embedding import DEFAULT_EMBEDDER, load_embedder
 from training.metrics.folder import load_clips
-from training.metrics.listening import listen, load_listeners
-from training.metrics.request import anchored_request
+from training.metrics.listening import analyse, load_listeners
+from training.metrics.request import anchored_requests
 from training.metrics.summary import summarise
 from training.run.checkpoints import write_text
 
@@ -39,7 +39,7 @@ FIGURES = {
     "tempo_4pct": "tempo", "beat_f": "beat F", "downbeat_f": "downbeat F", "key_exact": "key", "chord_cosine": "chords",
     "stated_heard": "instruments", "drums": "drums", "style": "style",
 }  # fmt: skip
-KERNEL = "kernel_distance"  # as training.evaluate takes it: paired, in the space of the training clips
+KERNEL = "kernel_distance"  # as in training.evaluate: paired, in the space of the training clips
 OWN = "own"
 SETTING = ("captions", "scheduler", "interval", "slow", "balance", "steps", "guidance")
 
@@ -107,15 +107,20 @@ def bounds_of(interval: str) -> tuple[float, float]:
 
 
 def sampler(name: str, own):
-    """Another scheduler of diffusers for the process of the checkpoint's own."""
-    # Those that are not made for flows take them by two settings; the others do not know these.
-    flow = {"prediction_type": "flow_prediction", "use_flow_sigmas": True} if prediction_type(own) == "flow" else {}
+    """Another scheduler of diffusers for the noise process of the checkpoint's own."""
+    # Schedulers that also support diffusion need two settings for a flow; those named FlowMatch lack them.
+    flow = {"prediction_type": FLOW, "use_flow_sigmas": True} if prediction_type(own) == FLOW else {}
     kind = getattr(diffusers, name)
     return kind.from_config(own.config, **({} if name.startswith("FlowMatch") else flow))
 
 
-class Ear:
-    """The clips to ask for, and what is heard in the answers."""
+class Measurement:
+    """The clips to request, and the networks that measure the generated ones.
+
+    Args:
+        config: the options of the sweep.
+        pipe: the pipeline to measure.
+    """
 
     def __init__(self, config: SweepRun, pipe):
         self.config, self.rate, self.scheduler = config, int(pipe.vae.config.sampling_rate), pipe.scheduler
@@ -125,18 +130,18 @@ class Ear:
         self.weights = {
             name: pipe.config[name] for name in ("guidance_slow", "guidance_channels") if name in pipe.config
         }
-        self.heard = None
+        self.audibility = None
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
         self.embedder = load_embedder(DEFAULT_EMBEDDER)
         self.real = self.embedder.embed(self.clips.mono, rate)
         train = load_clips(generate.choose(read_rows(config.data_dir, "train"), SPACE_CLIPS, config.seed), rate)
         self.space = Space(self.embedder.embed(train.mono, rate))
 
-    def weigh(self, pipe, slow: str, balance: str) -> None:
-        """Let guidance act on the parts of the latents as the setting says.
+    def set_guidance_weights(self, pipe, slow: str, balance: str) -> None:
+        """Set how much guidance acts on the slowly varying part and on each channel of the latents.
 
         Raises:
-            ValueError: a checkpoint whose code is from before it could.
+            ValueError: the checkpoint's code does not support it.
         """
         if (slow, balance) != (OWN, OWN) and not self.weights:
             raise ValueError(
@@ -147,43 +152,40 @@ class Ear:
         if slow != OWN:
             weights["guidance_slow"] = float(slow)
         if balance != OWN:
-            self.heard = audibility(pipe.vae) if self.heard is None else self.heard
-            weights["guidance_channels"] = guidance_channels(self.heard, float(balance))
+            self.audibility = audibility(pipe.vae) if self.audibility is None else self.audibility
+            weights["guidance_channels"] = guidance_channels(self.audibility, float(balance))
         pipe.register_to_config(**weights)
 
     def measure(
         self, pipe, captions: str, scheduler: str, interval: str, slow: str, balance: str, steps: int, guidance: float
     ) -> dict:
-        """The figures of one setting: means over the clips, seconds of music a second of computing, distance."""
+        """The figures of one setting: means over the clips, seconds of music a CPU second, and kernel distance."""
         config, rows = self.config, self.clips.rows
-        self.weigh(pipe, slow, balance)
-        said = [generate.caption(row, captions, config.seed, i) for i, row in enumerate(rows)]
+        self.set_guidance_weights(pipe, slow, balance)
+        texts, stated = generate.draw_captions(rows, config.seed, captions)
         pipe.scheduler = self.scheduler if scheduler == OWN else sampler(scheduler, self.scheduler)
         began = time.process_time()
         audios = generate.generate(
-            pipe, rows, [text for text, _ in said], config.seed, config.batch_size, steps, guidance,
+            pipe, rows, texts, config.seed, config.batch_size, steps, guidance,
             guidance_interval=bounds_of(interval),
         )  # fmt: skip
         spent = time.process_time() - began
-        asked = [
-            anchored_request(row, len(audio) / self.rate, stated)
-            for row, audio, (_, stated) in zip(rows, audios, said, strict=True)
-        ]
-        figures = compare(listen(audios, self.rate, self.listeners, None), asked, self.listeners.thresholds)
-        told = {name: summarise((f.get(name) for f in figures), config.seed) for name in FIGURES}
+        requests = anchored_requests(rows, audios, self.rate, stated)
+        figures = compare(analyse(audios, self.rate, self.listeners, None), requests, self.listeners.thresholds)
+        summary = {name: summarise((f.get(name) for f in figures), config.seed) for name in FIGURES}
         made = self.embedder.embed(audios, self.rate)
         return {
             "music_s_per_cpu_s": round(sum(map(len, audios)) / self.rate / spent, 3),
             KERNEL: self.space.kernel_distance(self.real, made, paired=True, seed=config.seed, resamples=0)["mean"],
-            **{name: told[name]["mean"] for name in FIGURES},
-            "intervals": {name: (told[name]["low"], told[name]["high"]) for name in FIGURES},
+            **{name: summary[name]["mean"] for name in FIGURES},
+            "intervals": {name: (summary[name]["low"], summary[name]["high"]) for name in FIGURES},
         }
 
 
 def line_of(row: dict) -> str:
     """One measured setting as text."""
     figures = " ".join(
-        f"{words} {row[name]:.3f}" if row[name] is not None else f"{words} -" for name, words in FIGURES.items()
+        f"{label} {row[name]:.3f}" if row[name] is not None else f"{label} -" for name, label in FIGURES.items()
     )
     sampler = "" if row["scheduler"] == OWN else f" {row['scheduler']}"
     weights = "".join(f", {name} {row[name]}" for name in ("slow", "balance") if row[name] != OWN)
@@ -195,13 +197,13 @@ def line_of(row: dict) -> str:
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The rows of a file, none if there is none; what older ones do not tell was the checkpoint's own."""
+    """The rows of a file, empty if it does not exist; settings that older rows lack were the checkpoint's own."""
     rows = [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
     return [row | {name: OWN for name in ("slow", "balance") if name not in row} for row in rows]
 
 
 def draw(rows: list[dict], path: Path) -> None:
-    """Quality over speed: a point a number of steps, a line a figure, the guidance that does best in each."""
+    """Plot quality over speed: a line for each figure, with a point for each number of steps at its best guidance."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -210,9 +212,9 @@ def draw(rows: list[dict], path: Path) -> None:
     axes = figure.subplots()
     steps = sorted({row["steps"] for row in rows})
     speed = [np.mean([row["music_s_per_cpu_s"] for row in rows if row["steps"] == count]) for count in steps]
-    for name, words in FIGURES.items():
+    for name, label in FIGURES.items():
         best = [max(row[name] or 0.0 for row in rows if row["steps"] == count) for count in steps]
-        axes.plot(speed, best, marker="o", label=words)
+        axes.plot(speed, best, marker="o", label=label)
     for count, rate in zip(steps, speed, strict=True):
         axes.annotate(f"{count} steps", (rate, 1.02), ha="center", fontsize=8)
     axes.set_ylim(0, 1.08)
@@ -225,35 +227,35 @@ def draw(rows: list[dict], path: Path) -> None:
 
 
 def main(argv: list[str] | None = None) -> list[dict]:
-    """Measure what is missing; returns every row of this checkpoint and these clips."""
+    """Measure the missing settings; returns the rows of this checkpoint and these clips."""
     config = parse_config(SweepRun, argv)
     check(config)
     pipe = load_published(config.checkpoint)
     pipe.set_progress_bar_config(disable=True)
     path = Path(config.output)
-    of = {
+    subject = {
         "checkpoint_sha256": folder_hash(Path(config.checkpoint)), "split": config.split, "seed": config.seed,
         "num_clips": config.num_clips,
     }  # fmt: skip
     before = read_lines(path)
-    # Lines from before the distance was that of pairs have another figure, and are measured again.
-    known = [row for row in before if KERNEL in row and all(row.get(name) == value for name, value in of.items())]
-    done = {tuple(row[name] for name in SETTING) for row in known}
+    # Rows of older versions, whose distance has another name, are measured again.
+    rows = [row for row in before if KERNEL in row and all(row.get(name) == value for name, value in subject.items())]
+    done = {tuple(row[name] for name in SETTING) for row in rows}
     every = itertools.product(*(getattr(config, name) for name in SETTING))
     wanted = [setting for setting in every if setting not in done]
-    ear = Ear(config, pipe) if wanted else None
+    measurement = Measurement(config, pipe) if wanted else None
     for setting in tqdm(wanted, desc="settings", disable=None):
         with torch.inference_mode():
-            row = {**of, **dict(zip(SETTING, setting, strict=True)), **ear.measure(pipe, *setting)}
-        known.append(row)
+            row = {**subject, **dict(zip(SETTING, setting, strict=True)), **measurement.measure(pipe, *setting)}
+        rows.append(row)
         before.append(row)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, "".join(json.dumps(line) + "\n" for line in before))
         print(line_of(row), flush=True)
-    if config.picture is not None and known:
+    if config.picture is not None and rows:
         drawn = {name: getattr(config, name)[0] for name in SETTING if name not in ("steps", "guidance")}
-        draw([row for row in known if drawn.items() <= row.items()], Path(config.picture))
-    return known
+        draw([row for row in rows if drawn.items() <= row.items()], Path(config.picture))
+    return rows
 
 
 if __name__ == "__main__":

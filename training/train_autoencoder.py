@@ -1,4 +1,7 @@
-"""What stage 1 asks of each autoencoder class: one forward pass from audio to its output and the losses of that."""
+"""Stage 1: audio -> an autoencoder, AutoencoderVivace or AutoencoderEncodec by the `_class_name` of its config.
+
+accelerate launch -m training.train_autoencoder --config training/configs/small/autoencoder.yaml
+"""
 
 from typing import NamedTuple
 
@@ -18,11 +21,11 @@ from training.run.adversary import Adversary, Objective
 from training.run.trainer import Losses, Trainer
 from training.watch import picture, sound_writers
 
-PCA_VALUES = 2**27  # of the spectra that the linear path starts from: half a GB
+PCA_VALUES = 2**27  # most values of the spectra for the principal components: half a GB
 
 
 class Autoencoded(NamedTuple):
-    """What went in and came out, as the discriminators see it, in fp32; and named losses."""
+    """Output and reference in fp32, in the form that the discriminators take, and losses by name."""
 
     output: torch.Tensor
     reference: torch.Tensor
@@ -30,7 +33,7 @@ class Autoencoded(NamedTuple):
 
 
 class SpectralAutoencoding(nn.Module):
-    """Audio -> losses between log spectra: one forward, so that DDP sees every parameter."""
+    """Audio -> losses between log spectra, in one forward pass as DDP requires."""
 
     NAMES = ("log", "mel", "power")
 
@@ -46,11 +49,11 @@ class SpectralAutoencoding(nn.Module):
         self.weights = {name: getattr(config, f"{name}_weight") for name in self.NAMES}
 
     def discriminator(self, filters: int) -> nn.Module:
-        """Judges spectra, since the waveform's phase has no weights that could learn from a judgement."""
+        """A discriminator of spectra, since no weights of the model determine the phase of the waveform."""
         return MultiBandDiscriminator(self.model.config.audio_channels, self.model.num_bins, filters)
 
     def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> Autoencoded:
-        """Of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        """Audio is (batch, channels, samples); eps and noise are (batch, latent_channels, frames)."""
         with torch.no_grad():
             features = self.model.audio_to_features(audio)
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
@@ -63,7 +66,7 @@ class SpectralAutoencoding(nn.Module):
 
 
 class WaveformAutoencoding(nn.Module):
-    """Audio -> losses between waveforms, for an autoencoder that decodes to them directly."""
+    """Audio -> losses between waveforms, for an autoencoder that decodes to waveforms."""
 
     def __init__(self, model: AutoencoderEncodec, config: AutoencoderRun):
         super().__init__()
@@ -73,11 +76,11 @@ class WaveformAutoencoding(nn.Module):
         self.loss = WaveformLoss(model.config.sampling_rate, tuple(self.weights))
 
     def discriminator(self, filters: int) -> nn.Module:
-        """EnCodec's: complex STFTs, so that phase counts."""
+        """EnCodec's discriminator of complex STFTs, which includes the phase."""
         return MultiScaleSTFTDiscriminator(self.model.config.audio_channels, filters=filters)
 
     def forward(self, audio: torch.Tensor, eps: torch.Tensor, noise: torch.Tensor) -> Autoencoded:
-        """Of audio (batch, channels, samples); eps, noise: (batch, latent_channels, frames)."""
+        """Audio is (batch, channels, samples); eps and noise are (batch, latent_channels, frames)."""
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             posterior = self.model.encode(audio).latent_dist
         decoded = self.model.decode(posterior.mean + posterior.std * eps + noise).sample[..., : audio.shape[-1]].float()
@@ -89,7 +92,7 @@ Autoencoding = SpectralAutoencoding | WaveformAutoencoding
 
 
 def autoencoding(model: Autoencoder, config: AutoencoderRun) -> Autoencoding:
-    """The forward pass of a model of either class; with `freeze_encoder` its encoder learns no more."""
+    """The forward pass for a model of either class; with `freeze_encoder` its encoder is not trained."""
     if config.freeze_encoder:
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not name.startswith("encoder"))
@@ -99,7 +102,7 @@ def autoencoding(model: Autoencoder, config: AutoencoderRun) -> Autoencoding:
 
 @torch.no_grad()
 def log_spectra(model: AutoencoderVivace, rows: list[dict]) -> torch.Tensor:
-    """Log spectra of clips, (frames, features); frames spread over each clip where all would be above half a GB."""
+    """Log spectra of clips, (frames, features), from evenly spaced frames if all would exceed PCA_VALUES."""
     most = max(1, PCA_VALUES // model.encoder_linear.in_features // len(rows))
     kept = []
     for row in rows:
@@ -113,8 +116,8 @@ def log_spectra(model: AutoencoderVivace, rows: list[dict]) -> torch.Tensor:
 def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> float:
     """Set the linear path to whitened principal components of the log spectra of `pca_clips` clips.
 
-    The leading components alone, by randomised subspace iteration (Halko, Martinsson and Tropp 2011, algorithm 4.4):
-    all of them would take the eigenvectors of a matrix of features x features, minutes at the base size's 6,148.
+    Only the leading components are computed, by randomised subspace iteration (Halko, Martinsson and Tropp 2011,
+    algorithm 4.4); all of them would take minutes at the 6,148 features of the base size.
 
     Returns the share of variance that the components hold.
     """
@@ -126,7 +129,7 @@ def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> 
     channels, frames = model.config.latent_channels, len(spectra)
     mean = spectra.mean(0)
     spectra -= mean
-    # Twice the components that are kept, and silence for frames that are missing to have as many directions.
+    # Twice the components that are kept; zeros are added if there are fewer frames than that.
     size = min(2 * channels, spectra.shape[1])
     spectra = torch.nn.functional.pad(spectra, (0, 0, 0, max(0, size - frames)))
     with torch.random.fork_rng():
@@ -153,11 +156,8 @@ def validate(network: Autoencoding, config: AutoencoderRun) -> dict[str, float]:
     return {f"validation/{name}": value for name, value in totals.items()}
 
 
-# Stage 1: audio -> an autoencoder, AutoencoderVivace or AutoencoderEncodec by the `_class_name` of its config.
-
-
 class Draws:
-    """What is drawn at random in each step: for the whole batch in every process, of which each takes its rows.
+    """Noise of each step. Every process draws it for the whole batch and takes its own rows.
 
     Args:
         config, accelerator: of the run.
@@ -179,7 +179,7 @@ class Draws:
 
 @torch.no_grad()
 def show(accelerator: Accelerator, model: Autoencoder, config: AutoencoderRun, step: int) -> None:
-    """Validation clips as they are and decoded, and their spectrograms one above the other, to the tracker."""
+    """Send validation clips, original and decoded, and both spectrograms to the trackers."""
     writers = sound_writers(accelerator)
     if not writers:
         return
@@ -195,7 +195,7 @@ def show(accelerator: Accelerator, model: Autoencoder, config: AutoencoderRun, s
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """Train; a dry run returns its figures."""
+    """Train; a dry run returns its measurements."""
     config = parse_config(AutoencoderRun, argv)
     accelerator = loop.start(config, write=not config.dry_run)
     if config.init_from:
@@ -209,7 +209,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     model.to(accelerator.device)
     plain = autoencoding(model, config).to(accelerator.device)
     data = AudioCrops(config.data_dir, "train", config.crop_frames * model.hop_length)
-    read_rows(config.data_dir, "validation")  # if it is missing, that is told before hours are spent
+    read_rows(config.data_dir, "validation")  # fails early if it is missing
     weights = {**plain.weights, "kl": 0.0 if config.freeze_encoder else config.kl_weight}
     weights |= {"adversarial": config.adversarial_weight, "feature": config.feature_weight}
     objective = Objective(weights, config.balance, accelerator)
@@ -221,7 +221,7 @@ def main(argv: list[str] | None = None) -> dict | None:
                 done = plain(batch["audio"], silent, silent)
             return objective(done.losses, done.output)
 
-        return dry_run.tell(accelerator, config, model, data, loss_of)
+        return dry_run.report(accelerator, config, model, data, loss_of)
     trainer = Trainer(
         accelerator, config, model, (0.9, 0.95), "autoencoder",
         network=torch.compile(plain) if config.compile else plain, ema_decay=config.ema_decay,
@@ -230,23 +230,23 @@ def main(argv: list[str] | None = None) -> dict | None:
         accelerator.register_for_checkpointing(objective.balancer)
     adversary = None
     if config.adversarial_weight or config.feature_weight:
-        judge = plain.discriminator(config.discriminator_filters)
-        adversary = Adversary(judge, config, accelerator, trainer.finite)
+        discriminator = plain.discriminator(config.discriminator_filters)
+        adversary = Adversary(discriminator, config, accelerator, trainer.finite)
         accelerator.register_for_checkpointing(adversary)
     step = trainer.resume()
     draws = Draws(config, accelerator, model.config.latent_channels)
 
-    def losses(step: int, part: int, batch: dict) -> Losses:
+    def micro_batch(step: int, part: int, batch: dict) -> Losses:
         eps, noise = draws(step, part)
-        output, reference, found = trainer.network(batch["audio"], eps, config.latent_noise * noise)
-        trainer.finite.note(step, found)  # before the discriminators learn from what came out
-        told = {}
+        output, reference, losses = trainer.network(batch["audio"], eps, config.latent_noise * noise)
+        trainer.finite.note(step, losses)  # before the discriminators are trained on the output
+        logged = {}
         if adversary is not None:
-            told = adversary.learn(output, reference, step)
-            found |= adversary.verdict(output, reference, step)
-        loss = objective(found, output)
-        summed = {} if config.balance else {"loss": loss}  # a balanced scalar means nothing by itself
-        return Losses(loss, {**found, "the sum of the losses": loss}, summed | found | told)
+            logged = adversary.train_discriminators(output, reference, step)
+            losses |= adversary.losses(output, reference, step)
+        loss = objective(losses, output)
+        total = {} if config.balance else {"loss": loss}  # a balanced loss has no meaningful value
+        return Losses(loss, {**losses, "the sum of the losses": loss}, total | losses | logged)
 
     def figures(step: int, last: bool) -> dict[str, float]:
         with loop.ema_weights(trainer.ema, model):
@@ -254,9 +254,9 @@ def main(argv: list[str] | None = None) -> dict | None:
                 show(accelerator, model, config, step)
             return validate(plain, config)
 
-    after_step, more = (None, []) if adversary is None else (adversary.stepped, [adversary.judge])
+    after_step, more = (None, []) if adversary is None else (adversary.after_step, [adversary.discriminator])
     loader = loop.make_loader(data, config, step, accelerator)
-    trainer.run(loader, losses, figures, [config.validate_every], after_step, more)
+    trainer.run(loader, micro_batch, figures, [config.validate_every], after_step, more)
     loop.save_final(accelerator, model, trainer.ema, config)
     return None
 

@@ -2,7 +2,7 @@
 
     accelerate launch -m training.train_unet --config training/configs/small/unet.yaml
 
-The process (noise, target) follows the scheduler named in `scheduler_config`; training/flow.py holds its equations.
+The scheduler in `scheduler_config` defines the noise process and the target (training/flow.py).
 """
 
 from pathlib import Path
@@ -24,10 +24,10 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
     """The network, new or from `init_from`.
 
     Raises:
-        ValueError: it takes other latents than the folder has, or there is nothing in `init_from`.
+        ValueError: its channels differ from those of the latents, or `init_from` has no model.
     """
     if config.init_from:
-        if not Path(config.init_from, "config.json").is_file():  # a name on the Hub would be looked for otherwise
+        if not Path(config.init_from, "config.json").is_file():  # diffusers would look for it on the Hub
             raise ValueError(f"init_from {config.init_from}: no folder with a model's config.json")
         model = UNet1DConditionModel.from_pretrained(config.init_from)
     else:
@@ -43,7 +43,7 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """Train; a dry run returns its figures."""
+    """Train; a dry run returns its measurements."""
     config = parse_config(UNetRun, argv)
     accelerator = loop.start(config, write=not config.dry_run, may_shard=True)
     scheduler = load_scheduler(config.scheduler_config)
@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> dict | None:
                     model, batch, torch.randn_like(batch["latents"]), timesteps.to(accelerator.device)
                 ).mean()
 
-        return dry_run.tell(accelerator, config, model, items, loss_of)
+        return dry_run.report(accelerator, config, model, items, loss_of)
     accelerator.print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
     trainer = Trainer(
         accelerator, config, model, (0.9, 0.99), "unet",
@@ -77,17 +77,17 @@ def main(argv: list[str] | None = None) -> dict | None:
         with accelerator.autocast():
             errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device))
         loss = errors.mean()
-        told, counts = objective.by_level(errors.detach(), drawn)
-        return Losses(loss, {"loss": errors}, {"loss": loss, **told}, counts)
+        levels, counts = objective.by_level(errors.detach(), drawn)
+        return Losses(loss, {"loss": errors}, {"loss": loss, **levels}, counts)
 
     def figures(step: int, last: bool) -> dict[str, float]:
         with loop.ema_weights(trainer.ema, model):
-            found = validate(model, objective, validation)
+            values = validate(model, objective, validation)
             if watch is not None and (last or step % config.evaluate_every == 0):
                 whole = whole_model(accelerator, model)
                 if accelerator.is_main_process:
-                    found |= watch(accelerator, whole, found, step)
-            return found
+                    values |= watch(accelerator, whole, values, step)
+            return values
 
     every = [config.validate_every] if watch is None else [config.validate_every, config.evaluate_every]
     trainer.run(loader, losses, figures, every)

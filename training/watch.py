@@ -1,9 +1,9 @@
-"""Listening to a run while it trains: figures and demo clips of the averaged weights, and the best of them kept.
+"""Evaluate a run while it trains: figures and demo clips of the averaged weights, of which the best are kept.
 
     python -m training.train_unet --config ... --evaluate_every 1000 --best_metric evaluation/tempo_4pct
 
-The clips ask for what the first rows of the validation latents were, so that neither the data nor its audio need be at
-hand. Nothing here draws from a generator that training uses: a run with evaluation ends bitwise like one without.
+The captions and labels of the first validation latents are requested, so that the data set itself is not needed. The
+global random generators are restored afterwards, so that a run with evaluation gives the same bits as one without.
 """
 
 import contextlib
@@ -30,18 +30,18 @@ from training.metrics import control
 from training.metrics.control import compare
 from training.metrics.distribution import SPACE_CLIPS, Space
 from training.metrics.embedding import load_embedder
-from training.metrics.listening import listen, load_listeners
-from training.metrics.request import anchored_request
+from training.metrics.listening import analyse, load_listeners
+from training.metrics.request import anchored_requests
 from training.objective import KERNEL, VALIDATION, lower_is_better
 from training.run.checkpoints import recover_folder, replace_folder, write_json
 from training.run.streams import Measure, item_rng
 
-LEAST_FOR_KERNEL = 16  # clips; with fewer the estimate is all noise
+LEAST_FOR_KERNEL = 16  # clips; with fewer the estimate is too noisy
 
 
 @contextlib.contextmanager
 def generators_kept() -> Iterator[None]:
-    """Inside the block anything may be drawn; after it every global generator stands where it stood."""
+    """Restore the states of the global random generators after the block."""
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         yield
@@ -50,12 +50,12 @@ def generators_kept() -> Iterator[None]:
 
 
 def sound_writers(accelerator: Accelerator) -> list:
-    """The run's trackers that take sounds and pictures, as tensorboard's writer does."""
+    """The run's trackers that accept audio and images, as tensorboard's writer does."""
     return [tracker.tracker for tracker in accelerator.trackers if hasattr(tracker.tracker, "add_audio")]
 
 
 def picture(audio: np.ndarray, frames: int = 512) -> torch.Tensor:
-    """Spectrogram of a clip (samples,) as a grey image (1, height, width) in 0 to 1; 80 dB, low notes below."""
+    """Spectrogram of a clip (samples,) as a grey image (1, height, width) in 0 to 1, with a range of 80 dB."""
     size = 1024
     window = torch.hann_window(size)
     hop = max(1, len(audio) // frames)
@@ -69,12 +69,12 @@ class Watch:
 
     Args:
         config: the run's settings.
-        crops: validation latents; their rows are what is asked for.
+        crops: validation latents, whose captions and labels are requested.
         scheduler: of the run.
-        train: latents that are trained on; they lay out the space in which the kernel distance is taken.
+        train: training latents, which define the space of the kernel distance.
 
     Raises:
-        ValueError: the latents' autoencoder or text encoder is not there, or `best_metric` is none that this run has.
+        ValueError: the latents' autoencoder or text encoder does not exist, or `best_metric` is unknown.
     """
 
     def __init__(self, config: UNetRun, crops: LatentCrops, scheduler: SchedulerMixin, train: LatentCrops):
@@ -86,9 +86,7 @@ class Watch:
             raise ValueError(f"data_dir {config.data_dir}: no vae/ there; make it with training.encode_latents")
         self.vae = load_autoencoder(folder).eval()
         self.text_encoder, self.tokenizer = load_text_encoder(config.text_encoder or crops.about["text_encoder"])
-        said = [generate.caption(row, "text", config.seed, i) for i, row in enumerate(self.rows)]
-        self.captions = [words for words, _ in said]
-        self.stated = [stated for _, stated in said]
+        self.captions, self.stated = generate.draw_captions(self.rows, config.seed)
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key_network)
         self.embedder = self.real = self.space = None
         if self.listeners.tagger is not None and len(self.rows) >= LEAST_FOR_KERNEL:
@@ -99,14 +97,13 @@ class Watch:
 
     @torch.no_grad()
     def evaluate(self, model: UNet1DConditionModel) -> tuple[dict[str, float], list[np.ndarray]]:
-        """Figures and clips (samples,) of the model as it stands; its mode and all generators are left as they were."""
+        """Figures and clips (samples,) of the model; its training mode and the random generators are restored."""
         rate = int(self.vae.config.sampling_rate)
         clips = self._generate(model, slice(None), self.config.evaluate_guidance)
         with generators_kept():
-            heard = listen(clips, rate, self.listeners, None)
-            each = zip(self.rows, clips, self.stated, strict=True)
-            asked = [anchored_request(row, len(clip) / rate, stated) for row, clip, stated in each]
-            figures = self._means(compare(heard, asked, self.listeners.thresholds))
+            analyses = analyse(clips, rate, self.listeners, None)
+            requests = anchored_requests(self.rows, clips, rate, self.stated)
+            figures = self._means(compare(analyses, requests, self.listeners.thresholds))
             if self.embedder is not None:
                 figures[KERNEL] = self._kernel(clips, self._pipeline(model), rate)
         return figures, clips
@@ -117,14 +114,14 @@ class Watch:
             unet=model,
             text_encoder=self.text_encoder.to(model.device),
             tokenizer=self.tokenizer,
-            # Its own, since a scheduler keeps the steps it was last set to.
+            # A copy, since a scheduler stores its current timesteps.
             scheduler=type(self.scheduler).from_config(self.scheduler.config),
         )
         pipe.set_progress_bar_config(disable=True)
         return pipe
 
     def _generate(self, model: UNet1DConditionModel, which: slice, guidance: float) -> list[np.ndarray]:
-        """Clips of some of the requests; a request has the same seed at every strength of guidance."""
+        """Clips of some of the requests; each has the same seed at every guidance scale."""
         config, training = self.config, model.training
         pipe = self._pipeline(model.eval())
         try:
@@ -135,17 +132,17 @@ class Watch:
         finally:
             model.train(training)
 
-    def _means(self, each: list[dict[str, float | None]]) -> dict[str, float]:
-        values = {name: [f[name] for f in each if f.get(name) is not None] for name in control.NAMES}
+    def _means(self, figures: list[dict[str, float | None]]) -> dict[str, float]:
+        values = {name: [f[name] for f in figures if f.get(name) is not None] for name in control.NAMES}
         return {f"evaluation/{name}": float(np.mean(found)) for name, found in values.items() if found}
 
     def _kernel(self, clips: list[np.ndarray], pipe: VivacePipeline, rate: int) -> float:
-        """Kernel distance to the validation clips as the autoencoder gives them back.
+        """Kernel distance to the validation clips after the autoencoder.
 
-        It is that of training.evaluate but for its reference, which there is the clips themselves; with so few clips
-        it tells a trend within one run (below 0 is noise).
+        training.evaluate measures the distance to the clips themselves instead. With few clips this shows only the
+        trend within a run; values below 0 are noise.
         """
-        if self.space is None:  # both stay what they are through the run
+        if self.space is None:  # computed once a run
             count = min(SPACE_CLIPS, len(self.train))
             chosen = item_rng(self.config.seed, Measure.ROWS).permutation(len(self.train))[:count]
             self.space = Space(self._embed_latents(self.train, chosen.tolist(), pipe, rate))
@@ -155,7 +152,7 @@ class Watch:
         return float(found["mean"])
 
     def _embed_latents(self, crops: LatentCrops, indices: list[int], pipe: VivacePipeline, rate: int) -> np.ndarray:
-        """Embeddings of encoded clips, decoded, (indices, d); one at a time is held as audio."""
+        """Embeddings of decoded latents, (indices, d); one clip at a time is held as audio."""
         vectors = []
         for index in indices:
             rng = item_rng(self.config.seed, Measure.DECODED_LATENTS, index)
@@ -165,10 +162,10 @@ class Watch:
         return np.concatenate(vectors)
 
     def show(self, accelerator: Accelerator, model: UNet1DConditionModel, step: int, clips: list[np.ndarray]) -> None:
-        """Clips and their spectrograms with their prompts to every tracker that takes them (tensorboard does).
+        """Send clips, their spectrograms and prompts to every tracker that accepts them (tensorboard does).
 
-        Beside the clips that were evaluated, the first `demo_clips` requests at each strength of `demo_guidance`, with
-        the same seeds; those are made only where a tracker takes them.
+        These are the evaluated clips, and the first `demo_clips` requests at each guidance scale in `demo_guidance`
+        with the same seeds, which are generated only for such trackers.
         """
         writers = sound_writers(accelerator)
         if not writers:
@@ -188,13 +185,13 @@ class Watch:
     def __call__(
         self, accelerator: Accelerator, model: UNet1DConditionModel, validated: dict[str, float], step: int
     ) -> dict[str, float]:
-        """Evaluate, keep the best, show clips; the figures of the evaluation.
+        """Evaluate, keep the best weights, show clips; returns the figures of the evaluation.
 
         Args:
             accelerator: of the run.
-            model: with averaged weights, in one piece.
-            validated: figures of the validation, one of which `best_metric` may be.
-            step: optimiser steps that are done.
+            model: with averaged weights, not sharded.
+            validated: figures of the validation, of which `best_metric` may be one.
+            step: number of completed optimiser steps.
         """
         figures, clips = self.evaluate(model)
         self.keep_if_best(model, validated | figures, step)
@@ -202,10 +199,10 @@ class Watch:
         return figures
 
     def keep_if_best(self, model: UNet1DConditionModel, figures: dict[str, float], step: int) -> bool:
-        """Write the model to `output_dir/best` if its `best_metric` is better than what lies there.
+        """Write the model to `output_dir/best` if its `best_metric` is better than that of the model there.
 
-        The folder appears whole or not at all. A run that went back to an earlier checkpoint meets the same figures
-        again at the same steps, so that what lies there stays right.
+        The folder is replaced in one step. A run that resumes from an earlier checkpoint reaches the same figures at
+        the same steps, so that the folder stays valid.
         """
         metric = self.config.best_metric
         value = figures.get(metric)

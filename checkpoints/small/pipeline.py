@@ -1,22 +1,15 @@
 from .vivace_audio import __doc__ as _vivace_audio
-from .vivace_beats import __doc__ as _vivace_beats
 from .vivace_call import __doc__ as _vivace_call
 from .vivace_conditions import __doc__ as _vivace_conditions
-from .vivace_denoise import __doc__ as _vivace_denoise
 from .vivace_edit import __doc__ as _vivace_edit
-from .vivace_grid import __doc__ as _vivace_grid
-from .vivace_guidance import __doc__ as _vivace_guidance
+from .vivace_exclusion import __doc__ as _vivace_exclusion
 from .vivace_level import __doc__ as _vivace_level
-from .vivace_noise import __doc__ as _vivace_noise
-from .vivace_output import __doc__ as _vivace_output
-from .vivace_process import __doc__ as _vivace_process
-from .vivace_prompt import __doc__ as _vivace_prompt
+from .vivace_midi import __doc__ as _vivace_midi
 from .vivace_publish import __doc__ as _vivace_publish
 from .vivace_reading import __doc__ as _vivace_reading
 from .vivace_recipe import __doc__ as _vivace_recipe
 from .vivace_request import __doc__ as _vivace_request
-from .vivace_text import __doc__ as _vivace_text
+from .vivace_sampling import __doc__ as _vivace_sampling
+from .vivace_score import __doc__ as _vivace_score
 from .vivace_theory import __doc__ as _vivace_theory
-from .vivace_timeline import __doc__ as _vivace_timeline
-from .vivace_windows import __doc__ as _vivace_windows
 from .pipeline_vivace import VivacePipeline

@@ -8,6 +8,8 @@ transformers, and files published beside it.
 """
 
 import inspect
+import logging
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,18 +20,12 @@ from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
-from .vivace_beats import find_beats
 from .vivace_call import Call, CallState, current_call, made_on_cpu, on_cpu
-from .vivace_conditions import Conditions
-from .vivace_denoise import CIRCLE_MARGIN
-from .vivace_edit import Edit
-from .vivace_grid import BEAT_HARMONICS, GRID_CHANNELS, frame_grid
-from .vivace_guidance import Guidance
+from .vivace_conditions import CROSSFADE_S, Conditions, encode_texts, is_timeline
+from .vivace_edit import Edit, find_beats
+from .vivace_exclusion import Exclusion, read_exclusion
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
-from .vivace_noise import NOISE_BLOCK, choose_seeds, frame_noise
-from .vivace_output import VivacePipelineOutput
-from .vivace_process import noise_level
-from .vivace_prompt import MIN_DURATION_S, check_number, understand
+from .vivace_midi import midi_of
 from .vivace_publish import (
     Importable,
     check_savable,
@@ -42,6 +38,7 @@ from .vivace_publish import (
 )
 from .vivace_reading import BPM_RANGE, Music, read_key, read_music, read_prompt
 from .vivace_recipe import (
+    VivacePipelineOutput,
     Weights,
     compare,
     make_recipe,
@@ -50,12 +47,26 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import Request
-from .vivace_text import encode_texts
+from .vivace_request import MIN_DURATION_S, Request, understand
+from .vivace_sampling import (
+    CIRCLE_MARGIN,
+    NOISE_BLOCK,
+    WINDOW,
+    Guidance,
+    choose_seeds,
+    frame_noise,
+    noise_level,
+    windows,
+)
+from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_theory import (
+    BEAT_HARMONICS,
+    GRID_CHANNELS,
     KEYS,
     MAX_BEATS_PER_BAR,
     PITCH_CLASSES,
+    check_number,
+    frame_grid,
     parse_chord,
     parse_chords,
     parse_key,
@@ -64,16 +75,15 @@ from .vivace_theory import (
     read_chord,
     spell_key,
 )
-from .vivace_timeline import CROSSFADE_S, is_timeline
-from .vivace_windows import WINDOW, windows
 
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
-    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "WINDOW", "Conditions", "Edit", "Guidance",
-    "Music", "Request", "VivacePipeline", "VivacePipelineOutput", "check_number", "choose_seeds", "find_beats",
-    "frame_grid", "frame_noise", "is_timeline", "loudness", "noise_level", "parse_chord", "parse_chords", "parse_key",
-    "parse_note", "parse_time_signature", "read_chord", "read_key", "read_music", "read_prompt", "read_recipe",
-    "resample", "spell_key", "true_peak_db", "understand", "windows", "write_audio",
+    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW", "Conditions", "Edit",
+    "Exclusion", "Guidance", "Music", "Request", "Score", "Track", "VivacePipeline", "VivacePipelineOutput",
+    "check_number", "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "midi_of",
+    "noise_level", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature",
+    "read_chord", "read_exclusion", "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key",
+    "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
 PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
@@ -86,6 +96,9 @@ PUBLIC = (  # conditions the user is told
 class VivacePipeline(DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
+    `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
+    `VivacePipeline.from_pipe(pipe)` keeps them.
+
     One pipeline may be called in several threads or tasks at once, and within a callback: what a call changes is its
     own. This does not hold for offloaded parts, which move between devices.
 
@@ -94,10 +107,11 @@ class VivacePipeline(DiffusionPipeline):
             `sampling_rate`, `latent_channels`, `latents_mean` and `latents_std`.
         unet: `UNet1DConditionModel`.
         text_encoder: any transformers encoder that gives `last_hidden_state`; may be None beside `prompt_embeds`.
-        tokenizer: of that encoder.
+        tokenizer: of that encoder. Without `vae` or `unet` (None) only `encode_prompt` works.
         scheduler: the one that the UNet was trained for, or one of the same process.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
+        default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         max_duration_s: longest request, seconds.
@@ -123,6 +137,7 @@ class VivacePipeline(DiffusionPipeline):
         default_duration_s: float = 10.0,
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
+        default_negative_guidance_scale: float = 6.0,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         max_duration_s: float = 600.0,
@@ -131,7 +146,7 @@ class VivacePipeline(DiffusionPipeline):
         super().__init__()
         if vivace_format != FORMAT:
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
-        if guidance_channels is not None and len(guidance_channels) != vae.config.latent_channels:
+        if guidance_channels is not None and vae is not None and len(guidance_channels) != vae.config.latent_channels:
             raise ValueError(
                 f"guidance_channels has {len(guidance_channels)} values; needed: one for each of the "
                 f"{vae.config.latent_channels} latent channels, or None"
@@ -140,6 +155,7 @@ class VivacePipeline(DiffusionPipeline):
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
+            default_negative_guidance_scale=default_negative_guidance_scale,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
@@ -157,6 +173,14 @@ class VivacePipeline(DiffusionPipeline):
         copy = object.__new__(type(self))
         vars(copy).update(vars(self))
         return copy
+
+    def __repr__(self) -> str:
+        """The config, with a long list of numbers as their count."""
+        return re.sub(
+            r'("guidance_channels": )\[([^]]*)\]',
+            lambda m: f"{m[1]}[{m[2].count(',') + 1} numbers]",
+            super().__repr__(),
+        )
 
     @property
     def frame_rate(self) -> float:
@@ -368,6 +392,7 @@ class VivacePipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         guidance_scale: float | list[float] | None = None,
         grid_guidance_scale: float | list[float] | None = None,
+        negative_guidance_scale: float | list[float] | None = None,
         guidance_rescale: float | list[float] = 0.0,
         guidance_interval: tuple[float, float] | list[tuple[float, float]] | None = None,
         apg_eta: float = 1.0,
@@ -411,7 +436,8 @@ class VivacePipeline(DiffusionPipeline):
         Args:
             prompt: what it should sound like; or a timeline [(0, "calm piano"), ("bar 5", "drums enter")] with starts
                 in seconds or bars and crossfades of 1 s; or a list of either.
-            negative_prompt: what it should not sound like, per prompt; has an effect where guidance is on.
+            negative_prompt: what it should not sound like, per prompt; it joins what the prompt itself excludes ("rock
+                without drums", "drumless", "just piano and bass"). Both have an effect where guidance is on.
             duration_s: length in seconds, 0.5 up to the checkpoint's `max_duration_s`, per prompt.
             bars: length in bars, exact to the sample, per prompt; where no tempo is said, one is chosen and told.
             bpm: beats a minute, 20 to 300, per prompt; None = as the music likes, or as heard in `audio`. A beat is the
@@ -428,6 +454,8 @@ class VivacePipeline(DiffusionPipeline):
                 step then costs one pass.
             grid_guidance_scale: strength of tempo, key, meter, length and chords, per prompt; `guidance_scale` is
                 then that of the words. None = they go together; apart they cost a third pass.
+            negative_guidance_scale: how strongly what is excluded is kept out, per prompt; None = the checkpoint's, 0 =
+                not at all. Where something is excluded a step costs one more pass.
             guidance_rescale: 0 to 1, brings the level of the guided prediction back to the unguided one, per prompt.
             guidance_interval: noise levels (0 = data, 1 = noise) with guidance, per prompt; None = the checkpoint's.
             apg_eta, apg_norm_threshold, apg_momentum: adaptive projected guidance: the share kept of what guidance
@@ -552,4 +580,10 @@ class VivacePipeline(DiffusionPipeline):
                 yield chunk.cpu().numpy()
 
 
+def says_something(record: logging.LogRecord) -> bool:
+    """False for what diffusers (0.42) says of every model that is cast and keeps no module in float32."""
+    return "should be kept in float32: []" not in record.getMessage()
+
+
+logging.getLogger("diffusers.models.modeling_utils").addFilter(says_something)
 CODE = settle_pipeline(globals())  # digest of the code

@@ -16,18 +16,15 @@ import numpy as np
 import torch
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 
-from .vivace_conditions import Conditions, make_conditions
-from .vivace_denoise import CIRCLE_MARGIN, Batch, denoise
+from .vivace_conditions import Conditions, is_timeline, make_conditions, text_states
 from .vivace_edit import Edit, kept_frames, make_edit, network_input, splice
-from .vivace_guidance import Guidance
+from .vivace_exclusion import share_of
 from .vivace_level import Leveller
-from .vivace_noise import frame_noise
-from .vivace_process import check_process, set_timesteps
-from .vivace_prompt import check_number
 from .vivace_request import (
     CONDITIONS,
     STRENGTHS,
     TONE,
+    check_flag,
     is_list_of_pairs,
     make_guidance,
     make_requests,
@@ -35,9 +32,8 @@ from .vivace_request import (
     read_prompts,
     spread,
 )
-from .vivace_text import text_states
-from .vivace_timeline import is_timeline
-from .vivace_windows import windows
+from .vivace_sampling import CIRCLE_MARGIN, Batch, Guidance, check_process, denoise, frame_noise, set_timesteps, windows
+from .vivace_theory import check_number
 
 TENSORS = ("latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
            "negative_prompt_attention_mask")  # fmt: skip
@@ -77,6 +73,17 @@ def made_on_cpu(function: Callable) -> Callable:
     return run
 
 
+def execution_device(pipe) -> torch.device:
+    """Where the parts compute: also where one is offloaded and its weights are nowhere between its runs."""
+    if pipe._execution_device.type != "meta":
+        return pipe._execution_device
+    models = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    hooks = [getattr(module, "_hf_hook", None) for part in models for module in part.modules()]
+    devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
+    weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
+    return torch.device([*devices, *weights][0])
+
+
 def current_call(pipe) -> "Call | None":
     """The call of this pipeline in whose callback the running code is, or None outside of callbacks."""
     return next((call for call in reversed(CALLS.get()) if call.pipe is pipe), None)
@@ -88,20 +95,27 @@ def check_settings(pipe, asked: SimpleNamespace) -> None:
         value = getattr(asked, name)
         if value is not None and not isinstance(value, torch.Tensor):
             raise ValueError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
+        if value is not None and name.endswith("embeds") and value.ndim != 3:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; needed: (prompts, tokens, dim)")
     check_number("num_inference_steps", asked.num_inference_steps, 1, 1000, whole=True)
     check_number("apg_eta", asked.apg_eta, 0, 1)
     check_number("apg_momentum", asked.apg_momentum, -1, 1)
     if asked.apg_norm_threshold is not None:
         check_number("apg_norm_threshold", asked.apg_norm_threshold, 1e-3, 1000)
-    if asked.output_type not in ("np", "pt", "latent"):
+    if not isinstance(asked.output_type, str) or asked.output_type not in ("np", "pt", "latent"):
         raise ValueError(f"output_type is {asked.output_type!r}; allowed: 'np', 'pt', 'latent'")
+    check_flag("return_dict", asked.return_dict)
+    if asked.callback_on_step_end is not None and not callable(asked.callback_on_step_end):
+        raise ValueError(
+            f"callback_on_step_end is {asked.callback_on_step_end!r}; allowed: f(pipe, step, timestep, tensors)"
+        )
     allowed = ", ".join(pipe._callback_tensor_inputs)
     wanted = asked.callback_on_step_end_tensor_inputs
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise ValueError(
             f"callback_on_step_end_tensor_inputs is {' '.join(str(wanted).split())}; allowed: a list of {allowed}"
         )
-    unknown = set(wanted) - set(pipe._callback_tensor_inputs)
+    unknown = [name for name in wanted if name not in pipe._callback_tensor_inputs]
     if unknown:
         raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
 
@@ -151,6 +165,9 @@ class Call:
     def _understand(self) -> None:
         """Read all arguments."""
         asked, pipe = self.asked, self.pipe
+        for part in ("vae", "unet", "scheduler"):
+            if getattr(pipe, part) is None:
+                raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
         if asked.num_inference_steps is None:
             asked.num_inference_steps = pipe.config.default_num_inference_steps
         if asked.guidance_scale is None:
@@ -159,6 +176,8 @@ class Call:
             asked.guidance_interval = (pipe.config.default_guidance_low, pipe.config.default_guidance_high)
         if isinstance(asked.callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             asked.callback_on_step_end_tensor_inputs = asked.callback_on_step_end.tensor_inputs
+        if asked.negative_guidance_scale is None:
+            asked.negative_guidance_scale = pipe.config.default_negative_guidance_scale
         check_settings(pipe, asked)
         self.scheduler = copy.deepcopy(vars(pipe)["scheduler"])  # in a callback `pipe.scheduler` is that of its call
         check_process(self.scheduler, pipe.trained_with)
@@ -172,10 +191,13 @@ class Call:
         self.requests = make_requests(
             pipe, entries, per_item, asked.seed, asked.generator, per_prompt, single, edits, prompts
         )
+        if asked.negative_prompt_embeds is not None:
+            for item in self.requests:
+                item.unwanted, item.unwanted_weights = [None], torch.full((1, item.frames), share_of(None))
         shape = (len(self.requests), pipe.vae.config.latent_channels, max(item.frames for item in self.requests))
         if asked.latents is not None and tuple(asked.latents.shape) != shape:
             raise ValueError(f"latents has shape {tuple(asked.latents.shape)}; needed for this request: {shape}")
-        self.shape, self.device = shape, pipe._execution_device
+        self.shape, self.device = shape, execution_device(pipe)
         self.told = self.guidance = self.noise = None
         self.generators: list[torch.Generator] = []
 

@@ -1,7 +1,4 @@
-"""The recipe of a piece: everything that makes it again, carried in the tags of its audio file.
-
-A recipe holds the arguments, the seed, the versions and a hash of the weights, and nothing private: audio that was
-given stands in it by its hash alone.
+"""What a call returns, and the recipe of a piece: everything that makes it again, carried in the tags of its file.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -16,6 +13,7 @@ import struct
 import weakref
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -23,9 +21,11 @@ import diffusers
 import numpy as np
 import torch
 import transformers
+from diffusers.utils import BaseOutput
 
 from .vivace_audio import load_soundfile, read_audio
 from .vivace_edit import borders
+from .vivace_publish import Importable
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 UNKNOWN = "unknown"  # digest of weights that cannot be computed
@@ -331,3 +331,59 @@ def compare(path: str | Path, audio: np.ndarray, made_with: dict, now: dict) -> 
         return [f"the length was {len(there)} samples, is {len(here)}", *differences]
     worst = int(np.abs(there.astype(int) - here.astype(int)).max())
     return [f"samples differ by up to {worst} of 32768", *differences]
+
+
+@dataclass
+class VivacePipelineOutput(BaseOutput):
+    """Result of `VivacePipeline`.
+
+    Attributes:
+        audios: (batch, channels, samples) float32 in [-1, 1], numpy or torch; a list of (channels, samples) if the
+            items differ in length; standardised latents (batch, latent_channels, frames) for `output_type="latent"`.
+        sampling_rate: Hz.
+        seeds: one per item; each gives its item again.
+        conditions: one dict per item, what was understood: bpm (beats of the meter a minute), bpm_reason (why the
+            tempo was chosen; None = it was said), beat_unit (the note that is a beat), key, time_signature, bars,
+            duration_s, chords, loop, and notes: sentences on what in the words was not used as it stands.
+        recipes: one dict per item, what makes it again; `recipe` adds the digest of the weights.
+        differences: of a replay from its file.
+        weights: of the pipeline, for their digest; not one of the values that the output holds as a tuple or dict.
+    """
+
+    weights: ClassVar[Weights | None] = None
+
+    audios: np.ndarray | torch.Tensor | list
+    sampling_rate: int
+    seeds: list[int]
+    conditions: list[dict]
+    recipes: list[dict] | None = None
+    differences: list[str] | None = None
+
+    def __reduce__(self):
+        """Pickled with complete recipes; another process needs nothing but diffusers and the same module cache."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.recipes is not None:
+            values["recipes"] = [self.recipe(index) for index in range(len(self.recipes))]
+        return Importable(type(self)), tuple(values.values())
+
+    def recipe(self, index: int = 0) -> dict:
+        """The recipe of one piece, which JSON can hold, with the digest of the weights.
+
+        The digest is computed here, since it takes seconds for a large model. It is "unknown" if the weights have
+        changed or were deleted in the meantime, or if they cannot be read.
+        """
+        one = self.recipes[index]
+        if self.weights is None:
+            return one
+        return one | {"made_with": {"weights": self.weights.digest()} | one["made_with"]}
+
+    def save(self, path: str | Path, index: int = 0) -> None:
+        """Write one piece as .wav or .flac, 16 bit, with its recipe in the comment tag.
+
+        Raises:
+            ValueError: another ending, latents, or a file that cannot be written.
+        """
+        if self.recipes is None:
+            raise ValueError("these are latents, or values without a recipe; only audio of a call can be saved")
+        audio = torch.as_tensor(self.audios[index], device="cpu").numpy()
+        write_audio(path, audio, self.sampling_rate, self.recipe(index))

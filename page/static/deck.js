@@ -49,11 +49,11 @@
       this.shown = key;
       this.stop();
       this.tracks = tracks;
-      this.current = 0;
+      this.current = tracks[value?.current] ? value.current : 0;
       this.position = 0;
       this.region = null;
       this.selectable = Boolean(value?.selectable);
-      this.setLoop(Boolean(tracks[0]?.loop));
+      this.setLoop(Boolean(this.track?.loop));
       this.root.classList.toggle("deck-empty", !tracks.length);
       this.root.classList.toggle("deck-selectable", this.selectable);
       this.chips();

@@ -1,13 +1,29 @@
 // The list of pieces made in this session. Every text is set as text, never as HTML.
 (() => {
-  const ACTIONS = [
-    ["play", "Play"],
-    ["edit", "Edit"],
-    ["restore", "Restore settings"],
-    ["a", "A"],
-    ["b", "B"],
-    ["remove", "Remove"],
+  const GROUPS = [
+    [["play", "Play"], ["edit", "Edit"], ["restore", "Restore settings"]],
+    [["a", "A"], ["b", "B"]],
+    [["wav", "WAV"], ["flac", "FLAC"]],
+    [["remove", "Remove"]],
   ];
+  const AIMS = { a: "Compare as A", b: "Compare as B", wav: "Download WAV", flac: "Download FLAC" };
+
+  function control(take, action, text, act) {
+    const file = take[action] && (action === "wav" || action === "flac");
+    const item = document.createElement(file ? "a" : "button");
+    item.textContent = text;
+    item.setAttribute("aria-label", `${AIMS[action] || text}: ${take.title}`);
+    if (file) {
+      item.href = take[action];
+      item.download = `${take.name}.${action}`;
+      return item;
+    }
+    item.type = "button";
+    item.dataset.action = action;
+    if (take.slot === action) item.setAttribute("aria-pressed", "true");
+    item.addEventListener("click", () => act(take.id, action));
+    return item;
+  }
 
   function row(take, act) {
     const item = document.createElement("li");
@@ -22,25 +38,12 @@
     }
     const buttons = document.createElement("div");
     buttons.className = "take-actions";
-    for (const [action, text] of ACTIONS) {
-      if (action === "restore" && !take.restorable) continue;
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = text;
-      button.dataset.action = action;
-      const aim = { a: "Compare as A", b: "Compare as B" }[action] || text;
-      button.setAttribute("aria-label", `${aim}: ${take.title}`);
-      if (take.slot === action) button.setAttribute("aria-pressed", "true");
-      button.addEventListener("click", () => act(take.id, action));
-      buttons.append(button);
-    }
-    for (const kind of ["wav", "flac"]) {
-      const link = document.createElement("a");
-      link.textContent = kind.toUpperCase();
-      link.href = take[kind];
-      link.download = `${take.name}.${kind}`;
-      link.setAttribute("aria-label", `Download ${kind.toUpperCase()}: ${take.title}`);
-      buttons.append(link);
+    for (const group of GROUPS) {
+      const box = document.createElement("span");
+      box.className = "take-group";
+      for (const [action, text] of group)
+        if (action !== "restore" || take.restorable) box.append(control(take, action, text, act));
+      buttons.append(box);
     }
     item.append(words, buttons);
     return item;
@@ -51,7 +54,7 @@
       const list = element.querySelector(".takes");
       const { takes = [], total = 0 } = props.value || {};
       list.replaceChildren(...takes.map((take) => row(take, (id, action) => trigger("act", { id, action }))));
-      const none = total ? "No piece fits the search." : "Nothing yet. What you make and upload in this session stands here.";
+      const none = total ? "No piece fits the search." : "Nothing yet. What you make and upload stands here.";
       element.querySelector(".takes-note").textContent = takes.length ? "" : none;
     };
     watch("value", show);

@@ -12,6 +12,13 @@ def number(text: str) -> float:
     return int(value) if value.is_integer() else value
 
 
+def positive(text: str) -> int:
+    """A whole number from 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not allowed; allowed: whole numbers from 1")
+    return int(text)
+
+
 def region(text: str) -> tuple[float, float]:
     """ "4:6.5" -> (4, 6.5)."""
     first, colon, last = text.partition(":")
@@ -25,7 +32,7 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     add("--prompt", help="what it should sound like; tempo, key, meter and length are read from it")
     add("--at", nargs=2, action="append", metavar=("START", "PROMPT"), help="from there on: seconds, or 'bar 5'")
     add("--morph", nargs=2, metavar=("FROM", "TO"), help="from one prompt to another, in place of --prompt")
-    add("--negative_prompt", help="what it should not sound like")
+    add("--negative_prompt", help="what it should not sound like; beside 'without drums' and the like in the prompt")
 
 
 def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
@@ -54,6 +61,7 @@ def add_strengths(parser: argparse.ArgumentParser) -> None:
     add("--num_inference_steps", type=int, help="1 to 1000; more is finer and slower; default: the checkpoint's")
     add("--guidance_scale", type=number, help="how strictly to follow the request; up to 1 = off, twice as fast")
     add("--grid_guidance_scale", type=number, help="the same for tempo, key, meter and chords alone")
+    add("--negative_guidance_scale", type=number, help="how strongly to keep out what is excluded; 0 = not at all")
     add("--guidance_rescale", type=number, help="0 to 1: brings the guided level back to the unguided; default 0")
     add("--guidance_interval", type=number, nargs=2, metavar=("LOW", "HIGH"), help="noise levels with guidance, 0 to 1")
     add("--apg_eta", type=number, help="0 to 1: share kept of what guidance adds along the prediction; default 1")
@@ -79,6 +87,7 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     add("--revision", help="branch, tag or commit on the Hub")
     add("--variant", help="of the weight files, as in fp16")
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps")
+    add("--threads", type=positive, help="CPU threads; default: cores with nothing else to do, see `vivace doctor`")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="precision; default float32")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pipelines.commands import arguments
 from pipelines.hub import DEFAULT, ROOT, local_folder
+from pipelines.threads import busy_cores, choose_threads, usable_cores
 
 EXAMPLES = """examples:
   vivace doctor
@@ -95,7 +96,9 @@ def devices() -> list[dict]:
         torch = importlib.import_module("torch")
     except (ImportError, OSError) as error:
         return [row("devices", f"torch cannot be loaded ({error})", "pip install torch", needed=True)]
-    rows = [row("device cpu", f"{torch.get_num_threads()} threads, torch {torch.__version__}")]
+    number, reason = choose_threads(torch.get_num_threads(), usable_cores(), busy_cores())
+    threads = f"{number} thread{'s' * (number > 1)} ({reason}; torch takes {torch.get_num_threads()} by itself)"
+    rows = [row("device cpu", f"torch {torch.__version__}, {threads}")]
     for index in range(torch.cuda.device_count()):
         about = torch.cuda.get_device_properties(index)
         rows.append(row(f"device cuda:{index}", f"{about.name}, {about.total_memory / GIB:.1f} GiB"))

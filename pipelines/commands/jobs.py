@@ -10,8 +10,8 @@ from pathlib import Path
 
 FORMATS = (".wav", ".flac")
 # Of the command, not of a piece.
-OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype", "json",
-       "run")  # fmt: skip
+OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype",
+       "threads", "json", "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
 UNDERSTOOD = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
@@ -182,7 +182,7 @@ def check_row(row: object, allowed: set[str], name: str) -> None:
 
 
 def check_count(job: Job) -> None:
-    from pipelines.vivace_prompt import check_number
+    from pipelines.vivace_theory import check_number
 
     check_number(
         f"{job.name}num_waveforms_per_prompt", job.request.get("num_waveforms_per_prompt", 1), 1, 1000, whole=True
@@ -217,7 +217,8 @@ def check_job(job: Job, edit: bool, index: dict) -> None:
         edit: whether it starts from audio.
         index: the checkpoint's model_index.json.
     """
-    from pipelines.vivace_prompt import check_number, understand
+    from pipelines.vivace_request import understand
+    from pipelines.vivace_theory import check_number
 
     request = job.request
     try:

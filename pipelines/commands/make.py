@@ -13,7 +13,7 @@ def load(args: argparse.Namespace, before=None):
     """The pipeline on its device, and the device's name.
 
     Args:
-        args: checkpoint, revision, variant, trust, device, dtype.
+        args: checkpoint, revision, variant, trust, device, dtype, threads.
         before: called with model_index.json before any weight is read.
     """
     from pipelines.hub import (
@@ -24,8 +24,10 @@ def load(args: argparse.Namespace, before=None):
         pick_device,
         quiet_libraries,
     )
+    from pipelines.threads import set_threads
 
     quiet_libraries()
+    set_threads(args.threads)
     device = pick_device(args.device)
     check_trust(args.checkpoint, args.trust)
     folder = find_checkpoint(args.checkpoint, args.revision, args.variant)
@@ -145,9 +147,14 @@ def make_again(args: argparse.Namespace) -> int:
         ValueError: no recipe, or other audio than was edited.
     """
     path = None if args.out is None else check_output(args.out)
+    from pipelines.threads import usable_cores
     from pipelines.vivace_recipe import read_recipe, replay_arguments
 
-    replay_arguments(read_recipe(args.file), args.audio)
+    recipe = read_recipe(args.file)
+    replay_arguments(recipe, args.audio)
+    threads = recipe.get("made_with", {}).get("threads")
+    if args.threads is None and isinstance(threads, int) and 1 <= threads <= usable_cores():
+        args.threads = threads  # with another number the last bits can differ
     pipe, device = load(args)
     begin = time.perf_counter()
     out = pipe.replay(args.file, args.audio)

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from pipelines.vivace_text import token_limit
+from pipelines.vivace_conditions import token_limit
 from autoencoder.classes import Autoencoder
 from training.data.clips import read_bytes
 from training.run.checkpoints import sync
@@ -25,7 +25,7 @@ import copy
 import numpy as np
 from safetensors import safe_open
 from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
-from pipelines.vivace_text import MAX_TEXT_TOKENS
+from pipelines.vivace_conditions import MAX_TEXT_TOKENS
 from training.config import UNetRun
 
 

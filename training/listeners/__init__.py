@@ -1,1 +1,1 @@
-"""Small networks that evaluation listens with: each with its training in one file."""
+"""Small networks that estimate tempo, beats, key, instruments and style for evaluation; each file has its training."""

@@ -1,14 +1,15 @@
-"""A small network that hears beats and downbeats, and the even grid that fits what it heard best.
+"""The beat tracker: a small network for beats and downbeats, and the evenly spaced grid that fits its output best.
 
-It is trained on the scorebook by training/listeners/beat_tracker.py. It is told nothing of a request; its prior is that
-tempo is constant within a clip, between 45 and 215 beats a minute.
+    python -m training.listeners.beat_tracker
+
+It is trained on the scorebook and does not use a request. It assumes a constant tempo within a clip, between 45 and 215
+beats a minute.
 """
 
 from dataclasses import dataclass
 
 import librosa
 import numpy as np
-import soxr
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -16,26 +17,36 @@ from tqdm import tqdm
 
 from training.config import command, option, parse_config
 from training.data.clips import read_audio, read_rows
-from training.listeners.fit import fit, load_network, pictures, save_network
+from training.listeners.fit import (
+    clip_tensor,
+    fit,
+    labelled_rows,
+    load_network,
+    save_network,
+    spectrograms,
+    training_card,
+)
 from training.metrics.control import beat_f, tempo_right, tempo_right_octaves
-from training.metrics.features import Tracked
+from training.metrics.features import Rhythm
 
 SAMPLING_RATE = 24000  # Hz; other clips are resampled
 RATE = 50  # frames a second
 WINDOW = 1024  # samples
 MELS = 48
-DILATIONS = (1, 1, 2, 4, 8, 16, 32, 64)  # of kernels of 5: hears 2.6 s either way
+DILATIONS = (1, 1, 2, 4, 8, 16, 32, 64)  # of kernels of 5; the receptive field is 2.6 s to either side
 TEMPI = np.geomspace(45.0, 215.0, 320)  # half a percent apart
 # Chosen on the validation split.
 LOGIT_SHIFT = -0.5
 LOGIT_FLOOR = -3.0
-BESIDE = 0.5  # logit lost a frame off
-CENTRE_BPM, PULL = 105.0, 8.0  # log-likelihood lost at an octave from the centre
+BESIDE = 0.5  # loss of logit at a distance of one frame
+CENTRE_BPM, PULL = 105.0, 8.0  # loss of log-likelihood at an octave from the centre
 BARS = (2, 3, 4)  # beats
+POSITIVE_WEIGHT = (3.0, 6.0)  # loss weights of beats and downbeats, which are rare
+STRETCH = 0.08  # largest change of tempo by resampling the spectrogram
 
 
 class BeatTracker(nn.Module):
-    """Log-mel and its rises -> dilated convolutions over time -> logits of beat and downbeat a frame.
+    """Log-mel and its increases -> dilated convolutions over time -> logits of beat and downbeat for each frame.
 
     Temporal convolutional network after Boeck and Davies (2020).
 
@@ -72,25 +83,23 @@ class BeatTracker(nn.Module):
         return self.exit(hidden)
 
     @torch.no_grad()
-    def track(self, audio: np.ndarray, sampling_rate: int) -> Tracked:
+    def track(self, audio: np.ndarray, sampling_rate: int) -> Rhythm:
         """Tempo, beats and downbeats of a clip (samples,)."""
-        if sampling_rate != SAMPLING_RATE:
-            audio = soxr.resample(audio, sampling_rate, SAMPLING_RATE)
-        clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
+        clip = clip_tensor(audio, sampling_rate, SAMPLING_RATE)
         beat, downbeat = self.eval()(self.spectrogram(clip))[0].double().numpy()
         bpm, frames = best_grid(beat)
-        return Tracked(bpm, frames / RATE, frames[first_beats(downbeat, frames)] / RATE)
+        return Rhythm(bpm, frames / RATE, frames[first_beats(downbeat, frames)] / RATE)
 
 
 def best_grid(logits: np.ndarray) -> tuple[float, np.ndarray]:
-    """The evenly spaced beats under which the heard beats are likeliest.
+    """The evenly spaced beats with the highest likelihood under the network's logits.
 
-    Frames being independent given the grid, a grid's log-likelihood is, but for a constant, the sum of the logits of
-    its beats: a beat that nothing supports costs, so that neither half nor double tempo wins by count alone. A weak
-    pull towards moderate tempi settles what is left.
+    If frames are independent given the grid, the log-likelihood of a grid is the sum of the logits of its beats, plus a
+    constant. Beats without support have negative logits, so that neither half nor double the tempo is favoured by its
+    number of beats. A weak prior prefers moderate tempi.
 
     Args:
-        logits: (frames,) of a beat.
+        logits: (frames,) beat logits.
 
     Returns:
         Beats a minute, and beat positions in frames (fractional).
@@ -110,7 +119,7 @@ def best_grid(logits: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def first_beats(logits: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Which of the beats (frames,) begin a bar: (frames,) bool, of an even bar of 2, 3 or 4 beats."""
+    """Which of the beats at `frames` are downbeats, (beats,) bool, for bars of 2, 3 or 4 beats."""
     at = np.interp(frames, np.arange(len(logits)), _widened(logits))
     index = np.arange(len(frames))
     choices = [(at[index % bar == phase].sum(), bar, phase) for bar in BARS for phase in range(bar)]
@@ -119,24 +128,17 @@ def first_beats(logits: np.ndarray, frames: np.ndarray) -> np.ndarray:
 
 
 def _widened(logits: np.ndarray) -> np.ndarray:
-    """Logits shifted and floored, where a beat counts nearly as much a frame beside its peak."""
+    """Logits, shifted and floored, and widened so that a grid may miss a peak by one frame."""
     shifted = np.pad(np.maximum(logits + LOGIT_SHIFT, LOGIT_FLOOR), 1, constant_values=LOGIT_FLOOR)
     return np.maximum(shifted[1:-1], np.maximum(shifted[:-2], shifted[2:]) - BESIDE)
 
 
 def load_beat_tracker(folder: str) -> tuple[BeatTracker, dict]:
-    """A tracker and its card.
-
-    Raises:
-        ValueError: files missing or unreadable.
-    """
+    """A tracker and its card; a ValueError if they cannot be read."""
     return load_network(BeatTracker, folder, "beat_tracker", ("width",))
 
 
-# Train the beat tracker that evaluation listens with, on the scorebook's train split.
-
-POSITIVE_WEIGHT = (3.0, 6.0)  # of beats and downbeats, which few frames are
-STRETCH = 0.08  # largest change of tempo by resampling the spectrogram
+# Training, on the scorebook's train split.
 
 
 @dataclass(frozen=True)
@@ -156,27 +158,18 @@ class BeatTrackerRun:
     num_threads: int = option(1, "CPU threads", above=0)
 
 
-def labelled(rows: list[dict]) -> list[dict]:
-    """The rows with beats, at the tracker's rate.
-
-    Raises:
-        ValueError: none has, or one is of another sampling rate.
-    """
-    kept = [row for row in rows if row.get("beats_s") and row.get("downbeats_s") is not None and row.get("bpm")]
-    if not kept:
-        raise ValueError("no row has bpm, beats_s and downbeats_s")
-    for row in kept:
-        if row["sampling_rate"] != SAMPLING_RATE:
-            raise ValueError(f"{row['path']}: {row['sampling_rate']} Hz; this tracker is trained at {SAMPLING_RATE} Hz")
-    return kept
+def has_beats(row: dict) -> bool:
+    return bool(row.get("beats_s") and row.get("downbeats_s") is not None and row.get("bpm"))
 
 
 def beat_target(row: dict, start_s: float, stretch: float, frames: int) -> np.ndarray:
-    """(2, frames): 1 at the beats and downbeats of a crop, half a frame before and after.
+    """(2, frames): 1 at the beats and downbeats of a crop, and 0.5 one frame before and after.
 
     Args:
-        start_s: where the crop begins, in seconds of the clip.
-        stretch: seconds of the clip that one second of the crop holds.
+        row: labels of the clip.
+        start_s: start of the crop, in seconds of the clip.
+        stretch: seconds of the clip for each second of the crop.
+        frames: length of the crop.
     """
     table = np.zeros((2, frames + 2), dtype=np.float32)
     for channel, name in enumerate(("beats_s", "downbeats_s")):
@@ -188,7 +181,7 @@ def beat_target(row: dict, start_s: float, stretch: float, frames: int) -> np.nd
 
 
 def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Another microphone: a smooth filter, noise, and a lost treble. (batch, MELS, frames)."""
+    """Vary the recording, (batch, MELS, frames): a smooth filter, noise, and a low-pass filter."""
     for clip in mel:
         knots = rng.normal(0.0, 0.25, size=5)
         clip += torch.from_numpy(np.interp(np.linspace(0, 4, MELS), np.arange(5), knots)).float()[:, None]
@@ -207,9 +200,13 @@ def train(config: BeatTrackerRun) -> dict:
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
-    rows = {split: labelled(read_rows(config.data_dir, split)) for split in ("train", "test")}
+    needed = "bpm, beats_s and downbeats_s"
+    rows = {
+        split: labelled_rows(read_rows(config.data_dir, split), has_beats, needed, SAMPLING_RATE)
+        for split in ("train", "test")
+    }
     tracker = BeatTracker(config.width)
-    mel = pictures(rows["train"], tracker.spectrogram, -4.0, "train spectrograms")
+    mel = spectrograms(rows["train"], tracker.spectrogram, -4.0, "train spectrograms")
     weight = torch.tensor(POSITIVE_WEIGHT)[:, None]
     crop = min(round(config.crop_s * RATE), round(mel.shape[2] / (1.0 + STRETCH)))
 
@@ -217,9 +214,7 @@ def train(config: BeatTrackerRun) -> dict:
         """One stretched crop (MELS, crop) with its target."""
         row, stretch = rows["train"][index], float(np.exp(rng.uniform(-1.0, 1.0) * np.log1p(STRETCH)))
         span = round(crop * stretch)
-        end = min(
-            round(row["duration_s"] * RATE) + 1, mel.shape[2]
-        )  # of a shorter clip: no crop of nothing but padding
+        end = min(round(row["duration_s"] * RATE) + 1, mel.shape[2])  # excludes the padding of shorter clips
         start = int(rng.integers(0, max(end - span, 0) + 1))
         part = F.interpolate(mel[index, None, :, start : start + span].float(), size=crop, mode="linear")[0]
         return part, beat_target(row, start / RATE, span / crop, crop)
@@ -232,29 +227,23 @@ def train(config: BeatTrackerRun) -> dict:
 
     minutes = fit(tracker, batch_loss, config.learning_rate, 0.01, config.max_steps, config.seed, "beats")
     card = {"name": "Vivace scorebook beat tracker (small TCN on log-mel, even grid)", "width": config.width}
-    card |= measure(tracker, rows["test"])
-    card |= {
-        "trained_on": config.data_dir,
-        "clips": {split: len(kept) for split, kept in rows.items()},
-        "steps": config.max_steps,
-    }
-    card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
+    card |= measure(tracker, rows["test"]) | training_card(config, rows, minutes)
     save_network(tracker, config.output_dir, "beat_tracker", card)
     return card
 
 
 def measure(tracker: BeatTracker, rows: list[dict]) -> dict:
-    """Tempo, beat and downbeat figures on whole clips, and each source's tempo and beats."""
+    """Tempo, beat and downbeat figures on whole clips, and those of tempo and beats by source."""
     figures, sources = [], []
     for row in tqdm(rows, desc="test", disable=None):
-        heard = tracker.track(read_audio(row).mean(dim=0).numpy(), row["sampling_rate"])
+        found = tracker.track(read_audio(row).mean(dim=0).numpy(), row["sampling_rate"])
         sources.append(row.get("source") or "unknown")
         figures.append(
             {
-                "test_tempo_4pct": tempo_right(heard.tempo_bpm, row["bpm"]),
-                "test_tempo_4pct_octaves": tempo_right_octaves(heard.tempo_bpm, row["bpm"]),
-                "test_beat_f": beat_f(heard.beats_s, np.asarray(row["beats_s"])),
-                "test_downbeat_f": beat_f(heard.downbeats_s, np.asarray(row["downbeats_s"])),
+                "test_tempo_4pct": tempo_right(found.tempo_bpm, row["bpm"]),
+                "test_tempo_4pct_octaves": tempo_right_octaves(found.tempo_bpm, row["bpm"]),
+                "test_beat_f": beat_f(found.beats_s, np.asarray(row["beats_s"])),
+                "test_downbeat_f": beat_f(found.downbeats_s, np.asarray(row["downbeats_s"])),
             }
         )
 

@@ -1,4 +1,4 @@
-"""Files of the small networks that evaluation listens with: weights in fp16, and a card in JSON beside them."""
+"""Shared by the listener networks: files (fp16 weights and a card in JSON), input, training data and training."""
 
 import hashlib
 import json
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.torch
+import soxr
 import torch
 from torch import nn
 from tqdm import tqdm, trange
@@ -15,9 +16,11 @@ from tqdm import tqdm, trange
 from training.data.clips import read_audio
 from training.run.trainer import FiniteCheck, parameter_groups
 
+WARMUP_STEPS = 30
+
 
 def save_network(network: nn.Module, folder: str | Path, stem: str, card: dict) -> None:
-    """Write `<stem>.safetensors` and `<stem>.json`, each complete or not at all."""
+    """Write `<stem>.safetensors` and `<stem>.json`, each atomically."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: v.half() if v.is_floating_point() else v for name, v in network.state_dict().items()}
@@ -31,14 +34,15 @@ def save_network(network: nn.Module, folder: str | Path, stem: str, card: dict) 
 def load_network(
     network_class: type[nn.Module], folder: str | Path, stem: str, arguments: tuple[str, ...]
 ) -> tuple[nn.Module, dict]:
-    """A network in evaluation mode, and its card, to which the hash of its weights is added as `sha256`.
+    """Load a network in evaluation mode, and its card with the hash of the weights as `sha256`.
 
     Args:
-        network_class: what to build.
-        arguments: keys of the card that are its arguments.
+        network_class: class of the network.
+        folder, stem: as in `save_network`.
+        arguments: keys of the card that are arguments of the class.
 
     Raises:
-        ValueError: files missing or unreadable.
+        ValueError: files are missing or unreadable.
     """
     folder = Path(folder)
     try:
@@ -48,34 +52,53 @@ def load_network(
         network.load_state_dict({name: v.float() for name, v in safetensors.torch.load(data).items()}, strict=True)
     except (OSError, KeyError, json.JSONDecodeError, RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"{folder}/{stem}: cannot be read ({reason}); make it with training.train_{stem}") from None
+        raise ValueError(
+            f"{folder}/{stem}: cannot be read ({reason}); make it with training.listeners.{stem}"
+        ) from None
     return network.eval(), {**card, "sha256": hashlib.sha256(data).hexdigest()}
 
 
-# What the training of the evaluation's small listeners shares: spectrograms in memory, and a short run of AdamW.
+def clip_tensor(audio: np.ndarray, sampling_rate: int, wanted_rate: int, min_samples: int = 0) -> torch.Tensor:
+    """A clip (samples,) as fp32 (1, samples) at `wanted_rate`, padded with zeros to `min_samples`."""
+    if sampling_rate != wanted_rate:
+        audio = soxr.resample(audio, sampling_rate, wanted_rate)
+    audio = np.pad(audio, (0, max(0, min_samples - len(audio))))
+    return torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
 
-WARMUP_STEPS = 30
+
+def labelled_rows(rows: list[dict], has_labels: Callable[[dict], bool], needed: str, sampling_rate: int) -> list[dict]:
+    """The rows for which `has_labels` holds.
+
+    Raises:
+        ValueError: there is no such row (`needed` names the labels), or one has another sampling rate.
+    """
+    kept = [row for row in rows if has_labels(row)]
+    if not kept:
+        raise ValueError(f"no row has {needed}")
+    for row in kept:
+        if row["sampling_rate"] != sampling_rate:
+            raise ValueError(f"{row['path']}: {row['sampling_rate']} Hz; this network is trained at {sampling_rate} Hz")
+    return kept
 
 
-def pictures(rows: list[dict], spectrogram: Callable[[torch.Tensor], torch.Tensor], empty: float, label: str):
-    """Spectrograms of whole clips, fp16, of the shape that `spectrogram` gives without its batch; frames come last.
+def spectrograms(
+    rows: list[dict], spectrogram: Callable[[torch.Tensor], torch.Tensor], empty: float, label: str
+) -> torch.Tensor:
+    """Spectrograms of whole clips, (rows, ..., frames) fp16.
 
     Args:
         rows: clips.
         spectrogram: (1, samples) -> (1, ..., frames).
-        empty: value of the frames behind the end of a shorter clip.
+        empty: value of the frames after the end of a shorter clip.
         label: of the progress bar.
-
-    Returns:
-        (rows, ..., frames).
     """
     made = []
     for row in tqdm(rows, desc=label, disable=None):
         made.append(spectrogram(read_audio(row).mean(dim=0, keepdim=True))[0].half())
-    frames = max(picture.shape[-1] for picture in made)
+    frames = max(one.shape[-1] for one in made)
     out = torch.full((len(made), *made[0].shape[:-1], frames), empty, dtype=torch.float16)
-    for index, picture in enumerate(made):
-        out[index, ..., : picture.shape[-1]] = picture
+    for index, one in enumerate(made):
+        out[index, ..., : one.shape[-1]] = one
     return out
 
 
@@ -88,15 +111,15 @@ def fit(
     seed: int,
     label: str,
 ) -> float:
-    """Train a network with AdamW; its learning rate rises over 30 steps and falls along a cosine.
+    """Train a network with AdamW, whose learning rate rises over 30 steps and falls along a cosine.
 
-    Everything follows the seed and the number of steps: a busy machine trains the same network, later.
+    The result depends on the seed and the number of steps, not on the speed of the machine.
 
     Args:
-        network: what is trained, in place; put into training mode before each step.
-        batch_loss: draws a batch with the generator it is given, and returns the loss.
-        learning_rate, weight_decay: of AdamW; matrices and kernels alone decay.
-        max_steps: how many are made.
+        network: trained in place; set to training mode before each step.
+        batch_loss: draws a batch with the given generator and returns the loss.
+        learning_rate, weight_decay: of AdamW; only matrices and kernels are decayed.
+        max_steps: number of steps.
         seed: of the generator.
         label: of the progress bar.
 
@@ -104,7 +127,7 @@ def fit(
         CPU minutes.
 
     Raises:
-        FloatingPointError: loss or gradient is not finite; the network has not made that step.
+        FloatingPointError: loss or gradient is not finite, before the optimiser's step.
     """
     rng, finite = np.random.default_rng(seed), FiniteCheck(kept="nothing is written")
     optimiser = torch.optim.AdamW(parameter_groups(network, weight_decay), lr=learning_rate)
@@ -123,3 +146,15 @@ def fit(
         running = 0.95 * running + 0.05 * loss.item()
         bar.set_postfix(loss=f"{running / (1 - 0.95 ** (done + 1)):.4f}")
     return (time.process_time() - began) / 60.0
+
+
+def training_card(config, rows: dict[str, list[dict]], minutes: float) -> dict:
+    """The part of a card that describes the training: data, number of clips by split, steps, CPU minutes and seed."""
+    return {
+        "trained_on": config.data_dir,
+        "clips": {split: len(kept) for split, kept in rows.items()},
+        "steps": config.max_steps,
+        "minutes": round(minutes, 2),
+        "seed": config.seed,
+        "torch": torch.__version__,
+    }

@@ -1,37 +1,47 @@
-"""A small network that names the key of a clip, and cannot tell one tonic from another but by its pitch.
+"""The key network: a small network that estimates the key of a clip and is equivariant to transposition.
 
-It is trained on the scorebook and knows nothing of a request. What it learns of C major it knows of every key:
-convolutions run over pitch, octaves are folded together, and the twelve pitch classes lie on a circle, so that a clip
-a semitone higher gives the same answer a semitone higher.
+    python -m training.listeners.key
+
+It is trained on the scorebook and does not use a request. Convolutions run over pitch, octaves are folded together, and
+the twelve pitch classes form a circle, so that a clip a semitone higher gives the estimate a semitone higher.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 import torch
 from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from pipelines.vivace_theory import PITCH_CLASSES
 from training.config import command, option, parse_config
 from training.data.clips import read_audio, read_rows
-from training.listeners.fit import fit, load_network, pictures, save_network
-from training.metrics.control import PITCH_CLASSES, key_mirex, key_right
+from training.listeners.fit import (
+    clip_tensor,
+    fit,
+    labelled_rows,
+    load_network,
+    save_network,
+    spectrograms,
+    training_card,
+)
+from training.metrics.control import key_mirex, key_right
 
 SAMPLING_RATE = 24000  # Hz; other clips are resampled
 RATE = 5  # frames a second
-WINDOW = 8192  # samples: a third of a second tells semitones apart from C3 on
+WINDOW = 8192  # samples, a third of a second, which resolves semitones from C3 on
 LOWEST_HZ = 65.406  # C2
 OCTAVES = 6
 FINE = 3  # bins a semitone, as channels
-REACH = 24  # semitones either way that the first convolution sees: partials up to the fourth
+REACH = 24  # semitones to either side in the first convolution: partials up to the fourth
 MODES = ("major", "minor")
+SMOOTHING = 0.05  # of the labels, since a passage may be in another key than its piece
 
 
 @dataclass(frozen=True)
-class KeyHeard:
-    """The likeliest key, and the probability of each of the 24."""
+class KeyEstimate:
+    """The likeliest key, and the probability of each of the 24 keys."""
 
     name: str
     probabilities: dict[str, float]
@@ -41,7 +51,7 @@ class KeyNetwork(nn.Module):
     """Log-frequency spectrum -> notes -> pitch classes on a circle -> weighted mean over time -> 24 keys.
 
     The wide receptive field and the average over time follow Korzeniowski and Widmer (2018); the circle makes it
-    equivariant to transposition, but for what leaves the lowest and highest octave.
+    equivariant to transposition, except for notes that leave the lowest or highest octave.
 
     Args:
         width: channels.
@@ -79,23 +89,20 @@ class KeyNetwork(nn.Module):
             around = _circular(hidden, circle.kernel_size[1] // 2)
             hidden = hidden + F.dropout(F.elu(circle(around)), 0.15, self.training)
         hidden = fourth(hidden)  # (batch, width, 12, frames)
-        # How much a frame counts must not depend on the tonic, hence on the mean over pitch classes.
+        # The mean over pitch classes makes a frame's weight independent of the tonic.
         weight = torch.softmax(self.attention(hidden.mean(2)), dim=2)[:, :, None]
         pooled = torch.cat([(weight * hidden).sum(3), hidden.mean(3)], dim=1)[..., None]
         return self.exit(_circular(pooled, 0)).squeeze(3).flatten(1)
 
     @torch.no_grad()
-    def listen(self, audio: np.ndarray, sampling_rate: int) -> KeyHeard | None:
+    def listen(self, audio: np.ndarray, sampling_rate: int) -> KeyEstimate | None:
         """Key of a clip (samples,); None for silence."""
         if not np.any(np.abs(audio) > 1e-4):
             return None
-        if sampling_rate != SAMPLING_RATE:
-            audio = soxr.resample(audio, sampling_rate, SAMPLING_RATE)
-        audio = np.pad(audio, (0, max(0, WINDOW - len(audio))))
-        clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
+        clip = clip_tensor(audio, sampling_rate, SAMPLING_RATE, WINDOW)
         values = torch.softmax(self.eval()(self.spectrogram(clip)), dim=1)[0].tolist()
         probabilities = dict(zip(key_names(), values, strict=True))
-        return KeyHeard(max(probabilities, key=probabilities.get), probabilities)
+        return KeyEstimate(max(probabilities, key=probabilities.get), probabilities)
 
 
 def key_names() -> list[str]:
@@ -104,14 +111,14 @@ def key_names() -> list[str]:
 
 
 def _circular(hidden: torch.Tensor, frames: int) -> torch.Tensor:
-    """Pad (batch, channels, 12, frames) for a kernel of 12 around the circle and 2 * `frames` + 1 in time."""
+    """Pad (batch, channels, 12, frames) for a kernel of 12 pitch classes and 2 * `frames` + 1 frames."""
     return F.pad(torch.cat([hidden, hidden[:, :, :11]], dim=2), (frames, frames))
 
 
 def _pitch_filters() -> torch.Tensor:
-    """(12 * OCTAVES * FINE, bins) triangles a third of a semitone apart, at least two bins wide either way.
+    """(12 * OCTAVES * FINE, bins) triangles a third of a semitone apart, at least two bins wide to either side.
 
-    The middle of the three of a semitone is in tune at A = 440 Hz.
+    The middle one of each semitone is in tune at A = 440 Hz.
     """
     count = 12 * OCTAVES * FINE
     centres = LOWEST_HZ * 2.0 ** ((np.arange(count) - FINE // 2) / (12 * FINE))
@@ -122,17 +129,11 @@ def _pitch_filters() -> torch.Tensor:
 
 
 def load_key_network(folder: str) -> tuple[KeyNetwork, dict]:
-    """A key network and its card.
-
-    Raises:
-        ValueError: files missing or unreadable.
-    """
+    """A key network and its card; a ValueError if they cannot be read."""
     return load_network(KeyNetwork, folder, "key", ("width",))
 
 
-# Train the network that evaluation hears keys with, on the scorebook's train split.
-
-SMOOTHING = 0.05  # of the labels: a passage may stand in another key than its piece
+# Training, on the scorebook's train split.
 
 
 @dataclass(frozen=True)
@@ -150,23 +151,8 @@ class KeyRun:
     num_threads: int = option(1, "CPU threads", above=0)
 
 
-def labelled(rows: list[dict]) -> list[dict]:
-    """The rows with a key, at the network's rate.
-
-    Raises:
-        ValueError: none has, or one is of another sampling rate.
-    """
-    kept = [row for row in rows if row.get("key") in key_names()]
-    if not kept:
-        raise ValueError("no row has a key such as 'A minor'")
-    for row in kept:
-        if row["sampling_rate"] != SAMPLING_RATE:
-            raise ValueError(f"{row['path']}: {row['sampling_rate']} Hz; this network is trained at {SAMPLING_RATE} Hz")
-    return kept
-
-
 def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Another microphone and another key: a smooth filter, noise, and up to six semitones up or down.
+    """Vary the recording and the key: a smooth filter, noise, and a transposition by up to six semitones.
 
     Args:
         pitch: (batch, FINE, pitches, frames).
@@ -198,10 +184,18 @@ def train(config: KeyRun) -> dict:
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
-    rows = {split: labelled(read_rows(config.data_dir, split)) for split in ("train", "validation", "test")}
-    network = KeyNetwork(config.width)
-    pitch = pictures(rows["train"], network.spectrogram, 0.0, "train spectrograms")
     names = key_names()
+    rows = {
+        split: labelled_rows(
+            read_rows(config.data_dir, split),
+            lambda row: row.get("key") in names,
+            "a key such as 'A minor'",
+            SAMPLING_RATE,
+        )
+        for split in ("train", "validation", "test")
+    }
+    network = KeyNetwork(config.width)
+    pitch = spectrograms(rows["train"], network.spectrogram, 0.0, "train spectrograms")
     truth = torch.tensor([names.index(row["key"]) for row in rows["train"]])
     crop = min(round(config.crop_s * RATE), pitch.shape[-1])
 
@@ -217,22 +211,17 @@ def train(config: KeyRun) -> dict:
     card |= {
         f"{split}_{name}": v for split in ("validation", "test") for name, v in measure(network, rows[split]).items()
     }
-    card |= {
-        "trained_on": config.data_dir,
-        "clips": {split: len(kept) for split, kept in rows.items()},
-        "steps": config.max_steps,
-    }
-    card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
+    card |= training_card(config, rows, minutes)
     save_network(network, config.output_dir, "key", card)
     return card
 
 
 def measure(network: KeyNetwork, rows: list[dict]) -> dict:
-    """Share of whole clips whose key is right, the MIREX score, and the share by source."""
+    """Share of whole clips with the right key, in total and by source, and the MIREX score."""
     right, mirex, by_source = [], [], {}
     for row in tqdm(rows, desc="measuring", disable=None):
-        heard = network.listen(read_audio(row).mean(dim=0).numpy(), row["sampling_rate"])
-        estimate = None if heard is None else heard.name
+        found = network.listen(read_audio(row).mean(dim=0).numpy(), row["sampling_rate"])
+        estimate = None if found is None else found.name
         right.append(key_right(estimate, row["key"]))
         mirex.append(key_mirex(estimate, row["key"]))
         by_source.setdefault(row.get("source") or "unknown", []).append(right[-1])

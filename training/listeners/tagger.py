@@ -1,7 +1,9 @@
-"""A small network that names the instruments, the drums and the style of a clip.
+"""The tagger: a small network for the instruments, drums and style of a clip.
 
-It is trained on the scorebook by training/listeners/tagger.py, so its scores are not comparable with those of other
-taggers; every report carries its name, its hash and its own precision on the test split.
+    python -m training.listeners.tagger
+
+It is trained on the scorebook, so that its scores cannot be compared with those of other taggers. Every report has its
+name, its hash and its own precision on the test split.
 """
 
 from collections import Counter
@@ -10,27 +12,27 @@ from itertools import pairwise
 
 import librosa
 import numpy as np
-import soxr
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from training.config import command, option, parse_config
 from training.data.clips import read_rows
-from training.listeners.fit import fit, load_network, pictures, save_network
+from training.listeners.fit import clip_tensor, fit, load_network, save_network, spectrograms, training_card
 from training.metrics.control import DRUMS, STYLE
 
 WINDOW = 1024  # samples
 MELS = 64
 RATE = 31.25  # frames a second
+OWN_THRESHOLD = 8  # clips of the validation split that a tag needs for its own threshold
 
 
 class Tagger(nn.Module):
-    """Log-mel picture -> four convolutions -> mean and maximum over time -> one logit a tag.
+    """Log-mel spectrogram -> four convolutions -> mean and maximum over time -> a logit for each tag.
 
     Args:
-        tags: names; "drums", "style:..." and instruments.
-        sampling_rate: Hz of the audio it hears.
+        tags: names: "drums", "style:..." and instruments.
+        sampling_rate: Hz of its input.
         width: channels of the first convolution.
     """
 
@@ -42,7 +44,7 @@ class Tagger(nn.Module):
         self.blocks = nn.ModuleList()
         for before, after in pairwise(widths):
             self.blocks.append(nn.Sequential(nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after)))
-        # Frequency is kept (an instrument is known by where its energy lies), time is pooled away.
+        # Only time is pooled, since the frequencies of its energy identify an instrument.
         self.head = nn.Sequential(
             nn.Dropout(0.3), nn.Linear(2 * widths[-1] * (MELS // 16), 160), nn.ReLU(), nn.Dropout(0.2),
             nn.Linear(160, len(self.tags)),
@@ -51,7 +53,7 @@ class Tagger(nn.Module):
         self.register_buffer("window", torch.hann_window(WINDOW), persistent=False)
 
     def spectrogram(self, audio: torch.Tensor) -> torch.Tensor:
-        """(batch, samples) -> log-mel (batch, MELS, frames), each clip of mean level 0 so that loudness is no clue."""
+        """(batch, samples) -> log-mel (batch, MELS, frames) relative to the loudest value of each clip."""
         bins = torch.stft(audio, WINDOW, self.hop, window=self.window, return_complex=True).abs()
         mel = torch.log10((self.filters @ bins).clamp_min(1e-4)) + 4.0  # 0 = -80 dB
         loud = mel.amax(dim=(1, 2), keepdim=True)
@@ -67,24 +69,18 @@ class Tagger(nn.Module):
 
     @torch.no_grad()
     def probabilities(self, audios: list[np.ndarray], sampling_rate: int) -> list[dict[str, float]]:
-        """Probability of each tag for each clip (samples,); one of another rate is resampled."""
+        """Probability of each tag for each clip (samples,), resampled if necessary."""
         self.eval()
         out = []
         for audio in audios:
-            if sampling_rate != self.sampling_rate:
-                audio = soxr.resample(audio, sampling_rate, self.sampling_rate)
-            clip = torch.from_numpy(np.ascontiguousarray(audio, dtype=np.float32))[None]
+            clip = clip_tensor(audio, sampling_rate, self.sampling_rate)
             values = torch.sigmoid(self(self.spectrogram(clip)))[0].tolist()
             out.append(dict(zip(self.tags, values, strict=True)))
         return out
 
 
 def load_tagger(folder: str) -> tuple[Tagger, dict]:
-    """A tagger and its card.
-
-    Raises:
-        ValueError: files missing or unreadable.
-    """
+    """A tagger and its card; a ValueError if they cannot be read."""
     return load_network(Tagger, folder, "tagger", ("tags", "sampling_rate", "width"))
 
 
@@ -93,9 +89,7 @@ def _mel_filters(sampling_rate: int) -> torch.Tensor:
     return torch.from_numpy(librosa.filters.mel(sr=sampling_rate, n_fft=WINDOW, n_mels=MELS, fmin=40.0)).float()
 
 
-# Train the tagger that evaluation listens with, on the scorebook's train split.
-
-OWN_THRESHOLD = 8  # clips of the validation split that a tag must be in to have a threshold of its own
+# Training, on the scorebook's train split.
 
 
 @dataclass(frozen=True)
@@ -114,7 +108,7 @@ class TaggerRun:
 
 
 def tag_names(rows: list[dict], min_clips: int) -> list[str]:
-    """Tags worth learning: "drums", the styles, and the instruments that enough rows have."""
+    """The tags to train: "drums", and the styles and instruments of at least `min_clips` rows."""
     instruments = Counter(name for row in rows for name in row.get("instruments") or [])
     styles = Counter(row["style"] for row in rows if row.get("style"))
     kept = sorted(name for name, count in instruments.items() if count >= min_clips)
@@ -122,28 +116,28 @@ def tag_names(rows: list[dict], min_clips: int) -> list[str]:
 
 
 def targets(rows: list[dict], tags: list[str]) -> torch.Tensor:
-    """(rows, tags) of 0 and 1, NaN where the row does not say."""
+    """(rows, tags) of 0 and 1, NaN for missing labels."""
     table = torch.full((len(rows), len(tags)), float("nan"))
     for index, row in enumerate(rows):
         present = set(row.get("instruments") or [])
         for column, tag in enumerate(tags):
             if tag == DRUMS:
-                known, value = row.get("drums") is not None, bool(row.get("drums"))
+                labelled, value = row.get("drums") is not None, bool(row.get("drums"))
             elif tag.startswith(STYLE):
-                known, value = bool(row.get("style")), row.get("style") == tag[len(STYLE) :]
+                labelled, value = bool(row.get("style")), row.get("style") == tag[len(STYLE) :]
             else:
-                known, value = row.get("instruments") is not None, tag in present
-            if known:
+                labelled, value = row.get("instruments") is not None, tag in present
+            if labelled:
                 table[index, column] = float(value)
     return table
 
 
 def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-    """Another microphone: a smooth filter, a band limit, noise and a stripe left out. (batch, MELS, frames)."""
+    """Vary the recording, (batch, MELS, frames): a smooth filter, a low-pass filter, noise and a masked stripe."""
     for clip in mel:
         knots = rng.normal(0.0, 0.12, size=5)
         clip += torch.from_numpy(np.interp(np.linspace(0, 4, MELS), np.arange(5), knots)).float()[:, None]
-        if rng.random() < 0.3:  # as codecs do, the treble is lost
+        if rng.random() < 0.3:  # low-pass filter, as of a codec
             clip[int(rng.integers(MELS * 5 // 8, MELS)) :] = clip.min()
         clip += float(rng.uniform(0.0, 0.06)) * torch.from_numpy(rng.normal(size=tuple(clip.shape)).astype(np.float32))
         if rng.random() < 0.3:
@@ -160,9 +154,9 @@ def scores(tagger: Tagger, mel: torch.Tensor) -> torch.Tensor:
 
 
 def average_precision(score: np.ndarray, truth: np.ndarray) -> float | None:
-    """Area under precision against recall, as a sum over positives; None where there is none."""
-    known = np.isfinite(truth)
-    score, truth = score[known], truth[known] > 0.5
+    """Area under the precision-recall curve; None without positives. NaN in `truth` is ignored."""
+    labelled = np.isfinite(truth)
+    score, truth = score[labelled], truth[labelled] > 0.5
     if not truth.any():
         return None
     order = np.argsort(-score, kind="stable")
@@ -171,9 +165,9 @@ def average_precision(score: np.ndarray, truth: np.ndarray) -> float | None:
 
 
 def best_threshold(score: np.ndarray, truth: np.ndarray, fewest: int = 1, otherwise: float = 0.5) -> float:
-    """The probability above which F1 is largest; `otherwise` with fewer positives than `fewest`."""
-    known = np.isfinite(truth)
-    score, truth = score[known], truth[known] > 0.5
+    """The threshold with the largest F1; `otherwise` if there are fewer positives than `fewest`."""
+    labelled = np.isfinite(truth)
+    score, truth = score[labelled], truth[labelled] > 0.5
     if truth.sum() < fewest:
         return otherwise
     order = np.argsort(-score, kind="stable")
@@ -195,7 +189,7 @@ def train(config: TaggerRun) -> dict:
     if len(tags) < 2:
         raise ValueError(f"data_dir {config.data_dir}: no tag stands in {config.min_clips} clips of the train split")
     tagger = Tagger(tags, rows["train"][0]["sampling_rate"])
-    mel = {split: pictures(kept, tagger.spectrogram, 0.0, f"{split} spectrograms") for split, kept in rows.items()}
+    mel = {split: spectrograms(kept, tagger.spectrogram, 0.0, f"{split} spectrograms") for split, kept in rows.items()}
     truth = {split: targets(split_rows, tags) for split, split_rows in rows.items()}
     share = torch.nanmean(truth["train"], dim=0).clamp(1e-3, 1 - 1e-3)
     tagger.head[-1].bias.data = torch.logit(share)
@@ -213,8 +207,7 @@ def train(config: TaggerRun) -> dict:
 
     minutes = fit(tagger, batch_loss, config.learning_rate, 0.02, config.max_steps, config.seed, "tagger")
     card = measure(tagger, mel, truth)
-    card |= {"trained_on": config.data_dir, "clips": {k: len(v) for k, v in rows.items()}, "steps": config.max_steps}
-    card |= {"minutes": round(minutes, 2), "seed": config.seed, "torch": torch.__version__}
+    card |= training_card(config, rows, minutes)
     shape = {"tags": tagger.tags, "sampling_rate": tagger.sampling_rate, "width": tagger.width}
     save_network(tagger, config.output_dir, "tagger", {**shape, **card})
     return card
@@ -224,21 +217,21 @@ def measure(tagger: Tagger, mel: dict[str, torch.Tensor], truth: dict[str, torch
     """Thresholds from the validation split and average precisions from the test split."""
     chosen, tested = scores(tagger, mel["validation"]).numpy(), scores(tagger, mel["test"]).numpy()
     is_instrument = [tag != DRUMS and not tag.startswith(STYLE) for tag in tagger.tags]
-    # Rare instruments share one threshold: a handful of clips cannot place one for each.
+    # Rare instruments share one threshold, since a few clips cannot determine one for each.
     instruments = truth["validation"].numpy()[:, is_instrument]
     shared = best_threshold(chosen[:, is_instrument].ravel(), instruments.ravel())
     thresholds, precision = {}, {}
     for column, tag in enumerate(tagger.tags):
-        known = truth["validation"][:, column].numpy()
-        thresholds[tag] = round(best_threshold(chosen[:, column], known, OWN_THRESHOLD, shared), 4)
+        labels = truth["validation"][:, column].numpy()
+        thresholds[tag] = round(best_threshold(chosen[:, column], labels, OWN_THRESHOLD, shared), 4)
         precision[tag] = average_precision(tested[:, column], truth["test"][:, column].numpy())
     styles = [c for c, tag in enumerate(tagger.tags) if tag.startswith(STYLE)]
-    known = [precision[tag] for tag, keep in zip(tagger.tags, is_instrument, strict=True) if keep]
-    known = [value for value in known if value is not None]
+    measured = [precision[tag] for tag, keep in zip(tagger.tags, is_instrument, strict=True) if keep]
+    measured = [value for value in measured if value is not None]
     share = torch.nanmean(truth["test"], dim=0).numpy()[is_instrument]
     card = {
         "name": "Vivace scorebook tagger (small CNN on log-mel)",
-        "test_instrument_map": float(np.mean(known)) if known else None,
+        "test_instrument_map": float(np.mean(measured)) if measured else None,
         "test_instrument_map_chance": float(np.mean(share[share > 0])) if (share > 0).any() else None,
         "test_average_precision": {tag: v if v is None else round(v, 4) for tag, v in precision.items()},
         "thresholds": thresholds,

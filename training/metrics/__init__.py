@@ -1,1 +1,1 @@
-"""What is measured, one idea a file."""
+"""Metrics of clips and of sets of clips, and the reports of them."""

@@ -1,29 +1,28 @@
-"""Are the beats where they were asked for? Three figures, by how much their trackers are told of the request.
+"""Control metrics: how well a clip follows its request.
 
-- `beat_f`: the tracker knows nothing of the request.
-- `beat_f_guided`: the tracker is told the requested tempo, but not where the beats are.
-- `beat_contrast`: knows the whole requested grid and asks whether notes begin on it rather than between.
+Beats, chords, instruments, key and tempo of a `ClipAnalysis` are compared with a `Request`. `control_figures` takes all
+figures of one clip, `compare` those of many, and `chance` those of clips against the requests of other clips.
 """
 
-import librosa
 import mir_eval
 import numpy as np
 
-from training.metrics.features import CHROMA_RATE, ONSET_RATE, Heard
+from pipelines.vivace_theory import PITCH_CLASSES
+from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipAnalysis, beats_at_tempo
 from training.metrics.request import Request
 from training.metrics.summary import summarise
 from training.run.streams import Measure, item_rng
 
-WINDOW_S = 0.07  # a beat counts as hit within this, either side; the customary value of MIREX
-TIGHTNESS = 400  # of librosa's dynamic programming: how dearly it pays for leaving the tempo
-PHASES = 48  # places within a beat at which the contrast looks
+# Beats: `beat_f` of a tracker without the request, or given the requested tempo; `beat_contrast` of the requested grid.
+
+WINDOW_S = 0.07  # a tracked beat is a hit within this distance, as in MIREX
+PHASES = 48  # shifts within a beat that the contrast compares
 
 
 def beat_f(tracked_s: np.ndarray, requested_s: np.ndarray) -> float:
-    """F-measure of tracked against requested beats at 70 ms (Dixon 2001), from 0 s on; 0 where nothing was tracked.
+    """F-measure of tracked against requested beats at 70 ms (Dixon 2001); 0 if nothing was tracked.
 
-    Prior: none beyond what the tracker had. Nothing is trimmed at the start (mir_eval's custom is 5 s), since clips
-    are short and the first beat was asked for too.
+    Nothing is trimmed at the start (mir_eval's convention is 5 s), since clips are short and their first beat counts.
 
     Args:
         tracked_s, requested_s: beat times in seconds, rising.
@@ -33,33 +32,12 @@ def beat_f(tracked_s: np.ndarray, requested_s: np.ndarray) -> float:
     return float(mir_eval.beat.f_measure(np.asarray(requested_s), np.asarray(tracked_s), f_measure_threshold=WINDOW_S))
 
 
-def guided_beats(onset: np.ndarray, frame_rate: float, bpm: float) -> np.ndarray:
-    """Beats in seconds by dynamic programming (Ellis 2007) at a tempo that is told.
-
-    Prior: the requested tempo, held tightly; the phase is the tracker's own finding.
-
-    Args:
-        onset: (frames,) onset strength.
-        frame_rate: frames a second.
-        bpm: requested beats a minute.
-    """
-    if not np.any(onset > 0.0):
-        return np.zeros(0)
-    hop = 100  # samples; only frame_rate = sr / hop enters
-    _, frames = librosa.beat.beat_track(
-        onset_envelope=onset, sr=frame_rate * hop, hop_length=hop, bpm=bpm, tightness=TIGHTNESS, trim=False
-    )
-    return np.asarray(frames) / frame_rate
-
-
 def beat_contrast(onset: np.ndarray, frame_rate: float, requested_s: np.ndarray, bpm: float) -> float:
-    """How far onset strength on the requested beats stands above that at other places within the beat.
+    """Onset strength on the requested beats compared with other positions within the beat.
 
-    For a shift of the grid by a share of a beat, the onset strength at the shifted beats (the largest within 25 ms) is
-    averaged. The result is the mean at shift 0 less the mean over all shifts, in standard deviations of the onset
-    strength over the clip: 0 by chance, about 3 for a click on each beat and nothing else.
-
-    Prior: the requested tempo and phase.
+    The grid is shifted by fractions of a beat, and the onset strength at the shifted beats (the largest within 25 ms)
+    is averaged. The result is the mean at shift 0 minus the mean over all shifts, in standard deviations of the onset
+    strength over the clip: 0 by chance, about 3 for a clip of clicks on the beats.
 
     Args:
         onset: (frames,) onset strength.
@@ -78,106 +56,107 @@ def beat_contrast(onset: np.ndarray, frame_rate: float, requested_s: np.ndarray,
     return float((curve[0] - curve.mean()) / spread) if spread > 1e-9 else 0.0
 
 
-# Does each beat sound like the chord that was asked for?
+# Chords.
 
 
 def chord_cosine(
     chroma: np.ndarray, frame_rate: float, beats_s: np.ndarray, bpm: float, requested: np.ndarray
 ) -> float | None:
-    """Mean over beats of the cosine between the chroma heard during the beat and the requested chord.
+    """Mean over beats of the cosine between the chroma of the beat and the requested chord.
 
-    1 if exactly the chord's notes sound, equally strong; about 0.5 for a wrong chord, since energy is never negative.
+    1 if the chord's notes alone sound, equally strong; about 0.5 for a wrong chord, since energy is never negative.
 
     Args:
         chroma: (12, frames) energy by pitch class, C first.
         frame_rate: frames a second; frame i is centred at i / frame_rate seconds.
         beats_s: (beats,) in seconds; each lasts 60 / bpm.
         bpm: beats a minute.
-        requested: (beats, 12) of 0 and 1; rows of zeros are left out.
+        requested: (beats, 12) of 0 and 1; rows of zeros (no chord) are skipped.
 
     Returns:
-        None if no chord was requested or the clip has no frame within a beat that has one.
+        None if no beat with a requested chord lies within the clip.
     """
     cosines = []
     for start, wanted in zip(beats_s, requested, strict=True):
         first, last = np.ceil(np.array([start, start + 60.0 / bpm]) * frame_rate).astype(int)
-        heard = chroma[:, max(first, 0) : last].mean(axis=1) if last > max(first, 0) < chroma.shape[1] else None
-        if heard is None or not np.any(wanted):
+        first = max(first, 0)
+        if not first < min(last, chroma.shape[1]) or not np.any(wanted):
             continue
-        size = np.linalg.norm(heard) * np.linalg.norm(wanted)
-        cosines.append(float(heard @ wanted / size) if size > 1e-12 else 0.0)
+        found = chroma[:, first:last].mean(axis=1)
+        size = np.linalg.norm(found) * np.linalg.norm(wanted)
+        cosines.append(float(found @ wanted / size) if size > 1e-12 else 0.0)
     return float(np.mean(cosines)) if cosines else None
 
 
-# Are the requested instruments, drums and style heard? Figures from the probabilities of a tagger.
+# Instruments, drums and style, from the probabilities of a tagger. A figure is None if the tagger has no such tag.
 
 STYLE = "style:"
 DRUMS = "drums"
 
 
 def instrument_tags(probabilities: dict[str, float]) -> list[str]:
-    """The instruments a tagger knows: its tags but for drums and styles."""
+    """The tags of a tagger that are instruments: all except drums and styles."""
     return [name for name in probabilities if name != DRUMS and not name.startswith(STYLE)]
 
 
 def instrument_f1(
     probabilities: dict[str, float], requested: tuple[str, ...], thresholds: dict[str, float]
 ) -> float | None:
-    """F1 of the instruments above their threshold against the requested ones; None if the tagger knows none of them."""
-    known = instrument_tags(probabilities)
-    wanted = {name for name in requested if name in known}
+    """F1 of the instruments whose probability reaches their threshold against the requested ones."""
+    tags = instrument_tags(probabilities)
+    wanted = {name for name in requested if name in tags}
     if not wanted:
         return None
-    heard = {name for name in known if probabilities[name] >= thresholds.get(name, 0.5)}
-    return 2.0 * len(wanted & heard) / (len(wanted) + len(heard))
+    found = {name for name in tags if probabilities[name] >= thresholds.get(name, 0.5)}
+    return 2.0 * len(wanted & found) / (len(wanted) + len(found))
 
 
 def instrument_ranking(probabilities: dict[str, float], requested: tuple[str, ...]) -> float | None:
     """Label-ranking average precision (Tsoumakas et al. 2010): over requested instruments, the mean share of requested
-    ones among those ranked at least as high. 1 if all requested ones come first. None if the tagger knows none."""
-    known = instrument_tags(probabilities)
-    scores = np.array([probabilities[name] for name in known])
-    wanted = np.array([name in requested for name in known])
+    ones among those ranked at least as high. 1 if all requested ones come first."""
+    tags = instrument_tags(probabilities)
+    scores = np.array([probabilities[name] for name in tags])
+    wanted = np.array([name in requested for name in tags])
     if not wanted.any():
         return None
-    above = scores[None, :] >= scores[wanted][:, None]  # (wanted, known)
+    above = scores[None, :] >= scores[wanted][:, None]  # (wanted, tags)
     return float(np.mean((above & wanted).sum(axis=1) / above.sum(axis=1)))
 
 
-def stated_heard(
+def stated_recall(
     probabilities: dict[str, float], stated: tuple[str, ...], thresholds: dict[str, float]
 ) -> float | None:
-    """Share of the stated instruments that are above their threshold; None if the tagger knows none of them.
+    """Share of the instruments in the caption whose probability reaches their threshold.
 
-    What else plays is left to the music, so that this is a recall; a tagger that hears everything everywhere shows in
-    the chance beside it and in `stated_above_absent`.
+    Other instruments may play as well, so this is a recall. A tagger that reports every instrument everywhere is
+    revealed by its chance level and by `stated_above_absent`.
     """
-    known = [name for name in stated if name in instrument_tags(probabilities)]
-    if not known:
+    wanted = [name for name in stated if name in instrument_tags(probabilities)]
+    if not wanted:
         return None
-    return float(np.mean([probabilities[name] >= thresholds.get(name, 0.5) for name in known]))
+    return float(np.mean([probabilities[name] >= thresholds.get(name, 0.5) for name in wanted]))
 
 
 def stated_above_absent(
     probabilities: dict[str, float], stated: tuple[str, ...], playing: tuple[str, ...]
 ) -> float | None:
-    """Over the stated instruments, the mean share of instruments that do not play in the labelled clip that are less
-    likely: 1 if all stated ones come first, 0.5 by chance. None if the tagger knows none of them, or no other.
+    """How often an instrument of the caption is likelier than one that is absent: 1 if always, 0.5 by chance.
 
     Args:
-        stated: what the caption names.
-        playing: all that the row says plays; those that the caption does not name neither help nor harm.
+        probabilities: of the tags.
+        stated: the instruments in the caption.
+        playing: all instruments of the labelled clip; those that the caption leaves out are not compared.
     """
-    known = instrument_tags(probabilities)
-    wanted = np.array([probabilities[name] for name in known if name in stated])
-    absent = np.array([probabilities[name] for name in known if name not in stated and name not in playing])
+    tags = instrument_tags(probabilities)
+    wanted = np.array([probabilities[name] for name in tags if name in stated])
+    absent = np.array([probabilities[name] for name in tags if name not in stated and name not in playing])
     if not len(wanted) or not len(absent):
         return None
     return float(np.mean(wanted[:, None] > absent[None, :]))
 
 
 def style_right(probabilities: dict[str, float], requested: str) -> float | None:
-    """1 if the likeliest style is the requested one; None if the tagger does not know it."""
+    """1 if the likeliest style is the requested one, else 0."""
     styles = {name: value for name, value in probabilities.items() if name.startswith(STYLE)}
     if STYLE + requested not in styles:
         return None
@@ -185,15 +164,14 @@ def style_right(probabilities: dict[str, float], requested: str) -> float | None
 
 
 def drums_right(probabilities: dict[str, float], requested: bool, thresholds: dict[str, float]) -> float | None:
-    """1 if drums are heard when asked for, and not when not; None if the tagger has no such tag."""
+    """1 if drums are detected exactly when they were requested, else 0."""
     if DRUMS not in probabilities:
         return None
     return float((probabilities[DRUMS] >= thresholds.get(DRUMS, 0.5)) == requested)
 
 
-# Is it in the requested key? Chroma against key profiles.
+# Key: chroma against key profiles.
 
-PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 QUIET = 0.02  # of the loudest frame
 # Share of each degree in music of a key (Albrecht and Shanahan 2013, table 1), from the tonic on.
 MAJOR = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
@@ -235,7 +213,7 @@ def key_mirex(estimate: str | None, requested: str) -> float:
     return float(mir_eval.key.weighted_score(requested, estimate))
 
 
-# Was the requested tempo played? The estimate knows nothing of the request.
+# Tempo.
 
 TOLERANCE = 0.04  # of the requested tempo, as in MIREX
 OCTAVES = (1.0, 2.0, 0.5, 3.0, 1.0 / 3.0)
@@ -247,11 +225,11 @@ def tempo_right(estimate_bpm: float, requested_bpm: float) -> float:
 
 
 def tempo_right_octaves(estimate_bpm: float, requested_bpm: float) -> float:
-    """The same where counting twice, half, three times or a third of the beats is forgiven (accuracy 2)."""
+    """The same, also accepting twice, half, three times or a third of the tempo (accuracy 2)."""
     return max(tempo_right(estimate_bpm, factor * requested_bpm) for factor in OCTAVES)
 
 
-# Was it done as asked? All control figures of one clip against one request.
+# All figures of one clip.
 
 NAMES = {
     "tempo_4pct": "tempo within 4 %",
@@ -261,7 +239,7 @@ NAMES = {
     "tempo_4pct_librosa": "tempo within 4 %, by librosa",
     "tempo_4pct_octaves_librosa": "tempo, octaves forgiven, by librosa",
     "beat_f_librosa": "beat F, by librosa",
-    "beat_f_guided": "beat F, by librosa told the tempo",
+    "beat_f_guided": "beat F, by librosa given the tempo",
     "beat_contrast": "onset contrast on the requested grid",
     "key_exact": "key, exact",
     "key_mirex": "key, MIREX weights",
@@ -278,35 +256,34 @@ NAMES = {
 
 
 def control_figures(
-    heard: Heard, request: Request, thresholds: dict[str, float] | None = None
+    clip: ClipAnalysis, request: Request, thresholds: dict[str, float] | None = None
 ) -> dict[str, float | None]:
-    """One figure per name in `NAMES`; None where the request lacks the label or no network listened.
+    """One figure for each name in `NAMES`; None if the request lacks the label or the network is missing.
 
-    Tempo, beats, downbeats and key are the learned networks' where no other is named; neither they nor librosa's
-    trackers know the request, but for those of which the name says so.
+    Tempo, beats, downbeats and key are estimated by the listener networks unless the name states otherwise. Only
+    `beat_f_guided` (tempo), `beat_contrast` and `chord_cosine` (beats) use the request for the estimate.
 
     Args:
-        heard: the clip.
-        request: what was asked for.
-        thresholds: of the tags, 0.5 where absent.
+        clip: what was measured.
+        request: what was requested.
+        thresholds: decision thresholds of the tags; 0.5 for those without one.
     """
     figures: dict[str, float | None] = dict.fromkeys(NAMES)
-    bpm, grid, sound, tracked, tags = request.bpm, request.beats_s, heard.features, heard.tracked, heard.tags
+    bpm, grid, sound, rhythm, tags = request.bpm, request.beats_s, clip.features, clip.rhythm, clip.tags
     if bpm is not None:
         figures["tempo_4pct_librosa"] = tempo_right(sound.tempo_bpm, bpm)
         figures["tempo_4pct_octaves_librosa"] = tempo_right_octaves(sound.tempo_bpm, bpm)
-        if tracked is not None:
-            figures["tempo_4pct"] = tempo_right(tracked.tempo_bpm, bpm)
-            figures["tempo_4pct_octaves"] = tempo_right_octaves(tracked.tempo_bpm, bpm)
+        if rhythm is not None:
+            figures["tempo_4pct"] = tempo_right(rhythm.tempo_bpm, bpm)
+            figures["tempo_4pct_octaves"] = tempo_right_octaves(rhythm.tempo_bpm, bpm)
     if grid is not None:
         figures["beat_f_librosa"] = beat_f(sound.beats_s, grid)
-        if tracked is not None:
-            figures["beat_f"] = beat_f(tracked.beats_s, grid)
-    if tracked is not None and request.downbeats_s is not None:
-        figures["downbeat_f"] = beat_f(tracked.downbeats_s, request.downbeats_s)
+        if rhythm is not None:
+            figures["beat_f"] = beat_f(rhythm.beats_s, grid)
+    if rhythm is not None and request.downbeats_s is not None:
+        figures["downbeat_f"] = beat_f(rhythm.downbeats_s, request.downbeats_s)
     if bpm is not None and grid is not None:
-        guided = guided_beats(sound.onset, ONSET_RATE, bpm)
-        figures["beat_f_guided"] = beat_f(guided, grid)
+        figures["beat_f_guided"] = beat_f(beats_at_tempo(sound.onset, bpm), grid)
         figures["beat_contrast"] = beat_contrast(sound.onset, ONSET_RATE, grid, bpm)
         if request.chroma is not None:
             figures["chord_cosine"] = chord_cosine(sound.chroma, CHROMA_RATE, grid, bpm, request.chroma)
@@ -314,16 +291,16 @@ def control_figures(
         estimate = estimate_key(sound.chroma)
         figures["key_exact_profile"] = key_right(estimate, request.key)
         figures["key_mirex_profile"] = key_mirex(estimate, request.key)
-        if heard.key_listened:
-            figures["key_exact"] = key_right(heard.key, request.key)
-            figures["key_mirex"] = key_mirex(heard.key, request.key)
+        if clip.has_key_network:
+            figures["key_exact"] = key_right(clip.key, request.key)
+            figures["key_mirex"] = key_mirex(clip.key, request.key)
     if tags is not None:
         thresholds = thresholds or {}
         if request.instruments is not None:
             figures["instrument_f1"] = instrument_f1(tags, request.instruments, thresholds)
             figures["instrument_ranking"] = instrument_ranking(tags, request.instruments)
         if request.stated is not None:
-            figures["stated_heard"] = stated_heard(tags, request.stated, thresholds)
+            figures["stated_heard"] = stated_recall(tags, request.stated, thresholds)
             playing = request.instruments or ()
             figures["stated_above_absent"] = stated_above_absent(tags, request.stated, playing)
         if request.drums is not None:
@@ -333,24 +310,28 @@ def control_figures(
     return figures
 
 
-# Control figures of many clips: against their own requests, and against those of others (chance).
+# Figures of many clips.
 
 SHUFFLES = 8
 
 
-def compare(clips: list[Heard], requests: list[Request], thresholds: dict) -> list[dict[str, float | None]]:
+def compare(clips: list[ClipAnalysis], requests: list[Request], thresholds: dict) -> list[dict[str, float | None]]:
     """Control figures of clip i against request i."""
     pairs = zip(clips, requests, strict=True)
     return [control_figures(clip, request, thresholds) for clip, request in pairs]
 
 
-def chance(clips: list[Heard], requests: list[Request], thresholds: dict, seed: int) -> list[dict[str, float | None]]:
-    """Control figures of each clip against the requests of others: the mean over up to 8 shuffles, in none of which a
-    clip meets its own. Empty for a single clip."""
+def chance(
+    clips: list[ClipAnalysis], requests: list[Request], thresholds: dict, seed: int
+) -> list[dict[str, float | None]]:
+    """Control figures of each clip against the requests of other clips: means over up to 8 shuffles.
+
+    No shuffle pairs a clip with its own request. Empty for a single clip.
+    """
     count = len(clips)
     rng = item_rng(seed, Measure.CHANCE)
     order = rng.permutation(count)
-    # Turning a random circle of clips by 1 to n - 1 places is a shuffle in which nobody stays.
+    # Rotating a random order by 1 to n - 1 places moves every clip.
     turns = rng.permutation(np.arange(1, count))[:SHUFFLES]
     rounds = []
     for turn in turns:
@@ -364,16 +345,16 @@ def chance(clips: list[Heard], requests: list[Request], thresholds: dict, seed: 
     return means
 
 
-def summaries(by_source: dict[str, list[dict]], names: dict[str, str], seed: int) -> dict[str, dict[str, dict]]:
-    """name -> source -> mean, interval and count of the clips that have the figure."""
+def summaries(clips: dict[str, list[dict]], names: dict[str, str], seed: int) -> dict[str, dict[str, dict]]:
+    """Figures of clips by source -> name -> source -> mean, interval and count."""
     return {
-        name: {source: summarise((f.get(name) for f in figures), seed) for source, figures in by_source.items()}
+        name: {source: summarise((f.get(name) for f in figures), seed) for source, figures in clips.items()}
         for name in names
     }
 
 
 def by_source(figures: list[dict], rows: list[dict], names: tuple[str, ...], seed: int) -> dict[str, dict[str, dict]]:
-    """name -> `source` of the rows -> mean, interval and count: which kind of music a figure fails on."""
+    """name -> `source` of the rows -> mean, interval and count, to show which kind of music a figure fails on."""
     sources = [row.get("source") or "unknown" for row in rows]
     return {
         name: {

@@ -1,4 +1,8 @@
-"""Frechet distance between two sets of embeddings (Heusel et al. 2017), also extrapolated to infinitely many clips."""
+"""Compare sets of clips by their embeddings: Frechet and kernel distance, diversity, memorisation.
+
+`distribution_figures` and `folder_figures` put them together: generated clips against real ones, beside the distance
+between two sets of real clips (the floor) and that of the autoencoder's reconstructions (the ceiling).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,8 +14,30 @@ from scipy.stats import mannwhitneyu
 from training.metrics.embedding import Embedder
 from training.run.streams import Measure, item_rng
 
-FRACTIONS = 9  # sizes of the extrapolation
+FRACTIONS = 9  # subset sizes of the extrapolation
 DRAWS = 12  # subsets of each size
+FEWEST = 2  # clips a set for a kernel distance: the unbiased estimate needs pairs
+PERCENTILE = 5.0  # of the test clips' distances to the training set
+WORST = 5  # nearest pairs to list
+COMPONENTS = 24  # of the space: 25 clips suffice for a covariance, 50 for an extrapolation
+SPACE_CLIPS = 400  # training clips that define a space
+
+
+def _check_sets(a: np.ndarray, b: np.ndarray) -> None:
+    """Raise a ValueError unless a and b are (n, d) and (m, d) and finite."""
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"a has shape {a.shape}, b {b.shape}; needed: (n, d) and (m, d)")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("embeddings hold values that are not finite")
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Rows of (n, d) brought to length 1, in float64; rows of zeros stay."""
+    vectors = np.asarray(vectors, dtype=np.float64)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+# Frechet distance (Heusel et al. 2017), also extrapolated to infinitely many clips.
 
 
 def moments(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -32,7 +58,7 @@ def square_root(covariance: np.ndarray) -> np.ndarray:
 def gaussian_distance(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
     """|m_a - m_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2) of two Gaussians (Dowson and Landau 1982).
 
-    The trace of that root is the sum of the singular values of A^1/2 B^1/2: no root of a rounded product is taken.
+    The trace of that root equals the sum of the singular values of A^1/2 B^1/2, which is more exact.
     """
     shared = np.linalg.svd(square_root(cov_a) @ square_root(cov_b), compute_uv=False).sum()
     distance = np.sum((mean_a - mean_b) ** 2) + np.trace(cov_a) + np.trace(cov_b) - 2.0 * shared
@@ -45,7 +71,7 @@ def clips_needed(dimensions: int) -> int:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two sets, as it is for these numbers of clips: never below the truth on average.
+    """Frechet distance of two sets. For finite numbers of clips it is too large on average.
 
     Args:
         a, b: (n, d) and (m, d).
@@ -53,16 +79,16 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     Raises:
         ValueError: other shapes, values that are not finite, or fewer than d + 1 clips in one of them.
     """
-    _check(a, b, 1)
+    _check_covariance(a, b, 1)
     return gaussian_distance(*moments(a), *moments(b))
 
 
 def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """What the Frechet distance would be with infinitely many clips (Chong and Forsyth 2020, "FID infinity").
+    """Estimate of the Frechet distance for infinitely many clips (Chong and Forsyth 2020, "FID infinity").
 
-    The finite distance is too large by about c / n. Subsets of both sets, the same fraction of each, are measured at
-    several sizes, and a line over 1 / fraction is followed to 0. Chong and Forsyth shrink the generated set alone,
-    beside a reference of many thousands; here both are small, and both biases go.
+    The finite distance is too large by about c / n. It is measured for subsets of several sizes, the same fraction of
+    both sets, and a line fitted over 1 / fraction is extrapolated to 0. Chong and Forsyth shrink only the generated
+    set, since their reference has many thousands of clips; here both sets are small, and both biases are removed.
 
     Args:
         a, b: (n, d) and (m, d).
@@ -75,7 +101,7 @@ def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, f
     Raises:
         ValueError: as `frechet_distance`, or fewer than 2 (d + 1) clips in one of them.
     """
-    dimensions = _check(a, b, 2)
+    dimensions = _check_covariance(a, b, 2)
     fewest = min(len(a), len(b))
     lowest = max(0.5, clips_needed(dimensions) / fewest)
     rng = item_rng(seed, Measure.SUBSETS)
@@ -95,12 +121,9 @@ def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, f
     return {"distance": float(distance), "slope": float(slope), "smallest": round(fewest * lowest)}
 
 
-def _check(a: np.ndarray, b: np.ndarray, times: int) -> int:
+def _check_covariance(a: np.ndarray, b: np.ndarray, times: int) -> int:
     """Dimensions of two sets of at least `times` (d + 1) clips, or a ValueError."""
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"a has shape {a.shape}, b {b.shape}; needed: (n, d) and (m, d)")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("embeddings hold values that are not finite")
+    _check_sets(a, b)
     needed = times * clips_needed(a.shape[1])
     if min(len(a), len(b)) < needed:
         what = "an extrapolation" if times > 1 else "a covariance"
@@ -110,9 +133,7 @@ def _check(a: np.ndarray, b: np.ndarray, times: int) -> int:
     return a.shape[1]
 
 
-# Kernel distance between two sets of embeddings: unbiased squared MMD with a cubic kernel (Binkowski et al. 2018).
-
-FEWEST = 2  # clips a set: without pairs there is nothing unbiased to take
+# Kernel distance: unbiased squared MMD with a cubic kernel (Binkowski et al. 2018).
 
 
 def polynomial_kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -131,17 +152,17 @@ def kernel_distance(
 ) -> dict:
     """Unbiased estimate of the squared MMD, with a bootstrap interval over clips.
 
-    Unlike the Frechet distance it needs no covariance and has no bias for few clips: equal distributions give 0 on
-    average, hence values below 0 too.
+    Unlike the Frechet distance it needs no covariance and is unbiased for few clips. Equal distributions give 0 on
+    average, so that single values can be negative.
 
     Args:
         a, b: (n, d) and (m, d).
         seed: of the resampling.
         resamples: bootstrap draws; 0 = no interval.
         level: coverage of the interval, between 0 and 1.
-        paired: whether row i of `b` was made from row i of `a`, or asked for by its labels; or (n, m) bool, which rows
-            belong together, at most one to each. Such pairs are left out, as a clip's with itself, for they are alike
-            for a reason that is not the distribution; the bootstrap draws them together.
+        paired: whether row i of `b` was made from row i of `a`, or requested by its labels; or (n, m) bool that marks
+            such rows, at most one for each. These pairs are more alike than two independent clips and are left out
+            of the estimate, like the pair of a clip with itself; the bootstrap draws them together.
 
     Returns:
         `mean`, `low` and `high` (None without an interval), and `n`, the clips of the smaller set.
@@ -149,10 +170,7 @@ def kernel_distance(
     Raises:
         ValueError: other shapes, values that are not finite, fewer than 2 clips, or a level outside (0, 1).
     """
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"a has shape {a.shape}, b {b.shape}; needed: (n, d) and (m, d)")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("embeddings hold values that are not finite")
+    _check_sets(a, b)
     if min(len(a), len(b)) < FEWEST:
         raise ValueError(f"{min(len(a), len(b))} clips are too few for a kernel distance; needed: at least {FEWEST}")
     if paired is True and len(a) != len(b):
@@ -187,13 +205,15 @@ def _unbiased(
     count_b: np.ndarray,
     related: tuple[np.ndarray, np.ndarray],
 ) -> float:
-    """Squared MMD of clips that are there `count` times each; a clip is never paired with itself or its own copy, nor
-    with what was made from it: the pairs of `related`, rows of a and of b."""
+    """Squared MMD of sets in which clip i occurs `count[i]` times.
+
+    Pairs of a clip with itself or its copies are left out, and so are those of `related`: rows of a and rows of b.
+    """
 
     def pairs(kernel: np.ndarray, count: np.ndarray) -> float:
         total = count @ kernel @ count - np.sum(count**2 * np.diag(kernel))
         weight = count.sum() ** 2 - np.sum(count**2)
-        return total / weight if weight > 0 else np.nan  # a draw of one clip alone has no pairs
+        return total / weight if weight > 0 else np.nan  # a bootstrap draw of a single clip has no pairs
 
     between, weight = count_a @ across @ count_b, count_a.sum() * count_b.sum()
     together = count_a[related[0]] * count_b[related[1]]
@@ -204,14 +224,58 @@ def _unbiased(
     return float(pairs(within_a, count_a) + pairs(within_b, count_b) - 2.0 * between)
 
 
-# Are generated clips copies of training clips? Nearest neighbours in the embedding, beside those of unseen clips.
+# Diversity.
 
-PERCENTILE = 5.0
-WORST = 5
+
+def vendi_score(vectors: np.ndarray) -> float:
+    """Effective number of different clips (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n,
+    where K holds the cosines of all pairs. 1 = all equal, n = all orthogonal.
+
+    It grows with n, so that only sets of equal size can be compared.
+
+    Args:
+        vectors: (n, d).
+
+    Raises:
+        ValueError: no clips, or not (n, d).
+    """
+    rows = _check_size(vectors, 1)
+    # X X^T and X^T X have the same eigenvalues except for zeros; the smaller matrix is faster.
+    gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
+    values = np.linalg.eigvalsh(gram / len(rows))
+    values = values[values > 1e-12]
+    return float(np.exp(-np.sum(values * np.log(values))))
+
+
+def mean_pairwise_distance(vectors: np.ndarray) -> float:
+    """Mean of 1 - cosine over all pairs of different clips (n, d); 0 = all equal.
+
+    Raises:
+        ValueError: fewer than 2 clips, or not (n, d).
+    """
+    rows = _check_size(vectors, 2)
+    count = len(rows)
+    own = np.sum(rows**2)
+    return float(1.0 - (np.sum(rows.sum(axis=0) ** 2) - own) / (count * (count - 1)))
+
+
+def diversity(vectors: np.ndarray) -> dict[str, float | None]:
+    """`vendi` and `mean_pairwise_distance` (None for a single clip) of (n, d)."""
+    pairs = mean_pairwise_distance(vectors) if len(vectors) > 1 else None
+    return {"vendi": vendi_score(vectors), "mean_pairwise_distance": pairs}
+
+
+def _check_size(vectors: np.ndarray, fewest: int) -> np.ndarray:
+    if vectors.ndim != 2 or len(vectors) < fewest:
+        raise ValueError(f"vectors has shape {vectors.shape}; needed: (n, d), n at least {fewest}")
+    return unit(vectors)
+
+
+# Memorisation: distances to the nearest training clip, of generated clips and of real clips outside the training set.
 
 
 def nearest(vectors: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine distance of each row (n, d) to the nearest row of `train` (m, d), and which it is: (n,), (n,)."""
+    """Cosine distance of each row (n, d) to the nearest row of `train` (m, d), and that row's index: (n,), (n,)."""
     distance = 1.0 - unit(vectors) @ unit(train).T
     return distance.min(axis=1), distance.argmin(axis=1)
 
@@ -227,16 +291,16 @@ def memorisation_figures(
 
     Args:
         generated, test, train: (n, d), (k, d), (m, d) embeddings.
-        generated_names, train_names: what the clips are called, for the list of the nearest.
+        generated_names, train_names: names of the clips, for the list of nearest pairs.
 
     Returns:
-        `share_nearer`: generated clips nearer than the 5th percentile of the test ones (0.05 where nothing is copied);
-        `auc`: chance that a generated clip is nearer to the training set than a test clip (0.5 where nothing is);
+        `share_nearer`: share of generated clips nearer than the 5th percentile of the test clips (0.05 without copies);
+        `auc`: probability that a generated clip is nearer to the training set than a test clip (0.5 without copies);
         `p`: one-sided Mann-Whitney test of "generated clips are nearer"; `generated_median`, `test_median`,
         `test_percentile`: cosine distances; `nearest`: the five nearest pairs; `counts`.
 
     Raises:
-        ValueError: an empty set, widths that differ, or names that are not one a clip.
+        ValueError: an empty set, widths that differ, or a number of names other than that of clips.
     """
     sets = {"generated": generated, "test": test, "train": train}
     for name, vectors in sets.items():
@@ -250,7 +314,7 @@ def memorisation_figures(
     made, which = nearest(generated, train)
     unseen, _ = nearest(test, train)
     threshold = float(np.percentile(unseen, PERCENTILE))
-    # U counts the pairs in which the generated clip is farther, ties half.
+    # U counts the pairs in which the generated clip is farther; ties count half.
     statistic, p = mannwhitneyu(made, unseen, alternative="less")
     return {
         "share_nearer": float(np.mean(made < threshold)),
@@ -268,62 +332,12 @@ def memorisation_figures(
     }
 
 
-# How many different clips there are in a set of embeddings.
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of (n, d) brought to length 1, in float64; rows of zeros stay."""
-    vectors = np.asarray(vectors, dtype=np.float64)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def vendi_score(vectors: np.ndarray) -> float:
-    """Effective number of different clips (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n,
-    where K holds the cosines of all pairs. 1 = all alike, n = all orthogonal.
-
-    It grows with n: compare sets of equal size.
-
-    Args:
-        vectors: (n, d).
-
-    Raises:
-        ValueError: no clips, or not (n, d).
-    """
-    rows = _check_size(vectors, 1)
-    # X X^T and X^T X share their eigenvalues but for zeros: the smaller is taken.
-    gram = rows @ rows.T if len(rows) <= rows.shape[1] else rows.T @ rows
-    values = np.linalg.eigvalsh(gram / len(rows))
-    values = values[values > 1e-12]
-    return float(np.exp(-np.sum(values * np.log(values))))
-
-
-def mean_pairwise_distance(vectors: np.ndarray) -> float:
-    """Mean of 1 - cosine over all pairs of different clips (n, d); 0 = all alike.
-
-    Raises:
-        ValueError: fewer than 2 clips, or not (n, d).
-    """
-    rows = _check_size(vectors, 2)
-    count = len(rows)
-    own = np.sum(rows**2)
-    return float(1.0 - (np.sum(rows.sum(axis=0) ** 2) - own) / (count * (count - 1)))
-
-
-def _check_size(vectors: np.ndarray, fewest: int) -> np.ndarray:
-    if vectors.ndim != 2 or len(vectors) < fewest:
-        raise ValueError(f"vectors has shape {vectors.shape}; needed: (n, d), n at least {fewest}")
-    return unit(vectors)
-
-
-# Is generated music distributed as real music is? Distances with their floor and ceiling, diversity, memorisation.
-
-COMPONENTS = 24  # 25 clips have a covariance, 50 an extrapolation
-SPACE_CLIPS = 400  # training clips that a space is laid out with
+# All figures together.
 
 
 @dataclass(frozen=True)
 class EmbeddedClips:
-    """Embeddings (n, d) of clips, and what the clips are called."""
+    """Embeddings (n, d) of clips, and the names of the clips."""
 
     vectors: np.ndarray
     names: list[str]
@@ -332,10 +346,10 @@ class EmbeddedClips:
 def embed_clips(
     embedder: Embedder, audios: list[np.ndarray], sampling_rate: int, names: list[str] | None = None
 ) -> EmbeddedClips:
-    """Clips (samples,) at `sampling_rate` Hz, embedded; without names they are called by their numbers.
+    """Embed clips (samples,) at `sampling_rate` Hz; without `names` their names are their indices.
 
     Raises:
-        ValueError: clips that the embedder refuses, or names that are not one a clip.
+        ValueError: clips that the embedder refuses, or a number of names other than that of clips.
     """
     names = [str(i) for i in range(len(audios))] if names is None else [Path(name).name for name in names]
     if len(names) != len(audios):
@@ -344,15 +358,15 @@ def embed_clips(
 
 
 class Space:
-    """Where distances are taken, made from the training clips alone, so that no other set can bend it.
+    """The scale and principal components in which distances are measured, defined by the training clips alone.
 
     Args:
         train: (m, d) embeddings.
-        components: principal components in which the Frechet distance is taken: a covariance needs more clips than
+        components: number of principal components for the Frechet distance, since a covariance needs more clips than
             dimensions.
 
     Raises:
-        ValueError: fewer than 2 training clips, or all alike.
+        ValueError: fewer than 2 training clips, or all of them equal.
     """
 
     def __init__(self, train: np.ndarray, components: int = COMPONENTS):
@@ -367,6 +381,7 @@ class Space:
         self.components = min(components, len(values))
         self.basis = directions[: self.components].T
         self.explained = float(np.sum(values[: self.components] ** 2) / np.sum(values**2))
+        self.card = {"components": self.components, "explained": self.explained, "scale": self.scale}
 
     def standardise(self, vectors: np.ndarray) -> np.ndarray:
         """(n, d) -> (n, d)."""
@@ -377,7 +392,7 @@ class Space:
     ) -> dict:
         """Kernel distance of two sets of embeddings, (n, d) and (m, d), on the scale of this space.
 
-        All kernel distances that this project reports are taken here. See `kernel_distance`.
+        All kernel distances that this project reports are measured here. See `kernel_distance`.
         """
         a, b = self.standardise(real), self.standardise(other)
         return kernel_distance(a, b, seed, resamples, paired=paired)
@@ -396,25 +411,25 @@ def distribution_figures(
     train: EmbeddedClips,
     seed: int = 0,
 ) -> dict:
-    """Everything about distributions that a report holds; ready for JSON.
+    """All distribution figures of a report, ready for JSON.
 
-    Distances run from `real_test` to the other sets. The finite Frechet distance and the Vendi score depend on the
-    number of clips, so for them all sets are cut to the count of the smallest, to their first clips. The kernel
-    distance and the extrapolated Frechet distance do not, and are of all clips, which scatters them the least.
+    Distances are measured from `real_test` to the other sets. The finite Frechet distance and the Vendi score depend
+    on the number of clips, so they use the first clips of each set, as many as the smallest set has. The kernel
+    distance and the extrapolated Frechet distance use all clips.
 
     Args:
         embedder: whose vectors these are; only its name and card are read.
         real_test: real clips that were not trained on.
-        disjoint_real: other real clips, sharing no work with those: the floor.
-        reconstructed: `real_test` through the autoencoder: the ceiling. Clip by clip the same music, so that it may
-            lie below the floor.
-        generated: clips of the model, the i-th asked for by the labels of the i-th of `real_test`.
+        disjoint_real: other real clips, of other works: the floor.
+        reconstructed: `real_test` through the autoencoder: the ceiling. Since clip by clip the music is the same, its
+            distance can be smaller than the floor.
+        generated: clips of the model; clip i was requested by the labels of clip i of `real_test`.
         train: clips that the model was trained on; they also define the space.
         seed: of subsets and bootstrap draws.
 
     Returns:
-        `frechet`, `frechet_infinite`, `kernel`: {"floor", "ceiling", "generated"}, each figure None with its reason
-        under `missing` where clips are too few; `diversity`: {"real", "generated"}; `memorisation`; `counts`;
+        `frechet`, `frechet_infinite`, `kernel`: {"floor", "ceiling", "generated"}; a figure for which there are too few
+        clips is None, with the reason under `missing`; `diversity`: {"real", "generated"}; `memorisation`; `counts`;
         `embedder`; `space`; `seed`.
 
     Raises:
@@ -439,13 +454,9 @@ def distribution_figures(
             pairs = min(len(vectors["real"]), len(vectors[name])) if paired else None
             try:
                 out[name] = measure(vectors["real"][:pairs], vectors[name][:pairs], paired)
-            except ValueError as error:  # too few clips: the other figures still stand
+            except ValueError as error:  # too few clips for this figure
                 out[name], missing[figure] = None, str(error)
         return out
-
-    def diversity(vectors: np.ndarray) -> dict:
-        pairs = mean_pairwise_distance(vectors) if len(vectors) > 1 else None
-        return {"vendi": vendi_score(vectors), "mean_pairwise_distance": pairs}
 
     return {
         "frechet": against_real("frechet", low, lambda a, b, paired: frechet_distance(a[:count], b[:count])),
@@ -459,19 +470,19 @@ def distribution_figures(
         ),
         "missing": missing,
         "counts": {"compared": count, **{k: len(v.vectors) for k, v in sets.items()}, "train": len(train.vectors)},
-        "space": {"components": space.components, "explained": space.explained, "scale": space.scale},
+        "space": space.card,
         "embedder": {"name": embedder.name, **embedder.card},
         "seed": seed,
     }
 
 
 def too_few(count: int, train: int, components: int = COMPONENTS) -> str | None:
-    """Which distances so many clips are too few for, as can be told before anything is embedded; None if for none.
+    """Which distances cannot be measured with `count` clips, as one line; None if all can.
 
     Args:
-        count: clips of the smallest set that is compared.
-        train: clips that the space is made from.
-        components: as of `Space`, if the embeddings have as many dimensions.
+        count: clips of the smallest set to compare.
+        train: clips that define the space.
+        components: as in `Space`.
     """
     covariance = clips_needed(min(components, train))
     needed = {"kernel distance": FEWEST, "Frechet distance": covariance, "its extrapolation": 2 * covariance}
@@ -480,7 +491,7 @@ def too_few(count: int, train: int, components: int = COMPONENTS) -> str | None:
 
 
 def check_enough(clips: int, reference: int, components: int = COMPONENTS) -> None:
-    """Raise a ValueError if `folder_figures` cannot compare so many clips with so many of a reference."""
+    """Raise a ValueError if there are too few clips or reference clips for `folder_figures`."""
     needed = clips_needed(min(components, reference))
     if min(reference // 2, clips) < needed:
         raise ValueError(
@@ -496,24 +507,25 @@ def folder_figures(
     seed: int = 0,
     paired: np.ndarray | None = None,
 ) -> dict:
-    """Distances of a set of clips from a reference set, beside those of one half of the reference from the other.
+    """Distances of a set of clips from a reference set, beside the distance between two halves of the reference.
 
-    The space is that of the reference, so that figures of two references are not on one scale. All sets are cut to half
-    of the reference's count or to the clips' count, whichever is less, so that the figures can be compared.
+    The reference defines the space, so that figures for two references cannot be compared. All sets are cut to the same
+    size: half of the reference, or the number of clips if that is less.
 
     Args:
         embedder: whose vectors these are; only its name and card are read.
-        clips: what is measured.
+        clips: the clips to measure.
         reference: real clips.
         seed: of the halves, subsets and bootstrap draws.
-        paired: (reference clips, clips) bool: which clip was made from which, or asked for by its labels; None = none.
+        paired: (reference clips, clips) bool, true where a clip was made from a reference clip or requested by its
+            labels; None if no clip was.
 
     Returns:
         `frechet`, `frechet_infinite`, `kernel`: {"floor", "generated"}; `diversity`, `counts`, `space`, `embedder`,
-        `missing`, `seed`, as of `distribution_figures`.
+        `missing`, `seed`, as in `distribution_figures`.
 
     Raises:
-        ValueError: too few clips for a covariance, with the number that is needed.
+        ValueError: too few clips for a covariance, stating the number that is needed.
     """
     space = Space(reference.vectors)
     check_enough(len(clips.vectors), len(reference.vectors), space.components)
@@ -528,7 +540,7 @@ def folder_figures(
     for name, vectors in sets.items():
         try:
             infinite[name] = frechet_infinite(space.reduce(first), space.reduce(vectors), seed)
-        except ValueError as error:  # it takes twice as many
+        except ValueError as error:  # the extrapolation needs twice as many clips
             infinite[name], missing["frechet_infinite"] = None, str(error)
     return {
         "frechet": {k: frechet_distance(space.reduce(first), space.reduce(v)) for k, v in sets.items()},
@@ -539,13 +551,10 @@ def folder_figures(
                 ordered[:count], clips.vectors[:count], seed=seed, paired=related[:count, :count]
             ),
         },
-        "diversity": {
-            name: {"vendi": vendi_score(vectors), "mean_pairwise_distance": mean_pairwise_distance(vectors)}
-            for name, vectors in (("reference", first), ("generated", sets["generated"]))
-        },
+        "diversity": {"reference": diversity(first), "generated": diversity(sets["generated"])},
         "missing": missing,
         "counts": {"compared": count, "generated": len(made), "reference": len(real)},
-        "space": {"components": space.components, "explained": space.explained, "scale": space.scale},
+        "space": space.card,
         "embedder": {"name": embedder.name, **embedder.card},
         "seed": seed,
     }

@@ -1,4 +1,4 @@
-"""What is heard in a clip, computed once and shared by all metrics. Nothing here knows what was requested."""
+"""The analysis of one clip, computed once and shared by all metrics; it does not use what was requested."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,11 @@ import soxr
 
 from training.metrics.signal import signal_figures
 
-LISTEN_RATE = 24000  # Hz; other clips are resampled, so that all are heard alike
+LISTEN_RATE = 24000  # Hz; other clips are resampled to it
 ONSET_RATE = 100  # frames a second of the onset strength
 START_BPM = 120.0  # centre of the tempo prior, log-normal with one octave of spread (librosa's)
-TIGHTNESS = 400  # of the dynamic-programming beat tracker
+TIGHTNESS = 400  # librosa's penalty for leaving the tempo in beat tracking
+HOP = 100  # samples; librosa needs one, but only the frame rate matters for an onset envelope
 CHROMA_RATE = 25  # frames a second
 LOWEST = "C3"  # of four octaves; below, partials are too close to tell semitones apart
 CHROMA_OCTAVES = 4
@@ -19,7 +20,7 @@ CHROMA_OCTAVES = 4
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """One clip as the metrics see it.
+    """Signal features of one clip.
 
     Attributes:
         duration_s: length in seconds.
@@ -39,8 +40,8 @@ class ClipFeatures:
 
 
 @dataclass(frozen=True)
-class Tracked:
-    """What was heard: beats a minute, and times in seconds."""
+class Rhythm:
+    """Estimated tempo in beats a minute, and the times of beats and downbeats in seconds."""
 
     tempo_bpm: float
     beats_s: np.ndarray
@@ -48,26 +49,26 @@ class Tracked:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One clip.
+class ClipAnalysis:
+    """Signal features of one clip and the estimates of the listener networks.
 
     Attributes:
-        features: what needs no network.
-        tracked: tempo and beats; None = no tracker listened.
-        tags: probability a tag; None = no tagger listened.
-        key: "A minor"; None in silence, or if no key network listened.
-        key_listened: whether one did.
+        features: signal features, which need no network.
+        rhythm: tempo and beats; None without a beat tracker.
+        tags: probability of each tag; None without a tagger.
+        key: "A minor"; None for silence, or without a key network.
+        has_key_network: whether there was a key network.
     """
 
     features: ClipFeatures
-    tracked: Tracked | None = None
+    rhythm: Rhythm | None = None
     tags: dict[str, float] | None = None
     key: str | None = None
-    key_listened: bool = False
+    has_key_network: bool = False
 
 
 def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
-    """Listen to one clip.
+    """Compute the signal features of one clip.
 
     Args:
         audio: (samples,) or (channels, samples) in [-1, 1].
@@ -98,17 +99,29 @@ def onset_strength(audio: np.ndarray) -> np.ndarray:
 def track(onset: np.ndarray) -> tuple[float, np.ndarray]:
     """Tempo (beats a minute) and beats (seconds) by librosa: autocorrelation tempogram, then dynamic programming.
 
-    Prior: tempi near 120 are likelier; nothing of the request.
+    The prior makes tempi near 120 likelier.
     """
     if not np.any(onset > 0.0):
         return float("nan"), np.zeros(0)
-    hop = 100  # only the frame rate enters
-    rate = ONSET_RATE * hop
-    tempo = float(librosa.feature.tempo(onset_envelope=onset, sr=rate, hop_length=hop, start_bpm=START_BPM)[0])
-    _, frames = librosa.beat.beat_track(
-        onset_envelope=onset, sr=rate, hop_length=hop, bpm=tempo, tightness=TIGHTNESS, trim=False
+    tempo = float(
+        librosa.feature.tempo(onset_envelope=onset, sr=ONSET_RATE * HOP, hop_length=HOP, start_bpm=START_BPM)[0]
     )
-    return tempo, np.asarray(frames) / ONSET_RATE
+    return tempo, beats_at_tempo(onset, tempo)
+
+
+def beats_at_tempo(onset: np.ndarray, bpm: float) -> np.ndarray:
+    """Beats in seconds by dynamic programming (Ellis 2007) at a given tempo, which is held tightly.
+
+    Args:
+        onset: (frames,) onset strength at ONSET_RATE.
+        bpm: beats a minute.
+    """
+    if not np.any(onset > 0.0):
+        return np.zeros(0)
+    _, frames = librosa.beat.beat_track(
+        onset_envelope=onset, sr=ONSET_RATE * HOP, hop_length=HOP, bpm=bpm, tightness=TIGHTNESS, trim=False
+    )
+    return np.asarray(frames) / ONSET_RATE
 
 
 def chroma(audio: np.ndarray) -> np.ndarray:

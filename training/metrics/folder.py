@@ -1,4 +1,4 @@
-"""Audio to be measured, with its labels where there are any: rows of a data folder, or plain audio files."""
+"""Read the audio to measure, with its labels if it has any: rows of a data folder, or plain audio files."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,10 +18,10 @@ class Clips:
     """Clips that could be read.
 
     Attributes:
-        rows: labels, each at least with `file_name` and `path`.
-        audios: (channels, samples) float32 of each, all at `sampling_rate`.
-        unreadable: file name -> reason, of those that were skipped.
-        resampled: how many had another sampling rate.
+        rows: labels of each clip, at least `file_name` and `path`.
+        audios: (channels, samples) float32 of each clip, all at `sampling_rate`.
+        unreadable: file name -> reason, of the clips that were skipped.
+        resampled: number of clips that had another sampling rate.
     """
 
     rows: list[dict]
@@ -37,7 +37,7 @@ class Clips:
 
 
 def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
-    """Rows of one split of a data folder, or of a folder's own metadata.jsonl, or one without labels a file.
+    """Rows of one split of a data folder, of a folder's metadata.jsonl, or else one without labels for each audio file.
 
     Raises:
         ValueError: no such folder, a data folder without this split, or no audio.
@@ -59,20 +59,20 @@ def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
 
 
 def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
-    """Read the audio of rows; what cannot be read is left out and named.
+    """Read the audio of rows; clips that cannot be read are listed in `unreadable`.
 
     Args:
         rows: as `folder_rows` or training.data.clips gives them.
-        sampling_rate: Hz that all are brought to; None = the rate that most have.
+        sampling_rate: Hz to resample all clips to; None = the most common rate.
 
     Raises:
-        ValueError: not one can be read.
+        ValueError: no clip can be read.
     """
     kept, audios, rates, unreadable = [], [], [], {}
     for row in rows:
         try:
             audio = read_audio(row).numpy()
-            # A file knows better than what somebody wrote beside it; only parquet has no file to ask.
+            # A file's own header is more reliable than its row; audio inside Parquet has only the row.
             rate = soundfile.info(row["path"]).samplerate if Path(row["path"]).is_file() else row["sampling_rate"]
             if not audio.size or not np.isfinite(audio).all():
                 raise ValueError("empty, or values that are not finite")

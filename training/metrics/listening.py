@@ -1,4 +1,4 @@
-"""Everything that is heard in a clip: signal features, and what the small networks of this project make of it."""
+"""Analyse clips: signal features, and the estimates of this project's listener networks."""
 
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ import numpy as np
 from training.listeners.beat_tracker import BeatTracker, load_beat_tracker
 from training.listeners.key import KeyNetwork, load_key_network
 from training.listeners.tagger import Tagger, load_tagger
-from training.metrics.features import Heard, clip_features
+from training.metrics.features import ClipAnalysis, clip_features
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """The networks that listen; None = the figures that need it are left out.
+    """The listener networks; figures that need a missing one (None) are left out.
 
     Attributes:
-        thresholds: of the tagger's tags.
-        cards: what is known of each network, for the report.
-        absent: folders that are not there.
+        thresholds: decision threshold of each of the tagger's tags.
+        cards: the card of each network, for the report.
+        absent: names and folders of the networks that were not found.
     """
 
     tagger: Tagger | None = None
@@ -31,10 +31,10 @@ class Listeners:
 
 
 def load_listeners(tagger: str, beat_tracker: str, key: str) -> Listeners:
-    """The networks in these folders, as far as they are there.
+    """Load the networks whose folders exist.
 
     Raises:
-        ValueError: a folder is there but unreadable.
+        ValueError: a folder exists but cannot be read.
     """
     networks: dict = {}
     cards, absent = {}, []
@@ -53,9 +53,12 @@ def load_listeners(tagger: str, beat_tracker: str, key: str) -> Listeners:
     )
 
 
-def listen(audios: list[np.ndarray], sampling_rate: int, listeners: Listeners, pool: Executor | None) -> list[Heard]:
-    """Hear each clip (channels, samples) or (samples,); what needs no network in the processes of `pool` if there is
-    one, meanwhile the networks here.
+def analyse(
+    audios: list[np.ndarray], sampling_rate: int, listeners: Listeners, pool: Executor | None
+) -> list[ClipAnalysis]:
+    """Analyse clips, each (channels, samples) or (samples,).
+
+    Signal features are computed in the processes of `pool`, if there is one, while the networks run in this process.
 
     Raises:
         ValueError: a clip is empty or not finite.
@@ -65,9 +68,9 @@ def listen(audios: list[np.ndarray], sampling_rate: int, listeners: Listeners, p
     mono = [np.atleast_2d(audio).mean(axis=0) for audio in audios]
     empty: list = [None] * len(audios)
     tags = empty if listeners.tagger is None else listeners.tagger.probabilities(mono, sampling_rate)
-    tracked = empty if listeners.tracker is None else [listeners.tracker.track(a, sampling_rate) for a in mono]
+    rhythms = empty if listeners.tracker is None else [listeners.tracker.track(a, sampling_rate) for a in mono]
     keys = empty if listeners.key is None else [listeners.key.listen(a, sampling_rate) for a in mono]
     return [
-        Heard(sound, beats, named, key and key.name, listeners.key is not None)
-        for sound, beats, named, key in zip(features, tracked, tags, keys, strict=True)
+        ClipAnalysis(sound, rhythm, named, key and key.name, listeners.key is not None)
+        for sound, rhythm, named, key in zip(features, rhythms, tags, keys, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""Draw audio files: waveform and spectrogram as PNG, with beats and bars over them where the recipe in the file tells.
+"""Draw audio files: waveform and spectrogram as PNG, with beats and bars if the file has a recipe.
 
     python -m training.metrics.picture docs/samples/loop.flac docs/samples/text.flac
 
@@ -21,33 +21,34 @@ from training.metrics.report import ClipPage, picture_of
 from training.metrics.request import Request
 
 MAX_BYTES = 60_000
-COLOURS = (64, 32, 16, 8)  # of the palette: as many as the file may hold
-TOLD = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
+COLOURS = (64, 32, 16, 8)  # of the palette, tried in this order until the file is small enough
+GRID_ARGUMENTS = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
 
 
 def grid_of(path: Path, duration_s: float) -> Request:
-    """Beats and first beats of bars that a file was asked to have; none where it has no recipe or no tempo."""
+    """The beats and downbeats that the recipe of a file requested; empty without a recipe or a tempo."""
     try:
         arguments = read_recipe(path)["arguments"]
     except ValueError:
         return Request()
     prompt = arguments.get("prompt") or ""
     text = prompt if isinstance(prompt, str) else ". ".join(entry[1] for entry in prompt)
-    told = {name: arguments.get(name) for name in TOLD} | {"duration_s": duration_s, "bars": None, "chords": None}
-    known = understand(text, **told, default_duration_s=duration_s, max_duration_s=duration_s)
-    if known["bpm"] is None:
+    given = {name: arguments.get(name) for name in GRID_ARGUMENTS}
+    given |= {"duration_s": duration_s, "bars": None, "chords": None}
+    music = understand(text, **given, default_duration_s=duration_s, max_duration_s=duration_s)
+    if music["bpm"] is None:
         return Request()
-    period = 60.0 / known["bpm"]
-    first = known["downbeat_s"] % (period * known["beats_per_bar"]) - period * known["beats_per_bar"]
+    period = 60.0 / music["bpm"]
+    first = music["downbeat_s"] % (period * music["beats_per_bar"]) - period * music["beats_per_bar"]
     beats = first + period * np.arange(round((duration_s - first) / period) + 1)
-    return Request(bpm=known["bpm"], beats_s=beats, downbeats_s=beats[:: known["beats_per_bar"]])
+    return Request(bpm=music["bpm"], beats_s=beats, downbeats_s=beats[:: music["beats_per_bar"]])
 
 
 def draw(path: Path) -> bytes:
     """The picture of one file, PNG.
 
     Raises:
-        ValueError: a file that cannot be read, or is empty.
+        ValueError: the file cannot be read or is empty.
     """
     try:
         audio, rate = soundfile.read(str(path), dtype="float32", always_2d=True)

@@ -1,4 +1,4 @@
-"""Which code, libraries and weights a figure comes from."""
+"""Which code, library versions and weights produced a figure, and how long each part of a run took."""
 
 import importlib.metadata
 import platform
@@ -12,23 +12,23 @@ PACKAGES = ("torch", "diffusers", "transformers", "numpy", "scipy", "librosa", "
 
 
 class Clock:
-    """Wall time of the parts of a run, seconds."""
+    """Wall time in seconds of each part of a run."""
 
     def __init__(self) -> None:
         self.parts: dict[str, float] = {}
         self._began = time.monotonic()
 
     def lap(self, name: str) -> None:
-        """The part that ends now, and began where the one before ended."""
+        """Record the time since the previous lap under `name`."""
         self.parts[name] = round(time.monotonic() - self._began - sum(self.parts.values()), 2)
 
     def total(self) -> dict[str, float]:
-        """All parts, and `all`."""
+        """The times of all parts, and their total under `all`."""
         return self.parts | {"all": round(time.monotonic() - self._began, 2)}
 
 
 def provenance(checkpoint: str | Path) -> dict:
-    """`versions`, `commit` (with "+" where files differ from it; None outside a repository), `checkpoint_sha256`."""
+    """`versions`, `commit` (with "+" if tracked files differ; None outside a repository), `checkpoint_sha256`."""
     versions = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

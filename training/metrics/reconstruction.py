@@ -1,4 +1,4 @@
-"""How far a decoded waveform is from the one that was encoded. Figures of one clip each."""
+"""Reconstruction metrics of one clip: distances of a decoded waveform from the one that was encoded."""
 
 import librosa
 import numpy as np
@@ -9,7 +9,7 @@ from transformers import EncodecModel
 MELS = 80
 FLOOR = 1e-4  # -80 dB below the strongest mel magnitude of the reference
 RESOLUTIONS = (512, 1024, 2048)  # samples of a window
-SIDE_LIMIT_DB = 30.0  # beyond this a sound is at one side
+SIDE_LIMIT_DB = 30.0  # level difference between the channels at which a sound counts as fully left or right
 
 
 def _pair(estimate: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -69,8 +69,9 @@ def stft_distance(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 
 def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
-    """How far sounds have moved between left and right, in dB: mean difference of the level difference between the
-    channels, over windows of 2048 samples and bins, weighted by the reference's energy; level differences limited to
+    """Error of the stereo image in dB: by how much the level difference between the channels differs.
+
+    Mean over windows of 2048 samples and bins, weighted by the reference's energy; level differences are limited to
     30 dB.
 
     Args:
@@ -98,10 +99,10 @@ def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
 
 
 def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
-    """All of the above for one clip: `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and `stereo_db`.
+    """All metrics of one clip: `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and `stereo_db`.
 
     Args:
-        estimate, reference: (channels, samples). Where one is mono and the other is not, the other is mixed down.
+        estimate, reference: (channels, samples). If only one is mono, the other is mixed down.
 
     Raises:
         ValueError: lengths that differ.
@@ -117,7 +118,7 @@ def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling
     }
 
 
-# A published neural codec on the same clips, so that an autoencoder's figures have something to stand beside.
+# A published neural codec, for comparison.
 
 
 class Codec:
@@ -125,7 +126,7 @@ class Codec:
 
     Args:
         name: folder or Hub id of an `EncodecModel`.
-        kbps: bandwidth in kilobits a second; None = the most that the model has.
+        kbps: bandwidth in kilobits a second; None = the model's highest.
 
     Raises:
         ValueError: a bandwidth that the model does not have.

@@ -1,4 +1,4 @@
-"""An evaluation as text."""
+"""Reports of an evaluation: tables as text, and an HTML page with pictures and sound that needs no other files."""
 
 import base64
 import html
@@ -32,13 +32,13 @@ SIGNAL = {
     "seam_click": "loops: jump at the seam (above 12 it clicks)",
     "seam_step_db": "loops: rise of level over the seam, dB",
 }
-# In the order in which they stand in a table; those without figures are left out.
+# Columns in the order of the tables; columns without figures are left out.
 CONTROL_COLUMNS = ["generated", "paraphrased", "labelled", "chance", "oracle", "reconstructed"]
 SIGNAL_COLUMNS = ["audio", "generated", "oracle", "reconstructed"]
 
 
 def text_report(result: dict) -> str:
-    """The tables of a result of training.evaluate, and what has to be known to read them."""
+    """The tables of a result of training.evaluate, with notes that explain them."""
     config = result["arguments"]
     about = f"{config['checkpoint']} on {config['data_dir']}/{config['split']}"
     if config["audio_dir"] is not None:
@@ -49,18 +49,18 @@ def text_report(result: dict) -> str:
     parts.append(
         figures_table(result["control"], control.NAMES, columns)
         + "\ninterval and n: of the first column. chance: requests shuffled among the clips. oracle: real clips, their"
-        "\nown labels. paraphrased: asked in words held back from training. stated: what the caption used names."
+        "\nown labels. paraphrased: captions in words held back from training. stated: named in the caption."
     )
     absent = [
-        words for name, words in control.NAMES.items() if not any(v["n"] for v in result["control"][name].values())
+        label for name, label in control.NAMES.items() if not any(v["n"] for v in result["control"][name].values())
     ]
     if absent:
-        parts.append(f"left out, since no clip has the label or no network listened: {'; '.join(absent)}")
-    for name, words in (("oracle_by_source", "real clips"), ("labelled_by_source", "clips")):
+        parts.append(f"left out, since no clip has the label or the network is missing: {'; '.join(absent)}")
+    for name, kind in (("oracle_by_source", "real clips"), ("labelled_by_source", "clips")):
         if name in result and len(sources := list(result[name]["beat_f"])) > 1:
             counts = Counter(row["source"] for row in result["per_clip"])
-            told = ", ".join(f"{source} {counts[source]}" for source in sources)
-            parts.append(f"{words} by source ({told})\n" + figures_table(result[name], control.NAMES, sources))
+            listed = ", ".join(f"{source} {counts[source]}" for source in sources)
+            parts.append(f"{kind} by source ({listed})\n" + figures_table(result[name], control.NAMES, sources))
     if result.get("autoencoder"):
         sources = {source for by_source in result["autoencoder"].values() for source in by_source}
         parts.append(figures_table(result["autoencoder"], AUTOENCODER, sorted(sources, reverse=True)))
@@ -71,12 +71,12 @@ def text_report(result: dict) -> str:
         own = ", ".join(f"{k.removeprefix('test_')} {v:.3f}" for k, v in card.items() if isinstance(v, float))
         parts.append(f"{name}: {card['name']}, {card.get('sha256', '')[:12]}; on its test split: {own}")
     if result["listeners_absent"]:
-        parts.append(f"not there, their figures left out: {', '.join(result['listeners_absent'])}")
+        parts.append(f"not found, their figures left out: {', '.join(result['listeners_absent'])}")
     missing = {name: count for name, count in result["missing_labels"].items() if count}
     if missing:
         parts.append(f"labels missing (figure left out for those clips): {missing}")
     if result.get("stated_known") == 0:
-        parts.append("these rows do not tell what each caption states: all that a row says is taken as asked for")
+        parts.append("the rows do not list what each caption states: all labels of a row are taken as requested")
     if result["resampled"]:
         parts.append(f"{result['resampled']} clips were resampled to {result['sampling_rate']} Hz")
     if result["unreadable"]:
@@ -85,7 +85,7 @@ def text_report(result: dict) -> str:
 
 
 def distribution_text(figures: dict) -> str:
-    """Distances from real music, beside floor and ceiling, diversity, memorisation."""
+    """Distances from real music with their floor and ceiling, diversity and memorisation, as text."""
     if "left_out" in figures:
         return f"distribution: {figures['left_out']}"
     sources = [name for name in ("floor", "ceiling", "generated") if name in figures["kernel"]]
@@ -95,16 +95,16 @@ def distribution_text(figures: dict) -> str:
         return "-" if value is None else f"{value:.3f}"
 
     lines = [["distance from real clips", *sources]]
-    for name, words, key in (
+    for name, label, key in (
         ("frechet", "Frechet", "mean"),
         ("frechet_infinite", "Frechet, infinitely many clips", "distance"),
         ("kernel", "kernel (unbiased MMD, cubic)", "mean"),
     ):
-        lines.append([words, *(cell(figures[name][source], key) for source in sources)])
+        lines.append([label, *(cell(figures[name][source], key) for source in sources)])
     width = max(len(line[0]) for line in lines)
     text = "\n".join(line[0].ljust(width) + "".join(v.rjust(12) for v in line[1:]) for line in lines)
     counts = figures["counts"]
-    unbiased = f" ({counts['generated']} for the last two, but for the floor)" if "real" in counts else ""
+    unbiased = f" ({counts['generated']} for the last two, except for the floor)" if "real" in counts else ""
     text += (
         f"\nembedder: {figures['embedder']['name']}; {counts['compared']} clips a side{unbiased}; "
         "floor: other real clips; ceiling: the real clips through the autoencoder"
@@ -122,9 +122,9 @@ def distribution_text(figures: dict) -> str:
     return text
 
 
-# An evaluation as one page that holds all it shows: tables, pictures and sound, without network or other files.
+# The HTML page.
 
-# Higher is better and 1 is best: what a clip is judged by.
+# Figures by which clips are sorted; all are best at 1.
 JUDGED = ("tempo_4pct", "beat_f", "downbeat_f", "key_mirex", "chord_cosine", "stated_heard", "drums", "style")
 MELS = 96
 TICKS_HZ = (100, 500, 1000, 2000, 4000, 8000, 16000)
@@ -140,7 +140,7 @@ h2 { font-size: 1rem; margin: 0 } img { width: 100%; height: auto } audio { widt
 
 @dataclass(frozen=True)
 class ClipPage:
-    """One clip: its name, the prompt ("" for none), (samples,) audio, what was asked, and its control figures."""
+    """One clip: its name, its prompt (or ""), its audio (samples,), what was requested, and its control figures."""
 
     name: str
     prompt: str
@@ -150,18 +150,19 @@ class ClipPage:
 
     @property
     def obedience(self) -> float:
-        """Mean of the figures that it is judged by; 1 where there is none."""
-        known = [self.figures[name] for name in JUDGED if self.figures.get(name) is not None]
-        return float(np.mean(known)) if known else 1.0
+        """Mean of the figures in JUDGED; 1 if the clip has none of them."""
+        values = [self.figures[name] for name in JUDGED if self.figures.get(name) is not None]
+        return float(np.mean(values)) if values else 1.0
 
 
 def html_report(text: str, clips: list[ClipPage], sampling_rate: int, most: int) -> str:
-    """The page.
+    """The HTML page.
 
     Args:
-        text: tables.
-        clips: all clips; the `most` that obey least are shown, worst first.
+        text: the tables.
+        clips: all clips, of which those with the worst figures are shown, worst first.
         sampling_rate: Hz.
+        most: number of clips to show.
     """
     chosen = sorted(clips, key=lambda clip: clip.obedience)[:most]
     body = "\n".join(_article(clip, sampling_rate) for clip in chosen)
@@ -170,7 +171,7 @@ def html_report(text: str, clips: list[ClipPage], sampling_rate: int, most: int)
 <title>Vivace: evaluation</title><style>{STYLE}</style></head><body>
 <h1>Evaluation</h1>
 <pre>{html.escape(text)}</pre>
-<h1>{len(chosen)} of {len(clips)} clips, those that obey least first</h1>
+<h1>{len(chosen)} of {len(clips)} clips, worst first</h1>
 <p>Requested beats are thin lines over the spectrogram, requested downbeats thick ones.</p>
 {body}
 </body></html>
@@ -181,12 +182,12 @@ def _article(clip: ClipPage, sampling_rate: int) -> str:
     figures = ", ".join(f"{name} {value:.2f}" for name, value in clip.figures.items() if value is not None)
     request = clip.request
     bpm = None if request.bpm is None else f"{request.bpm:g} bpm"
-    asked = ", ".join(filter(None, (bpm, request.key, request.style, *(request.stated or ()))))
+    requested = ", ".join(filter(None, (bpm, request.key, request.style, *(request.stated or ()))))
     sound = _data("audio/flac", encode_audio(np.clip(clip.audio, -1.0, 1.0)[None], sampling_rate))
     picture = _data("image/png", picture_of(clip, sampling_rate))
     return f"""<article>
 <h2>{html.escape(clip.name)}: {clip.obedience:.2f}</h2>
-<p>{html.escape(clip.prompt)}<br><small>asked: {html.escape(asked)}<br>{html.escape(figures)}</small></p>
+<p>{html.escape(clip.prompt)}<br><small>requested: {html.escape(requested)}<br>{html.escape(figures)}</small></p>
 <img alt="waveform and spectrogram of {html.escape(clip.name)}" src="{picture}">
 <audio controls preload="none" src="{sound}"></audio>
 </article>"""

@@ -1,4 +1,8 @@
-"""What is wrong with a waveform as such: clipping, silence, offset, clicks, level, missing treble, a seam in a loop."""
+"""Metrics of a waveform alone: level, clipping, silence, offset, clicks, bandwidth, and seams within a piece.
+
+`signal_figures` and `seam_figures` are those of a report; the ranks at the end compare a position in a piece (the seam
+of a loop, the border of an edit or of a window) with all other positions.
+"""
 
 import math
 from itertools import pairwise
@@ -12,9 +16,9 @@ SILENCE_DB = -60.0  # RMS of a 50 ms window
 BANDWIDTH_DB = -60.0  # below the strongest band
 LOUDNESS_BLOCK_S = 0.4  # of ITU-R BS.1770; shorter clips have no loudness
 CLICK_RATIO = 12.0  # of a fourth difference to its RMS around
-CLICK_FLOOR = 0.02  # fourth differences below are inaudible
-CLICK_NEAR_S, CLICK_FAR_S = 0.0003, 0.008  # "around" is from here to there, before or after, whichever is louder
-CLICK_MERGE_S = 0.005  # what lies closer together is one click
+CLICK_FLOOR = 0.02  # weaker fourth differences are inaudible
+CLICK_NEAR_S, CLICK_FAR_S = 0.0003, 0.008  # range of the surroundings, before or after, whichever is louder
+CLICK_MERGE_S = 0.005  # jumps closer together count as one click
 
 
 def signal_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
@@ -26,7 +30,7 @@ def signal_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float | N
 
     Returns:
         `peak` (0 to 1), `rms_db` (dB of full scale), `lufs` (integrated loudness by ITU-R BS.1770-4; None under 0.4 s
-        or where nothing passes the gate), `crest_db`, `dc` (largest mean of a channel, as a magnitude), `clipped`
+        or if nothing passes the gate), `crest_db`, `dc` (largest mean of a channel, as a magnitude), `clipped`
         (share of samples in runs of at least three at full scale), `silent` (share of 50 ms windows below -60 dB),
         `clicks` (a second), `bandwidth_hz` (highest frequency whose long-term third-octave level is within 60 dB of
         the strongest band).
@@ -54,7 +58,7 @@ def signal_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float | N
 
 
 def loudness(audio: np.ndarray, sampling_rate: int) -> float | None:
-    """Integrated loudness in LUFS of (channels, samples); None under 0.4 s or where nothing passes the gate."""
+    """Integrated loudness in LUFS of (channels, samples); None under 0.4 s or if nothing passes the gate."""
     if audio.shape[1] < LOUDNESS_BLOCK_S * sampling_rate or not np.any(audio):
         return None
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -63,10 +67,10 @@ def loudness(audio: np.ndarray, sampling_rate: int) -> float | None:
 
 
 def clicks(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-    """Where the waveform jumps for a moment and goes on as before: times in seconds.
+    """Times in seconds at which the waveform jumps briefly.
 
-    A sample is a click where the fourth difference, which is deaf to all but the highest frequencies, exceeds 12 times
-    its RMS in the 8 ms before and in the 8 ms after. A drum is none: what follows it is loud as well.
+    A sample is a click if the fourth difference, which passes only the highest frequencies, exceeds 12 times its RMS
+    both in the 8 ms before and in the 8 ms after. The onset of a drum is followed by loud samples and does not count.
 
     Args:
         audio: (samples,) or (channels, samples).
@@ -80,12 +84,12 @@ def clicks(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def seam_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float]:
-    """How a clip goes over into itself when it is repeated.
+    """Metrics of the seam between the end and the start of a clip when it is repeated.
 
     Returns:
-        `seam_click` (the ratio of `clicks` within 1 ms of the seam: above 12 it clicks; 0 where too weak to hear) and
-        `seam_step_db` (level of the 50 ms after the seam less that of the 50 ms before, dB, floored at -60 dB of full
-        scale; music that begins on a downbeat and ends on a tail rises by itself, so compare with real loops).
+        `seam_click` (the ratio of `clicks` within 1 ms of the seam: above 12 it clicks; 0 if inaudible) and
+        `seam_step_db` (level of the 50 ms after the seam minus that of the 50 ms before, dB, floored at -60 dB of full
+        scale; music that starts on a downbeat and fades out has a rise too, so compare with real loops).
 
     Raises:
         ValueError: as `signal_figures`.
@@ -113,7 +117,7 @@ def _checked(audio: np.ndarray) -> np.ndarray:
 
 
 def _flat_tops(channel: np.ndarray) -> np.ndarray:
-    """(samples,) bool: within three or more at full scale. A single sample may touch it unharmed."""
+    """(samples,) bool: within a run of three or more samples at full scale."""
     full = np.abs(channel) >= CLIP_LEVEL
     runs = full[:-2] & full[1:-1] & full[2:] if len(channel) > 2 else np.zeros(0, bool)
     flat = np.zeros(len(channel), bool)
@@ -128,7 +132,7 @@ def _jump_ratio(channel: np.ndarray, sampling_rate: int) -> np.ndarray:
         return np.zeros(len(channel))
     jump = np.pad(np.diff(channel, 4), (2, 2))
     near, far = (max(1, round(s * sampling_rate)) for s in (CLICK_NEAR_S, CLICK_FAR_S))
-    near = max(near, 5)  # the four neighbours that one jump reaches are no surroundings
+    near = max(near, 5)  # a jump affects its four neighbours, which are left out
     length = max(far - near, 1)
     power = uniform_filter1d(jump**2, length, mode="nearest")
     shift = near + length // 2
@@ -151,17 +155,17 @@ def _bandwidth(audio: np.ndarray, sampling_rate: int) -> float:
     return float(edges[1:][levels > levels.max() * 10.0 ** (BANDWIDTH_DB / 10.0)].max())
 
 
-# Is a place in a piece like any other place in it? For loops, edits and the windows of long pieces.
+# Ranks of a position within its piece, for the seams of loops, edits and the windows of long pieces.
 
-WINDOW_S = 512 / 24000  # of the spectra that are compared: those right after a moment and right before it
+WINDOW_S = 512 / 24000  # of the spectra right before and right after a moment, which are compared
 HOP_S = 64 / 24000
-NEAR_S = 0.03  # a place is the worst moment so near to it
-EVERY_S = 0.06  # places of the piece that it is compared with
-FLOOR = 1e-2  # added to magnitudes: what is weaker is silence
+NEAR_S = 0.03  # the flux of a position is the largest within this distance
+EVERY_S = 0.06  # spacing of the positions that it is compared with
+FLOOR = 1e-2  # added to magnitudes, so that weaker ones count as silence
 
 
 def flux(audio: np.ndarray, sampling_rate: int, circle: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Mean rise of the log spectrum at moments of (samples,), and their times in samples.
+    """Spectral flux: mean rise of the log spectrum at moments of (samples,), and the times of these moments in samples.
 
     Args:
         audio: one channel.
@@ -182,7 +186,7 @@ def flux(audio: np.ndarray, sampling_rate: int, circle: bool) -> tuple[np.ndarra
 
 
 def flux_ranks(audio: np.ndarray, places: list[float], sampling_rate: int, circle: bool = False) -> list[float]:
-    """For each place (in samples) the share of the piece's moments at which less begins, 0 to 1; 1 = none more."""
+    """For each place (in samples) the share of the piece's positions with a smaller flux, 0 to 1."""
     rise, times = flux(audio, sampling_rate, circle)
     near = NEAR_S * sampling_rate
 
@@ -199,8 +203,7 @@ def flux_ranks(audio: np.ndarray, places: list[float], sampling_rate: int, circl
 
 
 def step_ranks(audio: np.ndarray, places: list[int], circle: bool = False) -> list[float]:
-    """For each place the share of the piece's steps from sample to sample that are smaller than the one that leads to
-    sample `place`."""
+    """For each place the share of the steps between neighbouring samples that are smaller than the step to it."""
     steps = np.abs(np.diff(audio, prepend=audio[-1] if circle else audio[0]))  # steps[i] leads to sample i
     order = np.sort(steps)
     return [float(np.searchsorted(order, steps[place % len(audio)]) / len(order)) for place in places]
@@ -212,10 +215,10 @@ def _distance(a: float, b: float, samples: int, circle: bool) -> float:
 
 
 def detuning_cents(audio: np.ndarray, reference: np.ndarray, sampling_rate: int) -> float:
-    """By how much one circle (samples,) is tuned higher than another that sounds the same, cents, up to 60.
+    """By how many cents a loop (samples,) is tuned higher than a reference loop with the same music, -60 to 60.
 
-    The shift of the logarithmic frequency axis at which their average spectra agree best. Spectra are of a quarter of a
-    second, in which the harmonics of the circle itself do not stand apart.
+    This is the shift of the logarithmic frequency axis at which their average spectra agree best. The spectra are taken
+    over a quarter of a second, too short to resolve the harmonics of the loop's own period.
     """
     size = sampling_rate // 4
     pitches = 150.0 * 2.0 ** (np.arange(4 * 1200) / 1200.0)  # a cent apart, four octaves

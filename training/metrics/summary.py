@@ -1,4 +1,4 @@
-"""Mean of a figure over clips, with the interval that the choice of clips leaves open."""
+"""Summaries of figures over clips: means with bootstrap intervals, and tables of them as text."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 20
     """Mean with a percentile bootstrap interval (Efron 1979) and the count.
 
     Args:
-        values: one a clip; None and NaN mean that the figure could not be taken there, and are left out.
+        values: one a clip; None and NaN (no measurement for that clip) are left out.
         seed: of the resampling.
         resamples: bootstrap draws of as many clips as there are.
         level: coverage of the interval, between 0 and 1.
@@ -33,29 +33,26 @@ def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 20
     return {"mean": float(kept.mean()), "low": float(low), "high": float(high), "n": len(kept)}
 
 
-# The figures of an evaluation as lines of text.
-
-
 def _cell(summary: dict | None) -> str:
     return "-" if summary is None or summary["mean"] is None else f"{summary['mean']:.3f}"
 
 
 def figures_table(figures: dict[str, dict[str, dict]], names: dict[str, str], columns: list[str]) -> str:
-    """One line a figure, one column a source; the interval and the count are those of the first source that has any.
+    """A line for each figure and a column for each source; interval and count are of the first column with a value.
 
     Args:
-        figures: name -> source -> what `training.metrics.bootstrap.summarise` gives.
-        names: name -> words that say what it is; those of which no column has a value are left out.
+        figures: name -> source -> the result of `summarise`.
+        names: name -> label of its line; figures without a value in any column are left out.
         columns: sources, in order.
     """
     lines = [["", *columns, "95 % interval", "n"]]
-    for name, words in names.items():
+    for name, label in names.items():
         by_source = figures.get(name, {})
         first = next((by_source[c] for c in columns if by_source.get(c) and by_source[c]["n"]), None)
         if first is None:
             continue
         cells = [_cell(by_source.get(column)) for column in columns]
-        lines.append([words, *cells, f"{first['low']:.3f} .. {first['high']:.3f}", str(first["n"])])
+        lines.append([label, *cells, f"{first['low']:.3f} .. {first['high']:.3f}", str(first["n"])])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))])

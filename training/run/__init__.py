@@ -1,1 +1,1 @@
-"""What all training stages share: the loop, checkpoints, logs, sharding, dry runs."""
+"""Shared parts of the training stages: the loop, checkpoints, logs, sharding and dry runs."""

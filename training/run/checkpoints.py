@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and what a run was made with and on."""
+"""Checkpoints of a run, atomic writing of files and folders, and the provenance of a run."""
 
 import dataclasses
 import hashlib
@@ -16,7 +16,7 @@ from training.config import RunConfig, about
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write to a temporary file, then rename: the file is whole or absent."""
+    """Write to a temporary file, then rename it, so that the file is never incomplete."""
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text)
     os.replace(partial, path)
@@ -27,9 +27,9 @@ def write_json(path: Path, value: object) -> None:
 
 
 def recover_folder(final: Path) -> None:
-    """Bring back what `replace_folder` had put aside when it was killed before the new folder was in its place.
+    """Restore the old folder after `replace_folder` was killed between its two renames.
 
-    To be called before `final` is looked at, or what replaces it is written.
+    Call this before reading or replacing `final`.
     """
     old = final.with_name(final.name + ".old")
     if old.exists() and not final.exists():
@@ -37,10 +37,10 @@ def recover_folder(final: Path) -> None:
 
 
 def replace_folder(partial: Path, final: Path) -> None:
-    """Make `partial` the folder `final`; what stood there goes only when the new one is complete.
+    """Rename the folder `partial` to `final`, replacing a folder there.
 
-    Killed at any moment, the old or the new one is left whole, as `final` or, to be brought back by `recover_folder`,
-    as `final` + ".old".
+    If the process is killed, either the old or the new folder is complete: as `final`, or as `final` + ".old", which
+    `recover_folder` restores.
     """
     for path in [*partial.rglob("*"), partial]:
         sync(path)
@@ -55,7 +55,7 @@ def replace_folder(partial: Path, final: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file's contents, or a folder's list of names, before going on."""
+    """Flush a file's contents, or a folder's entries, to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -64,7 +64,7 @@ def sync(path: Path) -> None:
 
 
 def provenance(data_dir: str | None) -> dict:
-    """What a run was made with and on: enough to repeat it."""
+    """Commit, versions and data of a run, enough to repeat it."""
     packages = ("torch", "numpy", "diffusers", "transformers", "accelerate")
     return {
         "git_commit": git_commit(),
@@ -75,10 +75,10 @@ def provenance(data_dir: str | None) -> dict:
 
 
 def data_fingerprint(data_dir: str | None) -> str | None:
-    """Hash of the names and sizes of a folder's files and of the contents of its JSON descriptions; None without one.
+    """Hash of the names and sizes of a folder's files and of the contents of its JSON files; None for no folder.
 
-    Not of all contents, which would be read for minutes at every start; the descriptions that stages write
-    (info.json, latents.json) name what made the files.
+    Hashing all contents would take minutes at every start; the JSON files that stages write (info.json, latents.json)
+    identify what made the other files.
     """
     if data_dir is None:
         return None
@@ -94,35 +94,35 @@ def data_fingerprint(data_dir: str | None) -> str | None:
 
 
 def git_commit(folder: Path = Path(__file__).parent) -> str | None:
-    """Commit of the code, 12 digits, with "+" where tracked files differ from it; None outside a git checkout."""
-    # No tag in place of the digits: one that is moved, or not fetched, would name another commit or none.
-    words = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    """Commit of the code, 12 digits, with "+" if tracked files differ from it; None outside a git checkout."""
+    # Without tags, since a moved or missing tag would give another name to the same commit.
+    command = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
     try:
-        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
 
 
-# Checkpoints of a run: whole folders, and exactly where to go on from.
+# Checkpoints of a run.
 
 
 def checkpoints(output_dir: str) -> list[Path]:
-    """Complete checkpoints, oldest first."""
+    """Folders of the complete checkpoints, oldest first."""
     folder = Path(output_dir) / "checkpoints"
     return sorted(p for p in folder.glob("step_*") if p.name[5:].isdigit() and (p / "run.json").is_file())
 
 
 def data_dir_of(config: RunConfig) -> str | None:
-    """The folder of data that a run reads; None for one that reads none."""
+    """The data folder of a run; None if it has none."""
     return getattr(config, "data_dir", None)
 
 
 def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> None:
-    """Weights, EMA, optimiser, schedule and scaler of `step`, in a folder that appears only when it is complete.
+    """Save weights, EMA, optimiser, schedule and scaler of `step`; the folder appears when it is complete.
 
     Raises:
-        OSError: if it cannot be written, as on a full disk; the checkpoints before it are untouched.
+        OSError: it cannot be written, for example on a full disk; earlier checkpoints are unchanged.
     """
     final = Path(config.output_dir) / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".partial")
@@ -137,7 +137,7 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
             about = {"step": step, "config": dataclasses.asdict(config), "data": data_fingerprint(data_dir_of(config))}
             write_json(partial / "run.json", about)
             replace_folder(partial, final)
-    except Exception as error:  # torch and safetensors each raise an error of their own for a full disk
+    except Exception as error:  # torch and safetensors raise different errors for a full disk
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(
             f"the checkpoint of step {step} could not be written to {final.parent} ({error}); earlier ones are kept"
@@ -149,10 +149,10 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
 
 
 def resume(accelerator: Accelerator, config: RunConfig) -> int:
-    """Load the newest complete checkpoint; return the step to go on from (0 for a new run).
+    """Load the newest complete checkpoint; return its step (0 for a new run).
 
     Raises:
-        ValueError: if that checkpoint was made with other settings that change the result, or on other data, and
+        ValueError: that checkpoint was made with other settings that affect the result, or with other data, and
             `config.force` is not set.
     """
     found = checkpoints(config.output_dir)
@@ -160,7 +160,7 @@ def resume(accelerator: Accelerator, config: RunConfig) -> int:
         return 0
     saved = json.loads((found[-1] / "run.json").read_text())
     now = dataclasses.asdict(config)
-    # A setting that came after the checkpoint was made had no effect then, which its default stands for.
+    # A setting that is newer than the checkpoint had the effect of its default.
     before = dataclasses.asdict(type(config)()) | saved["config"]
     differing = [name for name in now if before[name] != now[name] and not about(type(config), name)["free"]]
     changed = [f"{name} was {before[name]!r}, is {now[name]!r}" for name in differing]

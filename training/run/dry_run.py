@@ -1,9 +1,9 @@
-"""What a run would cost, before anything is spent: one micro-batch of the real data is taken through the real model.
+"""Estimate the cost of a run from one micro-batch of its data through its model.
 
     python -m training.train_unet --config training/configs/small/unet.yaml --dry_run
 
-Nothing is written and no weight changes. Memory and time are those of the loss and its gradients as measured here and
-now; the optimiser's states and averages are counted.
+Nothing is written and no weight changes. Time and activation memory are measured for the loss and its gradients; the
+memory of the optimiser's states and of averaged weights is computed.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ def attention_backward_flops(grad_out, query, key, value, *_args, out_shape=None
     return sdpa_backward_flop_count(grad_out, query, key, value)
 
 
-# What torch's own table leaves out: the attention of CPUs. The arguments are shapes.
+# CPU attention, which torch's own table lacks. The arguments are shapes.
 ON_CPU = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_backward_flops,
@@ -37,14 +37,14 @@ ON_CPU = {
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """Of one micro-batch in one process."""
+    """Cost of one micro-batch in one process."""
 
     parameters: int
     trained: int
     state_bytes: int
-    """weights, gradients, the two moments of Adam, and the averages"""
+    """weights, gradients, the two moments of Adam, and averaged weights"""
     activation_bytes: int
-    """what the forward pass keeps for the backward one"""
+    """tensors that the forward pass saves for the backward pass"""
     flops: int
     """of matrix products and convolutions, forward and backward"""
     seconds: float
@@ -52,19 +52,19 @@ class Cost:
 
 
 def measure(model: torch.nn.Module, loss: Callable[[], torch.Tensor], averages: int = 1) -> Cost:
-    """Run `loss` forward and backward twice: once counted, once timed. Gradients are thrown away.
+    """Run `loss` forward and backward twice: once to count operations, once to measure time.
 
     Raises:
-        ValueError: it does not fit into the memory of the GPU.
+        ValueError: the micro-batch does not fit into the memory of the GPU.
     """
     parameters = list(model.parameters())
     own = {p.untyped_storage().data_ptr() for p in parameters}
-    kept: dict[int, int] = {}
+    saved: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     device = parameters[0].device
@@ -89,7 +89,7 @@ def measure(model: torch.nn.Module, loss: Callable[[], torch.Tensor], averages: 
         parameters=sum(p.numel() for p in parameters),
         trained=sum(p.numel() for p in trained),
         state_bytes=weights + 3 * moving + averages * weights,
-        activation_bytes=sum(kept.values()),
+        activation_bytes=sum(saved.values()),
         flops=counter.get_total_flops(),
         seconds=seconds,
     )
@@ -100,20 +100,20 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def tell(
+def report(
     accelerator: Accelerator,
     config: RunConfig,
     model: torch.nn.Module,
     items,
     loss: Callable[[dict], torch.Tensor],
 ) -> dict:
-    """Measure the run's first micro-batch and print what follows from it; the last line is the same as JSON.
+    """Measure the run's first micro-batch and print its cost and that of the run; the last line is JSON.
 
     Args:
         accelerator, config: of the run.
         model: on its device, before `accelerator.prepare`.
-        items: what the loader reads (training/run/loop.py `Shuffled`).
-        loss: of a micro-batch that is on the device; a scalar.
+        items: the training items (`Shuffled` in training/run/loop.py).
+        loss: micro-batch on the device -> scalar loss.
     """
     (positions, *_) = StepSampler(config, 0, accelerator.process_index, accelerator.num_processes)
     read = Shuffled(items, config.seed)
@@ -143,8 +143,8 @@ def tell(
         f"data         {len(items)} clips; {len(items) / config.batch_size:.1f} steps an epoch, "
         f"{config.max_steps * config.batch_size / len(items):.1f} epochs in {config.max_steps} steps",
         f"batch        {config.batch_size} = {processes} processes x {parts} accumulation steps x {micro}: {shapes}",
-        f"memory       {(cost.state_bytes + cost.activation_bytes) / 1e9:.2f} GB a process and what the libraries "
-        f"take: {cost.state_bytes / 1e9:.2f} weights, gradients, Adam and averages, "
+        f"memory       {(cost.state_bytes + cost.activation_bytes) / 1e9:.2f} GB a process besides the libraries: "
+        f" {cost.state_bytes / 1e9:.2f} weights, gradients, Adam and averages, "
         f"{cost.activation_bytes / 1e9:.2f} activations",
         f"work         {cost.flops / micro / 1e9:.2f} GFLOP an item, forward and backward; "
         f"{cost.flops / cost.seconds / 1e12:.3f} TFLOP/s here",

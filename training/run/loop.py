@@ -1,8 +1,8 @@
-"""What the three stages share: order of samples, randomness, EMA, checkpoints, logs.
+"""Start and end of a training run, and its random numbers and order of items.
 
-Everything random in a run is a pure function of (seed, step, item): see training/run/streams.py. A run that is killed
-and started again by the same command reads the same samples with the same crops and the same noise, and N processes
-together draw what one process would.
+Every random draw of a run is a pure function of (seed, step, item), so that no generator's state must be saved. A run
+that is killed and started again by the same command reads the same items with the same crops and noise, and N processes
+together draw the same numbers as a single one.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from training.config import RunConfig, StageRun
 from training.run.checkpoints import checkpoints, data_dir_of, provenance, replace_folder, write_json
 from training.run.progress import leave_signals_to_the_parent
-from training.run.sharding import back_to_pieces, is_sharded, whole_model
+from training.run.sharding import is_sharded, reshard, whole_model
 from training.run.streams import Stream, item_rng, torch_rng
 
 __all__ = [
@@ -40,10 +40,10 @@ __all__ = [
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
-    """Items of a micro-batch: one process at one accumulation step.
+    """Number of items in a micro-batch, that is in one process at one accumulation step.
 
     Raises:
-        ValueError: a batch that cannot be shared out evenly.
+        ValueError: the batch cannot be divided evenly.
     """
     micro = config.batch_size // (config.gradient_accumulation_steps * processes)
     if micro * config.gradient_accumulation_steps * processes != config.batch_size or micro == 0:
@@ -55,10 +55,10 @@ def micro_batch_size(config: RunConfig, processes: int) -> int:
 
 
 class StepSampler(Sampler[list[int]]):
-    """Yields, for each micro-batch from `start` on, the positions that belong to this process.
+    """Yields the positions of this process for each micro-batch from step `start_step` on.
 
-    Position p of the run reads item `order(p)`: epoch p // n, shuffled by (seed, epoch). Positions of one optimiser
-    step are split over accumulation steps and processes, so the global batch is the same for any number of processes.
+    Position p of the run reads item `order(p)`: epoch p // n, shuffled by (seed, epoch). The positions of one
+    optimiser step are split over accumulation steps and processes, whose number does not change the batch.
     """
 
     def __init__(self, config: RunConfig, start_step: int, rank: int, world_size: int):
@@ -76,12 +76,11 @@ class StepSampler(Sampler[list[int]]):
 
 
 class Shuffled(Dataset):
-    """Maps a position of the run to `items[order(position)]`, read with a generator of its own.
-
-    `items` is any sequence with `read(index, rng) -> dict of tensors`.
+    """Maps a position of the run to the item at `order(position)`, read with the position's own generator.
 
     Args:
-        items, seed: what is read, and what the order is drawn from.
+        items: any sequence with `read(index, rng) -> dict of tensors`.
+        seed: determines the order.
     """
 
     def __init__(self, items, seed: int):
@@ -99,10 +98,10 @@ class Shuffled(Dataset):
 
 
 def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerator) -> DataLoader:
-    """Batches of this process from `start_step` on.
+    """A loader of this process's micro-batches from `start_step` on.
 
     Raises:
-        ValueError: fewer items than processes, or a batch that cannot be shared out evenly.
+        ValueError: there are fewer items than processes, or the batch cannot be divided evenly.
     """
     if len(items) < accelerator.num_processes:
         raise ValueError(f"data_dir {config.data_dir}: {len(items)} clips for {accelerator.num_processes} processes")
@@ -118,22 +117,22 @@ def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerat
 
 
 def shard(whole: torch.Tensor, accelerator: Accelerator, part: int, config: RunConfig) -> torch.Tensor:
-    """This process's rows, at accumulation step `part`, of a tensor drawn for the whole global batch."""
+    """This process's rows, at accumulation step `part`, of a tensor drawn for the whole batch."""
     micro = whole.shape[0] // (config.gradient_accumulation_steps * accelerator.num_processes)
     first = (part * accelerator.num_processes + accelerator.process_index) * micro
     return whole[first : first + micro]
 
 
 def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Accelerator:
-    """Threads, seed, accelerator and, unless it is a dry run, the run folder with the resolved config.
+    """Set threads and seed, make the accelerator and, if `write`, the run folder with the resolved config.
 
     Args:
         config: of the run.
         write: make the run folder and start the trackers.
-        may_shard: the stage can train a model that FSDP has cut into pieces.
+        may_shard: whether the stage supports a model that FSDP has sharded.
 
     Raises:
-        ValueError: a folder with other things, or FSDP for a stage that cannot do with it.
+        ValueError: the folder holds other files, or FSDP is used for a stage that does not support it.
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
@@ -161,10 +160,10 @@ def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Acc
 
 
 def check_output_dir(output_dir: str) -> None:
-    """Refuse a folder that holds something else than a run, so that nothing foreign is overwritten or mixed in.
+    """Refuse a folder that holds other files than a run, so that none of them is overwritten.
 
     Raises:
-        ValueError: naming a few of the files that are there.
+        ValueError: names a few of these files.
     """
     names = sorted(path.name for path in Path(output_dir).iterdir())
     if names and not {"config.json", "checkpoints"} & set(names):
@@ -173,7 +172,7 @@ def check_output_dir(output_dir: str) -> None:
 
 
 class ema_weights:
-    """The averaged weights inside the block, the trained ones after it."""
+    """Context in which a model has its averaged weights; the trained ones are restored after it."""
 
     def __init__(self, ema: EMAModel, model: torch.nn.Module):
         self.ema, self.model = ema, model
@@ -183,12 +182,12 @@ class ema_weights:
         self.ema.copy_to(self.model.parameters())
 
     def __exit__(self, *_: object) -> None:
-        back_to_pieces(self.model)
+        reshard(self.model)
         self.ema.restore(self.model.parameters())
 
 
 def save_final(accelerator: Accelerator, model: torch.nn.Module, ema: EMAModel, config: RunConfig) -> None:
-    """EMA weights to `output_dir/final`."""
+    """Save the averaged weights to `output_dir/final` and end the run."""
     with ema_weights(ema, model):
         whole = whole_model(accelerator, model)
         if accelerator.is_main_process:

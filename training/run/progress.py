@@ -1,4 +1,4 @@
-"""The most memory that this process has held."""
+"""Progress of a training run: logs, time limits, interruption by signals, and peak memory."""
 
 import json
 import signal
@@ -18,10 +18,9 @@ from training.config import RunConfig
 
 
 def peak_resident() -> int:
-    """Bytes resident in RAM at most so far.
+    """Peak resident memory of this process in bytes.
 
-    `VmHWM` where there is one, and not `ru_maxrss`: Linux carries the latter over from the parent through fork and
-    exec, so that a child of a large process seems large.
+    On Linux this is `VmHWM`, since `ru_maxrss` includes the peak of the parent process.
     """
     status = Path("/proc/self/status")
     if status.is_file():
@@ -29,65 +28,62 @@ def peak_resident() -> int:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     import resource
-    import sys
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def peak_memory() -> int:
-    """Bytes held at most so far: of the GPU where it is used, otherwise resident."""
+    """Peak memory in bytes: of the GPU if it is used, otherwise resident."""
     if torch.cuda.is_available() and torch.cuda.max_memory_allocated():
         return torch.cuda.max_memory_allocated()
     return peak_resident()
 
 
-# SIGTERM, which a scheduler sends before it kills, and Ctrl-C: finish the step, write a checkpoint, leave.
-
-ASKED_BY = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)  # sent by a job scheduler before it kills, and by Ctrl-C
 
 
 class Interruption:
-    """Takes the signals as a wish between `listen` and `ignore`, as long as there is a loop that looks at `asked`.
+    """Between `install` and `restore`, a stop signal sets `requested`, so that the loop can save before it stops.
 
-    A second Ctrl-C does not wait for the step to end.
+    A second Ctrl-C interrupts at once.
     """
 
     def __init__(self) -> None:
-        self.asked = False
-        self.exit_code = 0  # of a run that was sent SIGTERM; 130 after Ctrl-C, as in a shell
+        self.requested = False
+        self.exit_code = 0  # after SIGTERM; 130 after Ctrl-C, as in a shell
         self._before: dict[signal.Signals, object] = {}
 
-    def listen(self) -> None:
-        """Python lets only the main thread handle signals; from another one this does nothing."""
+    def install(self) -> None:
+        """Handle the signals; does nothing outside the main thread, as Python requires."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._ask) for number in ASKED_BY}
+            self._before = {number: signal.signal(number, self._request) for number in STOP_SIGNALS}
 
-    def ignore(self) -> None:
-        """Give the signals back to whoever had them."""
+    def restore(self) -> None:
+        """Restore the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
         self._before = {}
 
-    def _ask(self, number: int, _frame: FrameType | None) -> None:
+    def _request(self, number: int, _frame: FrameType | None) -> None:
         if number == signal.SIGINT:
-            if self.asked:
+            if self.requested:
                 raise KeyboardInterrupt
             self.exit_code = 130
-        self.asked = True
+        self.requested = True
 
 
 def leave_signals_to_the_parent(_worker: int) -> None:
-    """In a loader's worker: Ctrl-C and a scheduler's SIGTERM reach every process of the group, and a worker that died
-    of them would take the run along before it has saved. A worker ends when its parent does."""
-    for number in ASKED_BY:
+    """Ignore stop signals in a loader's worker.
+
+    They reach every process of the group, and a worker that dies would end the run before it has saved. Workers end
+    with their parent.
+    """
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-# What a run tells of itself: one line, a log file, the tracker; when it must save, and when it must stop.
-
-
 class Progress:
-    """One line: step, loss, items a second, time left; the same figures to the tracker. Also keeps the time."""
+    """Reports a run's figures in a progress bar, a log file and the tracker, and decides when to save and stop."""
 
     def __init__(self, accelerator: Accelerator, config: RunConfig, first_step: int, description: str):
         self.accelerator, self.config = accelerator, config
@@ -102,37 +98,36 @@ class Progress:
         )
         self.began = self.saved = self.mark = time.monotonic()
         self.interruption = Interruption()
-        self.interruption.listen()
+        self.interruption.install()
         self.sums: dict[str, torch.Tensor | float] = {}
         self.counts: dict[str, float] = {}
         self.steps_s: list[float] = []
         self.waited_s = 0.0
 
     def batches(self, loader: Iterable[dict]) -> Iterator[dict]:
-        """The loader's batches; the time spent waiting for them is told as `train/waiting`, a share of the steps'."""
+        """The loader's batches; the share of time spent waiting for them is logged as `train/waiting`."""
         batches = iter(loader)
         while True:
-            asked = time.monotonic()
+            began = time.monotonic()
             batch = next(batches, None)
             if batch is None:
                 return
-            self.waited_s += time.monotonic() - asked
+            self.waited_s += time.monotonic() - began
             yield batch
 
     def collect(self, values: dict[str, torch.Tensor | float], counts: dict[str, float] | None = None) -> None:
-        """Figures of a part of a step in this process; their means are told with those of `add`.
+        """Collect figures of a micro-batch of this process; `add` logs their means.
 
         Args:
             values: by name.
-            counts: how many things a value is the sum of, for those where it is not one.
+            counts: number of terms of each value that is a sum; 1 for the others.
         """
-        for name, value in values.items():  # kept where they are: a GPU is not waited for
+        for name, value in values.items():  # kept on their device, which avoids waiting for a GPU
             self.sums[name] = self.sums.get(name, 0.0) + (value.detach() if isinstance(value, torch.Tensor) else value)
             self.counts[name] = self.counts.get(name, 0.0) + (counts or {}).get(name, 1.0)
 
     def add(self, step: int, values: dict[str, torch.Tensor | float]) -> None:
-        """Count one optimiser step, of which `step` are done now; every `log_every` steps the means go to the bar and
-        the tracker."""
+        """Count one optimiser step; `step` are completed now. Every `log_every` steps the means are logged."""
         self.bar.update(1)
         self.steps_s.append(time.monotonic() - self.mark)
         self.collect(values)
@@ -140,16 +135,16 @@ class Progress:
             means = self._means()
             rate = self.config.batch_size / statistics.median(self.steps_s)
             shown = {k: f"{v:.4f}" for k, v in means.items()} | {"items/s": f"{rate:.1f}"}
-            self.bar.set_postfix(shown | {"GB": f"{peak_memory_gb(self.accelerator):.1f}"}, refresh=False)
-            told = {f"train/{name}": value for name, value in means.items()} | {"train/items_per_s": rate}
+            self.bar.set_postfix(shown | {"GB": f"{peak_memory() / 1e9:.1f}"}, refresh=False)
+            logged = {f"train/{name}": value for name, value in means.items()} | {"train/items_per_s": rate}
             if self.waited_s:
-                told["train/waiting"] = self.waited_s / sum(self.steps_s)
-            self.report(step, told)
+                logged["train/waiting"] = self.waited_s / sum(self.steps_s)
+            self.report(step, logged)
             self.sums, self.counts, self.steps_s, self.waited_s = {}, {}, [], 0.0
         self.mark = time.monotonic()
 
     def _means(self) -> dict[str, float]:
-        """Over the steps since the last line and over all processes; what none of them had is left out."""
+        """Means over the steps since the last line and over all processes."""
         names = sorted(self.sums)
         totals = torch.tensor([[float(self.sums[n]), self.counts[n]] for n in names], dtype=torch.float64)
         if self.accelerator.num_processes > 1:
@@ -165,23 +160,24 @@ class Progress:
                 log.write(json.dumps({"step": step, "minutes": minutes, **values}) + "\n")
 
     def due(self, step: int) -> bool:
-        """Is a checkpoint due? All processes get the same answer."""
+        """Whether a checkpoint is due; the same in all processes."""
         late = time.monotonic() - self.saved > 60.0 * self.config.checkpoint_minutes
-        answer = step % self.config.checkpoint_every == 0 or self._together(late)
+        answer = step % self.config.checkpoint_every == 0 or self._any_process(late)
         if answer:
             self.saved = time.monotonic()
         return answer
 
-    def asked_to_leave(self) -> bool:
-        """Was any process sent SIGTERM or Ctrl-C? All processes get the same answer.
+    def stop_requested(self) -> bool:
+        """Whether any process got SIGTERM or Ctrl-C; the same in all processes.
 
-        Called last in a step: what was done since `add` (evaluation, a checkpoint) is no time of the next step.
+        Call this last in a step, since it restarts the clock for the next step, which then excludes evaluation and
+        saving.
         """
         self.mark = time.monotonic()
-        return self._together(self.interruption.asked)
+        return self._any_process(self.interruption.requested)
 
     def leave(self, step: int) -> None:
-        """End the program, in all processes, after a checkpoint was written."""
+        """End the program in all processes; call this after a checkpoint is written."""
         self.close()
         self.accelerator.end_training()
         if self.accelerator.is_main_process:
@@ -189,24 +185,17 @@ class Progress:
         raise SystemExit(self.interruption.exit_code)
 
     def out_of_time(self) -> bool:
-        """Has `max_minutes` passed, by the clock of any process?"""
+        """Whether `max_minutes` have passed in any process."""
         limit = self.config.max_minutes
-        return limit is not None and self._together(time.monotonic() - self.began > 60.0 * limit)
+        return limit is not None and self._any_process(time.monotonic() - self.began > 60.0 * limit)
 
-    def _together(self, mine: bool) -> bool:
-        """What any process says, told to all: they stop and save at the same step."""
+    def _any_process(self, mine: bool) -> bool:
+        """Whether `mine` is true in any process, so that all stop and save at the same step."""
         if self.accelerator.num_processes == 1:
             return mine
         flag = torch.tensor([float(mine)], device=self.accelerator.device)
         return bool(self.accelerator.reduce(flag, "sum").item() > 0)
 
     def close(self) -> None:
-        self.interruption.ignore()
+        self.interruption.restore()
         self.bar.close()
-
-
-def peak_memory_gb(accelerator: Accelerator) -> float:
-    """The most memory this process has held so far: of its GPU, or resident in RAM where it has none."""
-    if accelerator.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(accelerator.device) / 1e9
-    return peak_resident() / 1e9

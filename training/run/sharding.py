@@ -1,8 +1,8 @@
-"""Averaged weights and whole models where FSDP has cut every parameter into one piece a process.
+"""Averaged weights, also for models whose parameters FSDP has sharded over the processes.
 
     accelerate launch --config_file training/recipes/fsdp.yaml -m training.train_unet --config ...
 
-Accelerate saves the pieces of weights and optimiser itself; it would save of our averages only those of process 0.
+Accelerate saves the shards of weights and optimiser, but of averaged weights only those of process 0.
 """
 
 from pathlib import Path
@@ -22,16 +22,15 @@ def is_sharded(accelerator: Accelerator) -> bool:
 
 
 def make_average(model: torch.nn.Module, decay: float) -> EMAModel:
-    """Average of the parameters as they lie here, so after `accelerator.prepare`; its decay warms up with a power of
-    the steps."""
+    """Exponential average of the parameters after `accelerator.prepare`; its decay warms up over the steps."""
     return EMAModel(model.parameters(), decay=decay, use_ema_warmup=True, power=0.75)
 
 
 def keep_average(accelerator: Accelerator, ema: EMAModel) -> None:
-    """Have checkpoints hold the average, in whole or each process its pieces.
+    """Save the average in checkpoints, sharded if the model is.
 
     Raises:
-        ValueError: FSDP in its first version, whose flat parameters have no names of their own.
+        ValueError: FSDP version 1, whose flattened parameters have no separate names.
     """
     if not is_sharded(accelerator):
         accelerator.register_for_checkpointing(ema)
@@ -44,7 +43,7 @@ def keep_average(accelerator: Accelerator, ema: EMAModel) -> None:
 
     def load(_models: list, folder: str) -> None:
         state = _state(ema)
-        dcp.load(state, checkpoint_id=Path(folder) / "averages")  # into the pieces, in place
+        dcp.load(state, checkpoint_id=Path(folder) / "averages")  # into the shards, in place
         ema.optimization_step = int(state["step"])
 
     accelerator.register_save_state_pre_hook(save)
@@ -52,29 +51,29 @@ def keep_average(accelerator: Accelerator, ema: EMAModel) -> None:
 
 
 def _state(ema: EMAModel) -> dict[str, torch.Tensor]:
-    pieces = {str(place): piece for place, piece in enumerate(ema.shadow_params)}
-    return pieces | {"step": torch.tensor(ema.optimization_step)}
+    shards = {str(index): shard for index, shard in enumerate(ema.shadow_params)}
+    return shards | {"step": torch.tensor(ema.optimization_step)}
 
 
-def back_to_pieces(model: torch.nn.Module) -> None:
-    """Let go of what a forward pass without a backward one leaves gathered: parameters are pieces again."""
+def reshard(model: torch.nn.Module) -> None:
+    """Shard the parameters again that a forward pass without a backward pass has gathered."""
     for module in model.modules():
         if isinstance(module, FSDPModule):
             module.reshard()
 
 
 def whole_model(accelerator: Accelerator, model: ModelMixin) -> ModelMixin | None:
-    """The model itself or, of one in pieces, a copy in one piece in the main process and None in the others.
+    """The model itself or, if it is sharded, an unsharded copy in the main process and None in the others.
 
-    All processes must call it: each gives its pieces.
+    All processes must call it, since each contributes its shards.
     """
     if not is_sharded(accelerator):
         return model
-    back_to_pieces(model)
+    reshard(model)
     state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
     if not accelerator.is_main_process:
         return None
-    # FSDP gives the model a class made of its own and this one.
+    # FSDP derives the model's class from the original one.
     kind = next(base for base in type(model).__mro__ if FSDPModule not in base.__mro__)
     copy = kind.from_config(model.config)
     copy.load_state_dict(state)

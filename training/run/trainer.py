@@ -1,8 +1,8 @@
 """The training loop that all stages share; each stage passes in what differs.
 
-A stage makes its model, says what the losses of a micro-batch are and what is to be told at a validation; the loop owns
-micro-batches and their accumulation, the check that losses and gradients are finite, clipping, the optimiser and its
-schedule, averaged weights, logs, checkpoints, and where a stopped run goes on.
+A stage builds its model and passes functions for the losses of a micro-batch and for validation. The loop handles
+accumulation of micro-batches, the check that losses and gradients are finite, clipping, the optimiser and its schedule,
+averaged weights, logs, checkpoints and resumption.
 """
 
 from collections import deque
@@ -21,15 +21,15 @@ from training.run.checkpoints import resume, save_checkpoint
 from training.run.progress import Progress
 from training.run.sharding import keep_average, make_average
 
-# What weight decay is for: layers that multiply by a matrix or a kernel. Their biases, the gains of norms, embeddings,
-# null tokens and the linear filters that a network starts from would only be pulled towards 0, no better a value.
+# Layers whose weights are decayed. Biases, gains of norms, embeddings, null tokens and the linear filters that a
+# network starts from are not, since 0 is no better value for them.
 DECAYED = (nn.Linear, nn.modules.conv._ConvNd, nn.RNNBase)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
     """The trained parameters of a model for an optimiser: matrices and kernels with weight decay, the others without.
 
-    With weight normalisation a kernel is a direction and a length; both count as the kernel's.
+    With weight normalisation, both the direction and the length of a kernel are decayed.
     """
     decayed = {
         id(parameter)
@@ -49,12 +49,12 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
 class FiniteCheck:
     """Stops a run whose losses or gradients are not finite, without waiting for a GPU.
 
-    On a CPU values are looked at as they are noted, so before the optimiser's step. On a GPU their flags travel to the
-    host meanwhile and are looked at in the next step; `settle`, called before anything is written, waits for them.
+    On a CPU, values are checked at once, before the optimiser's step. On a GPU their flags are copied to the host
+    asynchronously and checked in the next step; `settle`, called before anything is written, waits for them.
 
     Args:
-        names: indices of items -> their names, for the message; None if items have none.
-        kept: end of the message: what the run leaves behind.
+        names: maps indices of items to their names, for the message; None if items have no names.
+        kept: end of the message, which states what the run leaves behind.
     """
 
     def __init__(self, names: Callable[[torch.Tensor], str] | None = None, kept: str = "the last checkpoint is kept"):
@@ -62,15 +62,15 @@ class FiniteCheck:
         self.pending: deque = deque()
 
     def note(self, step: int, values: dict[str, torch.Tensor], items: torch.Tensor | None = None) -> None:
-        """Look at values, or have them looked at in the next step.
+        """Check values now (CPU) or in the next step (GPU).
 
         Args:
-            step: optimiser steps that are done.
-            values: by name, each one an item or one for all of the batch.
+            step: number of completed optimiser steps.
+            values: by name, one for each item or one for the whole batch.
             items: indices of the batch's items, on the CPU.
 
         Raises:
-            FloatingPointError: naming what is not finite, and the items.
+            FloatingPointError: names the values that are not finite, and the items.
         """
         self.settle(before=step)
         for name, value in values.items():
@@ -84,10 +84,10 @@ class FiniteCheck:
             self.settle()
 
     def settle(self, before: int | None = None) -> None:
-        """Look at what was noted, or at what was noted before a step.
+        """Check all noted values, or those noted before a step.
 
         Raises:
-            FloatingPointError: as `note`.
+            FloatingPointError: as in `note`.
         """
         bad: list[str] = []
         while self.pending and (before is None or self.pending[0][0] < before):
@@ -107,28 +107,28 @@ class FiniteCheck:
 
 @dataclass
 class Losses:
-    """Of one micro-batch."""
+    """The losses of one micro-batch."""
 
     loss: torch.Tensor
-    """scalar to go backward from"""
+    """scalar that is differentiated"""
     checked: dict[str, torch.Tensor]
-    """what must be finite, by name: each one an item or one for all of the micro-batch"""
-    told: dict[str, torch.Tensor]
-    """figures for the log, by name; their means over micro-batches, steps and processes are told"""
+    """values that must be finite, by name: one for each item or one for the whole micro-batch"""
+    logged: dict[str, torch.Tensor]
+    """figures for the log, by name; their means over micro-batches, steps and processes are logged"""
     counts: dict[str, float] = field(default_factory=dict)
-    """how many things a figure is the sum of, for those where it is not one"""
+    """number of terms of each figure that is a sum; 1 for the others"""
 
 
 class Trainer:
     """A model with its optimiser, schedule and averaged weights, and the loop that trains it.
 
     Args:
-        accelerator, config: of `loop.start`.
-        model: whose parameters are trained and averaged, on its device.
+        accelerator, config: those of `loop.start`.
+        model: the model to train, on its device.
         betas: of AdamW.
         label: of the progress bar.
-        network: what the forward pass calls, holding the model; None = the model itself.
-        ema_decay: of the averaged weights; None = none are kept.
+        network: module around the model for the forward pass; None = the model itself.
+        ema_decay: decay of the averaged weights; None = no averaging.
         names: see `FiniteCheck`.
     """
 
@@ -159,7 +159,7 @@ class Trainer:
         self.step = 0
 
     def resume(self) -> int:
-        """Go back to the run's last checkpoint, if it has one; the number of steps that are done."""
+        """Load the run's last checkpoint if it has one; returns the number of completed steps."""
         self.step = resume(self.accelerator, self.config)
         return self.step
 
@@ -172,19 +172,19 @@ class Trainer:
         after_step: Callable[[int], None] | None = None,
         more: Iterable[nn.Module] = (),
     ) -> int:
-        """Train to the end of the run, or until its time is over or it is asked to stop.
+        """Train until the last step, the time limit or a stop signal.
 
         Args:
             batches: micro-batches of this process from `step` on, `gradient_accumulation_steps` a step.
-            losses: optimiser steps that are done, number of the micro-batch in this one, micro-batch on the device ->
-                its losses.
-            validate: optimiser steps that are done, whether this is the last -> figures for the log. Called at every
-                multiple of each of `validate_every` and at the end.
-            after_step: called with the number of steps that were done before each one.
-            more: other networks that `losses` trains with optimisers of their own, for accumulation.
+            losses: called with the number of completed optimiser steps, the index of the micro-batch within the step,
+                and the micro-batch on the device.
+            validate: called with the number of completed steps and whether this is the last one, at every multiple of
+                each of `validate_every` and at the end; returns figures for the log.
+            after_step: called after each optimiser step with the number of steps completed before it.
+            more: other networks that `losses` trains with their own optimisers, for accumulation.
 
         Returns:
-            Optimiser steps that are done.
+            Number of completed optimiser steps.
         """
         accelerator, config = self.accelerator, self.config
         progress = Progress(accelerator, config, self.step, self.label)
@@ -200,11 +200,11 @@ class Trainer:
                 if accelerator.sync_gradients:
                     norm = accelerator.clip_grad_norm_(self.network.parameters(), config.max_grad_norm)
                     norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
-                    if accelerator.scaler is None:  # a scaler looks for itself, and leaves such a step out
+                    if accelerator.scaler is None:  # a loss scaler skips such steps itself
                         self.finite.note(self.step, {"gradient": norm}, items)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
-            progress.collect(done.told, done.counts)
+            progress.collect(done.logged, done.counts)
             part += 1
             if not accelerator.sync_gradients:
                 continue
@@ -226,7 +226,7 @@ class Trainer:
                 saved = self.step
             if stop:
                 break
-            if progress.asked_to_leave():
+            if progress.stop_requested():
                 if saved != self.step:
                     self._save()
                 progress.leave(self.step)

@@ -1,4 +1,4 @@
-"""What all tasks share: a figure, the bench it is measured on, and pieces made in batches."""
+"""Shared parts of the tasks: figures, the bench that they are measured on, and generation in batches."""
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
@@ -12,7 +12,7 @@ from training.metrics.listening import Listeners
 from training.metrics.request import Request, chords_text
 
 BATCH = 8
-PIECE_S = 10.0  # about so long is a piece, in whole bars
+PIECE_S = 10.0  # length of a piece, rounded to whole bars
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Figure:
 
     Attributes:
         name: what is measured, with its unit.
-        value: None = not measured, since no clip has the label or no network listened.
-        count: of what the value is the mean, share or extreme.
-        wanted: what it should be, in words; "" = told for comparison only.
-        met: whether it is.
-        beside: the same figure of something to compare with, by name.
+        value: None if it could not be measured, since no clip has the label or a network is missing.
+        count: number of measurements of which the value is the mean, share or extreme.
+        wanted: the goal in words; "" if there is none.
+        met: whether the goal is met.
+        beside: the same figure of other audio for comparison, by name.
     """
 
     name: str
@@ -38,16 +38,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Bench:
-    """What a task measures with.
+    """The pipeline, data and networks that all tasks use.
 
     Attributes:
         pipe: a VivacePipeline.
-        rows: of the test split, drawn, with tempo, meter and key.
+        rows: rows of the test split with tempo, meter and key, in random order.
         loops: rows of real loops.
-        captions: one of each row in `rows`.
-        listeners: networks that listen.
-        pool: processes that help to listen, or None.
-        seed: the noise of piece i has seed `seed` + i.
+        captions: one for each row in `rows`.
+        listeners: networks that analyse the clips.
+        pool: processes that compute signal features, or None.
+        seed: piece i is generated with the seed `seed` + i.
         checkpoint: folder that `pipe` was loaded from.
     """
 
@@ -66,7 +66,7 @@ class Bench:
 
     @property
     def window_s(self) -> float:
-        """Longest piece that is made at once, seconds."""
+        """Longest piece that is generated in one window, in seconds."""
         return WINDOW / self.pipe.frame_rate
 
 
@@ -85,12 +85,12 @@ def share(flags: list[bool]) -> float | None:
 
 
 def bars_of(row: dict, seconds: float) -> int:
-    """Whole bars of a row's tempo and meter nearest to so many seconds, at least one."""
+    """Number of whole bars nearest to a length in seconds at a row's tempo and meter, at least one."""
     return max(1, round(seconds * row["bpm"] / 60.0 / row["beats_per_bar"]))
 
 
 def progression(row: dict, beats: int) -> str | None:
-    """The chords of a row in the pipeline's words, no more than fill so many beats; None where none is known."""
+    """The first `beats` beats of a row's chords, as the pipeline takes them; None if it has none."""
     text, left, kept = chords_text(row), beats, []
     for entry in [] if text is None else text.split():
         symbol, count = entry.split(":")
@@ -100,8 +100,8 @@ def progression(row: dict, beats: int) -> str | None:
     return " ".join(kept) or None
 
 
-def asked(rows: list[dict], captions: list[str], bars: list[int]) -> dict[str, list]:
-    """Arguments of the pipeline for so many bars of each row."""
+def arguments_for(rows: list[dict], captions: list[str], bars: list[int]) -> dict[str, list]:
+    """Arguments of the pipeline for `bars[i]` bars of row i."""
     return {
         "prompt": captions,
         "bars": bars,
@@ -113,15 +113,15 @@ def asked(rows: list[dict], captions: list[str], bars: list[int]) -> dict[str, l
 
 
 def make(bench: Bench, arguments: dict[str, list], first_seed: int = 0, **shared: object) -> list[np.ndarray]:
-    """Pieces (channels, samples), one for each entry of the lists in `arguments`, in batches.
+    """Generate pieces (channels, samples) in batches, one for each entry of the lists in `arguments`.
 
-    Piece i has the seed `bench.seed` + `first_seed` + i; `shared` are arguments of all pieces.
+    Piece i has the seed `bench.seed` + `first_seed` + i; the arguments in `shared` apply to all pieces.
     """
     count, out = len(arguments["prompt"]), []
     for first in range(0, count, BATCH):
         part = {name: values[first : first + BATCH] for name, values in arguments.items()}
         seeds = [bench.seed + first_seed + i for i in range(first, min(first + BATCH, count))]
-        if len(seeds) == 1:  # a list of one chord text would be one progression
+        if len(seeds) == 1:  # a list of chord texts for one prompt would be one progression
             part, seeds = {name: values[0] for name, values in part.items()}, seeds[0]
         out += [np.asarray(audio) for audio in bench.pipe(**{"loop": False} | part | shared, seed=seeds).audios]
     return out
@@ -132,7 +132,7 @@ def mono(audio: np.ndarray) -> np.ndarray:
 
 
 def request_of(row: dict, chords: str | None, beats: int, first_beat: int = 0) -> Request:
-    """What was asked of `beats` beats that begin with beat `first_beat` of a piece, as the control metrics read it."""
+    """The request for `beats` beats from beat `first_beat` of a piece on, for the control metrics."""
     per_bar = row["beats_per_bar"]
     times = np.arange(beats) * 60.0 / row["bpm"]
     chroma = None if chords is None else np.asarray(parse_chords(chords, per_bar, first_beat + beats))[first_beat:]
@@ -146,6 +146,6 @@ def request_of(row: dict, chords: str | None, beats: int, first_beat: int = 0) -
 
 
 def pairs(rows: list[dict], count: int) -> Iterator[tuple[int, dict]]:
-    """`count` numbered rows, from the beginning again if there are fewer."""
+    """`count` rows with their indices, starting over if there are fewer."""
     for index in range(count):
         yield index, rows[index % len(rows)]

@@ -1,4 +1,4 @@
-"""Points 3 to 5: audio in. What is kept is kept bit for bit, strength is monotone, and no border is heard."""
+"""Edits of given audio: kept parts stay bit for bit, strength is monotone, and borders are inaudible."""
 
 from itertools import product
 
@@ -36,9 +36,9 @@ def strength(bench: Bench, count: int) -> list[Figure]:
     far, same = [], []
     for index, row in pairs(bench.rows, max(1, count // 4)):
         audio = source(row, bench, 5.0)
-        words = bench.captions[(index + 1) % len(bench.captions)]  # another clip's: it has somewhere to go
+        caption = bench.captions[(index + 1) % len(bench.captions)]  # another clip's, so that it differs
         made = [
-            bench.pipe(words, audio=audio, sampling_rate=bench.rate, strength=s, bpm=row["bpm"], downbeat_s=0.0,
+            bench.pipe(caption, audio=audio, sampling_rate=bench.rate, strength=s, bpm=row["bpm"], downbeat_s=0.0,
                        seed=bench.seed + index).audios[0]
             for s in STRENGTHS
         ]  # fmt: skip
@@ -74,7 +74,7 @@ def kept(bench: Bench) -> list[Figure]:
 
 
 def borders(bench: Bench, count: int) -> list[Figure]:
-    """Flux and step at the borders of what was made, ranked within the piece; beside the same places in the input."""
+    """Ranks of flux and step at the borders of generated parts, beside those of the same places in the input."""
     flux: dict[str, list[float]] = {"inpainting": [], "extension": [], "real": []}
     steps: dict[str, list[float]] = {"inpainting": [], "extension": []}
     exact = []
@@ -110,7 +110,7 @@ def borders(bench: Bench, count: int) -> list[Figure]:
 
 
 def tempo(bench: Bench, count: int) -> list[Figure]:
-    """Tempo that the pipeline hears in real clips, beside what the beat tracker (a trained network) hears."""
+    """The pipeline's tempo and beat estimates for real clips, beside those of the beat tracker network."""
     right, octave, network, beats = [], [], [], []
     for _, row in pairs(bench.rows, count):
         audio = source(row, bench)
@@ -121,13 +121,13 @@ def tempo(bench: Bench, count: int) -> list[Figure]:
         if bench.listeners.tracker is not None:
             network.append(tempo_right(bench.listeners.tracker.track(audio[0], bench.rate).tempo_bpm, row["bpm"]))
         if row.get("downbeat_s") is not None:
-            told = find_beats(torch.from_numpy(audio), bench.rate, row["bpm"], row["beats_per_bar"])
+            found = find_beats(torch.from_numpy(audio), bench.rate, row["bpm"], row["beats_per_bar"])
             period = 60.0 / row["bpm"]
-            off = float("inf") if told is None else (told[1] - row["downbeat_s"] + period / 2) % period - period / 2
+            off = float("inf") if found is None else (found[1] - row["downbeat_s"] + period / 2) % period - period / 2
             beats.append(abs(off) <= 0.07)
     oracle = {} if not network else {"beat tracker": float(np.mean(network))}
     return [
         least("tempo of the input, within 4 %, share", float(np.mean(right)), len(right), 0.75, **oracle),
         Figure("tempo of the input, octaves forgiven, share", float(np.mean(octave)), len(octave)),
-        Figure("beat of the input, tempo told, within 70 ms, share", share(beats), len(beats)),
+        Figure("beat of the input, tempo given, within 70 ms, share", share(beats), len(beats)),
     ]

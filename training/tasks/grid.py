@@ -1,5 +1,4 @@
-"""Point 1: bars, tempo and meter fix the length to the sample, and what is heard keeps to grid, key and chords in
-whatever is asked for: loops, long pieces and edits must not fall behind a plain piece."""
+"""Exact lengths from bars, tempo and meter, and control figures of loops, long pieces and edits beside plain pieces."""
 
 from fractions import Fraction
 from itertools import product
@@ -7,11 +6,11 @@ from itertools import product
 import numpy as np
 
 from training.metrics.control import compare
-from training.metrics.listening import listen
+from training.metrics.listening import analyse
 from training.metrics.summary import summarise
-from training.tasks.common import PIECE_S, Bench, Figure, asked, bars_of, least, make, mono, request_of
+from training.tasks.common import PIECE_S, Bench, Figure, arguments_for, bars_of, least, make, mono, request_of
 
-HEARD = {
+FIGURES = {
     "tempo_4pct": "tempo within 4 %",
     "beat_f": "beat F",
     "downbeat_f": "downbeat F",
@@ -19,11 +18,11 @@ HEARD = {
     "chord_cosine": "chord cosine",
 }
 TEMPI, METERS, BARS = (61, 87.5, 173), ("4/4", "3/4", "6/8", "7/8"), (1, 3)
-MAY_FALL = 0.05  # of a mean, on the same requests as the plain pieces
+MAY_FALL = 0.05  # allowed loss of a mean against the plain pieces for the same requests
 
 
 def lengths(bench: Bench, count: int) -> list[Figure]:
-    """Whole bars are whole bars: samples of the piece against the fraction that they should be."""
+    """Lengths in samples of pieces of whole bars against the exact fractions."""
     wrong = total = 0
     for bpm, meter, bars in product(TEMPI, METERS, BARS):
         top, bottom = (int(part) for part in meter.split("/"))
@@ -42,15 +41,15 @@ def lengths(bench: Bench, count: int) -> list[Figure]:
 def control(bench: Bench, count: int) -> list[Figure]:
     """The control table of plain pieces, loops, long pieces, variations, inpainting and continuation.
 
-    Of edits only what was made anew is heard; an edit is asked to go on with the tempo and chords of what it edits, in
-    the same words. A figure may lie 0.05 below the plain pieces', which is less than the interval of either. In half as
-    many bars a listener is right less often, of downbeats above all, so halves are held against halves of plain pieces.
+    Of edits only the generated part is measured; an edit has the prompt, tempo and chords of the piece that it edits. A
+    figure may be 0.05 below that of the plain pieces, which is less than the interval of either. Estimates from half as
+    many bars are less accurate, most of all downbeats, so halves are compared with halves of plain pieces.
     """
-    rows, words = bench.rows[:count], bench.captions[:count]
+    rows, captions = bench.rows[:count], bench.captions[:count]
     bars = [2 * max(1, bars_of(row, PIECE_S) // 2) for row in rows]  # even, so that half of them are whole bars
     halves = [n // 2 for n in bars]
     bar_s = [60.0 / row["bpm"] * row["beats_per_bar"] for row in rows]
-    plain = asked(rows, words, bars)
+    plain = arguments_for(rows, captions, bars)
     pieces = make(bench, plain)
     edit = {name: values for name, values in plain.items() if name != "bars"}
     edit |= {"downbeat_s": [0.0] * len(rows), "audio": pieces}
@@ -60,7 +59,7 @@ def control(bench: Bench, count: int) -> list[Figure]:
         make(bench, {k: v[i : i + 1] for k, v in edit.items()}, i, **rate, extend_s=(0, halves[i] * bar_s[i]))[0]
         for i in range(len(rows))
     ]
-    made = {  # audio, the bars of it that are heard, and the first of them
+    made = {  # audio, the number of bars that are measured, and the first of them
         "plain": (pieces, bars, start),
         "plain, later half": (pieces, halves, halves),
         "loop": (make(bench, plain, loop=True), bars, start),
@@ -69,22 +68,22 @@ def control(bench: Bench, count: int) -> list[Figure]:
         "inpainted half": (make(bench, edit | {"mask_s": masks}, **rate), halves, halves),
         "continued": (continued, halves, bars),
     }
-    means = {name: heard(bench, rows, plain["chords"], *parts) for name, parts in made.items()}
+    means = {name: measure(bench, rows, plain["chords"], *parts) for name, parts in made.items()}
     figures = []
-    for figure, called in HEARD.items():
+    for figure, label in FIGURES.items():
         for name, values in means.items():
             value, whole = values[figure], made[name][1] is not halves
             against = "plain" if whole else "plain, later half"
             first = means[against][figure]
             if name.startswith("plain") or value is None or first is None:
-                figures.append(Figure(f"{name}: {called}", value, len(rows)))
+                figures.append(Figure(f"{name}: {label}", value, len(rows)))
             else:
                 least_value = round(first - MAY_FALL, 3)
-                figures.append(least(f"{name}: {called}", value, len(rows), least_value, **{against: first}))
+                figures.append(least(f"{name}: {label}", value, len(rows), least_value, **{against: first}))
     return figures
 
 
-def heard(
+def measure(
     bench: Bench,
     rows: list[dict],
     chords: list[str | None],
@@ -92,11 +91,11 @@ def heard(
     bars: list[int],
     first_bars: list[int],
 ) -> dict:
-    """Means of the figures in HEARD over `bars[i]` bars of each piece that begin with bar `first_bars[i]`."""
+    """Means of FIGURES, each piece measured over `bars[i]` bars from bar `first_bars[i]` on."""
     parts, requests = [], []
     for row, text, audio, count, first in zip(rows, chords, audios, bars, first_bars, strict=True):
         bar = 60.0 / row["bpm"] * row["beats_per_bar"] * bench.rate
         parts.append(mono(audio)[round(first * bar) : round((first + count) * bar)])
         requests.append(request_of(row, text, count * row["beats_per_bar"], first * row["beats_per_bar"]))
-    found = compare(listen(parts, bench.rate, bench.listeners, bench.pool), requests, bench.listeners.thresholds)
-    return {name: summarise((one[name] for one in found), bench.seed)["mean"] for name in HEARD}
+    found = compare(analyse(parts, bench.rate, bench.listeners, bench.pool), requests, bench.listeners.thresholds)
+    return {name: summarise((one[name] for one in found), bench.seed)["mean"] for name in FIGURES}

@@ -1,4 +1,4 @@
-"""Points 5 and 6: pieces of any length without seams, drift or growth of memory, and prompts that change on the way."""
+"""Long pieces: seams between windows, drift of the level and memory; and prompts that change within a piece."""
 
 import subprocess
 import sys
@@ -8,9 +8,9 @@ import numpy as np
 
 from pipelines.pipeline_vivace import windows
 from training.metrics.signal import flux_ranks, loudness, step_ranks
-from training.tasks.common import Bench, Figure, asked, bars_of, least, make, mono, most, share
+from training.tasks.common import Bench, Figure, arguments_for, bars_of, least, make, mono, most, share
 
-SEAMS = 3  # windows of a piece that are gone over into
+SEAMS = 3  # between the windows of a piece
 MEMORY_GB = 1.5
 MINUTES = 10  # of the piece whose memory is measured
 USUAL = 0.975
@@ -21,7 +21,7 @@ def long(bench: Bench, count: int) -> list[Figure]:
     """Seams between windows, level from beginning to end, and streams."""
     rows = bench.rows[: max(1, count // 4)]
     seconds = (SEAMS + 0.5) * bench.window_s
-    request = asked(rows, bench.captions[: len(rows)], [bars_of(row, seconds) for row in rows])
+    request = arguments_for(rows, bench.captions[: len(rows)], [bars_of(row, seconds) for row in rows])
     pieces = make(bench, request)
     flux, steps, drift, spread = [], [], [], []
     for audio in pieces:
@@ -31,8 +31,8 @@ def long(bench: Bench, count: int) -> list[Figure]:
         steps += step_ranks(mono(audio), places)
         levels = [loudness(part, bench.rate) for part in np.array_split(audio, 4, axis=1)]
         drift.append(levels[-1] - levels[0] if None not in (levels[0], levels[-1]) else 0.0)
-        heard = [level for level in levels if level is not None]
-        spread.append(max(heard) - min(heard) if heard else 0.0)
+        audible = [level for level in levels if level is not None]
+        spread.append(max(audible) - min(audible) if audible else 0.0)
     within = share([rank <= USUAL for rank in flux])
     small = share([rank <= 0.99 for rank in steps])
     equal, first, whole = streamed(bench, {name: values[0] for name, values in request.items()})
@@ -45,15 +45,15 @@ def long(bench: Bench, count: int) -> list[Figure]:
         ),
         Figure("long: loudest less softest quarter, LU, mean", float(np.mean(spread)), len(spread)),
         least("stream is the batch bit for bit", float(equal), 1, 1),
-        Figure("stream: first chunk after, share of the whole time", first / whole, 1),
+        Figure("stream: time to the first chunk, share of the whole time", first / whole, 1),
         most(f"memory of the process for {MINUTES} minutes streamed, GB", peak, 1, MEMORY_GB),
     ]
 
 
 def streamed(bench: Bench, request: dict) -> tuple[bool, float, float]:
-    """Whether the chunks are the piece, and seconds until the first and until the last of them.
+    """Whether the chunks equal the piece, and seconds until the first and until the last chunk.
 
-    As decoded: the level of a stream of several windows is that of its beginning, that of a call is the whole piece's.
+    Levels are not normalised: a stream's gain follows from its first window, that of a call from the whole piece.
     """
     request = request | {"normalize": False}
     chunks, began, first = [], time.perf_counter(), 0.0
@@ -83,7 +83,7 @@ def memory(bench: Bench) -> float:
 
 
 def texts(bench: Bench, count: int) -> list[Figure]:
-    """A timeline and a morph from music without drums to music with: what the tagger hears before and after."""
+    """Timelines and morphs from music without drums to music with drums: the tagger's probability before and after."""
     if bench.listeners.tagger is None:
         return [Figure("timeline: drums after their entry less before, as probability", None, 0)]
     gained: dict[str, list[float]] = {"timeline": [], "morph": []}

@@ -1,26 +1,26 @@
-"""Point 2: the last sample of a loop leads into the first, and it is in tune."""
+"""Loops: the seam between the last sample and the first, and tuning."""
 
 import numpy as np
 
 from training.data.clips import read_audio
-from training.metrics.control import beat_f, guided_beats
-from training.metrics.features import ONSET_RATE, clip_features
+from training.metrics.control import beat_f
+from training.metrics.features import beats_at_tempo, clip_features
 from training.metrics.signal import detuning_cents, flux_ranks, step_ranks
-from training.tasks.common import Bench, Figure, asked, least, make, mono, most, pairs, share
+from training.tasks.common import Bench, Figure, arguments_for, least, make, mono, most, pairs, share
 
 BARS = (1, 2, 4)
-OFF_BEAT = 0.37  # of a beat: where nothing has to begin
-USUAL = 0.975  # rank up to which a moment counts as one of many
+OFF_BEAT = 0.37  # of a beat: a position without onsets
+USUAL = 0.975  # rank up to which a moment is inconspicuous
 SMALL_STEP = 0.99
 TUNED = 12  # loops whose tuning is measured
 
 
 def loops(bench: Bench, count: int) -> list[Figure]:
-    """Loops of 1, 2 and 4 bars, the same pieces not looped, and real loops, each played round and round."""
+    """Loops of 1, 2 and 4 bars, the same pieces not looped, and real loops, each repeated."""
     numbered = list(pairs(bench.rows, count))
     rows = [row for _, row in numbered]
     captions = [bench.captions[index % len(bench.captions)] for index, _ in numbered]
-    request = asked(rows, captions, [BARS[index % len(BARS)] for index, _ in numbered])
+    request = arguments_for(rows, captions, [BARS[index % len(BARS)] for index, _ in numbered])
     late = {"downbeat_s": [OFF_BEAT * 60.0 / row["bpm"] for row in rows]}
     looped = [mono(audio) for audio in make(bench, request, loop=True)]
     off_beat = [mono(audio) for audio in make(bench, request | late, loop=True)]
@@ -40,9 +40,9 @@ def loops(bench: Bench, count: int) -> list[Figure]:
     cents, moved = tuning(bench, {name: values[:TUNED] for name, values in request.items()})
     few = min(TUNED, count)
     return [
-        least("seam off the beat: no more begins than at 97.5 % of moments, share", within(off_beat), count, 0.95,
+        least("seam off the beat: flux within 97.5 % of moments, share", within(off_beat), count, 0.95,
               **{"not looped": within(cut)}),
-        Figure("seam on the downbeat: not the moment at which most begins, share", peaked(looped, bench.rate), count,
+        Figure("seam on the downbeat: not the moment of the largest flux, share", peaked(looped, bench.rate), count,
                beside=found),
         least("seam: sample step within 99 % of the piece's, share", share(steps), count, 0.95,
               **{"not looped": share(open_steps)}),
@@ -52,24 +52,22 @@ def loops(bench: Bench, count: int) -> list[Figure]:
 
 
 def played_twice(circles: list[np.ndarray], rows: list[dict], rate: int) -> tuple[float, float]:
-    """Beat F of librosa's tracker, told the tempo, on two rounds: within two beats of the seam, and elsewhere."""
+    """Beat F of librosa's tracker at the requested tempo over two repetitions: near the seam, and elsewhere."""
     about, elsewhere = [], []
     for audio, row in zip(circles, rows, strict=True):
         period, seconds = 60.0 / row["bpm"], len(audio) / rate
-        heard = guided_beats(clip_features(np.tile(audio, 2), rate).onset, ONSET_RATE, row["bpm"])
+        tracked = beats_at_tempo(clip_features(np.tile(audio, 2), rate).onset, row["bpm"])
         grid = np.arange(round(2 * seconds / period)) * period
         for out, near in ((about, True), (elsewhere, False)):
-            asked_for, found = (
-                times[(np.abs(times - seconds) <= 2.5 * period) == near] for times in (grid, np.asarray(heard))
-            )
-            if len(asked_for):
-                out.append(beat_f(found, asked_for))
+            requested, found = (times[(np.abs(times - seconds) <= 2.5 * period) == near] for times in (grid, tracked))
+            if len(requested):
+                out.append(beat_f(found, requested))
     return float(np.mean(about)), float(np.mean(elsewhere)) if elsewhere else 0.0
 
 
 def tuning(bench: Bench, request: dict[str, list]) -> tuple[float, float]:
-    """Worst detuning in cents of loops against the same latents decoded to whole frames, and what it would be if they
-    were brought to their length by resampling."""
+    """Worst detuning in cents of loops against the same latents decoded to whole frames, and the worst that resampling
+    to the same length would give."""
     pipe, worst, moved = bench.pipe, 0.0, 0.0
     for index in range(len(request["prompt"])):
         one = {name: values[index] for name, values in request.items()} | {"loop": True, "seed": bench.seed + index}

@@ -1,4 +1,4 @@
-"""All tasks by name, their table and their JSON."""
+"""Run tasks by name, and their results as a table."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "level": level,
     "speed": speed,
 }
-COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32}  # clips of a task unless said otherwise
+COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32}  # clips of a task; others have USUAL_COUNT
 USUAL_COUNT = 16
 
 
@@ -43,12 +43,12 @@ def choose_tasks(names: str) -> list[str]:
 
 
 def run_tasks(bench: Bench, names: list[str], quick: int | None) -> dict:
-    """Figures of each task, and how long it took.
+    """Run tasks; the figures of each, and how long it took.
 
     Args:
-        bench: what to measure with.
+        bench: the pipeline, data and networks.
         names: of TASKS.
-        quick: clips a task in place of the full number; a task may look at fewer.
+        quick: number of clips for each task in place of its own; some tasks use fewer.
     """
     result: dict[str, dict] = {}
     for name in tqdm(names, desc="tasks", unit="task", disable=None):

@@ -1,4 +1,4 @@
-"""Points 7 and 11: what guidance costs, and what saves time without training."""
+"""Cost of guidance and of settings that save time."""
 
 import time
 from contextlib import contextmanager
@@ -13,17 +13,17 @@ TEXT = "mellow jazz trio with piano and upright bass"
 
 @contextmanager
 def rows_counted(unet):
-    """A list that gets, for each pass of the network, its number of rows."""
-    seen: list[int] = []
-    hook = unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    """Yield a list to which each forward pass of the network appends its number of rows."""
+    rows: list[int] = []
+    hook = unet.register_forward_pre_hook(lambda module, args: rows.append(len(args[0])))
     try:
-        yield seen
+        yield rows
     finally:
         hook.remove()
 
 
 def speed(bench: Bench, count: int) -> list[Figure]:
-    """Processor seconds for ten seconds of music, the least of three rounds taken in turn, and rows of the network."""
+    """CPU seconds for ten seconds of music (the best of three rounds) and rows of the network for each setting."""
     pipe, shared = bench.pipe, {"bpm": 100, "duration_s": PIECE_S, "seed": bench.seed}
     kinds = {
         "guided": {},
@@ -38,11 +38,11 @@ def speed(bench: Bench, count: int) -> list[Figure]:
     rows: dict[str, int] = {}
     for _ in range(ROUNDS):
         for name, more in kinds.items():
-            with rows_counted(pipe.unet) as seen:
+            with rows_counted(pipe.unet) as passes:
                 began = time.process_time()
                 pipe(TEXT, **shared | more)
                 took[name].append(time.process_time() - began)
-            rows[name] = sum(seen)
+            rows[name] = sum(passes)
     steps = pipe.config.default_num_inference_steps
     figures = [most("guidance off: rows of the network a step", rows["guidance off"] / steps, 1, 1)]
     for name, values in took.items():
@@ -54,7 +54,7 @@ def speed(bench: Bench, count: int) -> list[Figure]:
 
 
 def sliced(bench: Bench) -> list[Figure]:
-    """A batch of four in one pass, and sliced row by row: the same music."""
+    """A batch of four in one pass and sliced row by row, which must give the same music."""
     pipe, texts = bench.pipe, [TEXT] * 4
     request = {"bpm": 100, "duration_s": PIECE_S, "seed": list(range(4))}
     made, took = [], []

@@ -153,18 +153,19 @@ def draw_score(strata: Strata, even: bool, rng: np.random.Generator) -> Score:
 
 
 def draw_piece(
-    settings: Settings, index: int, scores: dict[str, Strata], attempt: int = 0
+    settings: Settings, index: int, scores: dict[str, Strata], attempt: int = 0, shares: dict[str, float] = SOURCES
 ) -> tuple[Piece, np.random.Generator]:
     """The piece of clip `index` and the generator that goes on from there.
 
     Args:
         scores: usable scores by source, in a fixed order.
         attempt: another draw for the same clip, where an earlier one turned out silent.
+        shares: of the sources among the pieces.
     """
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PIECE, attempt]))
     clip_s = settings.clip_s * (LONGEST_LOOP if draw_form(settings, index)[1] else 1.0)  # music enough for any loop
-    shares = np.array([SOURCES[s] for s in settings.sources])
-    source = settings.sources[int(rng.choice(len(shares), p=shares / shares.sum()))]
+    weights = np.array([shares[s] for s in settings.sources])
+    source = settings.sources[int(rng.choice(len(weights), p=weights / weights.sum()))]
     if source == "procedural":
         song = int(np.random.SeedSequence([settings.seed, index, ClipStream.SONG, attempt]).generate_state(1)[0])
         return generated_piece(song, clip_s, rng), rng

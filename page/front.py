@@ -1,0 +1,106 @@
+"""What stands before Gradio: the check of programs' requests, and the page's description for link previews."""
+
+import json
+import re
+
+from .api import check_call
+from .desk import Desk
+
+CALL = re.compile(r".*/gradio_api/call/(v2/)?([^/]+)/?")
+MAX_BODY = 2**20  # bytes of a request of a program; files are uploaded, not sent in it
+DESCRIPTION = b"Text to music, in time and in key: words, tempo, bars and chords become pieces and seamless loops."
+PREVIEW = (  # of Gradio's own page
+    (rb"Click to try out the app!", DESCRIPTION),
+    (rb'(title" content=)"Gradio"', rb'\1"Vivace"'),
+    (rb'<meta\s+(property="og:|name="twitter:)(image|creator|url)"\s+content="[^"]*"\s*/>', b""),
+    (rb'(description"\s+content=)""', rb'\1"' + DESCRIPTION + rb'"'),
+)
+
+
+class Front:
+    """ASGI middleware."""
+
+    def __init__(self, app, desk: Desk):
+        self.app, self.desk = app, desk
+
+    async def __call__(self, scope, receive, send) -> None:
+        call = CALL.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
+        if call and scope["method"] == "POST":
+            await self.check(call[2], bool(call[1]), scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in ("", "/"):
+            await self.describe(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+    async def check(self, name: str, by_name: bool, scope, receive, send) -> None:
+        """Hand a program's request on, or answer with status 4xx and one line that says what is allowed."""
+        body, more, began = b"", True, False
+        while more:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+            if len(body) > MAX_BODY:
+                await answer(send, 413, f"the request has more than {MAX_BODY} bytes; files are uploaded")
+                return
+        if name not in self.desk.endpoints:
+            await answer(send, 404, f"there is no endpoint /{name}; there are /{', /'.join(self.desk.endpoints)}")
+            return
+        try:
+            asked = json.loads(body)
+            if not isinstance(asked, dict):
+                raise ValueError("no object")
+        except (ValueError, RecursionError):
+            await answer(send, 400, 'the request is no JSON object, as in {"prompt": "slow solo piano"}')
+            return
+        try:
+            if by_name:
+                check_call(self.desk, name, asked)
+        except ValueError as error:
+            await answer(send, 422, " ".join(str(error).split()))
+            return
+        given = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def again():
+            return given.pop() if given else await receive()
+
+        async def note(message):
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self.app(scope, again, note)
+        except Exception:
+            if began:
+                raise
+            await answer(send, 400, "the request cannot be read; /gradio_api/info says how to ask")
+
+    async def describe(self, scope, receive, send) -> None:
+        """The page, with its own description in place of Gradio's."""
+        start, body = None, b""
+
+        async def collect(message):
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body += message.get("body", b"")
+            if message.get("more_body"):
+                return
+            for pattern, text in PREVIEW:
+                body = re.sub(pattern, text, body)
+            headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
+            headers.append((b"content-length", str(len(body)).encode()))
+            await send(start | {"headers": headers})
+            await send({"type": "http.response.body", "body": body})
+
+        await self.app(scope, receive, collect)
+
+
+async def answer(send, status: int, text: str) -> None:
+    """A short JSON answer."""
+    body = json.dumps({"error": text}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

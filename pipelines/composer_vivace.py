@@ -1,0 +1,224 @@
+"""ComposerVivace: writes the notes of a piece, as masked diffusion over a grid of 16ths.
+
+A piece is a table of tokens: a row for each 16th, a column for the chord, the feel of the beat, the lead, four voices
+of harmony, the bass and four lanes of drums. The network predicts all masked tokens at once; a piece is written by
+unmasking the surest ones in some ten passes (MaskGIT: Chang et al. 2022, https://arxiv.org/abs/2202.04200; absorbing
+diffusion: Austin et al. 2021, https://arxiv.org/abs/2107.03006). Whatever is given stays as it is, so one network
+composes, harmonises, fills gaps and varies.
+
+No checkpoint carries a composer yet; the file imports what a published one may: torch and diffusers alone.
+"""
+
+import math
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+QUALITIES = {
+    "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "maj7": (0, 4, 7, 11), "m7": (0, 3, 7, 10), "dim": (0, 3, 6),
+    "m7b5": (0, 3, 6, 10), "sus4": (0, 5, 7),
+}  # fmt: skip
+VOICES = 4  # of the harmony
+# Columns and how many tokens each has. Chord: 0 = none, then 12 roots above the tonic x 8 qualities. Feel of a quarter:
+# 0 = four 16ths, 1 = three triplet eighths. Pitched: 0 = rest, 1 = the note before sounds on, then pitches from the
+# lowest on, in the key of C. Kick: 0 or 1. Snare: none, snare, rim, clap. Cymbal: none, closed hat, open hat, ride,
+# crash. Percussion: none, low tom, high tom, shaker, other.
+COLUMNS = {
+    "chord": 1 + 12 * len(QUALITIES), "feel": 2, "lead": 2 + 48, **{f"harmony{k}": 2 + 48 for k in range(VOICES)},
+    "bass": 2 + 36, "kick": 2, "snare": 4, "cymbal": 5, "percussion": 5,
+}  # fmt: skip
+NAMES = tuple(COLUMNS)
+STRUCTURE = ("chord", "feel")  # the first columns; what the notes follow
+SIZES = tuple(COLUMNS.values())
+ROLE_COLUMNS = {
+    "lead": ("lead",), "harmony": tuple(f"harmony{k}" for k in range(VOICES)), "bass": ("bass",),
+    "drums": ("kick", "snare", "cymbal", "percussion"),
+}  # fmt: skip
+REST, HOLD, FIRST_PITCH = 0, 1, 2
+LOWEST_PITCH = {"lead": 48, **{f"harmony{k}": 40 for k in range(VOICES)}, "bass": 24}
+STEPS_PER_QUARTER = 4
+MAX_STEPS_PER_BAR = 60
+CONDITION = 64  # width of the vector that holds all conditions of the whole piece
+UNKNOWN = -1  # of a condition
+DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders of the classes: in how many of 16 steps a note of a role begins
+
+
+def rotate(values: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+    """Rotary embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864).
+
+    Args:
+        values: (batch, heads, positions, dim).
+        angles: (batch, 1, positions, dim / 2).
+    """
+    a, b = values.chunk(2, dim=-1)
+    cos, sin = angles.cos(), angles.sin()
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+class Block(nn.Module):
+    """Convolution over time, attention and a feed-forward net, each with scale, shift and gate from the conditions."""
+
+    def __init__(self, width: int, heads: int, kernel: int, condition: int):
+        super().__init__()
+        self.heads = heads
+        self.norms = nn.ModuleList(nn.LayerNorm(width, elementwise_affine=False) for _ in range(3))
+        self.modulation = nn.Linear(condition, 9 * width)
+        self.conv = nn.Conv1d(width, width, kernel, padding=kernel // 2, groups=width)
+        self.mix = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.up = nn.Linear(width, 4 * width)
+        self.down = nn.Linear(4 * width, width)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor, angles: torch.Tensor, visible: torch.Tensor | None):
+        """x (batch, positions, width), condition (batch, dim), visible (batch, positions) bool or None = all."""
+        parts = self.modulation(condition)[:, None].chunk(9, dim=-1)
+
+        def enter(k: int) -> torch.Tensor:
+            y = self.norms[k](x) * (1.0 + parts[3 * k]) + parts[3 * k + 1]
+            return y if visible is None else y * visible[..., None]
+
+        y = self.conv(enter(0).transpose(1, 2)).transpose(1, 2)
+        x = x + (1.0 + parts[2]) * self.mix(nn.functional.gelu(y))
+        batch, count, width = x.shape
+        q, k, v = (
+            part.view(batch, count, self.heads, -1).transpose(1, 2) for part in self.qkv(enter(1)).chunk(3, dim=-1)
+        )
+        mask = None if visible is None else visible[:, None, None]
+        y = nn.functional.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v, attn_mask=mask)
+        x = x + (1.0 + parts[5]) * self.out(y.transpose(1, 2).reshape(batch, count, width))
+        return x + (1.0 + parts[8]) * self.down(nn.functional.gelu(self.up(enter(2))))
+
+
+class ComposerVivace(ModelMixin, ConfigMixin):
+    """The network.
+
+    Args:
+        width, layers, heads, kernel: of the blocks.
+        patch: steps that share a position of the blocks.
+        text_dim: width of the text states; their mean is a condition.
+        instruments: names that the conditions `lead`, `harmony` and `bass` index.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        width: int = 192,
+        layers: int = 6,
+        heads: int = 6,
+        kernel: int = 7,
+        patch: int = 2,
+        text_dim: int = 128,
+        instruments: tuple[str, ...] = (),
+    ):
+        super().__init__()
+        self.tokens = nn.ModuleList(nn.Embedding(size + 1, width) for size in SIZES)  # the last is the mask
+        self.step = nn.Embedding(MAX_STEPS_PER_BAR + 1, width)
+        self.section = nn.Embedding(9, width)
+        self.phases = nn.Linear(2 * len(self.phrases), width)
+        self.enter = nn.Linear(patch * width, width)
+        self.mode, self.bpm = nn.Embedding(3, width), nn.Linear(33, width)
+        self.states = nn.ModuleList(nn.Embedding(3, width) for _ in ROLE_COLUMNS)
+        self.density = nn.ModuleList(nn.Embedding(len(DENSITIES) + 2, width) for _ in ROLE_COLUMNS)
+        self.player = nn.ModuleList(nn.Embedding(len(instruments) + 1, width) for _ in range(3))
+        self.text = nn.Linear(text_dim + 1, width)
+        self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, CONDITION), nn.SiLU())
+        self.blocks = nn.ModuleList(Block(width, heads, kernel, CONDITION) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.exit = nn.Linear(width, patch * width)
+        self.predict = nn.Linear(width, sum(SIZES))
+        for embedding in self.modules():
+            if isinstance(embedding, nn.Embedding):
+                nn.init.normal_(embedding.weight, std=0.3)
+
+    phrases = (1, 2, 4, 8, 16)  # bars, of the sine waves that tell where in a phrase a step stands
+
+    def angles(self, bars: torch.Tensor) -> torch.Tensor:
+        """Of the rotary embedding, (batch, 1, positions, dim / 2), for positions in bars (batch, positions): a part
+        turns whole times a bar, so that attention finds the same place in other bars, the rest slowly."""
+        pairs = self.config.width // self.config.heads // 2
+        fast = [1, 2, 3, 4, 6, 8][: pairs // 2]
+        slow = [1 / 64 * 32 ** (k / max(pairs - len(fast) - 1, 1)) for k in range(pairs - len(fast))]
+        turns = torch.tensor([*fast, *slow], dtype=torch.float32, device=bars.device)
+        return 2.0 * math.pi * (bars[:, None, :, None] * turns)
+
+    def forward(
+        self,
+        tokens: torch.Tensor,
+        first_step: torch.Tensor,
+        steps_per_bar: torch.Tensor,
+        conditions: dict[str, torch.Tensor],
+        section: torch.Tensor | None = None,
+        visible: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Logits of every token of every column, (batch, steps, sum of `SIZES`).
+
+        Args:
+            tokens: (batch, steps, columns) int64; the size of a column stands for a masked token. Steps are a multiple
+                of `patch`.
+            first_step: (batch,) the number of the first row's step, counted from the start of the piece.
+            steps_per_bar: (batch,).
+            conditions: (batch,) each, `UNKNOWN` where nothing is stated: `minor` 0 or 1, `bpm` quarters a minute,
+                `states` (batch, 4) 1 = the role plays, 0 = it is silent, `density` (batch, 4) a class of `DENSITIES`,
+                `players` (batch, 3) an instrument of lead, harmony, bass; `text` (batch, text_dim), zero = none.
+            section: (batch, steps) 0 = no section, 1 to 8.
+            visible: (batch, steps) bool, False = padding; None = all.
+        """
+        batch, steps, _ = tokens.shape
+        number = first_step[:, None] + torch.arange(steps, device=tokens.device)
+        bars = number / steps_per_bar[:, None]
+        x = sum(table(tokens[..., column]) for column, table in enumerate(self.tokens))
+        x = x + self.step(number % steps_per_bar[:, None])
+        turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
+        x = x + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(x.dtype))
+        if section is not None:
+            x = x + self.section(section)
+        patch = self.config.patch
+        x = self.enter(x.reshape(batch, steps // patch, -1))
+        seen = None if visible is None else visible.view(batch, -1, patch).any(-1)
+        condition = self._condition(conditions, x.dtype)
+        angles = self.angles(bars[:, ::patch]).to(x.dtype)
+        for block in self.blocks:
+            x = block(x, condition, angles, seen)
+        x = self.exit(self.norm(x)).reshape(batch, steps, -1)
+        return self.predict(nn.functional.gelu(x))
+
+    def _condition(self, conditions: dict[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
+        """One vector (batch, `CONDITION`) of all conditions of the whole piece."""
+        bpm = conditions["bpm"].to(dtype)
+        known = bpm > 0
+        octave = torch.log2(bpm.clamp_min(1.0) / 100.0)[:, None] * known[:, None]
+        waves = octave * math.pi * 2.0 ** (torch.arange(16, device=bpm.device, dtype=dtype) / 4 - 2)
+        x = self.bpm(torch.cat([waves.sin(), waves.cos() * known[:, None], known[:, None].to(dtype)], dim=1))
+        x = x + self.mode(conditions["minor"] + 1)
+        for row in range(len(ROLE_COLUMNS)):
+            x = x + self.states[row](conditions["states"][:, row] + 1)
+            x = x + self.density[row](conditions["density"][:, row] + 1)
+        for row, table in enumerate(self.player):
+            x = x + table(conditions["players"][:, row] + 1)
+        text = conditions["text"].to(dtype)
+        given = text.abs().sum(1, keepdim=True).gt(0).to(dtype)
+        return self.condition(x + self.text(torch.cat([text, given], dim=1)))
+
+
+def masked_loss(logits: torch.Tensor, target: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cross-entropy of the tokens to be found, in nats.
+
+    Args:
+        logits: (batch, steps, sum of `SIZES`).
+        target: (batch, steps, columns).
+        chosen: (batch, steps, columns) bool, the tokens that count.
+
+    Returns:
+        Sums (columns,) over the tokens that count, and how many there are of each column.
+    """
+    sums, counts = [], []
+    for column, part in enumerate(logits.split(SIZES, dim=-1)):
+        wanted = chosen[..., column]
+        sums.append(nn.functional.cross_entropy(part[wanted].float(), target[..., column][wanted], reduction="sum"))
+        counts.append(wanted.sum())
+    return torch.stack(sums), torch.stack(counts)

@@ -1,0 +1,155 @@
+"""The composer: compositions -> ComposerVivace, by masked diffusion.
+
+    python -m training.data.compositions --output_dir data/compositions
+    python -m training.train_composer --config training/configs/small/composer.yaml
+
+Part of the tokens of a crop is masked and the network finds them from the rest (Austin et al. 2021,
+https://arxiv.org/abs/2107.03006). The masked part is drawn as a composer meets it: any tokens, whole parts, spans of
+bars, all that follows a place, or all.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from pipelines.composer_vivace import NAMES, ROLE_COLUMNS, SIZES, STRUCTURE, ComposerVivace, masked_loss
+from training.config import StageRun, command, load_model_config, parse_config
+from training.data.compositions import PLAYERS, Compositions
+from training.run import loop
+from training.run.trainer import Losses, Trainer
+
+CONDITIONS = ("minor", "bpm", "states", "density", "players", "text")
+
+
+@dataclass(frozen=True)
+class ComposerRun(StageRun):
+    """The composer's training."""
+
+    model_config: str = "training/configs/small/composer.json"
+    data_dir: str = "data/compositions"
+    output_dir: str = "runs/small/composer"
+    crop_steps: int = field(default=256, metadata={"help": "16ths of a crop, a multiple of the network's patch"})
+    condition_dropout: float = field(default=0.25, metadata={"help": "share of items that lack a condition"})
+    validate_every: int = field(default=500, metadata={"help": "steps between validations"})
+    validate_pieces: int = field(default=96, metadata={"help": "validation pieces that are looked at"})
+
+
+def draw_mask(visible: torch.Tensor, bar: int, rng: np.random.Generator) -> torch.Tensor:
+    """Which tokens (steps, columns) of a crop are masked; at least one, none where it is padded."""
+    steps, kind = int(visible.sum()), rng.random()
+    share = math.cos(rng.random() * math.pi / 2)  # few tokens seldom, most often many, as sampling meets them
+    mask = torch.from_numpy(rng.random((len(visible), len(NAMES))) < share)
+    if kind < 0.25:  # whole parts, with the others as they are
+        chosen = [name for names in ROLE_COLUMNS.values() if rng.random() < 0.5 for name in names]
+        columns = torch.zeros(len(NAMES), dtype=torch.bool)
+        columns[[NAMES.index(name) for name in chosen]] = True
+        columns[: len(STRUCTURE)] = bool(rng.random() < 0.3)
+        mask &= columns
+    elif kind < 0.45:  # a span of bars
+        bars = max(1, steps // bar)
+        first = int(rng.integers(bars))
+        last = int(rng.integers(first, bars)) + 1
+        span = torch.zeros(len(visible), dtype=torch.bool)
+        span[first * bar : last * bar] = True
+        mask &= span[:, None]
+    elif kind < 0.7:  # all after a bar
+        mask[: int(rng.integers(0, max(1, steps // bar))) * bar] = False
+    if rng.random() < 0.5:  # the chords and the feel are there first
+        mask[:, : len(STRUCTURE)] = False
+    mask &= visible[:, None]
+    if not mask.any():
+        mask[int(rng.integers(steps)), 2 + int(rng.integers(len(NAMES) - 2))] = True
+    return mask
+
+
+class MaskedCompositions:
+    """Crops with drawn masks and dropped conditions; see `draw_mask`."""
+
+    def __init__(self, crops: Compositions, dropout: float):
+        self.crops, self.dropout = crops, dropout
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        item = self.crops.read(index, rng)
+        item["masked"] = draw_mask(item["visible"], int(item["steps_per_bar"]), rng)
+        item["masked"] &= item["tokens"] < torch.tensor(SIZES)  # chords that nobody knows stay masked and do not count
+        for name in ("minor", "bpm", "states", "density", "players"):
+            gone = torch.from_numpy(np.array(rng.random(item[name].shape) < self.dropout))
+            item[name] = torch.where(gone, torch.full_like(item[name], -1), item[name])
+        if rng.random() < self.dropout:
+            item["text"] = torch.zeros_like(item["text"])
+        return item
+
+
+def predict(network: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of the loss and numbers of masked tokens of a batch, each (columns,)."""
+    tokens = torch.where(batch["masked"], torch.tensor(SIZES, device=batch["tokens"].device), batch["tokens"])
+    conditions = {name: batch[name] for name in CONDITIONS}
+    logits = network(tokens, batch["first_step"], batch["steps_per_bar"], conditions, visible=batch["visible"])
+    return masked_loss(logits, batch["tokens"], batch["masked"])
+
+
+@torch.no_grad()
+def validate(model: ComposerVivace, items: MaskedCompositions, count: int, batch_size: int = 16) -> dict[str, float]:
+    """Mean loss of a masked token in nats, of all, of real scores and of pieces by rule, and by column."""
+    device = next(model.parameters()).device
+    sums = {name: torch.zeros(2, len(NAMES)) for name in ("all", "real", "rules")}
+    model.eval()
+    for first in range(0, min(count, len(items)), batch_size):
+        read = [
+            items.read(k, loop.item_rng(0, 90, k)) for k in range(first, min(first + batch_size, count, len(items)))
+        ]
+        real = items.crops.real[first : first + len(read)]
+        for name, chosen in (("real", real), ("rules", ~real)):
+            part = [item for item, take in zip(read, chosen.tolist(), strict=True) if take]
+            if part:
+                batch = {key: torch.stack([item[key] for item in part]).to(device) for key in part[0]}
+                found = torch.stack([value.float().cpu() for value in predict(model, batch)])
+                sums[name] += found
+                sums["all"] += found
+    model.train()
+    figures = {f"validation/{name}": float(v[0].sum() / v[1].sum().clamp_min(1)) for name, v in sums.items()}
+    loss, tokens = sums["all"]
+    return figures | {
+        f"validation/{name}": float(a / b.clamp_min(1)) for name, a, b in zip(NAMES, loss, tokens, strict=True)
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    config = parse_config(ComposerRun, argv)
+    accelerator = loop.start(config)
+    settings = {"instruments": PLAYERS} | load_model_config(config.model_config, ComposerVivace)
+    model = ComposerVivace.from_pretrained(config.init_from) if config.init_from else ComposerVivace(**settings)
+    if config.crop_steps % model.config.patch:
+        raise ValueError(f"crop_steps is {config.crop_steps}; allowed: multiples of the patch, {model.config.patch}")
+    crops = {name: Compositions(config.data_dir, name, config.crop_steps) for name in ("train", "validation")}
+    items = {
+        name: MaskedCompositions(part, config.condition_dropout * (name == "train")) for name, part in crops.items()
+    }
+    model = model.to(accelerator.device)
+    accelerator.print(
+        f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(crops['train'])} pieces"
+    )
+    trainer = Trainer(accelerator, config, model, (0.9, 0.98), "composer", ema_decay=config.ema_decay)
+    loader = loop.make_loader(items["train"], config, trainer.resume(), accelerator)
+
+    def losses(step: int, part: int, batch: dict[str, torch.Tensor]) -> Losses:
+        with accelerator.autocast():
+            sums, counts = predict(trainer.network, batch)
+        loss = sums.sum() / counts.sum()
+        return Losses(loss, {"loss": loss}, {"loss": loss})
+
+    def figures(step: int, last: bool) -> dict[str, float]:
+        with loop.ema_weights(trainer.ema, model):
+            return validate(model, items["validation"], config.validate_pieces)
+
+    trainer.run(loader, losses, figures, [config.validate_every])
+    loop.save_final(accelerator, model, trainer.ema, config)
+
+
+if __name__ == "__main__":
+    command(main)
