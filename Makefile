@@ -80,4 +80,4 @@ $(VENV)/.full: pyproject.toml
 	@touch $@ $(VENV)/.base
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

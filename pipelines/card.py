@@ -141,7 +141,8 @@ def describe(folder: Path, index: dict) -> dict:
     parts = {}
     for part in PARTS:
         files = [p for p in sorted((folder / part).glob("*.safetensors")) if ".fp16" not in p.name]
-        count, kinds = 0, set()
+        count = 0
+        kinds: set[str] = set()
         for path in files:
             with safe_open(path, framework="np") as tensors:
                 for key in tensors.keys():  # noqa: SIM118 (no dict)

@@ -130,10 +130,10 @@ def find_checkpoint(name: str | Path | None, revision: str | None = None, varian
     from huggingface_hub import errors, snapshot_download
 
     weights = f"*.{variant}*safetensors" if variant else "*.safetensors"
-    patterns = {"allow_patterns": ["*.json", "*.py", "LICENSE", "README.md", weights]}
-    patterns["ignore_patterns"] = [] if variant else ["*.fp16*safetensors"]
+    wanted = ["*.json", "*.py", "LICENSE", "README.md", weights]
+    unwanted = [] if variant else ["*.fp16*safetensors"]
     try:
-        return Path(snapshot_download(str(name), revision=revision, **patterns))
+        return Path(snapshot_download(str(name), revision=revision, allow_patterns=wanted, ignore_patterns=unwanted))
     except errors.RevisionNotFoundError as error:
         raise ValueError(f"{where}: no such folder, and the Hub's repository has no revision {revision!r}") from error
     except errors.RepositoryNotFoundError as error:

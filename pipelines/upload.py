@@ -132,8 +132,8 @@ def push(folder: Path, repo: str, private: bool = False, tag: str | None = None,
 
     api = HfApi()
     with told_plainly(repo):
-        space = {"space_sdk": "gradio"} if kind == "space" else {}
-        url = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, **space)
+        sdk = "gradio" if kind == "space" else None
+        url = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
         taken = [ref.name for ref in api.list_repo_refs(repo, repo_type=kind).tags]
     if tag in taken:
         raise ValueError(f"tag is {tag!r}, which {repo} has already; give a new one")

@@ -342,7 +342,8 @@ def make_parser(config_class: type) -> Parser:
             parser.add_argument(name, type=reader(kind, nullable), metavar=kind.__name__.upper(), help=text, **settings)
             text = argparse.SUPPRESS
         if kind is bool and default:
-            parser.add_argument(f"--no_{field.name}", dest=field.name, action="store_false", help="sets it to false")
+            off = (f"--no_{field.name}", f"--no-{field.name.replace('_', '-')}")
+            parser.add_argument(*off, dest=field.name, action="store_false", help="sets it to false")
     return parser
 
 

@@ -9,13 +9,13 @@ bars, all that follows a place, or all.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from pipelines.composer_vivace import NAMES, ROLE_COLUMNS, SIZES, STRUCTURE, ComposerVivace, masked_loss
-from training.config import StageRun, command, load_model_config, parse_config
+from training.config import StageRun, command, load_model_config, option, parse_config
 from training.data.compositions import PLAYERS, Compositions
 from training.run import loop
 from training.run.trainer import Losses, Trainer
@@ -25,15 +25,17 @@ CONDITIONS = ("minor", "bpm", "states", "density", "players", "text")
 
 @dataclass(frozen=True)
 class ComposerRun(StageRun):
-    """The composer's training."""
+    """Train the composer on compositions."""
 
     model_config: str = "training/configs/small/composer.json"
     data_dir: str = "data/compositions"
     output_dir: str = "runs/small/composer"
-    crop_steps: int = field(default=256, metadata={"help": "16ths of a crop, a multiple of the network's patch"})
-    condition_dropout: float = field(default=0.25, metadata={"help": "share of items that lack a condition"})
-    validate_every: int = field(default=500, metadata={"help": "steps between validations"})
-    validate_pieces: int = field(default=96, metadata={"help": "validation pieces that are looked at"})
+    crop_steps: int = option(256, "16ths of a crop, a multiple of the network's patch", above=0)
+    condition_dropout: float = option(
+        0.25, "share of items that lack a condition, each on its own", at_least=0, at_most=1
+    )
+    validate_every: int = option(500, "steps between validations", above=0, free=True)
+    validate_pieces: int = option(96, "pieces of a validation", above=0)
 
 
 def draw_mask(visible: torch.Tensor, bar: int, rng: np.random.Generator) -> torch.Tensor:
@@ -100,9 +102,8 @@ def validate(model: ComposerVivace, items: MaskedCompositions, count: int, batch
     sums = {name: torch.zeros(2, len(NAMES)) for name in ("all", "real", "rules")}
     model.eval()
     for first in range(0, min(count, len(items)), batch_size):
-        read = [
-            items.read(k, loop.item_rng(0, 90, k)) for k in range(first, min(first + batch_size, count, len(items)))
-        ]
+        rows = range(first, min(first + batch_size, count, len(items)))
+        read = [items.read(k, loop.item_rng(0, loop.Stream.VALIDATION_PIECE, k)) for k in rows]
         real = items.crops.real[first : first + len(read)]
         for name, chosen in (("real", real), ("rules", ~real)):
             part = [item for item, take in zip(read, chosen.tolist(), strict=True) if take]

@@ -31,6 +31,7 @@ class Stream(IntEnum):
     NEARBY_PHRASES = 17
     TELLINGS = 18
     WORD_NOISE = 19
+    VALIDATION_PIECE = 90
 
 
 @unique
