@@ -139,7 +139,7 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
     if not path.is_file():
         raise ValueError(
             f"data_dir {data_dir}: neither data/{split}-*.parquet nor {split}/metadata.jsonl is there; make it with "
-            "training.data.scorebook.build or training.data.prepare"
+            "training.data.scorebook or training.data.prepare"
         )
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
