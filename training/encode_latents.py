@@ -27,7 +27,7 @@ from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows, without_blanks
 from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
 from training.run import loop
-from training.text.retelling import retellings
+from training.text.rewording import reworded_captions as retellings
 
 SHARD_CLIPS = 256
 

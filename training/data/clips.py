@@ -7,17 +7,18 @@ the rest of its shard.
 
 import functools
 import io
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
-from training.run.checkpoints import sync
-import json
 import torch
 
+from training.run.checkpoints import sync
 
 SPLITS = ("train", "validation", "test")
 GROUP_CLIPS = 4  # rows of a row group: about one megabyte, read in a millisecond
@@ -118,6 +119,7 @@ def audio_bytes(place: str) -> bytes:
 
 
 # Rows of a data folder and their audio, in either layout.
+
 
 def read_rows(data_dir: str | Path, split: str) -> list[dict]:
     """The rows of one split without their audio, each with `path` (where `read_audio` finds it) added, in file order.

@@ -6,6 +6,7 @@ or more captions, leaves the audio part as it was, and a new autoencoder leaves 
 the same place holds under the key that is wanted is taken from there, and only the rest is made.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -13,21 +14,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from pipelines.vivace_text import token_limit
+
 from autoencoder.classes import Autoencoder
+from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
+from pipelines.vivace_text import MAX_TEXT_TOKENS, token_limit
+from training.config import UNetRun
 from training.data.clips import read_bytes
 from training.run.checkpoints import sync
-import copy
-import numpy as np
-from safetensors import safe_open
-from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
-from pipelines.vivace_text import MAX_TEXT_TOKENS
-from training.config import UNetRun
-
 
 PARTS = {
     "audio": ("latents_mean", "latents_std", "frame_offsets"),
@@ -177,6 +176,7 @@ class LatentsFolder:
 
 # Latents of stage 2 with their conditions, cropped on frame borders: what stage 3 reads.
 
+
 class LatentCrops:
     """Random crops of the encoded clips of one split, standardised, with labels moved along exactly.
 
@@ -304,6 +304,7 @@ def random_mask(frames: int, rng: np.random.Generator) -> torch.Tensor:
 
 
 # Latent crops as stage 3 trains on them: conditions dropped, inpainting masks drawn.
+
 
 class TrainingCrops:
     """Latent crops with conditions dropped and inpainting masks drawn, each by the item's own generator."""

@@ -1,37 +1,32 @@
 """What is done with one item, in a process of its own: read, check, put right, cut, label, encode."""
 
 import hashlib
+import itertools
 import json
 import math
-from pathlib import Path
-import numpy as np
-import torch
-from pipelines.vivace_reading import read_prompt
-from training.data.prepare.cut import Clip, cut, is_silent
-from training.data.prepare.decode import Decoded, UnreadableError, decode, read_tags
-from training.data.prepare.fingerprint import fingerprint
-from training.data.prepare.listing import reason_of
-from training.data.prepare.listing import Item, caption_of_name, caption_of_tags, labels_of_tags
-from training.data.prepare.decode import clean
-from training.data.prepare.labellers import load_ears
-from training.data.prepare.settings import Settings
-from training.data.clips import encode_audio, write_shard
-from training.run.checkpoints import write_json
-from training.metrics.signal import loudness
-import itertools
 import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-import pyarrow.parquet as pq
-from tqdm import tqdm
-from training.data.prepare.fingerprint import find_duplicates
-from training.data.prepare.listing import Item, Listing
-from training.data.clips import SPLITS, shard_path, write_shard
-from training.run.checkpoints import replace_folder, write_json
+from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+from pipelines.vivace_reading import read_prompt
+from training.data.clips import SPLITS, encode_audio, shard_path, write_shard
+from training.data.prepare.cut import Clip, cut, is_silent
+from training.data.prepare.decode import Decoded, UnreadableError, clean, decode, read_tags
+from training.data.prepare.fingerprint import find_duplicates, fingerprint
+from training.data.prepare.labellers import load_ears
+from training.data.prepare.listing import Item, Listing, caption_of_name, caption_of_tags, labels_of_tags, reason_of
+from training.data.prepare.settings import Settings
+from training.metrics.signal import loudness
+from training.run.checkpoints import replace_folder, write_json
 
 FRAME_S = 0.05  # of the level by which ends are trimmed
 SILENCE = 1e-3  # -60 dB

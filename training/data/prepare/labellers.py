@@ -6,26 +6,25 @@ right (after mutual agreement: Holzapfel et al., "Selective sampling for beat tr
 get one.
 """
 
+import argparse
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
+
 import librosa
 import numpy as np
 import soxr
-from training.metrics import features
-from training.listeners.beat_tracker import BeatTracker, load_beat_tracker
-from training.metrics.control import beat_f
-from training.metrics.features import CHROMA_RATE, LISTEN_RATE
-from training.listeners.key import KeyNetwork, load_key_network
-import argparse
-from pathlib import Path
 import torch
 from tqdm import tqdm
+
 from training.config import command
 from training.data.clips import read_audio, read_rows
+from training.listeners.beat_tracker import BeatTracker, load_beat_tracker
+from training.listeners.key import KeyNetwork, load_key_network
+from training.metrics import features
+from training.metrics.control import beat_f, key_right, tempo_right
+from training.metrics.features import CHROMA_RATE, LISTEN_RATE
 from training.run.checkpoints import write_json
-from training.metrics.control import key_right
-from training.metrics.control import tempo_right
-
 
 # Confidence from which a label is given. Chosen on the scorebook's validation split.
 THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.60, "chords": 0.75}

@@ -1,19 +1,18 @@
 """One piece of the source: where its audio is, and what the source says about it."""
 
+import csv
+import io
 import itertools
 import json
 import math
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
-import os
-from collections.abc import Iterator
-from training.data.prepare.decode import AUDIO_SUFFIXES, kind_of, clean
-import csv
-import io
 
+from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
+from training.data.prepare.decode import AUDIO_SUFFIXES, clean, kind_of
 
 AUDIO_COLUMNS = ("audio", "file_name", "file", "filename", "path", "audio_path", "filepath", "wav")
 TEXT_COLUMNS = ("text", "caption", "captions", "description", "prompt", "texts")
@@ -390,6 +389,7 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
 
 
 # A Hugging Face data set, from the Hub or a local folder, streamed and never decoded by `datasets`.
+
 
 def is_local_dataset(source: Path) -> bool:
     """Whether a folder was written by `save_to_disk` or holds parquet files."""
