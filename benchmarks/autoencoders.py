@@ -54,7 +54,7 @@ VARIANTS = {
 
 
 def run_for(minutes: float, stage: Callable[[list[str]], object], settings: dict[str, object]) -> int:
-    """Run a training stage until it has had so many minutes of CPU time, its start included; how many steps it made.
+    """Run a training stage for `minutes` of CPU time, its start included; returns its number of steps.
 
     Args:
         minutes: of CPU time of this process.
@@ -69,7 +69,7 @@ def run_for(minutes: float, stage: Callable[[list[str]], object], settings: dict
 
 
 def train(variant: Variant, folder: Path, data_dir: str, minutes: float, batch_size: int) -> tuple[Autoencoder, int]:
-    """Train for so many minutes of CPU time, the start of the weights included; the model and how many steps it was."""
+    """Train for `minutes` of CPU time, the start of the weights included; returns the model and its number of steps."""
     architecture = json.loads((CONFIGS / variant.base).read_text()) | variant.model
     (folder / "model.json").write_text(json.dumps(architecture))
     settings = {
@@ -84,7 +84,7 @@ def train(variant: Variant, folder: Path, data_dir: str, minutes: float, batch_s
 
 @torch.no_grad()
 def measure(vae: Autoencoder, data_dir: str, clips: int) -> dict[str, float]:
-    """Reconstruction of so many test clips, and seconds of audio decoded in a second of CPU time."""
+    """Reconstruction of `clips` test clips, and seconds of audio decoded in a second of CPU time."""
     every = read_rows(data_dir, "test")
     chosen = np.random.default_rng(0).permutation(len(every))[:clips]
     figures, seconds, spent = [], 0.0, 0.0

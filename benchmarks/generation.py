@@ -5,7 +5,7 @@
 Each peer has the published size of its parts and random weights (benchmarks/peers.py) and runs in a process of its
 own, beside ours; the two take turns. A peer whose default request would take longer than `--peer_budget_s` is run
 for a few steps, and the rest is added at the median time between its passes: such figures are marked as estimates.
-Where a full run fits, the estimate from few steps is kept beside it, which says how far estimates can be trusted.
+Where a full run fits, the estimate from few steps is kept beside it, which shows the error of estimates.
 
 Cold start is from the start of the process to the first audio of the default request. Ours reads its weights from
 disk; a peer's are made in memory, so its cold start is a lower bound: reading its checkpoint is not in it.
@@ -53,7 +53,7 @@ def measure(child: Child, steps: int, duration_s: float, run: int) -> tuple[floa
 
 
 def side(child: Child, steps: int, duration_s: float, run_steps: int, first: dict | None = None) -> dict:
-    """One side of a comparison; `run()` returns seconds for `steps`, `answers` collects what the child said."""
+    """One side of a comparison; `run()` returns seconds for `steps`, `answers` collects the child's results."""
     answers = [] if first is None else [first]
 
     def run() -> float:

@@ -3,7 +3,7 @@
     python -m benchmarks.growth [--quick] [--threads 2]
 
 Each length runs in a process of its own, so that its peak memory is its own; lengths that take less than
-`--repeat_below_s` are run again, in turn over all lengths, and the median is told.
+`--repeat_below_s` are run again, in turn over all lengths, and the median is printed.
 """
 
 import argparse

@@ -53,7 +53,7 @@ class Child:
 
     Attributes:
         ready_s: seconds from starting the process until the subject was built.
-        about: what the subject says of itself.
+        about: the subject's description of itself.
     """
 
     def __init__(self, subject: str, arguments: dict, threads: int, timeout_s: float = 600.0):

@@ -39,7 +39,7 @@ NAMES = (
     "x" * 300 + ".wav",
     "\u202ewav.exe.wav",
 )
-# The order of the endpoints' arguments, as /gradio_api/info tells it.
+# The order of the endpoints' arguments, as /gradio_api/info lists it.
 GENERATE = ("prompt", "negative_prompt", "bars", "duration_s", "bpm", "key", "time_signature", "chords", "loop",
             "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale",
             "tilt_db", "audio_format")  # fmt: skip
@@ -67,10 +67,10 @@ class Book:
     files: list[int] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)  # of files that clients got
 
-    def note(self, kind: str, end: str, told: str = "") -> None:
+    def note(self, kind: str, end: str, detail: str = "") -> None:
         self.ends[kind, end] += 1
         if end == "wrong" and len(self.odd) < 20:
-            self.odd.append(f"{kind}: {told[:300]}")
+            self.odd.append(f"{kind}: {detail[:300]}")
 
 
 class Visitor:
@@ -82,9 +82,9 @@ class Visitor:
         self.key = f"load{number:03d}{self.dice.randrange(16**8):08x}"
         self.http = httpx.AsyncClient(timeout=ANSWER_S, limits=httpx.Limits(max_connections=None))
 
-    async def ask(self, endpoint: str, order: tuple[str, ...], asked: dict, leave_after_s: float | None = None):
+    async def ask(self, endpoint: str, order: tuple[str, ...], arguments: dict, leave_after_s: float | None = None):
         """("complete", data) or ("error", message) of an endpoint, or None after leaving."""
-        data = [asked.get(name, DEFAULTS.get(name)) for name in order]
+        data = [arguments.get(name, DEFAULTS.get(name)) for name in order]
         body = {"data": data, "session_hash": self.key}
         answer = await self.http.post(f"{self.address}/gradio_api/call/{endpoint}", json=body)
         if answer.status_code != 200:
@@ -106,8 +106,8 @@ class Visitor:
         config = (await self.http.get(f"{self.address}/config")).json()
         (place,) = (item["id"] for item in config["dependencies"] if item["api_name"] == "generate")
         open_events, ends = set(), []
-        for asked in requests:
-            data = [asked.get(name, DEFAULTS.get(name)) for name in GENERATE]
+        for arguments in requests:
+            data = [arguments.get(name, DEFAULTS.get(name)) for name in GENERATE]
             body = {"data": data, "session_hash": self.key, "fn_index": place}
             answer = await self.http.post(f"{self.address}/gradio_api/queue/join", json=body)
             if answer.status_code != 200:
@@ -117,17 +117,17 @@ class Visitor:
         address = f"{self.address}/gradio_api/queue/data?session_hash={self.key}"
         async with self.http.stream("GET", address) as lines:
             async for line in lines.aiter_lines():
-                told = json.loads(line[6:]) if line.startswith("data: ") else {}
-                if told.get("msg") == "process_completed" and told["event_id"] in open_events:
-                    open_events.discard(told["event_id"])
-                    output = told["output"]
-                    ends.append(("complete", output["data"]) if told["success"] else ("error", output))
+                message = json.loads(line[6:]) if line.startswith("data: ") else {}
+                if message.get("msg") == "process_completed" and message["event_id"] in open_events:
+                    open_events.discard(message["event_id"])
+                    output = message["output"]
+                    ends.append(("complete", output["data"]) if message["success"] else ("error", output))
         return ends + [("error", "the stream ended without an answer")] * len(open_events)
 
-    async def settle(self, kind: str, asked: dict, order: tuple[str, ...] = GENERATE, good: bool = True) -> None:
+    async def settle(self, kind: str, arguments: dict, order: tuple[str, ...] = GENERATE, good: bool = True) -> None:
         """One request, and what came of it."""
         begin = time.monotonic()
-        end = await self.ask("generate" if order is GENERATE else "edit", order, asked)
+        end = await self.ask("generate" if order is GENERATE else "edit", order, arguments)
         await self.judge(kind, end, begin, good)
 
     async def judge(self, kind: str, end: tuple[str, object], begin: float, good: bool = True) -> None:
@@ -144,20 +144,22 @@ class Visitor:
             self.book.note(kind, "audio" if fine else "wrong", f"audio where none was due, or silence: {data[1]}")
             self.book.times.setdefault(self.number, []).append(time.monotonic() - begin)
             return None
-        told = data.get("error", "") if isinstance(data, dict) else str(data)
-        clear = isinstance(told, str) and 5 < len(told) < 400 and "\n" not in told
-        busy = clear and good and ("at a time" in told or "jobs are waiting" in told or "queue" in told.lower())
+        message = data.get("error", "") if isinstance(data, dict) else str(data)
+        clear = isinstance(message, str) and 5 < len(message) < 400 and "\n" not in message
+        busy = (
+            clear and good and ("at a time" in message or "jobs are waiting" in message or "queue" in message.lower())
+        )
         right = clear and (busy or not good)
         self.book.note(kind, "told to wait" if busy else "refused" if right else "wrong", str(data))
         return None
 
     def piece(self) -> dict:
-        asked = {
+        arguments = {
             "prompt": self.dice.choice(PROMPTS),
             "bpm": self.dice.choice((80, 96, 120)),
             "seed": self.dice.randrange(9999),
         }
-        return asked | {"bars": self.dice.choice((1, 2, 4)), "loop": self.dice.random() < 0.2}
+        return arguments | {"bars": self.dice.choice((1, 2, 4)), "loop": self.dice.random() < 0.2}
 
     async def edit(self) -> None:
         wav, rate = io.BytesIO(), 22050
@@ -246,7 +248,7 @@ def serve(model: str) -> None:
 
 
 def report(book: Book, clients: int, wall_s: float) -> dict:
-    """Print the table; returns what it says."""
+    """Print the table; returns its figures."""
     kinds = sorted({kind for kind, _ in book.ends})
     ends = ("audio", "refused", "told to wait", "left", "wrong")
     print(f"{'request':<18}" + "".join(f"{end:>14}" for end in ends))
@@ -256,7 +258,7 @@ def report(book: Book, clients: int, wall_s: float) -> dict:
     counts = np.array([len(polite.get(number, [])) for number in range(1, clients)])
     waits = np.concatenate([np.array(times) for times in polite.values()]) if polite else np.zeros(1)
     quantiles = (np.median(waits), np.quantile(waits, 0.95), waits.max())
-    told = {
+    figures = {
         "clients": clients, "wall_s": round(wall_s, 1),
         "wrong": sum(n for (_, end), n in book.ends.items() if end == "wrong"),
         "pieces_a_minute": round(60 * len(book.paths) / wall_s, 1),
@@ -267,11 +269,11 @@ def report(book: Book, clients: int, wall_s: float) -> dict:
         "memory_mb_begin_peak_end": [round(v / 1e6) for v in (book.memory[0], max(book.memory), book.memory[-1])],
         "files_peak_end": [max(book.files), book.files[-1]],
     }  # fmt: skip
-    for name, value in told.items():
+    for name, value in figures.items():
         print(f"{name:<36}{value}")
     for line in book.odd:
         print("wrong:", line)
-    return told | {"ends": {f"{kind}, {end}": n for (kind, end), n in sorted(book.ends.items())}}
+    return figures | {"ends": {f"{kind}, {end}": n for (kind, end), n in sorted(book.ends.items())}}
 
 
 def main() -> None:
@@ -301,15 +303,15 @@ def main() -> None:
             begin, address = time.monotonic(), f"http://127.0.0.1:{port}"
             watched = psutil.Process(server.pid)
             book = asyncio.run(load(address, args.clients, 60 * args.minutes, watched, Path(folder)))
-            told = report(book, args.clients, time.monotonic() - begin)
+            figures = report(book, args.clients, time.monotonic() - begin)
         finally:
             server.terminate()
             server.wait(20)
     RESULTS.mkdir(parents=True, exist_ok=True)
     partial = RESULTS / "load.json.partial"
-    partial.write_text(json.dumps(told, indent=1))
+    partial.write_text(json.dumps(figures, indent=1))
     os.replace(partial, RESULTS / "load.json")
-    raise SystemExit(1 if told["wrong"] else 0)
+    raise SystemExit(1 if figures["wrong"] else 0)
 
 
 if __name__ == "__main__":

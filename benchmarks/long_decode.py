@@ -1,4 +1,4 @@
-"""Memory of long clips: latents of so many minutes are decoded in tiles, and the most that the process held is told.
+"""Memory of long clips: decodes latents of some minutes in tiles and prints the peak memory of the process.
 
     OMP_NUM_THREADS=1 python -m benchmarks.long_decode --autoencoder checkpoints/small/vae --minutes 60
 

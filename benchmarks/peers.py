@@ -209,7 +209,7 @@ def stable_audio_open_parts(tiny: bool) -> Parts:
 
 
 def stable_audio_open(parts: Parts) -> Generate:
-    """Makes its whole window (47.55 s at the published size) whatever was asked for, and cuts it.
+    """Makes its whole window (47.55 s at the published size) whatever the request, and cuts it.
 
     Its published scheduler needs torchsde; the one here, which its conversion script names, also costs a pass a step.
     """

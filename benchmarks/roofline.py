@@ -43,15 +43,15 @@ def rate(work: Callable[[], object], flops: int, least_s: float) -> Callable[[],
 
 def captured(pipe, duration_s: float) -> tuple[Callable[[], object], Callable[[], object]]:
     """The last pass of the UNet and the decoding of a real request, to be repeated as often as wanted."""
-    seen: dict[str, tuple] = {}
+    inputs: dict[str, tuple] = {}
 
     def note(_module: torch.nn.Module, args: tuple, kwargs: dict) -> None:
-        seen["unet"] = (args, kwargs)
+        inputs["unet"] = (args, kwargs)
 
     handle = pipe.unet.register_forward_pre_hook(note, with_kwargs=True)
     latents = pipe(PROMPT, duration_s=duration_s, num_inference_steps=1, seed=0, output_type="latent").audios
     handle.remove()
-    args, kwargs = seen["unet"]
+    args, kwargs = inputs["unet"]
     latents = torch.as_tensor(latents).to(pipe.device)
 
     def network() -> object:

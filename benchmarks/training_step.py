@@ -22,34 +22,34 @@ UNCOUNTED = 3
 
 
 class TimedLoader:
-    """A loader that notes when each batch was asked for and when it came."""
+    """A loader that records when each batch was requested and received."""
 
     def __init__(self, loader):
         self.loader = loader
-        self.asked: list[float] = []
-        self.came: list[float] = []
+        self.requested: list[float] = []
+        self.received: list[float] = []
 
     def __iter__(self):
         batches = iter(self.loader)
         while True:
             synchronise()
-            self.asked.append(time.perf_counter())
+            self.requested.append(time.perf_counter())
             batch = next(batches, None)
             if batch is None:
                 return
-            self.came.append(time.perf_counter())
+            self.received.append(time.perf_counter())
             yield batch
 
 
-def figures(asked: list[float], came: list[float], batch_size: int, uncounted: int = UNCOUNTED) -> dict:
-    """Steps a second and share of waiting from the times at which batches were asked for and came (seconds).
+def figures(requested: list[float], received: list[float], batch_size: int, uncounted: int = UNCOUNTED) -> dict:
+    """Steps a second and share of waiting from the times at which batches were requested and received (seconds).
 
     Raises:
         ValueError: if fewer than two steps are left to count.
     """
-    starts, ends = asked[uncounted:], came[uncounted:]
+    starts, ends = requested[uncounted:], received[uncounted:]
     if len(ends) < 2 or len(starts) < 2:
-        raise ValueError(f"{len(came)} steps were run; at least {uncounted + 2} are needed")
+        raise ValueError(f"{len(received)} steps were run; at least {uncounted + 2} are needed")
     steps = min(len(starts) - 1, len(ends))
     wall = [starts[i + 1] - starts[i] for i in range(steps)]
     waits = [ends[i] - starts[i] for i in range(steps)]
@@ -88,7 +88,7 @@ def subject(stage: str, data_dir: str, config: str, num_workers: int, threads: i
             if stage == "autoencoder":
                 arguments["pca_clips"] = 8  # the start of the weights, before the first step that is counted
             module.main([word for name, value in arguments.items() for word in (f"--{name}", str(value))])
-        return figures(made[0].asked, made[0].came, batch_sizes[-1])
+        return figures(made[0].requested, made[0].received, batch_sizes[-1])
 
     return run
 

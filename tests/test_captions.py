@@ -5,7 +5,15 @@ import pytest
 
 from pipelines.vivace_exclusion import read_exclusion
 from training.data.scorebook.arrange import ENSEMBLES
-from training.data.scorebook.captions import MOOD_HELDOUT, NO_DRUMS, NO_DRUMS_HELDOUT, Facts, captions, heldout_captions, tempo_words
+from training.data.scorebook.captions import (
+    MOOD_HELDOUT,
+    NO_DRUMS,
+    NO_DRUMS_HELDOUT,
+    Facts,
+    captions,
+    heldout_captions,
+    tempo_words,
+)
 from training.data.scorebook.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
 from training.data.scorebook.styles import STYLES
 

@@ -155,8 +155,10 @@ def tiny_compositions(tmp_path_factory, tiny_text_encoder):
 def test_training_goes_on_where_it_stopped(tiny_compositions, tmp_path):
     model = tmp_path / "model.json"
     model.write_text(json.dumps(TINY | {"text_dim": 16}))
-    words = ["--model_config", str(model), "--data_dir", str(tiny_compositions), "--batch_size", "4", "--tracker", "null",
-             "--crop_steps", "64", "--validate_every", "2", "--checkpoint_every", "2", "--validate_pieces", "4"]  # fmt: skip
+    words = [
+        "--model_config", str(model), "--data_dir", str(tiny_compositions), "--batch_size", "4", "--crop_steps", "64",
+        "--validate_every", "2", "--checkpoint_every", "2", "--validate_pieces", "4", "--tracker", "null",
+    ]  # fmt: skip
     train_composer.main([*words, "--output_dir", str(tmp_path / "whole"), "--max_steps", "4"])
     stopped = [*words, "--output_dir", str(tmp_path / "stopped"), "--max_steps", "4"]
     train_composer.main([*stopped, "--max_minutes", "1e-9"])

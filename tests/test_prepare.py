@@ -13,15 +13,15 @@ from training.data.prepare import decode as decoding
 from training.data.prepare.cut import cut
 from training.data.prepare.decode import UnreadableError, decode, find_ffmpeg, kind_of, read_tags
 from training.data.prepare.fingerprint import find_duplicates, fingerprint
-from training.data.prepare.labellers import hear, hear_chords, hear_key, load_ears
+from training.data.prepare.labellers import estimate_chords, estimate_key, estimate_labels, load_listeners
 from training.data.prepare.listing import caption_of_name, facts_of, list_folder, list_table, open_source
 from training.data.prepare.settings import Settings
 from training.metrics import features
 
 
 @pytest.fixture(scope="module")
-def ears():
-    return load_ears("checkpoints/beat_tracker", "checkpoints/key")
+def listeners():
+    return load_listeners("checkpoints/beat_tracker", "checkpoints/key")
 
 
 def music(seed: int, seconds: float = 12.0) -> np.ndarray:
@@ -232,28 +232,28 @@ def test_a_data_set_is_streamed_without_decoding(tmp_path):
         open_source(str(tmp_path / "nowhere"), None, None, False)
 
 
-def test_key_and_chords_of_plain_triads(ears):
+def test_key_and_chords_of_plain_triads(listeners):
     beat_s = 0.5
     audio = tones(["C", "F", "G", "C"], beat_s)
     assert RATE == features.LISTEN_RATE
-    key, confidence = hear_key(np.tile(audio, 2), ears.key)  # each half holds the whole progression
+    key, confidence = estimate_key(np.tile(audio, 2), listeners.key)  # each half holds the whole progression
     assert key == "C major" and confidence > 0.5
-    rows, names, sure = hear_chords(features.chroma(audio), np.arange(0.0, 8.01, beat_s))
+    rows, names, sure = estimate_chords(features.chroma(audio), np.arange(0.0, 8.01, beat_s))
     right = [a == b for a, b in zip(names, [n for n in ("C", "F", "G", "C") for _ in range(4)], strict=True)]
     assert np.mean(right) >= 15 / 16 and sure.mean() > 0.8
     assert rows[0] == [1, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 0]
-    assert hear_key(np.zeros(RATE, np.float32), ears.key) == (None, 0.0)
+    assert estimate_key(np.zeros(RATE, np.float32), listeners.key) == (None, 0.0)
 
 
-def test_labels_of_a_clear_beat_and_of_noise(ears):
+def test_labels_of_a_clear_beat_and_of_noise(listeners):
     audio = 0.6 * tones(["C", "F", "G", "Am"], 0.5) + clicks(120.0)
-    heard = hear(audio, RATE, ears)
-    assert heard.bpm == pytest.approx(120.0, rel=0.02)
-    assert len(heard.chords) == len(heard.beats_s) == len(heard.chord_symbols)
+    estimated = estimate_labels(audio, RATE, listeners)
+    assert estimated.bpm == pytest.approx(120.0, rel=0.02)
+    assert len(estimated.chords) == len(estimated.beats_s) == len(estimated.chord_symbols)
     noise = 0.1 * np.random.default_rng(0).standard_normal(8 * RATE).astype(np.float32)
-    unsure = hear(noise, RATE, ears)
+    unsure = estimate_labels(noise, RATE, listeners)
     assert unsure.bpm is None and unsure.beats_s is None and unsure.downbeats_s is None and unsure.chords is None
-    silent = hear(np.zeros(8 * RATE, np.float32), RATE, ears)
+    silent = estimate_labels(np.zeros(8 * RATE, np.float32), RATE, listeners)
     assert silent.bpm is None and silent.key is None and silent.confidence["beats"] == 0.0
 
 

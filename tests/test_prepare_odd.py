@@ -370,8 +370,8 @@ def test_files_are_called_what_they_are(tmp_path, ffmpeg):
 
 
 def test_labellers_are_measured_on_rows_with_some_labels_missing(monkeypatch):
-    heard = Labels(120.0, [0.0, 0.5, 1.0], [0.0], 4, None, None, None, {"beats": 1.0, "downbeats": 1.0, "key": 0.0})
-    monkeypatch.setattr(labellers, "hear", lambda *arguments: heard)
+    estimated = Labels(120.0, [0.0, 0.5, 1.0], [0.0], 4, None, None, None, {"beats": 1.0, "downbeats": 1.0, "key": 0.0})
+    monkeypatch.setattr(labellers, "estimate_labels", lambda *arguments: estimated)
     row = {"bpm": 120.0, "beats_s": [0.0, 0.5, 1.0], "downbeats_s": None, "key": None}
     assert [name for name, _, _ in labellers.judge(row, np.zeros(9), RATE, None)] == ["tempo", "beats"]
     assert [name for name, _, _ in labellers.judge(row | {"beats_s": None}, np.zeros(9), RATE, None)] == ["tempo"]

@@ -10,12 +10,12 @@ import datasets
 import numpy as np
 import pytest
 
+from pipelines.vivace_theory import parse_time_signature
 from training.data import clips
 from training.data.clips import read_audio, read_rows
 from training.data.scorebook import build
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.labels import loop_s
-from training.data.scorebook.piece import BEATS_PER_BAR
 from training.data.scorebook.styles import STYLES
 from training.data.sources.fetch import find_soundfont, find_soundfonts
 
@@ -139,7 +139,7 @@ def test_lost_shard_alone_is_made_again_and_a_set_can_grow(tmp_path, small_shard
 
 def test_killed_in_the_middle_no_partial_shard_is_readable_and_a_rerun_completes(tmp_path):
     words = [sys.executable, "-m", "training.data.scorebook", *options(tmp_path / "killed", hours=1000 / 3600)]
-    script = "from training.data import scorebook\nscorebook.SHARD_CLIPS = 2\nscorebook.main()"
+    script = "from training.data.scorebook import build\nbuild.SHARD_CLIPS = 2\nbuild.main()"
     process = subprocess.Popen([sys.executable, "-c", script, *words[3:]], stderr=subprocess.DEVNULL)
     try:
         while len(clips.shards_of(tmp_path / "killed", "train")) < 2:
@@ -246,7 +246,7 @@ def test_a_loop_that_is_cut_elsewhere_has_a_seam(loops):
 @pytest.mark.parametrize(("bpm", "meter", "bars"), [(120, "4/4", 4), (60, "4/4", 2), (48, "4/4", 2), (200, "2/4", 16)])
 def test_loop_lengths_are_powers_of_two_near_the_clip(bpm, meter, bars):
     piece = generated(bpm, meter)
-    assert loop_s(piece, 10.0, 24000) == pytest.approx(bars * BEATS_PER_BAR[meter] * 60 / bpm, abs=1e-4)
+    assert loop_s(piece, 10.0, 24000) == pytest.approx(bars * parse_time_signature(meter) * 60 / bpm, abs=1e-4)
 
 
 def generated(bpm, meter):

@@ -1,4 +1,4 @@
-"""Two tellings of the same facts, and an encoder tuned to read the second as the first."""
+"""Pairs of sentences that state the same, and an encoder tuned to read the second as the first."""
 
 import numpy as np
 import pytest
@@ -8,28 +8,28 @@ from transformers import T5EncoderModel
 
 from training.config import parse_config
 from training.text import align as align
+from training.text.sentence_pairs import CONCEPTS, OtherWords, Sentence, sentence_pair
 from training.text.tags import heldout_phrases
-from training.text.tellings import CONCEPTS, OtherWords, Telling, tell_twice
 
 NEARBY = {0: ["pianos of the world"]}
 
 
-def told(count: int, seed: int = 0) -> list[tuple[Telling, Telling, bool]]:
+def pairs(count: int, seed: int = 0) -> list[tuple[Sentence, Sentence, bool]]:
     rng, words = np.random.default_rng(seed), OtherWords(NEARBY)
-    return [tell_twice(rng, words) for _ in range(count)]
+    return [sentence_pair(rng, words) for _ in range(count)]
 
 
 def test_both_name_the_same_things_where_they_say_so():
     free, carried, equal = 0, 0, 0
-    for plain, other, same_sentence in told(600):
-        numbers = [{number for _, _, number in telling.slots} for telling in (plain, other)]
+    for plain, other, same_sentence in pairs(600):
+        numbers = [{number for _, _, number in sentence.slots} for sentence in (plain, other)]
         assert numbers[0] == numbers[1] and numbers[0], (plain, other)
-        for telling in (plain, other):
-            for start, end, number in telling.slots:
-                assert telling.body[0] <= start < end <= telling.body[1]
-                if telling is plain:
-                    assert telling.text[start:end] in CONCEPTS[number].own
-            assert not any("\ue000" <= character <= "\uf8ff" for character in telling.text)
+        for sentence in (plain, other):
+            for start, end, number in sentence.slots:
+                assert sentence.body[0] <= start < end <= sentence.body[1]
+                if sentence is plain:
+                    assert sentence.text[start:end] in CONCEPTS[number].own
+            assert not any("\ue000" <= character <= "\uf8ff" for character in sentence.text)
         free, carried, equal = free + (not same_sentence), carried + (other.body[0] > 0), equal + (plain == other)
     assert free > 200 and carried > 100 and equal > 40
 
@@ -37,7 +37,7 @@ def test_both_name_the_same_things_where_they_say_so():
 def test_other_words_are_many_and_none_is_held_out():
     held = {phrase.lower() for phrase in heldout_phrases()}
     used: dict[int, set[str]] = {}
-    for _, other, _ in told(3000):
+    for _, other, _ in pairs(3000):
         for start, end, number in other.slots:
             used.setdefault(number, set()).add(other.text[start:end])
     assert not held & {word.lower() for words in used.values() for word in words}
@@ -46,21 +46,21 @@ def test_other_words_are_many_and_none_is_held_out():
 
 
 def test_held_out_sentences_are_not_told():
-    for _, other, _ in told(2000, seed=1):
+    for _, other, _ in pairs(2000, seed=1):
         text = other.text.lower()
         assert not any(words in text for words in ("please make", "using", "where we hear", "in the style of")), text
 
 
-def tokens(tellings: list[Telling]):
+def tokens(sentences: list[Sentence]):
     return make_tokenizer()(
-        [telling.text for telling in tellings], padding=True, return_offsets_mapping=True, return_tensors="pt"
+        [sentence.text for sentence in sentences], padding=True, return_offsets_mapping=True, return_tensors="pt"
     )
 
 
 def test_tokens_meet_those_that_stand_for_the_same():
     """A slot's tokens get the mean of the plain words' states, the words between theirs, politeness nothing."""
-    plain = Telling("calm piano , 120 bpm", ((5, 10, 7),), (0, 20))
-    other = Telling("play calm warm soft piano , 120 bpm", ((10, 25, 7),), (5, 35))
+    plain = Sentence("calm piano , 120 bpm", ((5, 10, 7),), (0, 20))
+    other = Sentence("play calm warm soft piano , 120 bpm", ((10, 25, 7),), (5, 35))
     codes = [align.token_codes(tokens([one]), [one], [False], [True]) for one in (plain, other)]
     states = torch.randn(1, codes[0].shape[1], 8)
     target, has = align.token_targets(states, *codes)

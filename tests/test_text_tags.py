@@ -6,8 +6,8 @@ from transformers import T5Config, T5EncoderModel
 
 from training.data.scorebook.captions import MOOD_HELDOUT, Stated
 from training.data.scorebook.instruments import INSTRUMENTS
+from training.text.sentence_pairs import CONCEPTS
 from training.text.tags import STYLE_NAMES, TAGS, TaggedPrompts, heldout_phrases, stated_target, tagged_batch
-from training.text.tellings import CONCEPTS
 from training.text.train import Distillation
 from training.text.words import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 

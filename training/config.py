@@ -220,7 +220,7 @@ class LatentsRun:
     num_workers: int = option(0, "threads that read audio ahead of the autoencoder; a GPU needs some", at_least=0)
     retellings: int = option(
         0,
-        "more captions for each training clip with the scorebook's labels, in many words (training/text/retelling.py): "
+        "more captions for each training clip with the scorebook's labels, in many words (training/text/rewording.py): "
         "a network that was trained on the scorebook's few words alone does not follow a user's",
         at_least=0,
     )

@@ -28,7 +28,7 @@ from training.data.clips import read_audio, read_rows, without_blanks
 from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
 from training.run import loop
 from training.run.checkpoints import replace_folder, write_json
-from training.text.retelling import retellings
+from training.text.rewording import reworded_captions
 
 SHARD_CLIPS = 256
 
@@ -124,7 +124,7 @@ def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) ->
                 )
             row = without_blanks(row)
             rng = loop.item_rng(0, loop.Stream.RETELLINGS, number)
-            more = retellings(row, config.retellings, rng) if split == "train" else []
+            more = reworded_captions(row, config.retellings, rng) if split == "train" else []
             rows[number] = row | {"text": [*row["text"], *more] or [""]}
         without = sum(row["text"] == [""] for row in rows)
         if without and verbose:

@@ -114,6 +114,8 @@ class VivacePipeline(DiffusionPipeline):
         default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
+        captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
+            excludes them is then given to it in these words, too.
         max_duration_s: longest request, seconds.
         vivace_format: version of the checkpoint folder.
 
@@ -137,9 +139,10 @@ class VivacePipeline(DiffusionPipeline):
         default_duration_s: float = 10.0,
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
-        default_negative_guidance_scale: float = 6.0,
+        default_negative_guidance_scale: float = 5.0,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
+        captions_state_absence: bool = False,
         max_duration_s: float = 600.0,
         vivace_format: int = FORMAT,
     ):
@@ -157,6 +160,7 @@ class VivacePipeline(DiffusionPipeline):
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
             default_negative_guidance_scale=default_negative_guidance_scale,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
+            captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts(self)

@@ -113,6 +113,15 @@ class Exclusion:
     named: tuple[str, ...] = ()
 
     @property
+    def drumless(self) -> bool:
+        return "drums" in self.excluded or (bool(self.exclusive) and "drums" not in {*self.exclusive, *self.named})
+
+    @property
+    def restated(self) -> str:
+        """The words, and that there are no drums as training captions say it (training/data/scorebook/captions.py)."""
+        return f"{self.words}, without drums".strip(" ,") if self.drumless else self.words
+
+    @property
     def unwanted(self) -> str | None:
         """The text that guidance leads away from, in which nothing is that the words ask for; None if nothing is
         excluded."""
@@ -198,8 +207,9 @@ def read_exclusion(prompt: str) -> Exclusion:
 
 def share_of(unwanted: str | None) -> float:
     """How much of `negative_guidance_scale` keeps such a text out: all for drums, which most music has and which need
-    the most, half for the rest, so that no more than what is named goes with it. None = a text that nobody can read."""
-    return 1.0 if unwanted is not None and "drums" in things_in(unwanted) else 0.5
+    the most, less for the rest, so that no more than what is named goes with it. None = a text that nobody can read.
+    """
+    return 1.0 if unwanted is not None and "drums" in things_in(unwanted) else 0.4
 
 
 def unwanted_text(exclusion: Exclusion | None, negative_prompt: str | None) -> str | None:

@@ -146,7 +146,7 @@ class Leveller:
         self.reach = (TILT_TAPS // 2 if tilt_db else 0) + (
             2 * self.ahead + PEAK_TAPS if loudness_lufs is not None else 0
         )
-        self.gain = None
+        self.gain: float | None = None
 
     def _colour(self, audio: torch.Tensor) -> torch.Tensor:
         if self.taps is None:
@@ -162,7 +162,8 @@ class Leveller:
         if math.isinf(level):
             return 1.0
         least = gain_db = min(self.target - level, MAX_GAIN_DB)
-        before, slope = None, 1.0
+        before: tuple[float, float] | None = None
+        slope = 1.0
         for _ in range(ROUNDS):
             if float(high.max()) * 10.0 ** (gain_db / 20.0) <= self.limit:
                 break  # nothing is taken away

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import BinaryIO, ClassVar
+from typing import Any, BinaryIO, ClassVar
 
 import diffusers
 import numpy as np
@@ -105,7 +105,7 @@ def weights_hash(models: list[torch.nn.Module]) -> str:
     return digest.hexdigest()[:16]
 
 
-def plain(value: object) -> object:
+def plain(value: object) -> Any:
     """An argument as JSON can hold it: numpy's and torch's numbers and arrays become those of Python."""
     if isinstance(value, (np.generic, np.ndarray, torch.Tensor)):
         return value.tolist()

@@ -421,8 +421,9 @@ def make_guidance(
     return Guidance(*columns, eta, threshold, momentum, config.guidance_slow, weights, negative=negative)
 
 
-def keep_out(texts: list[str | None], weights: torch.Tensor, negative_prompt: str | None) -> tuple:
-    """Words of each text without what they exclude; the texts to be kept out, each once, and where (texts, frames)."""
+def keep_out(texts: list[str | None], weights: torch.Tensor, negative_prompt: str | None, restate: bool) -> tuple:
+    """Words of each text without what they exclude, unless the network knows such captions (`restate`); the texts to be
+    kept out, each once, and where (texts, frames)."""
     if negative_prompt is not None and not isinstance(negative_prompt, str):
         raise ValueError(f"negative_prompt is {negative_prompt!r}; allowed: a text, or None")
     read = [None if text is None else read_exclusion(text) for text in texts]
@@ -431,7 +432,7 @@ def keep_out(texts: list[str | None], weights: torch.Tensor, negative_prompt: st
         unwanted = unwanted_text(exclusion, negative_prompt)
         if unwanted is not None:
             where[unwanted] = where.get(unwanted, 0.0) + weight * share_of(unwanted)
-    words = [None if exclusion is None else exclusion.words for exclusion in read]
+    words = [None if one is None else one.restated if restate else one.words for one in read]
     return words, list(where), torch.stack(list(where.values())) if where else weights[:0]
 
 
@@ -632,7 +633,9 @@ def make_requests(
         if isinstance(columns["negative_prompt"][i], str):
             check_text("negative_prompt", columns["negative_prompt"][i])
         arguments["prompt"] = prompts[i]
-        words, unwanted, unwanted_weights = keep_out(texts, weights, columns["negative_prompt"][i])
+        words, unwanted, unwanted_weights = keep_out(
+            texts, weights, columns["negative_prompt"][i], pipe.config.captions_state_absence
+        )
         for w in range(per_prompt):
             own = seeds[i * per_prompt + w]
             requests.append(

@@ -15,7 +15,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
 
 from .vivace_conditions import ABSENT, Conditions, take_frames
-from .vivace_theory import check_number
+from .vivace_theory import CHORD_CHANNELS, check_number
 
 # The noise process: x = a * data + s * noise. Rectified flow: a = 1 - sigma, s = sigma, and the network predicts
 # noise - data. Diffusion: a = sqrt(abar), s = sqrt(1 - abar), and it predicts the noise, or v = a * noise - s * data.
@@ -336,8 +336,9 @@ def run_network(
     pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Conditions, words: bool, free: bool, unwanted: bool
 ) -> tuple:
     """Predictions of the network, fp32: with everything (texts, channels, frames) and, None if not asked for, without
-    any condition (batch, channels, frames), with the words alone (texts, channels, frames), and with everything but
-    the unwanted texts in place of the wanted ones (unwanted, channels, frames).
+    any condition (batch, channels, frames), with the words alone (texts, channels, frames), and with unwanted texts,
+    tempo, meter and length (unwanted, channels, frames). The last know no key and no chords, so that what leads away
+    from them leads into these: led away from a text in its own key, music loses the key too.
 
     The rows run in one pass, or a few at a time after `enable_guidance_slicing`.
     """
@@ -350,14 +351,19 @@ def run_network(
     text = torch.cat([each] + [0 * every] * free + [each] * words + [others] * unwanted)
     kind = torch.arange(4, device=device).repeat_interleave(torch.tensor(counts, device=device))
     blind = (kind == 1) | (kind == 2)  # to tempo, key, meter, length and grid
+    keyless = blind | (kind == 3)
     read = told.states_mask[text] & (kind != 1)[:, None]
     scalars = {
-        name: torch.where(blind, torch.full_like(values[item], ABSENT[name]), values[item])
+        name: torch.where(
+            keyless if name == "key" else blind, torch.full_like(values[item], ABSENT[name]), values[item]
+        )
         for name, values in told.scalars.items()
     }
     frame_cond = None
     if pipe.unet.config.frame_cond_channels:
-        frame_cond = torch.cat([told.grid[item] * ~blind[:, None, None], told.edit[item]], dim=1)
+        grid = told.grid[item] * ~blind[:, None, None]
+        grid[:, CHORD_CHANNELS] *= ~keyless[:, None, None]
+        frame_cond = torch.cat([grid, told.edit[item]], dim=1)
     visible = None if told.visible.all() else told.visible[item]
     rows, out = pipe.guidance_rows or len(item), []
     for first in range(0, len(item), rows):
@@ -387,7 +393,7 @@ def predict(pipe, latents: torch.Tensor, timestep: torch.Tensor, told: Condition
     off its grid. Equal strengths give the former, in two passes. Several texts share a frame by their weights (Bar-Tal
     et al. 2023, https://arxiv.org/abs/2302.08113).
 
-    What is to be kept out is led away from in the same way, given the grid: + negative_scale (full - unwanted), where
+    What is to be kept out is led away from in the same way, given the beats: + negative_scale (full - unwanted), where
     its texts have a weight (the negation of Liu et al. 2022, equation 12, https://arxiv.org/abs/2206.01714, from the
     wanted words instead of from none).
     """

@@ -332,6 +332,7 @@ def parse_chords(chords: str | list[str], beats_per_bar: int, num_beats: int) ->
 # The frame grid: where in the beat and in the bar each latent frame stands, and which chord sounds there.
 
 GRID_CHANNELS = 22
+CHORD_CHANNELS = (*range(8, 20), 21)
 BEAT_HARMONICS = (1, 2, 4)
 
 

@@ -1,23 +1,25 @@
-"""Parquet shards of clips: one row a clip, its audio as FLAC bytes beside its labels.
+"""Data folders of clips: writing and reading parquet shards, and reading folders made by hand.
 
-`<folder>/data/<split>-00003.parquet` opens with plain `datasets.load_dataset(folder)`. A shard appears only when it is
-whole: it is written under a temporary name, synced and renamed. Row groups are small, so that one clip is read without
-the rest of its shard.
+In a shard a row is a clip: its audio as FLAC bytes, and its labels. `<folder>/data/<split>-00003.parquet` opens with
+plain `datasets.load_dataset(folder)`. A shard appears only when it is complete (written under a temporary name, synced
+and renamed). Row groups are small, so that one clip is read without the rest of its shard. A folder made by hand has
+audio files and `<split>/metadata.jsonl`; `read_rows` and `read_audio` read both layouts.
 """
 
 import functools
 import io
+import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import soundfile
-from training.run.checkpoints import sync
-import json
 import torch
 
+from training.run.checkpoints import sync
 
 SPLITS = ("train", "validation", "test")
 GROUP_CLIPS = 4  # rows of a row group: about one megabyte, read in a millisecond
@@ -28,7 +30,7 @@ STATED = pa.struct({
     "instruments": _TEXTS, "drums": _TRUTH, "style": _TEXT, "moods": _TEXTS, "bpm": _TRUTH, "key": _TRUTH,
     "bars": _TRUTH,
 })  # fmt: skip
-# Any of these may be null in a row but the first four.
+# All but the first four may be null.
 COLUMNS: dict[str, pa.DataType] = {
     "audio": pa.struct({"bytes": pa.binary(), "path": _TEXT}), "duration_s": _NUMBER, "sampling_rate": _COUNT,
     "text": _TEXTS, "text_heldout": _TEXTS, "stated": pa.list_(STATED), "stated_heldout": pa.list_(STATED),
@@ -36,15 +38,15 @@ COLUMNS: dict[str, pa.DataType] = {
     "downbeats_s": _NUMBERS, "starts_on_downbeat": _TRUTH, "loop": _TRUTH, "key": _TEXT,
     "chords": pa.list_(pa.list_(pa.int8())), "chord_symbols": _TEXTS, "instruments": _TEXTS, "roles": _TEXTS,
     "melody_instrument": _TEXT, "drums": _TRUTH, "percussion": _TRUTH, "complete": _TRUTH, "style": _TEXT,
-    "genre": _TEXT, "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT, "soundfont": _TEXT, "work": _TEXT,
-    "title": _TEXT, "composer": _TEXT, "source": _TEXT, "license": _TEXT, "seed": pa.list_(_COUNT),
+    "genre": _TEXT, "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT, "soundfont": _TEXT,
+    "work": _TEXT, "title": _TEXT, "composer": _TEXT, "source": _TEXT, "license": _TEXT, "seed": pa.list_(_COUNT),
     "peak": _NUMBER, "rms_db": _NUMBER,
 }  # fmt: skip
 
 
 @functools.cache
 def schema() -> pa.Schema:
-    """Columns and, for `datasets`, the note that `audio` is sound which is not to be decoded by itself."""
+    """Columns and, for `datasets`, the note that `audio` holds encoded audio, left undecoded."""
     from datasets import Audio, Features  # seconds to import, and only writers need it
 
     plain = pa.schema([(name, kind) for name, kind in COLUMNS.items()])
@@ -117,7 +119,8 @@ def audio_bytes(place: str) -> bytes:
     return column[row]["bytes"].as_py()
 
 
-# Rows of a data folder and their audio, in either layout.
+# ---- rows of a data folder and their audio, in either layout --------------------------------------------------------
+
 
 def read_rows(data_dir: str | Path, split: str) -> list[dict]:
     """The rows of one split without their audio, each with `path` (where `read_audio` finds it) added, in file order.
@@ -139,7 +142,7 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
     if not path.is_file():
         raise ValueError(
             f"data_dir {data_dir}: neither data/{split}-*.parquet nor {split}/metadata.jsonl is there; make it with "
-            "training.data.scorebook.build or training.data.prepare"
+            "training.data.scorebook or training.data.prepare"
         )
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
@@ -169,14 +172,14 @@ def _completed(row: dict, file: Path) -> dict:
         try:
             info = soundfile.info(row["path"])
         except (OSError, soundfile.LibsndfileError):
-            return row  # whoever reads the audio says what is wrong with it
+            return row  # reading its audio will raise
         row["duration_s"] = info.duration if row["duration_s"] is None else row["duration_s"]
         row["sampling_rate"] = info.samplerate if row["sampling_rate"] is None else row["sampling_rate"]
     return row
 
 
 def is_blank(text: str | None) -> bool:
-    """Whether a caption says nothing, as the one of a clip without text."""
+    """Whether a caption is empty, as that of a clip without text."""
     return text is None or not text.strip()
 
 
@@ -228,7 +231,7 @@ class AudioCrops:
         total = round(row["duration_s"] * row["sampling_rate"])
         start = int(rng.integers(0, max(total - self.crop_samples, 0) + 1))
         audio = read_audio(row, start, min(self.crop_samples, total))
-        # Level varies as recordings do; the sign of a waveform is inaudible.
+        # Random level, as that of recordings varies, and sign, which is inaudible.
         gain = float(rng.choice([-1.0, 1.0]) * 10.0 ** (rng.uniform(-9.0, 1.0) / 20.0))
         audio = torch.nn.functional.pad(audio * gain, (0, self.crop_samples - audio.shape[1]))
         return {"audio": audio}

@@ -1,11 +1,11 @@
-"""Shards of latents: what is in one, what made it, and what of an older one still holds.
+"""Latents on disk: the shards that stage 2 writes, and the crops of them on which stage 3 trains.
 
-A shard has two parts, and each names in the file's metadata what it is a function of. The audio part is one of the
-autoencoder's encoder and the clips; the text part is one of the text encoder and the captions. So a new text encoder,
-or more captions, leaves the audio part as it was, and a new autoencoder leaves the text part: what an older shard in
-the same place holds under the key that is wanted is taken from there, and only the rest is made.
+A shard has an audio part (latents) and a text part (states of captions), and its metadata holds a key for each: a hash
+of everything that the part depends on. The audio part depends on the autoencoder's encoder and the clips, the text part
+on the text encoder and the captions. So after a change of one of them, the other part of an older shard is reused.
 """
 
+import copy
 import hashlib
 import json
 import os
@@ -13,27 +13,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from pipelines.vivace_conditions import token_limit
+
 from autoencoder.classes import Autoencoder
+from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
+from pipelines.vivace_conditions import MAX_TEXT_TOKENS, token_limit
+from training.config import UNetRun
 from training.data.clips import read_bytes
 from training.run.checkpoints import sync
-import copy
-import numpy as np
-from safetensors import safe_open
-from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
-from pipelines.vivace_conditions import MAX_TEXT_TOKENS
-from training.config import UNetRun
-
 
 PARTS = {
     "audio": ("latents_mean", "latents_std", "frame_offsets"),
     "text": ("text", "text_offsets", "caption_offsets"),
 }
-ENCODING = "1"  # to be raised when the same models make other arrays of the same clips
+ENCODING = "1"  # version: raised when the same models make other arrays from the same clips
 Arrays = dict[str, torch.Tensor]
 
 
@@ -53,23 +51,23 @@ def model_fingerprint(model: torch.nn.Module, prefix: str = "") -> str:
 
 
 def encoder_fingerprint(vae: Autoencoder) -> str:
-    """Hash of what latents depend on: the encoder's weights and the settings, not the decoder's weights.
+    """Hash of the encoder's weights and the settings, on which latents depend; the decoder's weights do not matter.
 
     `freeze_encoder` of stage 1 trains a decoder alone for that reason. The statistics of the latents, which stage 2
     writes into the settings, come after them and are left out.
     """
     after = ("latents_mean", "latents_std")
     settings = {k: v for k, v in vae.config.items() if not k.startswith("_") and k not in after}
-    told = json.dumps([ENCODING, type(vae).__name__, settings], sort_keys=True)
-    return fingerprint(model_fingerprint(vae, "encoder"), told)
+    description = json.dumps([ENCODING, type(vae).__name__, settings], sort_keys=True)
+    return fingerprint(model_fingerprint(vae, "encoder"), description)
 
 
 def text_encoder_fingerprint(encoder: PreTrainedModel) -> str:
     """Hash of the weights and settings of a text encoder, wherever its folder lies."""
     elsewhere = ("transformers_version", "dtype", "torch_dtype")
     settings = {k: v for k, v in encoder.config.to_dict().items() if not k.startswith("_") and k not in elsewhere}
-    told = json.dumps([ENCODING, type(encoder).__name__, settings], sort_keys=True, default=str)
-    return fingerprint(model_fingerprint(encoder), told)
+    description = json.dumps([ENCODING, type(encoder).__name__, settings], sort_keys=True, default=str)
+    return fingerprint(model_fingerprint(encoder), description)
 
 
 def models_fingerprint(vae: Autoencoder, encoder: PreTrainedModel) -> str:
@@ -78,18 +76,18 @@ def models_fingerprint(vae: Autoencoder, encoder: PreTrainedModel) -> str:
 
 
 def labels_of(rows: list[dict]) -> list[dict]:
-    """The rows without `path`, which says where the clip lies and nothing about it."""
+    """The rows without `path`, which is a place on this machine and no property of the clip."""
     return [{k: v for k, v in row.items() if k != "path"} for row in rows]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one shard is to be made from.
+    """The inputs from which one shard is made.
 
     Args:
         rows: of its clips (training/data/clips.py), with all captions.
         models: `models_fingerprint` of what makes it.
-        keys: of each of `PARTS`, what it is a function of.
+        keys: for each of `PARTS`, a hash of everything that it depends on.
     """
 
     rows: list[dict]
@@ -115,12 +113,12 @@ class Recipes:
 
     def __call__(self, rows: list[dict]) -> Recipe:
         texts = [text for row in rows for text in row["text"]]
-        # The tokens stand for the tokenizer and its limit; the words and the clip they belong to are told besides,
-        # since they decide which captions are encoded together, and how the parts are cut.
+        # The tokens represent the tokenizer and its limit. The captions of each clip are hashed too, because they
+        # decide which are encoded together, and how the parts are cut.
         tokens = self.tokenizer(texts, truncation=True, max_length=token_limit(self.tokenizer)).input_ids
-        told = json.dumps([[row["text"] for row in rows], tokens, self.tokenizer.padding_side])
+        captions = json.dumps([[row["text"] for row in rows], tokens, self.tokenizer.padding_side])
         clips = (fingerprint(read_bytes(row)) for row in rows)
-        keys = {"audio": fingerprint(self.audio, *clips), "text": fingerprint(self.text, told)}
+        keys = {"audio": fingerprint(self.audio, *clips), "text": fingerprint(self.text, captions)}
         return Recipe(rows, self.models, keys)
 
 
@@ -149,7 +147,7 @@ class LatentsFolder:
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[safe_open | None]:
-        """A shard by its place in the folder; None if it is not there or damaged, which is as good."""
+        """A shard by its place in the folder; None if it is missing or damaged."""
         try:
             shard = safe_open(self.folder / name, framework="pt")
         except (FileNotFoundError, SafetensorError):
@@ -163,8 +161,8 @@ class LatentsFolder:
         with self._opened(name) as shard:
             if shard is None:
                 return False
-            said, wanted = shard.metadata() or {}, recipe.metadata()
-            same = all(said.get(key) == wanted[key] for key in ("models", "rows"))
+            stored, wanted = shard.metadata() or {}, recipe.metadata()
+            same = all(stored.get(key) == wanted[key] for key in ("models", "rows"))
             return same and all(holds(shard, part, recipe) for part in PARTS)
 
     def take(self, name: str, part: str, recipe: Recipe) -> Arrays | None:
@@ -175,7 +173,8 @@ class LatentsFolder:
             return {array: shard.get_tensor(array) for array in PARTS[part]}
 
 
-# Latents of stage 2 with their conditions, cropped on frame borders: what stage 3 reads.
+# ---- crops of latents with their conditions -------------------------------------------------------------------------
+
 
 class LatentCrops:
     """Random crops of the encoded clips of one split, standardised, with labels moved along exactly.
@@ -200,7 +199,7 @@ class LatentCrops:
             )
         self.about = json.loads((folder / "latents.json").read_text())
         self.crop_frames = crop_frames
-        self.text_tokens = self.about.get("text_tokens", MAX_TEXT_TOKENS)  # older folders do not tell
+        self.text_tokens = self.about.get("text_tokens", MAX_TEXT_TOKENS)  # absent in older folders
         self.mean = torch.tensor(self.about["latents_mean"])
         self.std = torch.tensor(self.about["latents_std"])
         self.rows: list[dict] = []
@@ -253,7 +252,7 @@ class LatentCrops:
         }
 
     def _grid(self, row: dict, offset: int, frames: int) -> torch.Tensor:
-        """The frame grid of a crop. Where the beats are known and the bars are not, it has beats and no bar phase."""
+        """The frame grid of a crop. If only the beats are known, it has beats without bar phases."""
         barred = row["downbeat_s"] is not None
         if row["bpm"] is None or not (barred or row["beats_s"]):
             return torch.zeros(GRID_CHANNELS, frames)
@@ -302,8 +301,6 @@ def random_mask(frames: int, rng: np.random.Generator) -> torch.Tensor:
             mask[begin : begin + part] = 0.0
     return mask
 
-
-# Latent crops as stage 3 trains on them: conditions dropped, inpainting masks drawn.
 
 class TrainingCrops:
     """Latent crops with conditions dropped and inpainting masks drawn, each by the item's own generator."""

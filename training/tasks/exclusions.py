@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from training.metrics.summary import summarise
 from training.metrics.control import compare
 from training.metrics.listening import analyse
 from training.metrics.request import Request
+from training.metrics.summary import summarise
 from training.tasks.common import Bench, Figure, make, mono, most, share
 
 # Music that has drums, or a piano, unless somebody says otherwise; and ways of saying so.

@@ -1,8 +1,13 @@
-"""Phrases that the teacher takes for a known instrument or style: words without a label, labelled by it.
+"""Alignment of the text encoder, its second stage: other words for a thing get the states of the captions' words.
 
-The lists name up to some hundred words for each thing. The teacher has read far more; a phrase counts as naming a thing
-if a linear classifier of the teacher's embeddings, fitted on the listed words, and the nearest listed word agree on it,
-and that word is near. What has a word that only held-out captions use is not looked at.
+    accelerate launch -m training.text.align --config training/configs/small/text_align.yaml
+
+It trains on the sentence pairs of training/text/sentence_pairs.py: tokens of the freely worded sentence are pulled to
+the states that the encoder of the first stage gives to the plain one, and other texts keep their states.
+
+Besides the word lists it uses phrases found with the teacher, `nearby_phrases`: a phrase counts as naming a thing if a
+linear classifier of the teacher's embeddings, fitted on the listed words, and the nearest listed word agree on it, and
+that word is near. Phrases with a word that only held-out captions use are never considered.
 """
 
 import dataclasses
@@ -23,9 +28,9 @@ from training.run.checkpoints import write_text
 from training.run.streams import Stream, item_rng, torch_rng
 from training.text.corpus import single_entries, training_texts
 from training.text.fit import fit_text
+from training.text.sentence_pairs import CONCEPTS, OtherWords, Sentence, sentence_pair
 from training.text.tags import heldout_phrases
 from training.text.teacher import SentenceTeacher, find_teacher, pick_words
-from training.text.tellings import CONCEPTS, OtherWords, Telling, tell_twice
 from training.text.train import mean_pool, save_folder
 from training.text.words import GENRES, INSTRUMENT_WORDS, MOOD_WORDS, SCENES, SOUNDS, TEMPOS
 
@@ -107,8 +112,7 @@ def nearby_phrases(teacher: SentenceTeacher, words: Sequence[str], pairs: int, s
     return found
 
 
-# The text encoder, second part: words that it has only read come to say what the words of the captions say.
-
+# Codes of tokens: numbers below `_END` are concepts, those from `_CONTEXT` on are tokens between them.
 _NOTHING, _END, _CONTEXT = -1, 9999, 10000
 
 
@@ -141,35 +145,35 @@ class TextAlignRun(RunConfig):
 
 
 def token_codes(
-    encoded: BatchEncoding, tellings: list[Telling], exact: list[bool], context: list[bool]
+    encoded: BatchEncoding, sentences: list[Sentence], exact: list[bool], context: list[bool]
 ) -> torch.Tensor:
-    """What each token stands for: tokens of equal code in two tellings of the same facts stand for the same.
+    """A code for each token: tokens with equal codes in both sentences of a pair mean the same.
 
     Args:
         encoded: the texts with `offset_mapping`, fast tokenizer.
-        tellings: the texts.
-        exact: both tellings are one text: the n-th token stands for the n-th.
-        context: both stand in the same sentence: tokens between the slots are counted off.
+        sentences: the texts.
+        exact: both sentences are the same text, so their n-th tokens correspond.
+        context: both have the same words between the slots, so those tokens are numbered in order.
 
     Returns:
-        (batch, tokens): number of a concept, `_END`, from `_CONTEXT` on the tokens between, -1 = nothing.
+        (batch, tokens): number of a concept, `_END`, a number from `_CONTEXT` on, or -1 for no counterpart.
     """
     offsets, read = encoded["offset_mapping"].tolist(), encoded["attention_mask"]
     codes = torch.full(read.shape, _NOTHING)
-    for row, telling in enumerate(tellings):
+    for row, sentence in enumerate(sentences):
         count = 0
         for token in range(int(read[row].sum())):
             start, end = offsets[row][token]
-            if start == end:  # what the tokenizer adds
+            if start == end:  # added by the tokenizer
                 codes[row, token] = _END
                 continue
-            start += len(telling.text[start:end]) - len(telling.text[start:end].lstrip())
-            slot = next((number for first, stop, number in telling.slots if first <= start < stop), None)
+            start += len(sentence.text[start:end]) - len(sentence.text[start:end].lstrip())
+            slot = next((number for first, stop, number in sentence.slots if first <= start < stop), None)
             if exact[row]:
                 codes[row, token] = _CONTEXT + token
             elif slot is not None:
                 codes[row, token] = slot
-            elif context[row] and telling.body[0] <= start < telling.body[1]:
+            elif context[row] and sentence.body[0] <= start < sentence.body[1]:
                 codes[row, token] = _CONTEXT + count
                 count += 1
     return codes
@@ -179,9 +183,9 @@ def token_targets(states: torch.Tensor, codes: torch.Tensor, wanted: torch.Tenso
     """Mean state of the tokens of equal code.
 
     Args:
-        states: (batch, tokens, dim) of the plain tellings.
+        states: (batch, tokens, dim) of the plain sentences.
         codes: (batch, tokens) of their tokens.
-        wanted: (batch, other tokens) codes of the other tellings.
+        wanted: (batch, other tokens) codes of the other sentences.
 
     Returns:
         (batch, other tokens, dim), and whether there is one (batch, other tokens).
@@ -206,11 +210,11 @@ class Alignment(nn.Module):
         """Losses of a batch.
 
         Args:
-            ids, mask, codes: (batch, tokens) of the other tellings.
+            ids, mask, codes: (batch, tokens) of the other sentences.
             target, has_target: see `token_targets`.
-            pooled: (batch, dim) of the plain tellings.
-            noise: (batch, tokens, dim), of variance 1, or 0 where there is to be none.
-            kept_ids, kept_mask, kept: (texts, tokens) and (texts, tokens, dim): texts and the states they are to have.
+            pooled: (batch, dim) of the plain sentences.
+            noise: (batch, tokens, dim), of variance 1, or 0 for texts without noise.
+            kept_ids, kept_mask, kept: (texts, tokens) and (texts, tokens, dim): texts and their target states.
         """
         embedded = self.encoder.get_input_embeddings()(ids)
         slot = (codes >= 0) & (codes < len(CONCEPTS))
@@ -233,14 +237,14 @@ def mean_where(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
 
 class AlignmentData:
-    """Batches of tellings and of kept texts with the states that the encoder, as it was, gives them.
+    """Batches of sentence pairs and kept texts, with the target states of the original encoder.
 
     Args:
         config: the run.
-        encoder: the encoder as it was.
+        encoder: the original encoder, of the first stage.
         tokenizer: its tokenizer.
         nearby: see `OtherWords`.
-        kept_texts: texts that are to keep their states.
+        kept_texts: texts whose states are kept.
     """
 
     def __init__(
@@ -259,11 +263,11 @@ class AlignmentData:
     def batch(self, step: int, share: int, shares: int, device: torch.device) -> dict[str, torch.Tensor]:
         """The arguments of `Alignment.forward` for one of the shares of a step, a function of seed, step and share."""
         rng = item_rng(self.config.seed, Stream.TELLINGS, step)
-        told = [tell_twice(rng, self.words) for _ in range(self.config.batch_size)][share::shares]
+        pairs = [sentence_pair(rng, self.words) for _ in range(self.config.batch_size)][share::shares]
         texts = [self.kept_texts[row] for row in rng.integers(len(self.kept_texts), size=self.config.kept_texts)]
-        plain, other = [one for one, _, _ in told], [two for _, two, _ in told]
-        exact, context = [one.text == two.text for one, two, _ in told], [same for _, _, same in told]
-        first, second = (self.tokens([telling.text for telling in tellings], device) for tellings in (plain, other))
+        plain, other = [one for one, _, _ in pairs], [two for _, two, _ in pairs]
+        exact, context = [one.text == two.text for one, two, _ in pairs], [same for _, _, same in pairs]
+        first, second = (self.tokens([sentence.text for sentence in sentences], device) for sentences in (plain, other))
         states = self.encoder(input_ids=first.input_ids, attention_mask=first.attention_mask).last_hidden_state
         codes = token_codes(second, other, exact, context).to(device)
         target, has_target = token_targets(states, token_codes(first, plain, exact, context).to(device), codes)

@@ -1,7 +1,7 @@
-"""Prompts as users write them: a small grammar over the word lists, the training text of the text encoder.
+"""The training texts of the text encoder: prompts of a small grammar over the word lists, and scorebook captions.
 
-The teacher gives each text its meaning, so a text needs no music beside it and may say anything; what counts is that
-many different words stand in many different places.
+The teacher gives each text its meaning, so texts need no music; they should have many words in many positions. Captions
+come from the scorebook where it has been rendered, and from imagined clips. `TokenizedTexts` makes batches of them.
 """
 
 import json
@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast
 
+from pipelines.vivace_theory import PITCH_CLASSES
 from training.data.clips import read_rows
 from training.data.scorebook.captions import Facts, captions, heldout_captions
 from training.data.scorebook.instruments import INSTRUMENTS
@@ -144,7 +145,7 @@ def training_texts(count: int, per_word: int, words: Sequence[str], seed: int) -
     return list(dict.fromkeys(texts))
 
 
-# Captions for the text encoder: those of the scorebook where it is made, and such as it would write, without audio.
+# ---- captions -------------------------------------------------------------------------------------------------------
 
 
 def scorebook_captions(data_dir: str, split: str, key: str, count: int) -> list[str]:
@@ -154,7 +155,7 @@ def scorebook_captions(data_dir: str, split: str, key: str, count: int) -> list[
         data_dir: scorebook folder; one that does not exist gives no captions.
         split: "train", "validation" or "test".
         key: "text" or "text_heldout".
-        count: at most so many.
+        count: the most captions returned.
 
     Returns:
         Captions, each once.
@@ -168,15 +169,15 @@ def scorebook_captions(data_dir: str, split: str, key: str, count: int) -> list[
 
 
 def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]:
-    """Captions of clips that were never rendered: random styles, moods, instruments, tempos and keys.
+    """Captions of imagined clips: random styles, moods, instruments, tempos and keys.
 
     Args:
         count: number of captions.
         seed: seed of the draws.
-        heldout: the paraphrases that the scorebook keeps for tests.
+        heldout: captions in the held-out words and templates instead.
 
     Returns:
-        Captions, each once; a little fewer than `count` where two came out alike.
+        Captions, each once; fewer than `count` if some are equal.
     """
     styles, names = list(STYLES.values()), list(INSTRUMENTS)
     write = heldout_captions if heldout else captions
@@ -184,7 +185,7 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
     for number in range(count):
         rng = item_rng(seed, Stream.CORPUS_CAPTIONS, int(heldout), number)
         style = styles[int(rng.integers(len(styles)))]
-        # A third are pieces of no style of the tables, as clips of scores are.
+        # A third have a genre in place of a style, as clips of scores do.
         classical = rng.random() < 0.33
         genre = GENRES[int(rng.integers(len(GENRES)))]
         moods = style.moods if rng.random() < 0.5 else tuple(MOODS[int(k)] for k in rng.integers(len(MOODS), size=2))
@@ -196,7 +197,7 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
             genre=genre if classical else style.genre,
             moods=moods, instruments=players, melody=players[0] if rng.random() < 0.8 else None,
             drums=(None, "drums", "percussion")[int(rng.integers(3))], bpm=float(rng.integers(45, 200)),
-            key=f"{('C', 'Db', 'D', 'Eb', 'E', 'F', 'Gb', 'G', 'Ab', 'A', 'Bb', 'B')[int(rng.integers(12))]} "
+            key=f"{PITCH_CLASSES[int(rng.integers(12))]} "
             f"{('major', 'minor')[int(rng.integers(2))]}" if rng.random() < 0.8 else None,
             time_signature=("4/4", "4/4", "3/4", "2/4", "6/8")[int(rng.integers(5))],
             bars=int(rng.integers(2, 13)) if rng.random() < 0.4 else None,
@@ -207,12 +208,12 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
     return list(out)
 
 
-# Texts of one text-encoder run, and batches of them as tensors.
+# ---- the corpus of a run, and batches of it -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class TextCorpus:
-    """What a run reads; written beside its checkpoints, so that a resumed run reads the same."""
+    """The texts of a run, saved with its checkpoints so that a resumed run uses the same."""
 
     texts: list[str]
     """training texts, each once"""
@@ -221,7 +222,7 @@ class TextCorpus:
     heldout_texts: list[str]
     """prompts of the grammar that are not in `texts`"""
     heldout_captions: list[str]
-    """captions in the paraphrases that the scorebook keeps for tests"""
+    """captions in held-out words and templates"""
     heldout_words: list[str]
     """words with a token of their own that stand in no training text"""
 
@@ -256,7 +257,7 @@ def make_corpus(
         prompts: prompts of the grammar.
         teacher_words: words of the teacher's vocabulary.
         per_word: templates for each of them.
-        captions: captions of training clips, at most; what the scorebook lacks is imagined.
+        captions: most captions of training clips; imagined clips supply those that the scorebook lacks.
         heldout: held-out prompts, captions and (a fifth as many) words.
 
     Returns:
@@ -281,11 +282,11 @@ def make_corpus(
         if banned.isdisjoint(words):
             kept.append(text)
             counts.update(words)
-    known = set(picked) | listed
-    words = [word for word, times in counts.items() if word in known or times >= 3]
-    seen = set(kept)
+    vocabulary = set(picked) | listed
+    words = [word for word, times in counts.items() if word in vocabulary or times >= 3]
+    trained = set(kept)
     grammar = PromptGrammar(seed + 1, allowed)
-    heldout_texts = [text for text in (grammar.prompt() for _ in range(heldout)) if text not in seen]
+    heldout_texts = [text for text in (grammar.prompt() for _ in range(heldout)) if text not in trained]
     return TextCorpus(
         texts=kept, words=list(dict.fromkeys(words + heldout_words)), heldout_texts=list(dict.fromkeys(heldout_texts)),
         heldout_captions=imagined_captions(heldout, seed + 1, heldout=True), heldout_words=heldout_words,

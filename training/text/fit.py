@@ -1,4 +1,4 @@
-"""What both trainings of the text encoder have in common: the sum of weighted losses, and how a batch is shared out."""
+"""The training loop of both stages of the text encoder: a weighted sum of losses over batches shared by processes."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,4 +1,4 @@
-"""What a text encoder has learnt, measured against its teacher on texts that it has not read."""
+"""Compares a trained text encoder with its teacher on held-out texts."""
 
 from collections.abc import Sequence
 

@@ -1,10 +1,12 @@
-"""Texts with what they name: instruments, styles, moods, drums. The auxiliary task of the text encoder.
+"""Texts and the tags they name (instruments, styles, moods, drums): an auxiliary task of the text encoder.
 
-Distillation alone leaves what a sentence names to be found among everything else that the teacher knows. Here the
-pooled states must also give it by a linear map, out of prompts whose slots are filled with known words: the captions'
-own (with every mark of the captions' grammar) and the synonyms of training/text/words.py in the templates of
-training/text/corpus.py. Texts are drawn anew at each step, a function of seed and step.
+Distillation alone does not make the named things easy to find among everything else that the teacher's embedding holds.
+So the pooled states must also give the tags by a linear map. Half of the texts are captions of the scorebook's grammar
+for imagined clips, half are the templates of training/text/corpus.py, filled with the captions' words and the synonyms
+of training/text/words.py. Texts are drawn anew at each step, as a function of seed and step.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -24,13 +26,13 @@ MOOD_NAMES = tuple(MOOD_HELDOUT)
 TAGS = (*(f"instrument:{name}" for name in INSTRUMENTS), *(f"style:{name}" for name in STYLE_NAMES),
         *(f"mood:{name}" for name in MOOD_NAMES), "drums")  # fmt: skip
 _PLACE = {tag: place for place, tag in enumerate(TAGS)}
-# What a template denies it does not ask for.
+# Templates that ask for everything they name; the others exclude something.
 AFFIRMING = tuple(text for text in TEMPLATES if not any(word in text for word in ("without", "no drums", "not {M}")))
 _MUSICAL = tuple(text for text in AFFIRMING if "{I}" in text or "{G}" in text)
 
 
 def heldout_phrases() -> set[str]:
-    """Words that the held-out captions keep for tests."""
+    """The words that only held-out captions use."""
     styles = (*STYLES.values(), *ENSEMBLES)
     return (
         {word for instrument in INSTRUMENTS.values() for word in instrument.heldout_words}
@@ -41,17 +43,17 @@ def heldout_phrases() -> set[str]:
 
 
 def mood_words() -> dict[str, tuple[str, ...]]:
-    """Mood words and the canonical moods that they stand for: itself, or those of its group in the mood axes."""
+    """Mood words and the moods of the scorebook that each means: its own, or those of its group in moods.py."""
     banned = heldout_phrases() - set(MOOD_NAMES)
     out = {name: (name,) for name in MOOD_NAMES}
     for group in mood_groups():
-        known = tuple(word for word in group if word in MOOD_HELDOUT)
-        out |= {word: known for word in group if known and word not in out and word not in banned}
+        moods = tuple(word for word in group if word in MOOD_HELDOUT)
+        out |= {word: moods for word in group if moods and word not in out and word not in banned}
     return out
 
 
 class TaggedPrompts(PromptGrammar):
-    """The templates of the prompt grammar, filled with words of which the tags are known.
+    """The templates of the prompt grammar, filled with words that have tags.
 
     `target` (tags,) holds those of the last prompt: 1 named; 1/n where a mood word stands for n moods.
     """
@@ -59,8 +61,8 @@ class TaggedPrompts(PromptGrammar):
     def __init__(self, seed: int):
         super().__init__(seed)
         self.instruments = {**INSTRUMENT_SYNONYMS, "drums": DRUMS}
-        for name, known in INSTRUMENTS.items():
-            self.instruments[name] = tuple(dict.fromkeys((*known.words, *self.instruments[name])))
+        for name, instrument in INSTRUMENTS.items():
+            self.instruments[name] = tuple(dict.fromkeys((*instrument.words, *self.instruments[name])))
         self.styles = {
             name: tuple(dict.fromkeys((*STYLE_WORDS.get(name, ()), *STYLE_SYNONYMS[name]))) for name in STYLE_NAMES
         }
@@ -68,7 +70,7 @@ class TaggedPrompts(PromptGrammar):
         self.target = torch.zeros(len(TAGS))
 
     def slot(self, name: str) -> str:
-        """Fill a slot and note its tags."""
+        """Draw the words of a slot and set its tags in `target`."""
         if name == "I":
             instrument = self.random.choice((*INSTRUMENTS, *["drums"] * 12))
             self.target[_PLACE["drums" if instrument == "drums" else f"instrument:{instrument}"]] = 1.0
@@ -100,25 +102,31 @@ def stated_target(stated: Stated) -> torch.Tensor:
     return target
 
 
-def tagged_caption(rng: np.random.Generator) -> tuple[str, torch.Tensor]:
-    """A caption of a clip that was never rendered, and its tags: anything may play with anything."""
+def pick(rng: np.random.Generator, options: Sequence):
+    """One of several options."""
+    return options[int(rng.integers(len(options)))]
 
-    def pick(options):
-        return options[int(rng.integers(len(options)))]
 
-    style = pick(STYLE_NAMES)
-    words = (*STYLE_WORDS.get(style, ()), *STYLE_SYNONYMS[style])
-    players = tuple(pick(tuple(INSTRUMENTS)) for _ in range(int(rng.integers(1, 5))))
-    facts = Facts(
-        style=style, style_words=words, style_heldout_words=words, genre=pick(GENRES),
-        moods=tuple(pick(MOOD_NAMES) for _ in range(2)), instruments=tuple(dict.fromkeys(players)),
-        melody=players[0] if rng.random() < 0.8 else None, drums=pick((None, "drums", "percussion")),
-        bpm=float(rng.integers(45, 200)), key=pick((None, "C major", "A minor", "F# minor", "Bb major")),
-        time_signature=pick(("4/4", "3/4", "2/4", "6/8")), bars=pick((None, 4, 8)),
-        room=pick(("dry", "room", "hall", "cathedral")), dynamics=pick(("soft", "medium", "loud")),
+def random_facts(rng: np.random.Generator, style: str, words: tuple[str, ...], players: tuple[str, ...]) -> Facts:
+    """Random labels of an imagined clip in a style, which `words` name; the first of `players` may have the melody."""
+    return Facts(
+        style=style, style_words=words, style_heldout_words=words, genre=pick(rng, GENRES),
+        moods=tuple(pick(rng, MOOD_NAMES) for _ in range(2)), instruments=tuple(dict.fromkeys(players)),
+        melody=players[0] if rng.random() < 0.8 else None, drums=pick(rng, (None, "drums", "percussion")),
+        bpm=float(rng.integers(45, 200)), key=pick(rng, (None, "C major", "A minor", "F# minor", "Bb major")),
+        time_signature=pick(rng, ("4/4", "3/4", "2/4", "6/8")), bars=pick(rng, (None, 4, 8)),
+        room=pick(rng, ("dry", "room", "hall", "cathedral")), dynamics=pick(rng, ("soft", "medium", "loud")),
         complete=True,
     )  # fmt: skip
-    text, stated = captions(facts, 1, rng)[0]
+
+
+def tagged_caption(rng: np.random.Generator) -> tuple[str, torch.Tensor]:
+    """A caption of an imagined clip, and its tags; any instruments and style are combined."""
+
+    style = pick(rng, STYLE_NAMES)
+    words = (*STYLE_WORDS.get(style, ()), *STYLE_SYNONYMS[style])
+    players = tuple(pick(rng, tuple(INSTRUMENTS)) for _ in range(int(rng.integers(1, 5))))
+    text, stated = captions(random_facts(rng, style, words, players), 1, rng)[0]
     return text, stated_target(stated)
 
 

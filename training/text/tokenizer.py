@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>")
 WORD_START = "\u2581"
-# Above the score of any pair of pieces, so that a known word is never split.
+# Above the score of any pair of pieces, so that a word of the vocabulary is never split.
 WORD_SCORE = -1.0
 BYTE_SCORE = -30.0
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -47,7 +47,7 @@ def learn_pieces(corpus: Sequence[str], size: int) -> dict[str, float]:
 
     Args:
         corpus: words to spell with the pieces.
-        size: number of pieces wanted (fewer if the corpus has not so many), besides the single letters.
+        size: number of pieces wanted (fewer if the corpus has fewer), besides the single letters.
 
     Returns:
         Pieces and their log-probabilities; those at the start of a word begin with the word mark.

@@ -1,16 +1,19 @@
-"""What else people call the instruments, styles, drums and moods of the scorebook: for the tags of the text encoder.
+"""Word lists of the training texts, in two parts.
 
-The short lists below fill captions and prompts. The long ones of training/text/lexicon/ are read by the alignment alone
-(training/text/align.py): foreign names, makers, players, pieces, dances, kin, misspellings. Who wrote them had
-not seen the held-out words; what has a word that only these have was then taken out.
+The first has further words for the scorebook's instruments, styles and drums, by canonical name; the words of its own
+captions stand with the instruments and styles themselves (training/data/scorebook/instruments.py and styles.py). The
+short lists fill captions and prompts. The long ones of training/text/lexicon/ (foreign names, makers, players, pieces,
+dances, related instruments, misspellings) serve rewording.py and align.py. Their authors had not seen the held-out
+words, and entries that contain a held-out word were removed; none may be here (tests/test_text_tags.py), so that tests
+on them measure generalisation.
 
-The words that the scorebook's held-out captions keep for tests must not be here (tests/test_text_tags.py): those
-figures then tell how far the encoder carries beyond what it has read.
+The second part has the words with which people ask for music in general, in groups: the slots of the prompt grammar
+(training/text/corpus.py).
 """
 
 from pathlib import Path
 
-from training.text.moods import MOODS as LISTED_MOODS
+from training.text.moods import MOODS
 
 _INSTRUMENTS = """
 piano | keys, pianist, piano chords, piano player, pianoforte, concert grand, baby grand, felt piano, ivories
@@ -173,13 +176,13 @@ DRUMS = (
 
 
 def _table(text: str) -> dict[str, tuple[str, ...]]:
-    """Read "name | word, word" lines; an indented line goes on with the one above."""
+    """Words by name of "name | word, word" lines; an indented line continues the one above."""
     lines = (line.split("|") for line in text.strip().replace("\n  ", " ").splitlines())
     return {name.strip(): tuple(word.strip() for word in words.split(",")) for name, words in lines}
 
 
 def _read(name: str) -> dict[str, tuple[str, ...]]:
-    """A table of training/text/lexicon/; lines that begin with # are comments."""
+    """A table in training/text/lexicon/, in which lines that begin with # are comments."""
     lines = Path(__file__).with_name("lexicon").joinpath(f"{name}.txt").read_text(encoding="utf-8").splitlines()
     return _table("\n".join(line for line in lines if not line.startswith("#")))
 
@@ -190,7 +193,7 @@ INSTRUMENT_LEXICON = _read("instruments")
 STYLE_LEXICON = _read("styles")
 
 
-# The words that people use to ask for music, in groups: the raw material of the text encoder's training text.
+# ---- words for music in general -------------------------------------------------------------------------------------
 
 
 def _entries(text: str) -> tuple[str, ...]:
@@ -207,7 +210,7 @@ def _entries(text: str) -> tuple[str, ...]:
 
 MOOD_WORDS = tuple(
     dict.fromkeys(
-        LISTED_MOODS
+        MOODS
         + _entries("""
 sexy, seductive, blissful, ironic, folksy, earthy, vast, honest, weird, bizarre, robotic, painful, hesitant,
 curious, surprised, awestruck, forgiving, sleepless, feverish, drunk, windy, sunlit, sparkling, glittering,
@@ -342,7 +345,7 @@ DECADES = _entries(
     "50s, 60s, 70s, 80s, 90s, 2000s, 1920s, 1950s, 1980s, eighties, nineties, eighteenth-century, baroque-era"
 )
 
-# Words whose neighbours matter most to a user; the report shows what the encoder puts beside them.
+# Words whose nearest caption words the report of the text encoder shows.
 PROBES = _entries("""
 peaceful, haunting, spooky, gloomy, groovy, banger, lullaby, 8-bit, chill, furious, joyful, eerie, cozy,
 heartbroken, majestic, sleepy, sassy, creepy, uplifting, frantic, graveyard, zombie, thunder, kitten, prayer,

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from training.config import command
 from training.data.prepare.build import build
-from training.data.prepare.listing import shown
+from training.data.prepare.listing import open_source, shown
 from training.data.prepare.report import write_html
 from training.data.prepare.settings import Settings
-from training.data.prepare.listing import open_source
 
 
 def parse_arguments(words: list[str] | None) -> argparse.Namespace:

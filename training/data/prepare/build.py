@@ -1,37 +1,37 @@
-"""What is done with one item, in a process of its own: read, check, put right, cut, label, encode."""
+"""Prepares a collection of audio files: each item is decoded, checked, levelled, cut, labelled and encoded.
+
+`do_item` processes one item in a process of its own and leaves its fate (kept, or why not), fingerprint and rows as
+files. `build` runs all items in parallel, then marks duplicates, assigns splits and writes shards and report. A run
+that was killed continues with the items that are not finished.
+"""
 
 import hashlib
+import itertools
 import json
 import math
-from pathlib import Path
-import numpy as np
-import torch
-from pipelines.vivace_reading import read_prompt
-from training.data.prepare.cut import Clip, cut, is_silent
-from training.data.prepare.decode import Decoded, UnreadableError, decode, read_tags
-from training.data.prepare.fingerprint import fingerprint
-from training.data.prepare.listing import reason_of
-from training.data.prepare.listing import Item, caption_of_name, caption_of_tags, labels_of_tags
-from training.data.prepare.decode import clean
-from training.data.prepare.labellers import load_ears
-from training.data.prepare.settings import Settings
-from training.data.clips import encode_audio, write_shard
-from training.run.checkpoints import write_json
-from training.metrics.signal import loudness
-import itertools
 import os
 import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-import pyarrow.parquet as pq
-from tqdm import tqdm
-from training.data.prepare.fingerprint import find_duplicates
-from training.data.prepare.listing import Item, Listing
-from training.data.clips import SPLITS, shard_path, write_shard
-from training.run.checkpoints import replace_folder, write_json
+from pathlib import Path
 
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from tqdm import tqdm
+
+from pipelines.vivace_reading import read_prompt
+from training.data.clips import SPLITS, encode_audio, shard_path, write_shard
+from training.data.prepare.cut import Clip, cut, is_silent
+from training.data.prepare.decode import Decoded, UnreadableError, clean, decode, read_tags
+from training.data.prepare.fingerprint import find_duplicates, fingerprint
+from training.data.prepare.labellers import load_listeners
+from training.data.prepare.listing import Item, Listing, caption_of_name, caption_of_tags, labels_of_tags, reason_of
+from training.data.prepare.settings import Settings
+from training.metrics.signal import loudness
+from training.run.checkpoints import replace_folder, write_json
 
 FRAME_S = 0.05  # of the level by which ends are trimmed
 SILENCE = 1e-3  # -60 dB
@@ -39,13 +39,13 @@ DC_NOTED = 0.005  # of full scale
 CLIPPED_NOTED = 1e-4  # share of samples
 SHORT_NOTED_DB = 3.0  # of the wanted loudness
 CEILING = 0.98  # peak that loudness normalisation does not exceed
-_ears: dict = {}
+_listeners: dict = {}
 
 
 def start_worker(settings: Settings) -> None:
     """Load the listeners once in each process; one thread each."""
     torch.set_num_threads(1)
-    _ears["networks"] = load_ears(settings.beat_tracker, settings.key_network) if settings.labels else None
+    _listeners["networks"] = load_listeners(settings.beat_tracker, settings.key_network) if settings.labels else None
 
 
 def do_item(item: Item, settings: Settings, source: str, target: Path) -> None:
@@ -61,9 +61,9 @@ def do_item(item: Item, settings: Settings, source: str, target: Path) -> None:
         save_unreadable(item, str(error), target, content)
     except MemoryError:
         save_unreadable(item, "too long for this machine's memory", target, content)
-    except OSError:  # a full disk or the like, which is none of this file's
+    except OSError:  # a full disk or the like: no fault of the file
         raise
-    except Exception as error:  # one file in thousands is no reason to end the run; its fate tells
+    except Exception as error:  # recorded as the file's fate, so that the run goes on
         save_unreadable(item, f"failed with {type(error).__name__}: {clean(str(error))[:200]}", target, content)
     else:
         save(target, fate, words, rows)
@@ -86,8 +86,8 @@ def _done(item: Item, content: bytes, settings: Settings, source: str) -> tuple[
 
 
 def _begun(item: Item, content: bytes | None) -> dict:
-    known = {} if content is None else {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    return {"name": item.name, "sha256": None, "bytes": None, "split": item.split} | known
+    content_keys = {} if content is None else {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    return {"name": item.name, "sha256": None, "bytes": None, "split": item.split} | content_keys
 
 
 def save_unreadable(item: Item, reason: str, target: Path, content: bytes | None = None) -> None:
@@ -178,8 +178,8 @@ def _rows(
     if not captions:
         fate["notes"].append("no caption found; trained as without text")
     silent, rows, confidences = 0, [], []
-    ears = _ears["networks"]
-    for clip in cut(audio, first / settings.sampling_rate, stated, settings, ears):
+    listeners = _listeners["networks"]
+    for clip in cut(audio, first / settings.sampling_rate, stated, settings, listeners):
         part = audio[:, clip.start : clip.stop]
         if is_silent(part):
             silent += 1
@@ -202,7 +202,7 @@ def _rows(
 def _row(
     clip: Clip, part: np.ndarray, captions: list[str], item: Item, settings: Settings, source: str, first: int
 ) -> dict:
-    """A row as in training/data/clips.py; what is not known is absent, which is null."""
+    """A row with columns of training/data/clips.py; unknown labels are absent, which means null."""
     labels = {key: value for key, value in clip.labels.items() if value is not None}
     downbeats = labels.get("downbeats_s")
     start_s = (first + clip.start) / settings.sampling_rate
@@ -225,7 +225,7 @@ def _row(
 
 
 def _stated(text: str, labels: dict) -> dict:
-    """What a caption says of what is known: tempo and key by the words that the pipeline understands."""
+    """The labels that a caption states; tempo, key and bars as the pipeline reads them."""
     read = read_prompt(text)
     named = [name for name in labels.get("instruments", []) if name.lower() in text.lower()]
     style = labels.get("style")
@@ -236,7 +236,7 @@ def _stated(text: str, labels: dict) -> dict:
     }  # fmt: skip
 
 
-# The whole run: items in parallel, then duplicates, splits and shards, so that a killed run goes on where it was.
+# ---- the whole run --------------------------------------------------------------------------------------------------
 
 AHEAD = 3  # items read ahead for each process
 
@@ -247,7 +247,7 @@ def build(source: str, listing: Listing, output_dir: str, settings: Settings, nu
     Args:
         source: what it is called in rows and report.
         listing: its items.
-        output_dir, settings, num_workers: as the command has them.
+        output_dir, settings, num_workers: as in the command line.
 
     Raises:
         ValueError: `output_dir` holds something else, or nothing of the source is usable.
@@ -290,7 +290,7 @@ def build(source: str, listing: Listing, output_dir: str, settings: Settings, nu
 
 
 def _begin(root: Path, work: Path, arguments: dict) -> None:
-    """Make the working folder, or take up the one of a run with the same arguments."""
+    """Make the working folder, or continue with that of a run with the same arguments."""
     if root.exists() and not root.is_dir():
         raise ValueError(f"output_dir {root} is a file")
     about = work / "arguments.json"
@@ -315,8 +315,8 @@ def _jobs(items: Iterable[Item], folder: Path, targets: list[Path]) -> Iterator[
                 stamp = f"{status.st_size} {status.st_mtime_ns}"
             except OSError as error:  # deleted since it was listed: do_item says so
                 stamp = str(error.errno)
-        said = json.dumps([item.name, stamp, item.captions, item.labels, item.split])
-        target = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:24]}.json"
+        identity = json.dumps([item.name, stamp, item.captions, item.labels, item.split])
+        target = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.json"
         targets.append(target)
         yield (None if target.is_file() else item), target
 
@@ -364,7 +364,7 @@ def _alone(item: Item, target: Path, settings: Settings, source: str) -> None:
 
 
 def _mark_duplicates(fates: list[dict], prints: list[np.ndarray]) -> None:
-    """Leave out what is the same recording as another; the longest stays, then the largest file, then by name."""
+    """Mark duplicate recordings; the longest is kept, of equal ones the largest file, then the first by name."""
     kept = [i for i, fate in enumerate(fates) if fate["fate"] == "kept"]
     kept.sort(key=lambda i: (-round(fates[i]["duration_s"]), -fates[i]["bytes"], fates[i]["name"]))
     first_with: dict[str, int] = {}
@@ -423,7 +423,7 @@ def _write_shards(fates: list[dict], work: Path, settings: Settings) -> None:
 
 
 def _report(source: str, fates: list[dict], listing: Listing, settings: Settings) -> dict:
-    """Everything that report.json and report.html hold: one entry for each file seen, sorted by name."""
+    """The content of report.json and report.html: one entry for each file found, sorted by name."""
     files = [{key: value for key, value in fate.items() if key != "file"} for fate in fates]
     files += [
         {"name": name, "fate": fate, "reason": reason, "notes": []} for name, (fate, reason) in listing.others.items()

@@ -1,4 +1,4 @@
-"""A file -> clips: whole bars from downbeat to downbeat where those are known, else even pieces."""
+"""Cuts a file into clips: whole bars from downbeat to downbeat where these are known, else equal pieces."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipelines.vivace_theory import parse_chord
-from training.data.prepare.labellers import Ears, Labels, hear
+from training.data.prepare.labellers import Labels, Listeners, estimate_labels
 from training.data.prepare.settings import Settings
 
 SLACK_S = 3.0  # looked past clip_s for the downbeat on which a clip may end
@@ -17,7 +17,7 @@ SILENT = 1e-3  # RMS (-60 dB) under which a clip is silent
 
 @dataclass(frozen=True)
 class Clip:
-    """Samples [start, stop) of the file, the row keys known of them, and the confidence of what was heard."""
+    """Samples [start, stop) of the file, the row keys known of them, and the confidence of the estimated ones."""
 
     start: int
     stop: int
@@ -25,14 +25,16 @@ class Clip:
     confidence: dict[str, float] = field(default_factory=dict)
 
 
-def cut(audio: np.ndarray, offset_s: float, stated: dict, settings: Settings, ears: Ears | None) -> Iterator[Clip]:
+def cut(
+    audio: np.ndarray, offset_s: float, stated: dict, settings: Settings, listeners: Listeners | None
+) -> Iterator[Clip]:
     """Clips of a file, first to last, silent ones included.
 
     Args:
         audio: (channels, samples).
         offset_s: where in the original the audio begins (silence trimmed), for times that the source states.
         stated: labels of the source for the whole file.
-        ears: None = nothing is listened to.
+        listeners: None = only the labels of the source are used.
     """
     rate, total = settings.sampling_rate, audio.shape[1]
     length, shortest = round(settings.clip_s * rate), round(settings.min_s * rate)
@@ -44,11 +46,11 @@ def cut(audio: np.ndarray, offset_s: float, stated: dict, settings: Settings, ea
             begin, stop = _between(downbeats, start / rate, settings, total / rate)
             begin, stop = round(begin * rate), min(round(stop * rate), total)
             labels, confidence = _of_source(stated, beats, downbeats, begin / rate, stop / rate), {}
-        elif ears is None:
+        elif listeners is None:
             begin, stop = start, min(start + length, total)
             labels, confidence = {k: v for k, v in stated.items() if k not in TIMED}, {}
         else:
-            begin, stop, labels, confidence = _by_ear(audio, start, stated, settings, ears)
+            begin, stop, labels, confidence = _by_estimate(audio, start, stated, settings, listeners)
         if stop - begin < shortest:
             return
         yield Clip(begin, stop, labels, confidence)
@@ -86,37 +88,41 @@ def _of_source(stated: dict, beats: np.ndarray, downbeats: np.ndarray, begin_s: 
         labels["beats_per_bar"] = max(1, round(float(np.median(np.diff(bars)) / slope)))
     symbols = stated.get("chord_symbols")
     if symbols is not None and len(symbols) == len(beats):
-        labels["chord_symbols"] = [name for name, known in zip(symbols, inside, strict=True) if known]
+        labels["chord_symbols"] = [name for name, kept in zip(symbols, inside, strict=True) if kept]
         labels["chords"] = [parse_chord(name).astype(int).tolist() for name in labels["chord_symbols"]]
     return labels
 
 
-def _by_ear(audio: np.ndarray, start: int, stated: dict, settings: Settings, ears: Ears) -> tuple[int, int, dict, dict]:
-    """The next clip from `start` on, cut on the downbeats that are heard."""
+def _by_estimate(
+    audio: np.ndarray, start: int, stated: dict, settings: Settings, listeners: Listeners
+) -> tuple[int, int, dict, dict]:
+    """The next clip from `start` on, cut on estimated downbeats."""
     rate, total = settings.sampling_rate, audio.shape[1]
     window = audio[:, start : min(start + round((settings.clip_s + SLACK_S) * rate), total)].mean(axis=0)
-    heard = hear(window, rate, ears)
-    if "bpm" in stated and heard.bpm is not None and abs(heard.bpm / stated["bpm"] - 1.0) > 0.04:
-        heard = hear(window, rate, ears, dict.fromkeys(heard.confidence, 2.0))  # the source knows better: unknown
+    estimated = estimate_labels(window, rate, listeners)
+    if "bpm" in stated and estimated.bpm is not None and abs(estimated.bpm / stated["bpm"] - 1.0) > 0.04:
+        estimated = estimate_labels(
+            window, rate, listeners, dict.fromkeys(estimated.confidence, 2.0)
+        )  # the source contradicts it: leave all out
     begin_s, stop_s = 0.0, min(settings.clip_s, len(window) / rate)
-    if heard.downbeats_s is not None and len(heard.downbeats_s) > 1:
-        begin_s, stop_s = _between(np.asarray(heard.downbeats_s), 0.0, settings, len(window) / rate)
+    if estimated.downbeats_s is not None and len(estimated.downbeats_s) > 1:
+        begin_s, stop_s = _between(np.asarray(estimated.downbeats_s), 0.0, settings, len(window) / rate)
     begin, stop = start + round(begin_s * rate), min(start + round(stop_s * rate), total)
-    known = {k: v for k, v in stated.items() if k not in TIMED}
-    return begin, stop, _moved(heard, begin_s, stop_s) | known, heard.confidence
+    of_file = {k: v for k, v in stated.items() if k not in TIMED}
+    return begin, stop, _moved(estimated, begin_s, stop_s) | of_file, estimated.confidence
 
 
-def _moved(heard: Labels, begin_s: float, stop_s: float) -> dict:
-    """What was heard in a window, for the clip from `begin_s` to `stop_s` of it."""
-    labels: dict = {"bpm": heard.bpm, "key": heard.key, "beats_per_bar": heard.beats_per_bar}
-    if heard.beats_s is None:
+def _moved(estimated: Labels, begin_s: float, stop_s: float) -> dict:
+    """The labels of a window, for the clip from `begin_s` to `stop_s` of it."""
+    labels: dict = {"bpm": estimated.bpm, "key": estimated.key, "beats_per_bar": estimated.beats_per_bar}
+    if estimated.beats_s is None:
         return labels
-    keep = [k for k, time in enumerate(heard.beats_s) if begin_s - 1e-3 <= time < stop_s - 1e-3]
-    labels["beats_s"] = [round(max(0.0, heard.beats_s[k] - begin_s), 6) for k in keep]
-    labels["chords"] = [heard.chords[k] for k in keep]
-    labels["chord_symbols"] = [heard.chord_symbols[k] for k in keep]
-    if heard.downbeats_s is not None:
-        inside = [time for time in heard.downbeats_s if begin_s - 1e-3 <= time < stop_s - 1e-3]
+    keep = [k for k, time in enumerate(estimated.beats_s) if begin_s - 1e-3 <= time < stop_s - 1e-3]
+    labels["beats_s"] = [round(max(0.0, estimated.beats_s[k] - begin_s), 6) for k in keep]
+    labels["chords"] = [estimated.chords[k] for k in keep]
+    labels["chord_symbols"] = [estimated.chord_symbols[k] for k in keep]
+    if estimated.downbeats_s is not None:
+        inside = [time for time in estimated.downbeats_s if begin_s - 1e-3 <= time < stop_s - 1e-3]
         labels["downbeats_s"] = [round(max(0.0, time - begin_s), 6) for time in inside]
     return labels
 

@@ -1,4 +1,4 @@
-"""Audio files of any kind -> samples at the wanted rate, with what was seen on the way.
+"""Audio files of any kind -> samples at the wanted rate, with notes on what was odd.
 
 libsndfile reads WAV, FLAC, OGG, MP3, AIFF; the rest (M4A ...) goes through ffmpeg, on the PATH or out of the
 `imageio-ffmpeg` package. Files are read block by block, so that a long one costs only its own resampled length.
@@ -259,7 +259,7 @@ def _read(content: bytes, label: str, sampling_rate: int, channels: int) -> Deco
             raise UnreadableError(f"damaged {label}: says {count} channels at {rate} Hz")
         stream = soxr.ResampleStream(rate, sampling_rate, count, dtype="float32", quality="HQ")
         above = label in PCM and file.subtype in ("FLOAT", "DOUBLE")
-        seen = flat = 0
+        frames = flat = 0
         total, energy, product = np.zeros(count), np.zeros(count), 0.0
         notes, broken = [], None
         block_frames = int(BLOCK_S * rate)
@@ -273,22 +273,24 @@ def _read(content: bytes, label: str, sampling_rate: int, channels: int) -> Deco
                 break
             if not np.isfinite(block).all():
                 raise UnreadableError(f"damaged {label}: samples that are not finite")
-            seen += len(block)
+            frames += len(block)
             flat += _flat(block, above)
             total += block.sum(axis=0, dtype=np.float64)
             energy += np.square(block, dtype=np.float64).sum(axis=0)
             product += float(np.dot(block[:, 0].astype(np.float64), block[:, 1])) if count == 2 else 0.0
             parts.append(stream.resample_chunk(block))
         expected = file.frames
-        if not seen:
+        if not frames:
             raise NothingInItError(f"damaged {label}: {broken or 'no samples in it'}")
         parts.append(stream.resample_chunk(np.zeros((0, count), np.float32), last=True))
-    if broken or (0 < expected < 2**62 and seen < 0.98 * expected):
-        notes.append(f"truncated: {seen / rate:.1f} of {expected / rate:.1f} s" + (f" ({broken})" if broken else ""))
-    dc = total / seen
+    if broken or (0 < expected < 2**62 and frames < 0.98 * expected):
+        notes.append(f"truncated: {frames / rate:.1f} of {expected / rate:.1f} s" + (f" ({broken})" if broken else ""))
+    dc = total / frames
     audio = np.concatenate(parts).T - dc[:, None].astype(np.float32)
-    audio = _mix(audio, channels, energy / seen - dc**2, product / seen - (dc[0] * dc[1] if count == 2 else 0.0), notes)
-    return Decoded(audio, label, rate, count, seen / rate, flat / (seen * count), tuple(dc.tolist()), notes)
+    audio = _mix(
+        audio, channels, energy / frames - dc**2, product / frames - (dc[0] * dc[1] if count == 2 else 0.0), notes
+    )
+    return Decoded(audio, label, rate, count, frames / rate, flat / (frames * count), tuple(dc.tolist()), notes)
 
 
 def _flat(block: np.ndarray, above: bool) -> int:

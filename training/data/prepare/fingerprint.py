@@ -15,8 +15,8 @@ HOP = 128  # samples: 23 ms
 BANDS = 33
 ERROR_RATE = 0.30  # of the bits; the paper's threshold is 0.35, for 3 s of audio
 OVERLAP = 0.8  # of the shorter file must agree
-INDEX_EVERY = 4  # every so many words of the stored side are looked up
-COMMON = 200  # a word found more often than this tells nothing (a held tone, silence)
+INDEX_EVERY = 4  # one in INDEX_EVERY words of the stored side is indexed
+COMMON = 200  # words found more often than this are ignored (a held tone, silence)
 CANDIDATES = 8  # offsets of a pair that are compared in full
 SHORTEST = 64  # words (1.5 s); shorter files are not compared
 

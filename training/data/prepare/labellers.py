@@ -1,46 +1,44 @@
-"""Tempo, beats, downbeats, key and chords by ear, each with a confidence; below its threshold a label is unknown.
+"""Estimates tempo, beats, downbeats, key and chords of audio, each with a confidence; uncertain labels are left out.
 
-Confidence is agreement: what is heard the same in parts of the clip, and when it is played faster or slower, is likely
-right (after mutual agreement: Holzapfel et al., "Selective sampling for beat tracking evaluation", IEEE TASLP 2012).
-`python -m training.data.prepare.labellers` prints how often each label is right at its threshold, and how many clips
-get one.
+Confidence is agreement: an estimate that is the same in parts of the clip, and when it is played faster or slower, is
+likely right (Holzapfel et al., "Selective sampling for beat tracking evaluation", IEEE TASLP 2012, on agreement).
+`python -m training.data.prepare.labellers` prints the accuracy of each label above its threshold, and its coverage.
 """
 
+import argparse
 import itertools
 from dataclasses import dataclass
+from pathlib import Path
+
 import librosa
 import numpy as np
 import soxr
-from training.metrics import features
-from training.listeners.beat_tracker import BeatTracker, load_beat_tracker
-from training.metrics.control import beat_f
-from training.metrics.features import CHROMA_RATE, LISTEN_RATE
-from training.listeners.key import KeyNetwork, load_key_network
-import argparse
-from pathlib import Path
 import torch
 from tqdm import tqdm
+
+from pipelines.vivace_theory import PITCH_CLASSES, read_chord
 from training.config import command
 from training.data.clips import read_audio, read_rows
+from training.listeners.beat_tracker import BeatTracker, load_beat_tracker
+from training.listeners.key import KeyNetwork, load_key_network
+from training.metrics import features
+from training.metrics.control import beat_f, key_right, tempo_right
+from training.metrics.features import CHROMA_RATE, LISTEN_RATE
 from training.run.checkpoints import write_json
-from training.metrics.control import key_right
-from training.metrics.control import tempo_right
-
 
 # Confidence from which a label is given. Chosen on the scorebook's validation split.
 THRESHOLDS = {"beats": 0.90, "downbeats": 0.60, "key": 0.60, "chords": 0.75}
-SPEED = 1.12  # at which the clip is heard again, and its inverse
+SPEED = 1.12  # of the repeated estimates, and its inverse
 SAME_TEMPO = 0.03
 JOINED = 0.4  # difference of contrast from which two bars of two beats are one of four
-PART = 0.7  # of the clip, from its beginning and to its end, that are listened to by themselves
-NOTES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+PART = 0.7  # of the clip: length of the two parts, at its beginning and its end, with estimates of their own
 STAY = 0.6  # probability that the chord of a beat is that of the one before
 SHARPNESS = 40.0  # of a chord's likelihood in the cosine with its triad
 
 
 @dataclass(frozen=True)
-class Ears:
-    """The networks that listen."""
+class Listeners:
+    """The networks that estimate beats and key."""
 
     beats: BeatTracker
     key: KeyNetwork
@@ -48,7 +46,7 @@ class Ears:
 
 @dataclass(frozen=True)
 class Labels:
-    """What was heard in a clip; None = unknown. Times in seconds from its start.
+    """The estimated labels of a clip; None = unknown. Times in seconds from its start.
 
     Attributes:
         bpm, beats_s: an even grid; both or neither.
@@ -69,38 +67,42 @@ class Labels:
     confidence: dict[str, float]
 
 
-def load_ears(beat_tracker: str, key: str) -> Ears:
+def load_listeners(beat_tracker: str, key: str) -> Listeners:
     """The networks in two folders.
 
     Raises:
         ValueError: files missing or unreadable.
     """
-    return Ears(load_beat_tracker(beat_tracker)[0], load_key_network(key)[0])
+    return Listeners(load_beat_tracker(beat_tracker)[0], load_key_network(key)[0])
 
 
-def hear(audio: np.ndarray, sampling_rate: int, ears: Ears, thresholds: dict[str, float] | None = None) -> Labels:
-    """Label a clip (samples,) of a few bars."""
+def estimate_labels(
+    audio: np.ndarray, sampling_rate: int, listeners: Listeners, thresholds: dict[str, float] | None = None
+) -> Labels:
+    """The labels of audio (samples,) of a few bars."""
     limits = THRESHOLDS if thresholds is None else thresholds
     if sampling_rate != LISTEN_RATE:
         audio = soxr.resample(audio.astype(np.float32), sampling_rate, LISTEN_RATE)
     duration_s = len(audio) / LISTEN_RATE
     chroma = features.chroma(audio)
-    bpm, beats, downbeats, confidence = hear_beats(audio, ears.beats)
+    bpm, beats, downbeats, confidence = estimate_beats(audio, listeners.beats)
     if len(beats):
         downbeats, change = bars_by_harmony(chroma, beats, downbeats)
         confidence["downbeats"] *= change
-    key, confidence["key"] = hear_key(audio, ears.key)
-    known = confidence["beats"] >= limits["beats"]
-    bars = known and confidence["downbeats"] >= limits["downbeats"] and len(downbeats) > 1
-    rows, symbols, sure = hear_chords(chroma, np.append(beats, duration_s)) if known else (None, None, np.zeros(0))
-    if known:
+    key, confidence["key"] = estimate_key(audio, listeners.key)
+    sure_of_beats = confidence["beats"] >= limits["beats"]
+    bars = sure_of_beats and confidence["downbeats"] >= limits["downbeats"] and len(downbeats) > 1
+    rows, symbols, sure = (
+        estimate_chords(chroma, np.append(beats, duration_s)) if sure_of_beats else (None, None, np.zeros(0))
+    )
+    if sure_of_beats:
         confidence["chords"] = float(sure.mean()) if len(sure) else 0.0
         unsure = sure < limits["chords"]
         rows = [[0] * 12 if hidden else row for row, hidden in zip(rows, unsure, strict=True)]
         symbols = ["N" if hidden else name for name, hidden in zip(symbols, unsure, strict=True)]
     return Labels(
-        bpm=round(bpm, 3) if known else None,
-        beats_s=beats.round(6).tolist() if known else None,
+        bpm=round(bpm, 3) if sure_of_beats else None,
+        beats_s=beats.round(6).tolist() if sure_of_beats else None,
         downbeats_s=downbeats.round(6).tolist() if bars else None,
         beats_per_bar=_beats_per_bar(beats, downbeats) if bars else None,
         key=key if confidence["key"] >= limits["key"] else None,
@@ -110,12 +112,12 @@ def hear(audio: np.ndarray, sampling_rate: int, ears: Ears, thresholds: dict[str
     )
 
 
-def hear_beats(audio: np.ndarray, tracker: BeatTracker) -> tuple[float, np.ndarray, np.ndarray, dict[str, float]]:
-    """Tempo, beats and downbeats (seconds) of audio (samples,) at LISTEN_RATE, and how far several hearings agree.
+def estimate_beats(audio: np.ndarray, tracker: BeatTracker) -> tuple[float, np.ndarray, np.ndarray, dict[str, float]]:
+    """Tempo, beats and downbeats (seconds) of audio (samples,) at LISTEN_RATE, and the agreement of several estimates.
 
-    The clip is heard again played faster and slower, which moves it against whatever tempo the tracker prefers, and in
-    two parts. The confidence of beats is the mean of the F-measures at 70 ms of the faster and the slower hearing
-    against the plain one, and of the share of parts with the same tempo.
+    The estimate is repeated with the clip played faster and slower, which shifts it against any tempo that the tracker
+    prefers, and in two parts. The confidence of beats is the mean of the F-measures at 70 ms of the faster and the
+    slower estimate against the plain one, and of the share of parts with the same tempo.
     """
     whole = tracker.track(audio, LISTEN_RATE)
     beats, downbeats = np.asarray(whole.beats_s), np.asarray(whole.downbeats_s)
@@ -153,10 +155,10 @@ def bars_by_harmony(chroma: np.ndarray, beats: np.ndarray, downbeats: np.ndarray
     if not 2 <= bar <= 4 or len(beats) < 2 * bar:
         return downbeats, 0.0
     # Rooted, so that a louder note on a downbeat is no change of harmony.
-    heard = np.sqrt(beat_chroma(chroma, np.append(beats, 2.0 * beats[-1] - beats[-2])))
-    heard /= np.linalg.norm(heard, axis=1, keepdims=True) + 1e-9
-    change = 1.0 - (heard[1:] * heard[:-1]).sum(axis=1)
-    change = np.append(np.median(change), change)  # what was before the first beat is not known
+    means = np.sqrt(beat_chroma(chroma, np.append(beats, 2.0 * beats[-1] - beats[-2])))
+    means /= np.linalg.norm(means, axis=1, keepdims=True) + 1e-9
+    change = 1.0 - (means[1:] * means[:-1]).sum(axis=1)
+    change = np.append(np.median(change), change)  # unknown before the first beat
     place = np.arange(len(beats))
 
     def contrast(beats_per_bar: int, first: int) -> float:
@@ -174,7 +176,7 @@ def _beats_per_bar(beats: np.ndarray, downbeats: np.ndarray) -> int:
     return max(1, round(float(np.median(np.diff(downbeats)) / np.median(np.diff(beats)))))
 
 
-def hear_key(audio: np.ndarray, network: KeyNetwork) -> tuple[str | None, float]:
+def estimate_key(audio: np.ndarray, network: KeyNetwork) -> tuple[str | None, float]:
     """Key of audio (samples,) at LISTEN_RATE, and its mean probability in the two halves of the clip."""
     whole = network.listen(audio, LISTEN_RATE)
     if whole is None:
@@ -183,7 +185,7 @@ def hear_key(audio: np.ndarray, network: KeyNetwork) -> tuple[str | None, float]
     return whole.name, float(np.mean([half.probabilities[whole.name] if half else 0.0 for half in halves]))
 
 
-def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[int]], list[str], np.ndarray]:
+def estimate_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[int]], list[str], np.ndarray]:
     """The triad of each beat, by a hidden Markov model over beats whose states are the 24 major and minor triads.
 
     Args:
@@ -196,11 +198,11 @@ def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[in
     templates = np.zeros((24, 12))
     for state, (mode, tonic) in enumerate(itertools.product(range(2), range(12))):
         templates[state, [tonic, (tonic + 4 - mode) % 12, (tonic + 7) % 12]] = 1.0
-    names = [NOTES[s % 12] + ("" if s < 12 else "m") for s in range(24)]
-    heard = beat_chroma(chroma, borders_s)
+    names = [PITCH_CLASSES[s % 12] + ("" if s < 12 else "m") for s in range(24)]
+    means = beat_chroma(chroma, borders_s)
     # A chord with more energy than its triad is as likely as before: cosine, not correlation.
-    size = np.linalg.norm(heard, axis=1, keepdims=True) * np.sqrt(3.0)
-    likelihood = np.exp(SHARPNESS * (heard @ templates.T / np.maximum(size, 1e-9)))  # (beats, 24)
+    size = np.linalg.norm(means, axis=1, keepdims=True) * np.sqrt(3.0)
+    likelihood = np.exp(SHARPNESS * (means @ templates.T / np.maximum(size, 1e-9)))  # (beats, 24)
     moves = librosa.sequence.transition_loop(24, STAY)
     posterior = _posterior(likelihood / likelihood.sum(axis=1, keepdims=True), moves)
     best = posterior.argmax(axis=1)
@@ -210,20 +212,20 @@ def hear_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[in
 def beat_chroma(chroma: np.ndarray, borders_s: np.ndarray) -> np.ndarray:
     """(beats, 12): the mean of a chroma (12, frames) over each beat."""
     frames = np.round(np.asarray(borders_s) * CHROMA_RATE).astype(int)
-    heard = np.zeros((len(frames) - 1, 12))
+    means = np.zeros((len(frames) - 1, 12))
     for beat, (first, last) in enumerate(itertools.pairwise(frames)):
         part = chroma[:, max(first, 0) : max(last, first + 1)]
         if part.shape[1]:
-            heard[beat] = part.mean(axis=1)
-    return heard
+            means[beat] = part.mean(axis=1)
+    return means
 
 
 def _posterior(likelihood: np.ndarray, moves: np.ndarray) -> np.ndarray:
     """(beats, states) probability of each state given all beats: forward-backward (Rabiner 1989, section III)."""
     forward, backward = np.empty_like(likelihood), np.ones_like(likelihood)
     state = np.full(likelihood.shape[1], 1.0 / likelihood.shape[1])
-    for beat, seen in enumerate(likelihood):
-        state = (state @ moves if beat else state) * seen
+    for beat, observed in enumerate(likelihood):
+        state = (state @ moves if beat else state) * observed
         state = state / state.sum()
         forward[beat] = state
     for beat in range(len(likelihood) - 2, -1, -1):
@@ -233,7 +235,7 @@ def _posterior(likelihood: np.ndarray, moves: np.ndarray) -> np.ndarray:
     return both / both.sum(axis=1, keepdims=True)
 
 
-# How good are the labellers? Their accuracy and coverage on clips whose truth is known.
+# ---- accuracy and coverage of the labels, on clips whose labels are given -------------------------------------------
 
 EVERYTHING = dict.fromkeys(THRESHOLDS, 0.0)
 NAMES = {
@@ -246,29 +248,29 @@ NAMES = {
 }
 
 
-def judge(row: dict, audio: np.ndarray, sampling_rate: int, ears: Ears) -> list[tuple[str, float, float]]:
-    """(label, confidence, how right) of everything heard in one clip, whatever its confidence."""
-    heard = hear(audio, sampling_rate, ears, EVERYTHING)
-    sure, found = heard.confidence, []
-    if row["bpm"] is not None and heard.bpm is not None:
-        found.append(("tempo", sure["beats"], tempo_right(heard.bpm, row["bpm"])))
+def judge(row: dict, audio: np.ndarray, sampling_rate: int, listeners: Listeners) -> list[tuple[str, float, float]]:
+    """(label, confidence, score from 0 to 1) of each estimate for one clip, whatever its confidence."""
+    estimated = estimate_labels(audio, sampling_rate, listeners, EVERYTHING)
+    sure, found = estimated.confidence, []
+    if row["bpm"] is not None and estimated.bpm is not None:
+        found.append(("tempo", sure["beats"], tempo_right(estimated.bpm, row["bpm"])))
         if row["beats_s"] is not None:
-            found.append(("beats", sure["beats"], beat_f(np.array(heard.beats_s), np.array(row["beats_s"]))))
-        if heard.downbeats_s is not None and row["downbeats_s"] is not None:
+            found.append(("beats", sure["beats"], beat_f(np.array(estimated.beats_s), np.array(row["beats_s"]))))
+        if estimated.downbeats_s is not None and row["downbeats_s"] is not None:
             passed = sure["downbeats"] if sure["beats"] >= THRESHOLDS["beats"] else 0.0  # given only with beats
-            right = beat_f(np.array(heard.downbeats_s), np.array(row["downbeats_s"]))
+            right = beat_f(np.array(estimated.downbeats_s), np.array(row["downbeats_s"]))
             found.append(("downbeats", passed, right))
-    if row["key"] is not None and heard.key is not None:
-        found.append(("key", sure["key"], key_right(heard.key, row["key"])))
+    if row["key"] is not None and estimated.key is not None:
+        found.append(("key", sure["key"], key_right(estimated.key, row["key"])))
     return found
 
 
 def judge_chords(row: dict, audio: np.ndarray, sampling_rate: int) -> list[tuple[str, float, float]]:
-    """The same of each beat's chord, on the true beats, so that it is chords that are measured."""
+    """The same for the chord of each beat, on the given beats, so that errors of beats do not count."""
     if not row["chords"] or not row["beats_s"]:
         return []
     borders = np.append(np.asarray(row["beats_s"]), row["duration_s"])
-    rows, names, sure = hear_chords(features.chroma(audio), borders)
+    rows, names, sure = estimate_chords(features.chroma(audio), borders)
     found = []
     for chroma, name, confidence, truth, symbol in zip(
         rows, names, sure, row["chords"], row["chord_symbols"], strict=True
@@ -282,17 +284,16 @@ def judge_chords(row: dict, audio: np.ndarray, sampling_rate: int) -> list[tuple
 
 
 def _triad(symbol: str) -> str:
-    """Root and third of a symbol, with the labellers' names: "F#maj7" -> "Gb", "Dm7b5" -> "Dm"."""
-    flat = {"C#": "Db", "D#": "Eb", "F#": "Gb", "G#": "Ab", "A#": "Bb", "Cb": "B", "Fb": "E", "E#": "F", "B#": "C"}
-    root = symbol[:2] if symbol[1:2] in ("#", "b") else symbol[:1]
-    quality = symbol[len(root) :].split("/")[0]
-    minor = quality.startswith(("m", "dim", "o", "-")) and not quality.startswith("maj")
-    root = flat.get(root, root)
-    return (root if root in NOTES else "?") + ("m" if minor else "")
+    """Root and third of a symbol, as the labels name them: "F#maj7" -> "Gb", "Dm7b5" -> "Dm"; "?" if unreadable."""
+    try:
+        chord = read_chord(symbol)
+    except ValueError:
+        return "?"
+    return PITCH_CLASSES[chord.root] + ("m" if 3 in chord.intervals and 4 not in chord.intervals else "")
 
 
 def summary(found: list[tuple[str, float, float]], clips: int) -> dict[str, dict]:
-    """Accuracy at the threshold, coverage, accuracy without a threshold, and how many were judged."""
+    """Of each label: accuracy above its threshold, coverage, accuracy of all estimates, and the number of estimates."""
     out = {}
     for name, (threshold, words) in NAMES.items():
         values = np.array([(sure, right) for label, sure, right in found if label == name])
@@ -318,12 +319,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--output", default=None, help="JSON file for the figures and every judgement")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    ears = load_ears(arguments.beat_tracker, arguments.key_network)
+    listeners = load_listeners(arguments.beat_tracker, arguments.key_network)
     rows = read_rows(arguments.data_dir, arguments.split)[: arguments.max_clips]
     found = []
     for row in tqdm(rows, desc="labellers", unit="clip", disable=None):
         audio = read_audio(row).mean(dim=0).numpy()
-        found += judge(row, audio, row["sampling_rate"], ears)
+        found += judge(row, audio, row["sampling_rate"], listeners)
         found += judge_chords(row, audio, row["sampling_rate"])
     figures = summary(found, len(rows))
     print(f"| label | threshold | accuracy where given | coverage | accuracy of all | judged |\n|{'---|' * 6}")

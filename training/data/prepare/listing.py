@@ -1,19 +1,22 @@
-"""One piece of the source: where its audio is, and what the source says about it."""
+"""Lists the items of a source: the audio files or rows, with the captions and labels that the source states.
 
+`open_source` finds out which of three kinds a source is: a folder of audio files with captions beside them, a CSV or
+JSONL table that names files, or a Hugging Face data set.
+"""
+
+import csv
+import io
 import itertools
 import json
 import math
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
-import os
-from collections.abc import Iterator
-from training.data.prepare.decode import AUDIO_SUFFIXES, kind_of, clean
-import csv
-import io
 
+from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
+from training.data.prepare.decode import AUDIO_SUFFIXES, clean, kind_of
 
 AUDIO_COLUMNS = ("audio", "file_name", "file", "filename", "path", "audio_path", "filepath", "wav")
 TEXT_COLUMNS = ("text", "caption", "captions", "description", "prompt", "texts")
@@ -22,7 +25,7 @@ SPLIT_NAMES = {
     "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
     "dev": "validation", "eval": "validation", "test": "test", "testing": "test",
 }  # fmt: skip
-# Words that say nothing of the sound, in a folder or file name that has no others.
+# Words that do not describe the sound: a folder or file name with no others gives no caption.
 _GENERIC_WORDS = """
 album and artist audio audios aufnahme bounce clip clips copy data dataset datasets demo desktop disc disk documents
 download downloads export exports file files final flac folder for loop loops m4a master media memo misc mix mixdown
@@ -63,12 +66,18 @@ class Item:
 
 @dataclass
 class Listing:
-    """A source: its items in a fixed order, how many (None = not known), what is no item, with the reason (complete
-    once all items were taken), and what is to be said of the source as a whole."""
+    """The items of a source.
+
+    Attributes:
+        items: in a fixed order.
+        count: number of items; None = unknown.
+        others: name -> (fate, reason) of files that are not items; complete once `items` is exhausted.
+        notes: remarks on the source as a whole.
+    """
 
     items: Iterable[Item]
     count: int | None
-    others: dict[str, tuple[str, str]] = field(default_factory=dict)  # name -> (fate, reason)
+    others: dict[str, tuple[str, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
 
@@ -106,7 +115,7 @@ def find_column(wanted: Iterable[str], columns: Iterable[str]) -> str | None:
 
 
 def split_of(value: object) -> tuple[str | None, list[str]]:
-    """The split that a source names, train, validation or test under any usual name, and a note if it is none."""
+    """The split (train, validation or test) that a usual name means, and a note if the name is unknown."""
     if value is None or not str(value).strip():
         return None, []
     name = SPLIT_NAMES.get(str(value).strip().casefold())
@@ -114,7 +123,7 @@ def split_of(value: object) -> tuple[str | None, list[str]]:
 
 
 def facts_of(raw: dict, text_column: str | None = None) -> tuple[list[str], dict, list[str]]:
-    """What a row or a JSON beside a file says: captions, checked labels, and a note on each that was not usable."""
+    """Captions and checked labels of a row or of a JSON file beside audio, and a note on each unusable label."""
     captions, labels, notes = [], {}, []
     found: dict = {}
     for name in sorted(raw, key=lambda name: name != tidy(name)):  # of several spellings the plain one first
@@ -173,14 +182,14 @@ def caption_of_name(name: str) -> str | None:
         text = re.sub(r"\b[0-9a-f]{8,}\b", " ", text, flags=re.I)
         text = re.sub(r"\(\s*\)|\[\s*\]|\{\s*\}|\\x[0-9a-f]{2}", " ", text)
         text = clean(text)
-        said = [word for word in re.findall(r"[^\W\d_]{2,}", text) if word.casefold() not in GENERIC]
-        if said and sum(c.isalpha() for c in text) >= 3:
+        words_left = [word for word in re.findall(r"[^\W\d_]{2,}", text) if word.casefold() not in GENERIC]
+        if words_left and sum(c.isalpha() for c in text) >= 3:
             words.append(text)
     return ", ".join(words[-2:]) or None
 
 
 def caption_of_tags(tags: dict[str, str]) -> str | None:
-    """Genre and comment, which describe; None without either. Titles and artists say little of the sound."""
+    """Genre and comment as a caption; None without either. Titles and artists rarely describe the sound."""
     comment = tags.get("comment", "")
     genre = tags.get("genre", "")
     described = [
@@ -263,13 +272,13 @@ CHECKS = {
 }  # fmt: skip
 
 
-# A folder of audio files, with captions in a .txt or .json beside each, or in a metadata table.
+# ---- a folder of audio files, with captions in a .txt or .json beside each ------------------------------------------
 
 CAPTION_SUFFIXES = (".txt", ".json")
 
 
 def list_folder(source: Path, allow_outside: bool) -> Listing:
-    """Every file of a folder, sorted by name: audio as items, the rest with the reason why it is none."""
+    """Every file of a folder, sorted by name: audio as items, the others with the reason why they are not used."""
     others: dict[str, tuple[str, str]] = {}
     files = dict(_walk(source, source.resolve(), "", allow_outside, set(), others))
     audio = {name for name, path in files.items() if _is_audio(name, path, others)}
@@ -297,13 +306,13 @@ def inside(path: Path, root: Path) -> bool:
 
 
 def _walk(
-    folder: Path, root: Path, prefix: str, allow_outside: bool, seen: set[Path], others: dict
+    folder: Path, root: Path, prefix: str, allow_outside: bool, visited: set[Path], others: dict
 ) -> Iterator[tuple[str, Path]]:
     real = folder.resolve()
-    if real in seen:
+    if real in visited:
         others[prefix or "."] = ("refused", "a link that leads back into a folder already read")
         return
-    seen.add(real)
+    visited.add(real)
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -319,7 +328,7 @@ def _walk(
         if fate is not None:
             others[name] = fate
         elif is_folder:
-            yield from _walk(path, root, name + "/", allow_outside, seen, others)
+            yield from _walk(path, root, name + "/", allow_outside, visited, others)
         elif is_file:
             yield name, path
         else:
@@ -389,7 +398,8 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
     return facts_of(raw)
 
 
-# A Hugging Face data set, from the Hub or a local folder, streamed and never decoded by `datasets`.
+# ---- a Hugging Face data set: streamed, and decoded here instead of by `datasets` -----------------------------------
+
 
 def is_local_dataset(source: Path) -> bool:
     """Whether a folder was written by `save_to_disk` or holds parquet files."""
@@ -455,14 +465,14 @@ def _line(error: Exception) -> str:
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
 
 
-def _audio_column(source: str, asked: str | None, columns: dict) -> str:
+def _audio_column(source: str, requested: str | None, columns: dict) -> str:
     from datasets import Audio
 
     sound = [name for name, kind in columns.items() if isinstance(kind, Audio)]
-    found = find_column([asked] if asked else [*sound, *AUDIO_COLUMNS], columns)
+    found = find_column([requested] if requested else [*sound, *AUDIO_COLUMNS], columns)
     if found is not None:
         return found
-    wanted = repr(asked) if asked else "an audio column"
+    wanted = repr(requested) if requested else "an audio column"
     raise ValueError(f"audio_column: {source} lacks {wanted}; it has {', '.join(columns) or 'no named columns'}")
 
 
@@ -509,7 +519,7 @@ def _local_file(folder: Path, path: str, allow_outside: bool) -> tuple[Path | No
     return found, None
 
 
-# A CSV or JSONL file that names audio files, their captions and labels.
+# ---- a CSV or JSONL table that names audio files, their captions and labels -----------------------------------------
 
 SUFFIXES = (".csv", ".tsv", ".jsonl")
 CELL_LIMIT = 2**24  # characters; csv's own 131,072 are fewer than some captions have, and a limit finds open quotes
@@ -519,7 +529,7 @@ def list_table(path: Path, audio_column: str | None, text_column: str | None, al
     """The rows of a table in their order; a row whose file is missing, outside or named twice has its fate at once.
 
     Raises:
-        ValueError: not UTF-8, not CSV or JSONL, empty, or without the columns asked for (naming those it has).
+        ValueError: not UTF-8, not CSV or JSONL, empty, or without the requested columns (naming those it has).
     """
     rows = _rows(path)
     columns = list(dict.fromkeys(name for row, _ in rows for name in row))
@@ -550,7 +560,7 @@ def list_table(path: Path, audio_column: str | None, text_column: str | None, al
 
 
 def caption_note(source: str, text_column: str | None, columns: list[str]) -> list[str]:
-    """What is to be said of a source without a column of captions; nothing of one that has it."""
+    """A note on a source without a column of captions, as a list; empty for a source with one."""
     if text_column is not None or find_column(TEXT_COLUMNS, columns) is not None:
         return []
     return [
@@ -631,16 +641,16 @@ def _csv_rows(path: Path, text: str) -> list[tuple[dict, list[str]]]:
     return rows
 
 
-def _column(path: Path, argument: str, asked: str | None, usual: tuple[str, ...], columns: list[str]) -> str:
-    """The column asked for, or the first of the usual names that is there."""
-    found = find_column([asked] if asked else usual, columns)
+def _column(path: Path, argument: str, requested: str | None, usual: tuple[str, ...], columns: list[str]) -> str:
+    """The requested column, or the first of the usual names that is there."""
+    found = find_column([requested] if requested else usual, columns)
     if found is None:
-        wanted = repr(asked) if asked else "any of " + ", ".join(usual)
+        wanted = repr(requested) if requested else "any of " + ", ".join(usual)
         raise ValueError(f"{argument}: {path} lacks {wanted}; it has {', '.join(columns)}")
     return found
 
 
-# What SOURCE is: a folder, a table or a data set.
+# ---- any source -----------------------------------------------------------------------------------------------------
 
 TABLES = ("metadata.csv", "metadata.jsonl")  # in a folder, as `datasets` names them
 
@@ -660,7 +670,7 @@ def open_source(source: str, audio_column: str | None, text_column: str | None, 
             return list_folder(path, allow_outside)
         listing, files = list_table(table, audio_column, text_column, allow_outside), list_folder(path, allow_outside)
         named = {Path(item.path).resolve() for item in listing.items}
-        # What the table says of a file goes before what the folder says of it.
+        # The table's reason for a file replaces the folder's.
         listing.others = {k: v for k, v in files.others.items() if k != table.name} | listing.others
         for item in files.items:
             if Path(item.path).resolve() not in named:

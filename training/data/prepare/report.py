@@ -51,8 +51,8 @@ def _row(entry: dict) -> str:
     fate = entry["fate"]
     why = [_safe(entry["reason"])] if entry.get("reason") else []
     why += [f'<span class="note">{_safe(note)}</span>' for note in entry["notes"]]
-    known = entry.get("labelled")
-    labelled = f"{known['bpm']}, {known['downbeat_s']}, {known['key']}" if known and fate == "kept" else ""
+    counts = entry.get("labelled")
+    labelled = f"{counts['bpm']}, {counts['downbeat_s']}, {counts['key']}" if counts and fate == "kept" else ""
     numbers = [_number(entry.get("duration_s"), 1), _number(entry.get("clips"), 0), _number(entry.get("lufs"), 1)]
     caption = (entry.get("captions") or [""])[0][:120]
     kind = fate if fate in ("kept", "ignored") else ""

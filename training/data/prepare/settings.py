@@ -1,4 +1,4 @@
-"""What a run of `prepare` is told, checked before anything is read."""
+"""The options of a run of `prepare`, checked before anything is read."""
 
 import dataclasses
 import math
@@ -65,10 +65,12 @@ class Settings:
         unknown = [place for place in self.captions if place not in ("sidecar", "tags", "names")]
         if unknown:
             raise ValueError(f"captions is {','.join(self.captions)!r}; allowed: out of sidecar, tags, names")
-        for name, command in (("beat_tracker", "training.listeners.beat_tracker"), ("key_network", "training.listeners.key")):
+        for name, module in (("beat_tracker", "beat_tracker"), ("key_network", "key")):
             folder = getattr(self, name)
             if self.labels and not os.path.isdir(folder):
-                raise ValueError(f"{name} {folder}: no such folder; train one ({command}) or give --no-labels")
+                raise ValueError(
+                    f"{name} {folder}: no such folder; train one (training.listeners.{module}) or give --no-labels"
+                )
 
     def key(self) -> dict:
         """As JSON keeps it."""

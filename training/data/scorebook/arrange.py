@@ -1,21 +1,36 @@
-"""Ensembles for polyphony."""
+"""Arranging: from a style and chords, or from a score, to a `Piece` with all its tracks and labels.
+
+`generated_piece` invents chords and a tune by rule. `tune_piece` puts an accompaniment under a tune, `polyphony_piece`
+plays a score of several voices on an ensemble, and `song_piece` keeps the parts of a multi-track song; these three take
+an excerpt, transpose it and change its tempo. All draws come from the generator that the caller gives.
+"""
 
 from dataclasses import dataclass
+
 import numpy as np
+
+from pipelines.vivace_theory import KEYS, parse_key
 from training.data.scorebook import grooves
-from training.data.scorebook.harmony import Chord, progression
-from training.data.scorebook.instruments import INSTRUMENTS, Instrument, KITS
-from training.data.scorebook.piece import Piece, Track, as_notes, choose_start, clip_bars, fit_range, pick_preset
-from training.data.scorebook.styles import Style
-from training.data.scorebook.styles import STYLES
-from training.data.scorebook.harmony import chord_per_beat, estimate_key, harmonise, parse_key
-from training.data.scorebook.instruments import INSTRUMENTS, of_program, with_role
-from training.data.scorebook.piece import Score
+from training.data.scorebook.harmony import Chord, chord_per_beat, estimate_key, harmonise, progression
+from training.data.scorebook.instruments import INSTRUMENTS, KITS, Instrument, of_program, with_role
+from training.data.scorebook.piece import (
+    Piece,
+    Score,
+    Track,
+    as_notes,
+    bar_q,
+    beat_q,
+    choose_start,
+    clip_bars,
+    fit_range,
+    pick_preset,
+)
+from training.data.scorebook.styles import STYLES, Style
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Players for polyphony, from high to low; the words name it like a style."""
+    """Instruments that play polyphony, from high to low. The words name it in captions, as those of a style do."""
 
     name: str
     players: tuple[str, ...]
@@ -25,64 +40,68 @@ class Ensemble:
 
 
 ENSEMBLES = (
-    Ensemble("string quartet", ("violin", "violin", "viola", "cello"), ("string quartet", "chamber strings"),
-        ("four string players", "quartet of strings")),
+    Ensemble("string quartet", ("violin", "violin", "viola", "cello"),
+        ("string quartet", "chamber strings"), ("four string players", "quartet of strings")),
     Ensemble("string orchestra", ("string ensemble", "string ensemble", "string ensemble", "contrabass"),
         ("string orchestra", "classical strings"), ("large string section", "strings orchestra")),
-    Ensemble("woodwind quartet", ("flute", "oboe", "clarinet", "bassoon"), ("woodwind quartet", "woodwinds"),
-        ("wind quartet", "chamber winds")),
-    Ensemble("brass quartet", ("trumpet", "french horn", "trombone", "tuba"), ("brass quartet",
-        "brass ensemble"), ("brass players", "brass chamber group")),
+    Ensemble("woodwind quartet", ("flute", "oboe", "clarinet", "bassoon"),
+        ("woodwind quartet", "woodwinds"), ("wind quartet", "chamber winds")),
+    Ensemble("brass quartet", ("trumpet", "french horn", "trombone", "tuba"),
+        ("brass quartet", "brass ensemble"), ("brass players", "brass chamber group")),
     Ensemble("saxophone quartet", ("soprano sax", "alto sax", "tenor sax", "baritone sax"),
         ("saxophone quartet", "sax quartet"), ("four saxophones", "saxophone ensemble")),
-    Ensemble("recorder consort", ("recorder", "recorder", "flute", "bassoon"), ("recorder consort",
-        "early music"), ("renaissance music", "medieval recorders")),
-    Ensemble("choir", ("choir", "choir", "choir", "choir"), ("choir music", "choral music", "chorale"),
-        ("hymn", "a cappella choir"), "choral"),
-    Ensemble("church organ", ("church organ",) * 4, ("church organ music", "organ chorale", "organ music"),
-        ("church music on the organ", "organ prelude")),
-    Ensemble("piano", ("piano",) * 4, ("classical piano", "piano music", "piano piece"),
-        ("piano recital", "solo piano classics")),
-    Ensemble("harpsichord", ("harpsichord",) * 4, ("baroque harpsichord", "baroque", "harpsichord music"),
-        ("baroque keyboard music", "early keyboard music"), "baroque"),
-    Ensemble("classical guitar", ("nylon guitar",) * 4, ("classical guitar", "guitar ensemble"),
-        ("spanish guitar music", "guitar quartet")),
-    Ensemble("mallets", ("vibraphone", "marimba", "marimba", "marimba"), ("mallet ensemble",
-        "marimba ensemble"), ("tuned percussion", "percussion ensemble of mallets")),
-    Ensemble("baroque trio", ("oboe", "violin", "harpsichord", "cello"), ("baroque ensemble",
-        "baroque chamber music"), ("baroque chamber group", "continuo group"), "baroque"),
-    Ensemble("orchestra", ("violin", "french horn", "string ensemble", "bassoon"), ("orchestral",
-        "symphonic", "classical orchestra"), ("full orchestra", "philharmonic"), "orchestral"),
-    Ensemble("synth quartet", ("saw lead", "square lead", "warm pad", "synth bass"), ("synth classical",
-        "switched-on classical", "electronic classical"), ("moog classics", "synthesized classical"), "electronic"),
-    Ensemble("8-bit classical", ("square lead", "square lead", "saw lead", "synth bass"), ("8-bit classical",
-        "chiptune"), ("game console classics", "retro game classical"), "game music"),
-    Ensemble("accordion", ("accordion", "accordion", "bandoneon", "bandoneon"), ("accordion ensemble",
-        "accordion music"), ("accordion orchestra", "accordion group")),
-    Ensemble("music box", ("music box", "music box", "celesta", "celesta"), ("music box", "music box tune"),
-        ("musical box melody", "toy box melody"), "children"),
+    Ensemble("recorder consort", ("recorder", "recorder", "flute", "bassoon"),
+        ("recorder consort", "early music"), ("renaissance music", "medieval recorders")),
+    Ensemble("choir", ("choir", "choir", "choir", "choir"),
+        ("choir music", "choral music", "chorale"), ("hymn", "a cappella choir"), "choral"),
+    Ensemble("church organ", ("church organ",) * 4,
+        ("church organ music", "organ chorale", "organ music"), ("church music on the organ", "organ prelude")),
+    Ensemble("piano", ("piano",) * 4,
+        ("classical piano", "piano music", "piano piece"), ("piano recital", "solo piano classics")),
+    Ensemble("harpsichord", ("harpsichord",) * 4,
+        ("baroque harpsichord", "baroque", "harpsichord music"), ("baroque keyboard music", "early keyboard music"),
+        "baroque"),
+    Ensemble("classical guitar", ("nylon guitar",) * 4,
+        ("classical guitar", "guitar ensemble"), ("spanish guitar music", "guitar quartet")),
+    Ensemble("mallets", ("vibraphone", "marimba", "marimba", "marimba"),
+        ("mallet ensemble", "marimba ensemble"), ("tuned percussion", "percussion ensemble of mallets")),
+    Ensemble("baroque trio", ("oboe", "violin", "harpsichord", "cello"),
+        ("baroque ensemble", "baroque chamber music"), ("baroque chamber group", "continuo group"), "baroque"),
+    Ensemble("orchestra", ("violin", "french horn", "string ensemble", "bassoon"),
+        ("orchestral", "symphonic", "classical orchestra"), ("full orchestra", "philharmonic"), "orchestral"),
+    Ensemble("synth quartet", ("saw lead", "square lead", "warm pad", "synth bass"),
+        ("synth classical", "switched-on classical", "electronic classical"),
+        ("moog classics", "synthesized classical"), "electronic"),
+    Ensemble("8-bit classical", ("square lead", "square lead", "saw lead", "synth bass"),
+        ("8-bit classical", "chiptune"), ("game console classics", "retro game classical"), "game music"),
+    Ensemble("accordion", ("accordion", "accordion", "bandoneon", "bandoneon"),
+        ("accordion ensemble", "accordion music"), ("accordion orchestra", "accordion group")),
+    Ensemble("music box", ("music box", "music box", "celesta", "celesta"),
+        ("music box", "music box tune"), ("musical box melody", "toy box melody"), "children"),
     Ensemble("pizzicato", ("pizzicato strings", "pizzicato strings", "pizzicato strings", "upright bass"),
         ("pizzicato strings", "plucked string ensemble"), ("pizzicato orchestra", "plucked orchestra")),
-    Ensemble("harp and flute", ("flute", "clarinet", "harp", "harp"), ("chamber music with harp",
-        "flute and harp music"), ("salon music", "flute and harp duo")),
+    Ensemble("harp and flute", ("flute", "clarinet", "harp", "harp"),
+        ("chamber music with harp", "flute and harp music"), ("salon music", "flute and harp duo")),
     Ensemble("jazz group", ("vibraphone", "electric piano", "jazz guitar", "upright bass"),
         ("third stream jazz", "jazz bach", "cool jazz"), ("jazz chamber group", "jazzed-up classical"), "jazz"),
-    Ensemble("folk group", ("fiddle", "mandolin", "accordion", "upright bass"), ("folk ensemble",
-        "acoustic folk group"), ("village band", "acoustic roots band"), "folk"),
+    Ensemble("folk group", ("fiddle", "mandolin", "accordion", "upright bass"),
+        ("folk ensemble", "acoustic folk group"), ("village band", "acoustic roots band"), "folk"),
 )  # fmt: skip
 
 
-# Accompaniments in a style, and generated pieces: chords, tune, bass, drums.
+# ---- accompaniments and generated pieces ----------------------------------------------------------------------------
 
-# How often each meter is drawn where the style has it.
+# Relative probability of each meter among those that a style has.
 METER_SHARES = {"4/4": 0.58, "3/4": 0.19, "6/8": 0.15, "2/4": 0.08}
-# Styles that are still themselves on one instrument, and instruments for tune, chords and bass at once.
-_SOLO_STYLES = frozenset({"ballad", "waltz", "folk", "lullaby", "ambient", "jazz swing", "blues",
-    "bossa nova", "lo-fi", "celtic",
-                          "march", "cinematic"})  # fmt: skip
-_SOLO_PLAYERS = ("piano", "piano", "piano", "nylon guitar", "steel guitar", "harp", "electric piano",
-    "organ", "accordion",
-                 "harpsichord", "music box", "marimba")  # fmt: skip
+# Styles that can be played by one instrument, and instruments that can play melody, chords and bass together.
+_SOLO_STYLES = frozenset({
+    "ballad", "waltz", "folk", "lullaby", "ambient", "jazz swing", "blues", "bossa nova", "lo-fi", "celtic", "march",
+    "cinematic",
+})  # fmt: skip
+_SOLO_PLAYERS = (
+    "piano", "piano", "piano", "nylon guitar", "steel guitar", "harp", "electric piano", "organ", "accordion",
+    "harpsichord", "music box", "marimba",
+)  # fmt: skip
 _GENERATED_LICENSE = "CC0-1.0 (generated by this project)"
 
 
@@ -92,10 +111,10 @@ def pick(names: tuple[str, ...], rng: np.random.Generator) -> Instrument:
 
 
 def draw_bpm(style: Style, meter: str, rng: np.random.Generator) -> float:
-    """A whole tempo in the style's range, now and then outside it, within 48 and 200 bpm; compound beats are longer,
-    so slower."""
+    """A whole number of bpm in the style's range, in 15 % of the draws a wider one, within 48 to 200. In 6/8, where the
+    beat is a dotted quarter, the range is slower."""
     low, high = style.tempo
-    if rng.random() < 0.15:  # what a style is not often asked for has to work as well
+    if rng.random() < 0.15:  # so that unusual tempos are trained too
         low, high = low * 0.8, high * 1.2
     if meter == "6/8":
         low, high = low * 0.8, min(140, high * 0.95)
@@ -107,7 +126,7 @@ def drum_track(style: Style, meter: str, bars: int, rng: np.random.Generator, le
     """The style's drums on one of its kits."""
     kit = KITS[style.kits[int(rng.integers(len(style.kits)))]]
     notes = as_notes(grooves.drum_notes(style, meter, bars, rng, level))
-    # A shaker and a soft kick are no drummer.
+    # A part of shaker, soft kick and woodblock alone counts as percussion.
     name = "drums" if set(style.drums[meter]) - set("KAW") else "percussion"
     return Track(name, (128, int(kit[int(rng.integers(len(kit)))])), "drums", notes)
 
@@ -118,16 +137,13 @@ def percussion_track(meter: str, bars: int, rng: np.random.Generator, level: flo
 
 
 def accompany(
-    piece: Piece, style: Style, bars: int, chords: list[tuple[float, Chord]], rng: np.random.Generator,
-    used: set[str],
-    fullness: float = 1.0,
-) -> None:  # fmt: skip
+    piece: Piece, style: Style, bars: int, chords: list[tuple[float, Chord]], rng: np.random.Generator, used: set[str]
+) -> None:
     """Add accompaniment tracks in a style to a piece: chords, bass, pad, arpeggio, drums.
 
     Args:
         chords: (onset_q, chord) over all bars.
-        used: instruments that already play (they are avoided); the added ones are put in.
-        fullness: multiplies the shares of pad and arpeggio.
+        used: names of instruments that already play and are avoided; the added ones are put in.
     """
     meter = piece.meter
     if style.name in _SOLO_STYLES and rng.random() < 0.16:
@@ -149,12 +165,12 @@ def accompany(
         bass = choose(style.bass_on)
         notes = as_notes(grooves.bass_notes(style, meter, bars, chords, bass, rng))
         piece.tracks.append(Track(bass.name, pick_preset(bass, rng), "bass", notes))
-    if rng.random() < style.pad_share * fullness:
+    if rng.random() < style.pad_share:
         pad = choose(style.pads)
         whole = "o" + "." * (int(piece.bar_q / grooves.STEP_Q) - 1)
         notes = as_notes(grooves.comp_notes(style, meter, bars, chords, pad, rng, whole, 64.0))
         piece.tracks.append(Track(pad.name, pick_preset(pad, rng), "pad", fit_range(notes, pad)))
-    if rng.random() < style.arpeggio_share * fullness:
+    if rng.random() < style.arpeggio_share:
         arpeggio = choose(tuple(n for n in style.comp_on + style.melody if "a" in INSTRUMENTS[n].roles) or ("piano",))
         notes = as_notes(grooves.arpeggio_notes(meter, bars, chords, arpeggio, rng))
         piece.tracks.append(Track(arpeggio.name, pick_preset(arpeggio, rng), "arpeggio", fit_range(notes, arpeggio)))
@@ -179,7 +195,7 @@ def _play_alone(
 
 
 def finish(piece: Piece, style: Style | None, rng: np.random.Generator) -> None:
-    """Swing, dynamics and room: what concerns all tracks at once."""
+    """Apply swing and dynamics to all tracks and draw the room."""
     draw = rng.random()
     piece.dynamics = "soft" if draw < 0.2 else "loud" if draw > 0.78 else "medium"
     scale = {"soft": 0.68, "medium": 0.85, "loud": 1.0}[piece.dynamics]
@@ -194,7 +210,7 @@ def finish(piece: Piece, style: Style | None, rng: np.random.Generator) -> None:
 
 
 def draw_moods(style: Style, bpm: float, minor: bool, rng: np.random.Generator) -> list[str]:
-    """One to three mood words: of the style, of mode and tempo by a rule, without contradictions."""
+    """One to three mood words: of the style, without any that contradicts the mode, and by mode and tempo."""
     moods = list(rng.permutation(np.array(style.moods))[: int(rng.integers(1, 3))])
     if minor:
         extra = ("melancholic", "sad", "wistful") if bpm < 95 else ("dark", "tense", "dramatic")
@@ -212,26 +228,23 @@ def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> 
     """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment.
 
     Args:
-        song_seed: names the work, so that each generated song is a work of its own.
+        song_seed: part of the name of the work, so that each generated song is a work of its own.
     """
     style = list(STYLES.values())[int(rng.integers(len(STYLES)))]
-    meters = [m for m in style.meters]
-    shares = np.array([METER_SHARES[m] for m in meters])
-    meter = meters[int(rng.choice(len(meters), p=shares / shares.sum()))]
+    shares = np.array([METER_SHARES[m] for m in style.meters])
+    meter = style.meters[int(rng.choice(len(style.meters), p=shares / shares.sum()))]
     tonic, minor = int(rng.integers(12)), bool(rng.random() < style.minor)
     bpm = draw_bpm(style, meter, rng)
     spare = 3
     bars = clip_bars(meter, bpm, clip_s) + spare
     hold = 2 if bpm > 140 and rng.random() < 0.5 and meter in ("2/4", "3/4", "6/8") else 1
     line = progression(rng, tonic, minor, (bars + hold - 1) // hold + 1, style.sevenths)
-    bar_q = grooves.BAR_Q[meter]
-    chords = [(k * hold * bar_q, chord) for k, chord in enumerate(line)]
+    chords = [(k * hold * bar_q(meter), chord) for k, chord in enumerate(line)]
     piece = Piece(
         meter=meter, bpm=bpm, tonic=tonic, minor=minor, style=style.name, genre=style.genre,
         moods=draw_moods(style, bpm, minor, rng), work=f"generated/{song_seed}",
-        title=f"Generated {song_seed}",
-        composer="Vivace scorebook", source="procedural", license=_GENERATED_LICENSE, style_words=style.words,
-        style_heldout_words=style.heldout_words, chords=list(chords),
+        title=f"Generated {song_seed}", composer="Vivace scorebook", source="procedural", license=_GENERATED_LICENSE,
+        style_words=style.words, style_heldout_words=style.heldout_words, chords=list(chords),
     )  # fmt: skip
     used: set[str] = set()
     if rng.random() < (0.55 if style.name in ("ambient", "techno", "trap", "lo-fi") else 0.8):
@@ -245,90 +258,84 @@ def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> 
     return piece
 
 
-# From a real score to a piece: an excerpt, transposed, re-timed, re-orchestrated.
+# ---- pieces from scores ---------------------------------------------------------------------------------------------
 
+# Time signatures of scores, and the meter in which their clips are labelled.
 METERS = {"4/4": "4/4", "2/2": "4/4", "C": "4/4", "C|": "4/4", "3/4": "3/4", "2/4": "2/4", "6/8": "6/8"}
-_MAX_RATE = 9.5  # notes a second of a tune; faster is a blur
-_DRUM_STYLES = ("rock", "lo-fi", "trap", "house", "march", "bossa nova", "jazz swing", "chiptune", "reggae",
-    "ballad", "waltz",
-                "cinematic", "folk", "disco")  # fmt: skip
-_MODES_MINOR = ("minor", "dorian", "aeolian", "phrygian", "locrian")
-
-
+_MAX_RATE = 9.5  # notes a second, the most of any part
+_DRUM_STYLES = (
+    "rock", "lo-fi", "trap", "house", "march", "bossa nova", "jazz swing", "chiptune", "reggae", "ballad", "waltz",
+    "cinematic", "folk", "disco",
+)  # fmt: skip
+# Words of the three styles that only scores have, for training captions and for held-out ones.
 _TUNE_WORDS = ("folk tune", "traditional tune", "folk melody"), ("old traditional air", "country dance tune")
 _GAME_WORDS = ("game soundtrack", "video game music", "shooter game music"), ("video game score", "level music")
 _ROCK_GAME_WORDS = ("game rock", "rock game soundtrack", "hard rock"), ("heavy video game music", "boss fight music")
 
 
 def usable(score: Score) -> bool:
-    """Whether clips can be made of a score: a meter that is known here, a few bars, notes."""
+    """Whether clips can be made of a score: one of `METERS`, at least four bars and twelve notes."""
     meter = METERS.get(score.time_signature)
     if meter is None or not score.parts:
         return False
-    return score.length_q - score.pickup_q >= 4 * grooves.BAR_Q[meter] and sum(len(p.notes) for p in score.parts) >= 12
+    return score.length_q - score.pickup_q >= 4 * bar_q(meter) and sum(len(p.notes) for p in score.parts) >= 12
 
 
 def score_key(score: Score) -> tuple[int, bool]:
-    """Tonic and mode, from the score or, where it does not say, from its notes."""
+    """Tonic (pitch class) and whether it is minor: as the score states them, else estimated from its notes."""
     if score.key:
-        letter, _, mode = score.key.partition(" ")
         try:
-            return parse_key(f"{letter} {'minor' if mode.lower() in _MODES_MINOR else 'major'}")
+            tonic, minor = divmod(KEYS.index(parse_key(score.key)), 2)
+            return tonic, bool(minor)
         except ValueError:
-            pass  # an unusual spelling: the notes decide
-    tonic, minor, _ = estimate_key(np.concatenate([p.notes for p in score.parts if not p.is_drums]))
-    return tonic, minor
+            pass  # not a key that can be read: estimate it
+    return estimate_key(np.concatenate([p.notes for p in score.parts if not p.is_drums]))[:2]
 
 
 def excerpt(score: Score, bars: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Notes of each part over `bars` bars from a bar with music in it; a shorter score is repeated, as tunes
-    are."""
-    bar_q = grooves.BAR_Q[METERS[score.time_signature]]
-    total = max(1, int((score.length_q - score.pickup_q) / bar_q + 1e-6))
+    """Notes of each part over `bars` bars; of six random places one with notes in most bars. Short scores repeat."""
+    length_q = bar_q(METERS[score.time_signature])
+    total = max(1, int((score.length_q - score.pickup_q) / length_q + 1e-6))
     parts = []
     for part in score.parts:
         notes = part.notes.copy()
         notes[:, 0] -= score.pickup_q
-        notes = notes[notes[:, 0] < total * bar_q - 1e-6]
+        notes = notes[notes[:, 0] < total * length_q - 1e-6]
         copies = 1 + -(-bars // total) if total <= bars else 1
-        parts.append(np.concatenate([notes + np.array([k * total * bar_q, 0, 0, 0]) for k in range(copies)]))
+        parts.append(np.concatenate([notes + np.array([k * total * length_q, 0, 0, 0]) for k in range(copies)]))
         total_bars = total * copies
     best, chosen = -1.0, 0
     for _ in range(6):
         first = int(rng.integers(0, max(1, total_bars - bars + 1)))
         onsets = np.concatenate([p[:, 0] for p in parts])
-        inside = onsets[(onsets >= first * bar_q) & (onsets < (first + bars) * bar_q)]
-        filled = len(np.unique(np.floor(inside / bar_q))) / bars
+        inside = onsets[(onsets >= first * length_q) & (onsets < (first + bars) * length_q)]
+        filled = len(np.unique(np.floor(inside / length_q))) / bars
         if filled > best:
             best, chosen = filled, first
         if filled > 0.85:
             break
     result = []
     for notes in parts:
-        shifted = notes - [chosen * bar_q, 0.0, 0.0, 0.0]
-        result.append(shifted[(shifted[:, 0] + shifted[:, 1] > -bar_q) & (shifted[:, 0] < bars * bar_q)])
+        shifted = notes - [chosen * length_q, 0.0, 0.0, 0.0]
+        result.append(shifted[(shifted[:, 0] + shifted[:, 1] > -length_q) & (shifted[:, 0] < bars * length_q)])
     return result
 
 
-def _limit(bpm: float, notes: np.ndarray, piece_beat_q: float, rng: np.random.Generator) -> float:
-    """Slow a tempo down until the busiest bars of a part have at most `_MAX_RATE` notes a second."""
+def _limit(bpm: float, notes: np.ndarray, unit_q: float, rng: np.random.Generator) -> float:
+    """A tempo slowed down until the busiest beats (`unit_q` long) of a part have at most `_MAX_RATE` notes a second."""
     onsets = np.unique(np.round(notes[:, 0], 3))
     if len(onsets) < 8:
         return bpm
-    per_beat = (
-        np.percentile(
-            np.histogram(onsets, np.arange(onsets[0], onsets[-1] + 2 * piece_beat_q, 2 * piece_beat_q))[0], 85
-        )
-        / 2.0
-    )
+    counts, _ = np.histogram(onsets, np.arange(onsets[0], onsets[-1] + 2 * unit_q, 2 * unit_q))  # of two beats each
+    per_beat = np.percentile(counts, 85) / 2.0
     most = 60.0 * _MAX_RATE / max(per_beat, 1e-3)
     return bpm if bpm <= most else float(max(48, int(rng.uniform(0.75, 1.0) * most)))
 
 
-def _blank(
+def _transposed(
     score: Score, style: Style | None, meter: str, bpm: float, rng: np.random.Generator, source: str
 ) -> tuple[Piece, int]:
-    """A piece with the labels of a score in a key drawn evenly, and the transposition that leads to it."""
+    """A piece without tracks that has the labels of a score in a random key, and the transposition in semitones."""
     tonic, minor = score_key(score)
     target = int(rng.integers(12))
     shift = (target - tonic + 5) % 12 - 5
@@ -343,18 +350,18 @@ def _blank(
 
 
 def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
-    """A tune over an accompaniment in a style (or, one in ten, nearly alone)."""
+    """A tune over an accompaniment in a style; one in ten alone, or with light percussion only."""
     meter = METERS[score.time_signature]
     choices = [s for s in STYLES.values() if meter in s.meters]
     style = choices[int(rng.integers(len(choices)))]
     lead = max(range(len(score.parts)), key=lambda k: len(score.parts[k].notes) * (not score.parts[k].is_drums))
-    bpm = _limit(draw_bpm(style, meter, rng), score.parts[lead].notes, grooves.BEAT_Q[meter], rng)
+    bpm = _limit(draw_bpm(style, meter, rng), score.parts[lead].notes, beat_q(meter), rng)
     bars = clip_bars(meter, bpm, clip_s) + 2
-    piece, shift = _blank(score, style, meter, bpm, rng, "folk")
+    piece, shift = _transposed(score, style, meter, bpm, rng, "folk")
     notes = excerpt(score, bars, rng)[lead] + [0.0, 0.0, shift, 0.0]
     notes[:, 3] = np.clip(0.85 + rng.normal(0.0, 0.04, len(notes)), 0.6, 1.0)
     alone = rng.random() < 0.1
-    player = pick(style.melody, rng) if rng.random() < 0.7 and not alone else _any(rng)
+    player = pick(style.melody, rng) if rng.random() < 0.7 and not alone else _any_lead(rng)
     piece.tracks.append(Track(player.name, pick_preset(player, rng), "melody", fit_range(notes, player)))
     if alone:
         piece.style, piece.genre = "folk tune", "folk"
@@ -375,14 +382,14 @@ def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     return piece
 
 
-def _any(rng: np.random.Generator):
-    """Any instrument that plays tunes."""
+def _any_lead(rng: np.random.Generator) -> Instrument:
+    """An instrument that can play melodies."""
     players = with_role("m")
     return players[int(rng.integers(len(players)))]
 
 
 def _label_chords(piece: Piece, bars: int) -> None:
-    """Chords per beat out of the notes of the pitched tracks."""
+    """Set the chord of each beat, as recognised in the notes of the pitched tracks."""
     pitched = [t.notes for t in piece.tracks if t.preset[0] != 128 and len(t.notes)]
     if pitched:
         line = chord_per_beat(np.concatenate(pitched), 0.0, piece.beat_q, round(bars * piece.bar_q / piece.beat_q))
@@ -396,9 +403,9 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
     parts = [k for k, p in enumerate(score.parts) if not p.is_drums and len(p.notes)]
     bpm = float(rng.integers(48, 161)) if meter != "6/8" else float(rng.integers(48, 116))
     for k in parts:
-        bpm = _limit(bpm, score.parts[k].notes, grooves.BEAT_Q[meter], rng)
+        bpm = _limit(bpm, score.parts[k].notes, beat_q(meter), rng)
     bars = clip_bars(meter, bpm, clip_s) + 2
-    piece, shift = _blank(score, None, meter, bpm, rng, "classical")
+    piece, shift = _transposed(score, None, meter, bpm, rng, "classical")
     piece.style, piece.genre = ensemble.name, ensemble.genre
     piece.style_words, piece.style_heldout_words = ensemble.words, ensemble.heldout_words
     cut = excerpt(score, bars, rng)
@@ -426,8 +433,7 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
 
 
 def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
-    """A multi-track song with its own parts; in a third of the clips on other instruments of the same
-    families."""
+    """A multi-track song with its own parts; in a third of the clips other instruments of the same families play."""
     meter = METERS[score.time_signature]
     if score.bpm and rng.random() < 0.5:
         bpm = float(np.clip(round(score.bpm * rng.uniform(0.8, 1.25)), 48, 200))
@@ -435,9 +441,9 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
         bpm = float(rng.integers(60, 191)) if meter != "6/8" else float(rng.integers(52, 121))
     for part in score.parts:
         if not part.is_drums:
-            bpm = _limit(bpm, part.notes, grooves.BEAT_Q[meter], rng)
+            bpm = _limit(bpm, part.notes, beat_q(meter), rng)
     bars = clip_bars(meter, bpm, clip_s) + 2
-    piece, shift = _blank(score, None, meter, bpm, rng, "freedoom")
+    piece, shift = _transposed(score, None, meter, bpm, rng, "freedoom")
     remap = rng.random() < 0.33
     for part, notes in zip(score.parts, excerpt(score, bars, rng), strict=True):
         if not len(notes):

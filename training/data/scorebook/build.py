@@ -1,27 +1,176 @@
-"""The card of a data folder: README.md, info.json and a picture of how its labels are spread."""
+"""Renders the scorebook, a data set of captioned clips, in parallel and resumable, and writes its card.
 
-from collections import Counter
-from pathlib import Path
-from training.data import clips
-from training.data.sources.fetch import SOUNDFONT_LICENSES
-from training.run.checkpoints import write_json, write_text
+    python -m training.data.scorebook --hours 6 --output_dir data/scorebook
+
+Clip k is a function of the arguments and k alone, so the same arguments make the same bytes with any number of
+processes or machines. The card is README.md, info.json and a picture of how the labels are distributed.
+"""
+
 import argparse
 import functools
 import hashlib
 import json
 import math
 import os
+from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
 import numpy as np
 from tqdm import tqdm
-from training.config import command
-from training.data.scorebook.labels import SOURCES, Settings, draw_form, draw_piece, loop_s, scores_of
-from training.data.scorebook.labels import row_of
+
+from training.data import clips
+from training.data.scorebook.labels import SOURCES, Settings, draw_form, draw_piece, loop_s, row_of, scores_of
 from training.data.scorebook.piece import Piece, Track
 from training.data.scorebook.render import Renderer, SilenceError
-from training.data.sources.fetch import find_soundfont, find_soundfonts
-from training.run.checkpoints import write_json
+from training.data.sources.fetch import SOUNDFONT_LICENSES, find_soundfont, find_soundfonts
+from training.run.checkpoints import write_json, write_text
 
+VERSION = 3  # to be raised whenever the same arguments make other clips or captions
+SHARD_CLIPS = 240
+_worker: dict = {}  # settings and scores, loaded once in each process
+
+
+def split_of(work: str) -> str:
+    """The split of a work: 90, 4 and 6 % by a hash of its id, so that all its clips are in one split."""
+    place = int.from_bytes(hashlib.sha256(work.encode()).digest()[:8], "big") / 2.0**64
+    return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
+
+
+@functools.lru_cache(maxsize=4)
+def renderer_of(soundfont: str, sampling_rate: int, channels: int) -> Renderer:
+    """A cached renderer: loading a compressed SoundFont takes seconds, and forked processes share it."""
+    return Renderer(soundfont, sampling_rate, channels)
+
+
+def _start_worker(settings: Settings) -> None:
+    """Load the scores once in each process."""
+    _worker["settings"] = settings
+    _worker["scores"] = scores_of(settings.sources)
+
+
+def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] | None:
+    """The split and the row of clip `index`, or None if its split is not in `settings`.
+
+    An excerpt with 25 % of silence or more, or without a pitched part, is drawn again.
+    """
+    soundfont, loop = draw_form(settings, index)
+    renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
+    for attempt in range(8):
+        piece, rng = draw_piece(settings, index, scores, attempt)
+        if split_of(piece.work) not in settings.splits:
+            return None  # before it is rendered
+        clip_s = settings.clip_s
+        if loop:
+            piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
+            clip_s = loop_s(piece, clip_s, settings.sampling_rate)
+        try:
+            audio, audible = renderer.render(piece, clip_s, rng, loop)
+        except SilenceError:
+            continue
+        if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in audible):
+            return split_of(piece.work), _row(settings, index, piece, audible, audio, clip_s, loop, soundfont)
+    raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
+
+
+def _row(
+    settings: Settings,
+    index: int,
+    piece: Piece,
+    audible: list[Track],
+    audio: np.ndarray,
+    clip_s: float,
+    loop: bool,
+    soundfont: str,
+) -> dict:
+    rate, seed = settings.sampling_rate, (settings.seed, index)
+    row = row_of(piece, audible, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
+    return row | {"audio": {"bytes": clips.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
+
+
+def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
+    """Share of 100-ms pieces below -60 dBFS."""
+    size = sampling_rate // 10
+    power = np.square(audio[0, : audio.shape[1] // size * size]).reshape(-1, size).mean(axis=1)
+    return float((power < 1e-6).mean())
+
+
+def mark(settings: Settings, number: int) -> Path:
+    """An empty file whose presence means that a shard is finished, even one without clips in the wanted splits."""
+    return Path(settings.output_dir) / ".shards" / f"{number:05d}"
+
+
+def make_shard(number: int, count: int) -> int:
+    """Render shard `number` of a set of `count` clips, unless it is finished; returns its number of clips."""
+    settings: Settings = _worker["settings"]
+    indices = range(number * SHARD_CLIPS, min((number + 1) * SHARD_CLIPS, count))
+    if not mark(settings, number).is_file():
+        made = [make_clip(settings, _worker["scores"], index) for index in indices]
+        for split in settings.splits:
+            rows = [row for own, row in filter(None, made) if own == split]
+            if rows:
+                clips.write_shard(clips.shard_path(settings.output_dir, split, number), rows)
+        mark(settings, number).touch()
+    return len(indices)
+
+
+def render_scorebook(settings: Settings, count: int, num_workers: int, part: tuple[int, int] = (0, 1)) -> dict | None:
+    """Render `count` clips; with `part` (i, n) only every n-th shard from the i-th on.
+
+    Returns:
+        The content of info.json once all shards are finished, else None.
+
+    Raises:
+        ValueError: if the folder holds clips made with other arguments.
+    """
+    # Raise for missing or damaged files once, before processes start.
+    for soundfont in settings.soundfonts:
+        renderer_of(soundfont, settings.sampling_rate, settings.channels)
+    scores_of(settings.sources)
+    root = Path(settings.output_dir)
+    (root / ".shards").mkdir(parents=True, exist_ok=True)
+    arguments = {
+        "seed": settings.seed, "sources": list(settings.sources), "sampling_rate": settings.sampling_rate,
+        "channels": settings.channels, "clip_s": settings.clip_s, "splits": list(settings.splits),
+        "soundfonts": [Path(path).name for path in settings.soundfonts], "version": VERSION,
+    }  # fmt: skip
+    check_arguments_of_folder(root, arguments, count)
+    numbers = range(part[0], math.ceil(count / SHARD_CLIPS), part[1])
+    with tqdm(total=count // part[1], desc="scorebook", unit="clip", mininterval=2.0) as bar:
+        if num_workers == 1:
+            _start_worker(settings)
+            for number in numbers:
+                bar.update(make_shard(number, count))
+        else:
+            with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(settings,)) as pool:
+                for clips in pool.map(make_shard, numbers, [count] * len(numbers)):
+                    bar.update(clips)
+    done = all(mark(settings, number).is_file() for number in range(math.ceil(count / SHARD_CLIPS)))
+    return write_card(root, arguments) if done else None
+
+
+def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
+    """Record the arguments of a folder's clips, or compare them with the recorded ones.
+
+    A set whose last shard is full may be made longer later.
+
+    Raises:
+        ValueError: the folder holds clips made with other arguments, or a set that cannot become this long.
+    """
+    path = root / "arguments.json"
+    if path.is_file():
+        found = json.loads(path.read_text())
+        before = found.pop("clips")
+        if found != arguments:
+            raise ValueError(f"output_dir {root}: holds clips made with other arguments: {json.dumps(found)}")
+        if before > count or (before < count and before % SHARD_CLIPS):
+            raise ValueError(
+                f"output_dir {root}: holds a set of {before} clips, which cannot become one of {count}; give another"
+            )
+    write_json(path, arguments | {"clips": count})
+
+
+# ---- the card -------------------------------------------------------------------------------------------------------
 
 LIMITS = """\
 - Rendered from General MIDI banks: no voices with words, no recorded performance, no produced sound. Clips hold little
@@ -34,13 +183,11 @@ LIMITS = """\
 
 def gather(folder: Path) -> dict[str, list[dict]]:
     """The rows of each split, without audio."""
-    return {
-        split: [row for p in clips.shards_of(folder, split) for row in clips.labels(p)] for split in clips.SPLITS
-    }
+    return {split: [row for p in clips.shards_of(folder, split) for row in clips.labels(p)] for split in clips.SPLITS}
 
 
 def describe(rows: dict[str, list[dict]], arguments: dict) -> dict:
-    """Counts of a set: what info.json holds."""
+    """The content of info.json: counts of clips, works, captions and labels."""
     every = [row for split in rows.values() for row in split]
 
     def count(key: str) -> dict:
@@ -92,7 +239,7 @@ def _table(counts: dict) -> str:
 
 
 def write_card(folder: Path, arguments: dict) -> dict:
-    """Write README.md, info.json and histograms.png of a finished set; returns what info.json holds."""
+    """Write README.md, info.json and histograms.png of a finished set; returns the content of info.json."""
     rows = gather(folder)
     info = describe(rows, arguments)
     draw(rows, info, folder / "histograms.png")
@@ -111,8 +258,8 @@ task_categories: [text-to-audio]
 begin on a downbeat. {", ".join(f"{split} {n}" for split, n in info["clips"].items())} clips, split by work.
 
 `datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `text_heldout` are paraphrases in words and
-templates that no `text` uses; `stated` and `stated_heldout` tell for each caption what it says. Made by
-`python -m training.data.scorebook.build` from the arguments in info.json; the same arguments make the same bytes.
+templates that no `text` uses; `stated` and `stated_heldout` hold the labels that each caption states. Made by
+`python -m training.data.scorebook` from the arguments in info.json; the same arguments make the same bytes.
 
 ![histograms](histograms.png)
 
@@ -132,156 +279,13 @@ Played with:
     return info
 
 
-# Renders the scorebook: captioned clips of real scores and generated pieces with exact beats, key, chords.
-
-VERSION = 3  # to be raised whenever the same arguments make other clips or captions
-SHARD_CLIPS = 240
-_worker: dict = {}  # what a process keeps from shard to shard: settings, scores
-
-
-def split_of(work: str) -> str:
-    """The split of a work: 90, 4 and 6 % by a hash of its id, so that all its clips are in one split."""
-    place = int.from_bytes(hashlib.sha256(work.encode()).digest()[:8], "big") / 2.0**64
-    return "train" if place < 0.90 else "validation" if place < 0.94 else "test"
-
-
-@functools.lru_cache(maxsize=4)
-def renderer_of(soundfont: str, sampling_rate: int, channels: int) -> Renderer:
-    """A renderer, kept: loading a compressed SoundFont takes seconds, and forked processes share it."""
-    return Renderer(soundfont, sampling_rate, channels)
-
-
-def _start_worker(settings: Settings) -> None:
-    """Load the scores once in each process."""
-    _worker["settings"] = settings
-    _worker["scores"] = scores_of(settings.sources)
-
-
-def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] | None:
-    """Clip `index`: its split and its row; None if its split is not wanted.
-
-    An excerpt that turns out to be silent or nearly so is drawn again.
-    """
-    soundfont, loop = draw_form(settings, index)
-    renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
-    for attempt in range(8):
-        piece, rng = draw_piece(settings, index, scores, attempt)
-        if split_of(piece.work) not in settings.splits:
-            return None  # before it costs a rendering
-        clip_s = settings.clip_s
-        if loop:
-            piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
-            clip_s = loop_s(piece, clip_s, settings.sampling_rate)
-        try:
-            audio, heard = renderer.render(piece, clip_s, rng, loop)
-        except SilenceError:
-            continue
-        if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in heard):
-            return split_of(piece.work), _row(settings, index, piece, heard, audio, clip_s, loop, soundfont)
-    raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
-
-
-def _row(
-    settings: Settings,
-    index: int,
-    piece: Piece,
-    heard: list[Track],
-    audio: np.ndarray,
-    clip_s: float,
-    loop: bool,
-    soundfont: str,
-) -> dict:
-    rate, seed = settings.sampling_rate, (settings.seed, index)
-    row = row_of(piece, heard, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
-    return row | {"audio": {"bytes": clips.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
-
-
-def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
-    """Share of 100-ms pieces below -60 dBFS."""
-    size = sampling_rate // 10
-    power = np.square(audio[0, : audio.shape[1] // size * size]).reshape(-1, size).mean(axis=1)
-    return float((power < 1e-6).mean())
-
-
-def mark(settings: Settings, number: int) -> Path:
-    """A file that stands for a finished shard: a split that none of its clips fell into has no file of its own."""
-    return Path(settings.output_dir) / ".shards" / f"{number:05d}"
-
-
-def make_shard(number: int, count: int) -> int:
-    """Render the clips of shard `number` out of `count` clips in all, unless it is there; returns how many they are."""
-    settings: Settings = _worker["settings"]
-    indices = range(number * SHARD_CLIPS, min((number + 1) * SHARD_CLIPS, count))
-    if not mark(settings, number).is_file():
-        made = [make_clip(settings, _worker["scores"], index) for index in indices]
-        for split in settings.splits:
-            rows = [row for own, row in filter(None, made) if own == split]
-            if rows:
-                clips.write_shard(clips.shard_path(settings.output_dir, split, number), rows)
-        mark(settings, number).touch()
-    return len(indices)
-
-
-def render_scorebook(settings: Settings, count: int, num_workers: int, part: tuple[int, int] = (0, 1)) -> dict | None:
-    """Render `count` clips, or of their shards those of `part` (this one, of how many).
-
-    Returns:
-        What info.json holds, once all shards are there; None before.
-
-    Raises:
-        ValueError: if the folder holds clips made with other arguments.
-    """
-    # What is missing or damaged shows here, once, before several processes want it.
-    for soundfont in settings.soundfonts:
-        renderer_of(soundfont, settings.sampling_rate, settings.channels)
-    scores_of(settings.sources)
-    root = Path(settings.output_dir)
-    (root / ".shards").mkdir(parents=True, exist_ok=True)
-    arguments = {
-        "seed": settings.seed, "sources": list(settings.sources), "sampling_rate": settings.sampling_rate,
-        "channels": settings.channels, "clip_s": settings.clip_s, "splits": list(settings.splits),
-        "soundfonts": [Path(path).name for path in settings.soundfonts], "version": VERSION,
-    }  # fmt: skip
-    check_arguments_of_folder(root, arguments, count)
-    numbers = range(part[0], math.ceil(count / SHARD_CLIPS), part[1])
-    with tqdm(total=count // part[1], desc="scorebook", unit="clip", mininterval=2.0) as bar:
-        if num_workers == 1:
-            _start_worker(settings)
-            for number in numbers:
-                bar.update(make_shard(number, count))
-        else:
-            with ProcessPoolExecutor(num_workers, initializer=_start_worker, initargs=(settings,)) as pool:
-                for clips in pool.map(make_shard, numbers, [count] * len(numbers)):
-                    bar.update(clips)
-    done = all(mark(settings, number).is_file() for number in range(math.ceil(count / SHARD_CLIPS)))
-    return write_card(root, arguments) if done else None
-
-
-def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
-    """Write down what the clips of a folder are made with, or compare it with what is written there.
-
-    A set may be made longer later, but not if its last shard is not full.
-
-    Raises:
-        ValueError: the folder holds clips made with other arguments, or a set that cannot become this long.
-    """
-    path = root / "arguments.json"
-    if path.is_file():
-        found = json.loads(path.read_text())
-        before = found.pop("clips")
-        if found != arguments:
-            raise ValueError(f"output_dir {root}: holds clips made with other arguments: {json.dumps(found)}")
-        if before > count or (before < count and before % SHARD_CLIPS):
-            raise ValueError(
-                f"output_dir {root}: holds a set of {before} clips, which cannot become one of {count}; give another"
-            )
-    write_json(path, arguments | {"clips": count})
+# ---- command line ---------------------------------------------------------------------------------------------------
 
 
 def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="training.data.scorebook.build", description="Render captioned, beat-labelled clips."
+        prog="training.data.scorebook", description="Render captioned, beat-labelled clips."
     )
     parser.add_argument("--hours", type=float, default=6.0, help="hours of audio")
     parser.add_argument("--seed", type=int, default=0, help="seed of the set")

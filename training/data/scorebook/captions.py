@@ -1,50 +1,52 @@
-"""Words of the captions besides instruments and styles; HELDOUT lists stand in no training caption."""
+"""Captions of a clip from its labels: word tables and a grammar with several registers and partial attributes.
+
+`captions` writes training captions. `heldout_captions` writes captions for tests, in templates and words (the tables
+named HELDOUT) that no training caption has.
+"""
 
 from dataclasses import dataclass, field
+
 import numpy as np
+
 from training.data.scorebook.instruments import DRUM_HELDOUT_WORDS, DRUM_WORDS, INSTRUMENTS
 
-
-# Upper bpm limit of each group of tempo words.
-TEMPO_WORDS = ((72, ("slow", "very slow", "unhurried"), ("really slow", "drawn-out")),
-                (96, ("slow to medium", "relaxed-tempo", "laid-back"), ("gently paced", "unrushed")),
-                (122, ("mid-tempo", "medium tempo", "moderate"), ("walking-pace", "medium-paced")),
-                (146, ("fast", "upbeat", "quick"), ("brisk", "briskly moving")),
-                (999, ("very fast", "rapid", "high-speed"), ("breakneck", "super fast")))  # fmt: skip
-# What a mood may be called instead in held-out captions.
+# (upper limit in bpm, training words, held-out words).
+TEMPO_WORDS = (
+    (72, ("slow", "very slow", "unhurried"), ("really slow", "drawn-out")),
+    (96, ("slow to medium", "relaxed-tempo", "laid-back"), ("gently paced", "unrushed")),
+    (122, ("mid-tempo", "medium tempo", "moderate"), ("walking-pace", "medium-paced")),
+    (146, ("fast", "upbeat", "quick"), ("brisk", "briskly moving")),
+    (999, ("very fast", "rapid", "high-speed"), ("breakneck", "super fast")),
+)  # fmt: skip
+# The word for each mood in held-out captions.
 MOOD_HELDOUT = {
-    "calm": "tranquil", "peaceful": "serene", "dreamy": "dreamlike", "happy": "joyous",
-    "joyful": "jubilant",
-    "bright": "radiant", "sad": "sorrowful", "melancholic": "mournful", "wistful": "yearning",
-    "dark": "gloomy",
+    "calm": "tranquil", "peaceful": "serene", "dreamy": "dreamlike", "happy": "joyous", "joyful": "jubilant",
+    "bright": "radiant", "sad": "sorrowful", "melancholic": "mournful", "wistful": "yearning", "dark": "gloomy",
     "tense": "suspenseful", "dramatic": "theatrical", "warm": "cozy", "hopeful": "optimistic",
-    "energetic": "vigorous",
-    "relaxed": "easygoing", "chill": "laid back and easy", "mellow": "soothing", "groovy": "toe-tapping",
-    "funky": "in the pocket",
-    "danceable": "made for dancing", "playful": "whimsical", "elegant": "refined", "graceful": "flowing",
-    "romantic": "loving", "proud": "stately", "bold": "daring", "triumphant": "victorious",
-    "festive": "celebratory",
-    "lively": "spirited", "cool": "slick", "smooth": "silky", "gentle": "delicate", "tender": "affectionate",
-    "epic": "monumental", "heroic": "valiant", "majestic": "regal", "merry": "jolly", "cheerful": "good-humored",
-    "driving": "relentless", "hypnotic": "trance-like", "sleepy": "drowsy", "sweet": "sugary",
-    "bluesy": "down-home", "bouncy": "springy",
-    "charming": "enchanting", "earthy": "rustic", "emotional": "moving", "ethereal": "otherworldly",
-    "fast": "speedy", "heavy": "hard-hitting", "innocent": "childlike", "moody": "brooding", "quirky": "odd",
-    "raw": "rough", "simple": "plain", "soulful": "heartfelt", "swinging": "finger-snapping",
-    "upbeat": "peppy",
-   
-    "nostalgic": "bittersweet", "powerful": "mighty", "sunny": "summery", "laid-back": "lazy",
+    "energetic": "vigorous", "relaxed": "easygoing", "chill": "laid back and easy", "mellow": "soothing",
+    "groovy": "toe-tapping", "funky": "in the pocket", "danceable": "made for dancing", "playful": "whimsical",
+    "elegant": "refined", "graceful": "flowing", "romantic": "loving", "proud": "stately", "bold": "daring",
+    "triumphant": "victorious", "festive": "celebratory", "lively": "spirited", "cool": "slick", "smooth": "silky",
+    "gentle": "delicate", "tender": "affectionate", "epic": "monumental", "heroic": "valiant", "majestic": "regal",
+    "merry": "jolly", "cheerful": "good-humored", "driving": "relentless", "hypnotic": "trance-like",
+    "sleepy": "drowsy", "sweet": "sugary", "bluesy": "down-home", "bouncy": "springy", "charming": "enchanting",
+    "earthy": "rustic", "emotional": "moving", "ethereal": "otherworldly", "fast": "speedy", "heavy": "hard-hitting",
+    "innocent": "childlike", "moody": "brooding", "quirky": "odd", "raw": "rough", "simple": "plain",
+    "soulful": "heartfelt", "swinging": "finger-snapping", "upbeat": "peppy", "nostalgic": "bittersweet",
+    "powerful": "mighty", "sunny": "summery", "laid-back": "lazy",
 }  # fmt: skip
-ROOM_WORDS = {"room": ("in a room", "with a little reverb"), "hall": ("in a concert hall",
-    "with long reverb"),
-               "cathedral": ("in a cathedral", "drenched in reverb"), "dry": ("dry",
-                   "without reverb")}  # fmt: skip
+ROOM_WORDS = {
+    "room": ("in a room", "with a little reverb"),
+    "hall": ("in a concert hall", "with long reverb"),
+    "cathedral": ("in a cathedral", "drenched in reverb"),
+    "dry": ("dry", "without reverb"),
+}  # fmt: skip
 ROOM_HELDOUT = {
     "room": "in a small space",
     "hall": "in an auditorium",
     "cathedral": "in a huge church",
     "dry": "with a dry, close sound",
-}
+}  # fmt: skip
 DYNAMICS = {
     "soft": ("soft", "quiet", "softly played"),
     "medium": ("",),
@@ -57,11 +59,12 @@ NO_DRUMS = ("without drums", "without drums", "no drums", "no drums or percussio
 NO_DRUMS_HELDOUT = ("minus the drums", "free of percussion", "lacking any beat")
 
 
-# Captions of a clip from its labels: a grammar with synonyms, partial attributes and several registers.
+# ---- the grammar ----------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class Facts:
-    """What captions may say of a clip; `instruments` hold canonical names in order of importance.
+    """The labels that captions may state; `instruments` are canonical names in order of importance.
 
     `drums` is "drums", "percussion" or None; `bars` is None unless the clip is a whole number of bars long; `complete`
     says that nothing plays but `instruments` and `drums`, however softly, so that captions may say what is absent.
@@ -91,7 +94,7 @@ class Facts:
 
 @dataclass
 class Stated:
-    """What one caption says: canonical names, and whether it gives the tempo as a number, the key, the bars.
+    """The labels that one caption states: canonical names, and whether it has the tempo in bpm, the key, the bars.
 
     `drums` is True if they are named, False if the caption says that there are none or calls for others alone, else
     None.
@@ -124,7 +127,7 @@ def tempo_words(bpm: float, heldout: bool = False) -> tuple[str, ...]:
 
 
 class Speaker:
-    """Draws words for the facts of one clip and notes in `stated` what they say."""
+    """Draws words for the facts of one clip and records in `stated` the labels that they state."""
 
     def __init__(self, facts: Facts, rng: np.random.Generator, heldout: bool):
         self.facts, self.rng, self.heldout = facts, rng, heldout
@@ -145,10 +148,10 @@ class Speaker:
             return "hand percussion" if self.heldout else self.pick(("light percussion", "percussion"))
         if name not in self.stated.instruments:
             self.stated.instruments.append(name)
-        known = INSTRUMENTS[name]
+        instrument = INSTRUMENTS[name]
         if self.heldout:
-            return self.pick(known.heldout_words)
-        return known.name if self.chance(0.55) else self.pick(known.words)
+            return self.pick(instrument.heldout_words)
+        return name if self.chance(0.55) else self.pick(instrument.words)
 
     def style(self) -> str:
         self.stated.style = self.facts.style
@@ -222,12 +225,12 @@ class Speaker:
         return self.pick(NO_DRUMS_HELDOUT if self.heldout else NO_DRUMS)
 
     def details(self, most: int = 4) -> list[str]:
-        """Tempo, key, meter, room, at most so many: about 40 % say the bpm, 25 % the key, 15 % meter or bars; where
-        there are no drums, 25 % say so."""
+        """At most `most` of tempo (in about 40 % of captions), key (25 %), meter or bars (15 %), room (10 %) and, where
+        there are no drums, their absence (25 %)."""
         key_share = 0.27 if self.facts.key else 0.0
         shares = ((self.number, 0.42), (self.key, key_share), (self.meter, 0.15), (self.room, 0.1))
         shares += ((self.absence, 0.25),) if self.facts.drumless else ()
-        chosen = [say for say, share in shares if self.chance(share)]
+        chosen = [write for write, share in shares if self.chance(share)]
         return [chosen[k]() for k in self.rng.permutation(len(chosen))[:most]]
 
 
@@ -272,7 +275,7 @@ def _tags(s: Speaker) -> str:
 
 def _short(s: Speaker) -> str:
     lead = s.facts.melody or next(iter(s.facts.instruments), None)
-    # Only the form that is chosen is put into words: what is said is noted as stated.
+    # Functions, so that only the form that is chosen is recorded as stated.
     form = s.pick(
         (
             lambda: f"{s.mood()} {s.style()}",
@@ -365,7 +368,7 @@ def _heldout_question(s: Speaker) -> str:
 def captions(
     facts: Facts, count: int, rng: np.random.Generator, speaker: type[Speaker] = Speaker
 ) -> list[tuple[str, Stated]]:
-    """`count` distinct training captions, each with what it states; another `speaker` knows other words."""
+    """`count` distinct training captions, each with the labels it states; `speaker` chooses the words."""
     forms = [_sentence, _sentence, _lead, _tags, _short, _casual, _expert]
     if facts.melody is None:
         forms.remove(_lead)
@@ -376,7 +379,7 @@ def captions(
 
 
 def heldout_captions(facts: Facts, count: int, rng: np.random.Generator) -> list[tuple[str, Stated]]:
-    """`count` distinct paraphrases out of templates and words that no training caption uses, likewise."""
+    """`count` distinct held-out captions: the same, in templates and words that no training caption has."""
     return _distinct(Speaker(facts, rng, True), [_heldout_request, _heldout_scene, _heldout_question], count)
 
 

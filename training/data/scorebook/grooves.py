@@ -1,23 +1,23 @@
-"""From a style's patterns and a line of chords to notes: drums, bass, chords, pads, arpeggios, melodies.
+"""Notes of accompaniments and melodies, from a style's patterns and a chord progression.
 
-All functions return notes as lists of (onset_q, duration_q, pitch, velocity 0..1) in quarters from the start
-of the first bar, without swing: `swing` is applied to whole pieces.
+All functions return notes as lists of (onset_q, duration_q, pitch, velocity 0..1) in quarters from the start of the
+first bar, without swing; `swing` is applied to whole pieces.
 """
 
 from itertools import pairwise
 
 import numpy as np
 
-from training.data.scorebook.harmony import Chord, MAJOR_SCALE, MINOR_SCALE, pitch_classes
+from training.data.scorebook.harmony import MAJOR_SCALE, MINOR_SCALE, Chord, pitch_classes
 from training.data.scorebook.instruments import Instrument
+from training.data.scorebook.piece import bar_q, beat_q
 from training.data.scorebook.styles import Style
 
 STEP_Q = 0.25
-BAR_Q = {"4/4": 4.0, "3/4": 3.0, "2/4": 2.0, "6/8": 3.0}
-BEAT_Q = {"4/4": 1.0, "3/4": 1.0, "2/4": 1.0, "6/8": 1.5}
-_LANES = {"K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "P": 44, "D": 51, "T": 54, "A": 70, "G": 62,
-    "L": 64,
-          "W": 76, "E": 75, "M": 41, "B": 45, "Y": 57}  # fmt: skip
+_LANES = {
+    "K": 36, "S": 38, "R": 37, "C": 39, "H": 42, "O": 46, "P": 44, "D": 51, "T": 54, "A": 70, "G": 62, "L": 64,
+    "W": 76, "E": 75, "M": 41, "B": 45, "Y": 57,
+}  # fmt: skip
 _LEVELS = {"X": 1.0, "x": 0.8, "o": 0.5}
 _SOFT_LANES = {"H": 0.75, "P": 0.8, "T": 0.75, "A": 0.8, "D": 0.85, "Y": 0.8, "O": 0.8}
 
@@ -30,9 +30,8 @@ def steps_of(patterns: tuple[str, ...], rng: np.random.Generator) -> str:
 
 
 def drum_notes(style: Style, meter: str, bars: int, rng: np.random.Generator, level: float) -> list[Note]:
-    """Drums with ghost variation, a fill at the end of every fourth (or second, or eighth) bar and a crash
-    after it."""
-    steps = int(BAR_Q[meter] / STEP_Q)
+    """Drums with rare ghost notes, a fill at the end of every second, fourth or eighth bar and a crash after it."""
+    steps = int(bar_q(meter) / STEP_Q)
     lanes = {lane: steps_of(alternatives, rng) for lane, alternatives in style.drums[meter].items()}
     every = int(rng.choice([2, 4, 4, 8]))
     fills = rng.random() < 0.7 and style.drum_share > 0.5
@@ -62,15 +61,15 @@ def drum_notes(style: Style, meter: str, bars: int, rng: np.random.Generator, le
 
 def light_percussion(meter: str, bars: int, rng: np.random.Generator, level: float) -> list[Note]:
     """A shaker, tambourine, woodblock or soft tom on the beats, to make the beat of a quiet piece audible."""
-    beat_q, bar_q = BEAT_Q[meter], BAR_Q[meter]
+    unit_q, length_q = beat_q(meter), bar_q(meter)
     pitch = int(rng.choice([54, 70, 76, 41, 75, 37]))
-    halves = beat_q == 1.0 and rng.random() < 0.5
+    halves = unit_q == 1.0 and rng.random() < 0.5
     notes: list[Note] = []
-    for k in range(round(bars * bar_q / beat_q)):
-        accent = 1.0 if (k * beat_q) % bar_q < 1e-6 else 0.8
-        notes.append((k * beat_q, 0.25, pitch, accent * level))
+    for k in range(round(bars * length_q / unit_q)):
+        accent = 1.0 if (k * unit_q) % length_q < 1e-6 else 0.8
+        notes.append((k * unit_q, 0.25, pitch, accent * level))
         if halves:
-            notes.append((k * beat_q + 0.5, 0.25, pitch, 0.5 * level))
+            notes.append((k * unit_q + 0.5, 0.25, pitch, 0.5 * level))
     return notes
 
 
@@ -97,7 +96,7 @@ def bass_notes(
     rng: np.random.Generator,
 ) -> list[Note]:
     """A bass line by the style's pattern."""
-    steps = int(BAR_Q[meter] / STEP_Q)
+    steps = int(bar_q(meter) / STEP_Q)
     pattern = steps_of(style.bass[meter], rng)
     centre = bass.low + 11.0 if bass.high < 62 else 45.0
     total = bars * steps
@@ -119,9 +118,8 @@ def bass_notes(
             first = abs(onset - chords[index][0]) < 1e-6
             pitch = root if first else _near(members[int(rng.integers(len(members)))], centre + rng.uniform(-3.0, 6.0))
         else:
-            pitch = {"r": root, "8": root + 12, "5": _near(members[2], root + 4.0), "3": _near(members[1],
-                root + 4.0),
-                     "6": root + 9}[mark]  # fmt: skip
+            third, fifth = (_near(member, root + 4.0) for member in members[1:3])
+            pitch = {"r": root, "3": third, "5": fifth, "6": root + 9, "8": root + 12}[mark]
         while pitch < bass.low:
             pitch += 12
         notes.append((onset, max(0.1, length * style.gate), pitch, rng.uniform(0.72, 0.85) + 0.1 * (step % steps == 0)))
@@ -138,11 +136,10 @@ def voicing(chord: Chord, centre: float, size: int, rng: np.random.Generator) ->
 
 def comp_notes(
     style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], comp: Instrument,
-    rng: np.random.Generator,
-    pattern: str | None = None, centre: float | None = None,
+    rng: np.random.Generator, pattern: str | None = None, centre: float | None = None,
 ) -> list[Note]:  # fmt: skip
     """Chords in the style's rhythm; `pattern` and `centre` override rhythm and register."""
-    steps = int(BAR_Q[meter] / STEP_Q)
+    steps = int(bar_q(meter) / STEP_Q)
     pattern = pattern or steps_of(style.comp[meter], rng)
     centre = centre or float(np.clip(60.0 + rng.integers(-4, 5), comp.low + 8, comp.high - 8))
     total = bars * steps
@@ -168,40 +165,41 @@ def arpeggio_notes(
     meter: str, bars: int, chords: list[tuple[float, Chord]], player: Instrument, rng: np.random.Generator
 ) -> list[Note]:
     """Broken chords in even eighths or sixteenths."""
-    step_q = 0.5 if BEAT_Q[meter] == 1.5 or rng.random() < 0.6 else 0.25
+    step_q = 0.5 if beat_q(meter) == 1.5 or rng.random() < 0.6 else 0.25
     centre = float(np.clip(66.0, player.low + 10, player.high - 10))
     shape = [(0, 1, 2, 3), (0, 2, 1, 2), (3, 2, 1, 0), (0, 1, 2, 1), (0, 2, 3, 2)][int(rng.integers(5))]
     notes: list[Note] = []
-    for k in range(round(bars * BAR_Q[meter] / step_q)):
+    for k in range(round(bars * bar_q(meter) / step_q)):
         _, chord = chord_at(chords, k * step_q)
         tones = voicing(chord, centre, 3, rng)
         tones.append(tones[0] + 12)
-        accent = 0.1 if (k * step_q) % BEAT_Q[meter] < 1e-6 else 0.0
+        accent = 0.1 if (k * step_q) % beat_q(meter) < 1e-6 else 0.0
         notes.append((k * step_q, step_q * 0.95, tones[shape[k % 4] % len(tones)], rng.uniform(0.55, 0.65) + accent))
     return notes
 
 
-_CELLS = {  # rhythms of one beat, in sixteenths (quarter beats) and in eighths of a dotted beat
-    1.0: (((4,), 0.3), ((2, 2), 0.5), ((3, 1), 0.55), ((1, 1, 2), 0.7), ((2, 1, 1), 0.7), ((1, 1, 1, 1),
-        0.95), ((-4,), 0.05),
-          ((-2, 2), 0.4)),
+# Rhythms of one beat and their density, 0 to 1: lengths in sixteenths, negative for rests, by the beat in quarters.
+_CELLS = {
+    1.0: (
+        ((4,), 0.3), ((2, 2), 0.5), ((3, 1), 0.55), ((1, 1, 2), 0.7), ((2, 1, 1), 0.7), ((1, 1, 1, 1), 0.95),
+        ((-4,), 0.05), ((-2, 2), 0.4),
+    ),
     1.5: (((6,), 0.3), ((4, 2), 0.45), ((2, 2, 2), 0.8), ((3, 1, 2), 0.7), ((-6,), 0.05), ((-2, 2, 2), 0.6)),
 }  # fmt: skip
 
 
 def melody_notes(
     style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], tonic: int, minor: bool,
-    player: Instrument,
-    rng: np.random.Generator,
+    player: Instrument, rng: np.random.Generator,
 ) -> list[Note]:  # fmt: skip
     """A tune of two-bar phrases (a a' b a): chord tones on strong places, steps of the scale between."""
-    beat_q, bar_q = BEAT_Q[meter], BAR_Q[meter]
+    unit_q, length_q = beat_q(meter), bar_q(meter)
     scale = [(tonic + s) % 12 for s in (MINOR_SCALE if minor else MAJOR_SCALE)]
     low, high = max(player.low + 2, 50), min(player.high - 2, 91)
     centre = float(np.clip(rng.normal(70.0, 4.0), low + 6, max(low + 6, high - 7)))
     ladder = [p for p in range(low, high + 1) if p % 12 in scale]
-    beats = round(2 * bar_q / beat_q)
-    cells = _CELLS[beat_q]
+    beats = round(2 * length_q / unit_q)
+    cells = _CELLS[unit_q]
 
     def phrase() -> list[tuple[int, ...]]:
         weights = np.array([np.exp(-((d - style.density) ** 2) / 0.08) for _, d in cells])
@@ -214,15 +212,15 @@ def melody_notes(
     notes: list[Note] = []
     for number in range((bars + 1) // 2):
         rhythm = form[number % 4]
-        contour, count, onset = contours[id(rhythm)], 0, number * 2 * bar_q
+        contour, count, onset = contours[id(rhythm)], 0, number * 2 * length_q
         for beat, cell in enumerate(rhythm):
             for length in cell:
                 span = abs(length) * STEP_Q
-                if length > 0 and onset < bars * bar_q - 1e-6:
+                if length > 0 and onset < bars * length_q - 1e-6:
                     place += int(contour[count % 64]) + round(float(centre - ladder[place]) / 9.0)
                     place = int(np.clip(place, 0, len(ladder) - 1))
                     pitch, members = ladder[place], pitch_classes(chord_at(chords, onset)[1])
-                    if span >= 0.75 or abs(onset / beat_q - round(onset / beat_q)) < 1e-6:
+                    if span >= 0.75 or abs(onset / unit_q - round(onset / unit_q)) < 1e-6:
                         pitch = min((_near(m, pitch) for m in members), key=lambda p: abs(p - ladder[place]))
                     last = beat == len(rhythm) - 1
                     notes.append((onset, span * (0.85 if last else 0.95), pitch, rng.uniform(0.75, 0.9)))

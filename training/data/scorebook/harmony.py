@@ -1,14 +1,14 @@
-"""Chords and keys: symbols, chroma, progressions, chords under a melody, chords out of notes."""
+"""Harmony of the scorebook: chords as (root, quality), the key of notes, drawn progressions, chords for a melody, and
+chords recognised in notes. Names of keys and pitch classes are those of pipelines/vivace_theory.py."""
 
 import numpy as np
 
-PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
+from pipelines.vivace_theory import PITCH_CLASSES
+
 QUALITIES = {
-    "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "maj7": (0, 4, 7, 11), "m7": (0, 3, 7, 10), "dim": (0,
-        3, 6),
+    "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "maj7": (0, 4, 7, 11), "m7": (0, 3, 7, 10), "dim": (0, 3, 6),
     "m7b5": (0, 3, 6, 10), "sus4": (0, 5, 7), "sus2": (0, 2, 7), "6": (0, 4, 7, 9), "m6": (0, 3, 7, 9),
-    "add9": (0, 2, 4, 7), "9": (0, 2, 4, 7, 10), "m9": (0, 2, 3, 7, 10), "maj9": (0, 2, 4, 7, 11), "aug": (0,
-        4, 8),
+    "add9": (0, 2, 4, 7), "9": (0, 2, 4, 7, 10), "m9": (0, 2, 3, 7, 10), "maj9": (0, 2, 4, 7, 11), "aug": (0, 4, 8),
 }  # fmt: skip
 MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
@@ -16,7 +16,7 @@ MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
 MAJOR_PROFILE = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
 MINOR_PROFILE = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 
-# A chord is (root pitch class, quality); None where there is none.
+# (pitch class of the root, key of `QUALITIES`); None stands for "no chord".
 Chord = tuple[int, str]
 
 
@@ -36,28 +36,9 @@ def chroma(chord: Chord | None) -> list[int]:
     return [int(p in present) for p in range(12)]
 
 
-def key_name(tonic: int, minor: bool) -> str:
-    """ "Bb major", "A minor"."""
-    return f"{PITCH_CLASSES[tonic % 12]} {'minor' if minor else 'major'}"
-
-
-def parse_key(name: str) -> tuple[int, bool]:
-    """(tonic pitch class, is minor) of a name such as "Bb major" or "F# minor".
-
-    Raises:
-        ValueError: if it is not a key.
-    """
-    letters = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
-    words = name.split()
-    if len(words) != 2 or words[0][0] not in letters or words[1] not in ("major", "minor"):
-        raise ValueError(f"key {name!r}: must be like 'Bb major' or 'A minor'")
-    accidental = words[0][1:].replace("-", "b")
-    return (letters[words[0][0]] + accidental.count("#") - accidental.count("b")) % 12, words[1] == "minor"
-
-
 def estimate_key(notes: np.ndarray) -> tuple[int, bool, float]:
-    """Key of notes (n, 4) by the Krumhansl profiles on durations: (tonic, is minor, margin to the next
-    best)."""
+    """Key of notes (n, 4) by the Krumhansl profiles on durations: (tonic, is minor, lead of its correlation over
+    that of the second best key)."""
     weights = np.bincount(notes[:, 2].astype(int) % 12, weights=np.minimum(notes[:, 1], 4.0), minlength=12)
     if weights.sum() <= 0.0 or weights.std() < 1e-9:
         return 0, False, 0.0
@@ -68,66 +49,29 @@ def estimate_key(notes: np.ndarray) -> tuple[int, bool, float]:
     return int(order[0] % 12), bool(order[0] >= 12), scores[order[0]] - scores[order[1]]
 
 
-# Progressions, one chord a bar, as scale steps and qualities relative to the tonic: (semitones, quality).
-_MAJOR = {"I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "vi": (9, "m"),
-    "bVII": (10, ""),
-          "iv": (5, "m"), "bVI": (8, ""), "II": (2, ""), "V7": (7, "7"), "I7": (0, "7"), "IV7": (5,
-              "7")}  # fmt: skip
-_MINOR = {"i": (0, "m"), "ii": (2, "dim"), "III": (3, ""), "iv": (5, "m"), "v": (7, "m"), "V": (7, ""),
-    "VI": (8, ""),
-          "VII": (10, ""), "bII": (1, ""), "IV": (5, ""), "V7": (7, "7"), "i7": (0, "m7")}  # fmt: skip
+# Chords by Roman numeral: (semitones above the tonic, quality). Progressions below have one chord a bar.
+_MAJOR = {
+    "I": (0, ""), "ii": (2, "m"), "iii": (4, "m"), "IV": (5, ""), "V": (7, ""), "vi": (9, "m"), "bVII": (10, ""),
+    "iv": (5, "m"), "bVI": (8, ""), "II": (2, ""), "V7": (7, "7"), "I7": (0, "7"), "IV7": (5, "7"),
+}  # fmt: skip
+_MINOR = {
+    "i": (0, "m"), "ii": (2, "dim"), "III": (3, ""), "iv": (5, "m"), "v": (7, "m"), "V": (7, ""), "VI": (8, ""),
+    "VII": (10, ""), "bII": (1, ""), "IV": (5, ""), "V7": (7, "7"), "i7": (0, "m7"),
+}  # fmt: skip
 _MAJOR_LINES = (
-    "I V vi IV",
-    "I vi IV V",
-    "vi IV I V",
-    "I IV V IV",
-    "I IV vi V",
-    "I iii IV V",
-    "I V IV V",
-    "ii V I vi",
-    "I vi ii V",
-    "I bVII IV I",
-    "IV V iii vi",
-    "I V vi iii IV I IV V",
-    "I I IV V",
-    "I IV I V",
-    "vi V IV V",
-    "IV I V vi",
-    "I iv I V",
-    "I II IV I",
-    "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7",
-    "I ii IV V",
-    "ii IV I V",
+    "I V vi IV", "I vi IV V", "vi IV I V", "I IV V IV", "I IV vi V", "I iii IV V", "I V IV V", "ii V I vi",
+    "I vi ii V", "I bVII IV I", "IV V iii vi", "I V vi iii IV I IV V", "I I IV V", "I IV I V", "vi V IV V",
+    "IV I V vi", "I iv I V", "I II IV I", "I7 I7 I7 I7 IV7 IV7 I7 I7 V7 IV7 I7 V7", "I ii IV V", "ii IV I V",
     "I iii vi IV",
-)
+)  # fmt: skip
 _MINOR_LINES = (
-    "i VI III VII",
-    "i iv v i",
-    "i VII VI VII",
-    "i VI VII i",
-    "i iv VII III",
-    "i VII VI V",
-    "i III VII iv",
-    "i i iv V",
-    "VI VII i i",
-    "i v VI iv",
-    "iv i V i",
-    "i VI iv V",
-    "i III iv VI",
-    "i bII i VII",
-    "i IV i IV",
-    "i VII i VII",
-    "i7 i7 i7 i7 iv iv i7 i7 VI V7 i7 V7",
-    "i iv i V",
-    "VI iv i V",
-    "i III VI VII",
-)
+    "i VI III VII", "i iv v i", "i VII VI VII", "i VI VII i", "i iv VII III", "i VII VI V", "i III VII iv",
+    "i i iv V", "VI VII i i", "i v VI iv", "iv i V i", "i VI iv V", "i III iv VI", "i bII i VII", "i IV i IV",
+    "i VII i VII", "i7 i7 i7 i7 iv iv i7 i7 VI V7 i7 V7", "i iv i V", "VI iv i V", "i III VI VII",
+)  # fmt: skip
 _SEVENTHS = {
-    "": ("maj7", "maj7", "add9", "6", "maj9"),
-    "m": ("m7", "m7", "m9", "m6"),
-    "7": ("7", "9"),
-    "dim": ("m7b5",),
-}
+    "": ("maj7", "maj7", "add9", "6", "maj9"), "m": ("m7", "m7", "m9", "m6"), "7": ("7", "9"), "dim": ("m7b5",),
+}  # fmt: skip
 
 
 def progression(rng: np.random.Generator, tonic: int, minor: bool, bars: int, sevenths: float) -> list[Chord]:
@@ -200,8 +144,7 @@ def harmonise(melody: np.ndarray, first_q: float, unit_q: float, count: int, ton
 
 
 def chord_per_beat(notes: np.ndarray, first_q: float, beat_q: float, count: int) -> list[Chord | None]:
-    """Chord of each beat by template matching on how long each pitch class sounds; None where none fits
-    well."""
+    """Chord of each beat: the template nearest to the durations of the pitch classes; None if none is near."""
     templates = [((root, q), np.array(chroma((root, q)), dtype=float))
                  for q in ("", "m", "7", "dim", "m7", "maj7") for root in range(12)]  # fmt: skip
     chords: list[Chord | None] = []

@@ -1,8 +1,8 @@
-"""The instruments of the scorebook: one canonical name each, where it is in a General MIDI bank, what it can
-play.
+"""The instruments of the scorebook: canonical name, presets in a General MIDI bank, range, roles and words in captions.
 
-Source of programs and names: General MIDI level 1, and the preset list of FluidR3Mono (bank 8 and 16 hold
-variants).
+Programs and names follow General MIDI level 1 and the preset list of FluidR3Mono, whose banks 8 and 16 hold variants.
+The words here are those of the scorebook's captions; further words for training texts stand in training/text/words.py,
+under the same canonical names.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Instrument:
         presets: (bank, program) pairs that sound like it.
         family: keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk.
         low, high: comfortable range in MIDI pitches.
-        attack_s: how much earlier its notes are started, so that the middle of their rise is on the beat:
-            half the time to a third of the peak, as the beginning of the rise is heard too.
+        attack_s: lead of its notes before the beat, so that the middle of their rise is on the beat: half the time
+            to a third of the peak, because the beginning of the rise is audible too.
         roles: letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble.
         words: names used in training captions, the canonical one first.
         heldout_words: names used in no training caption.
@@ -124,7 +124,7 @@ timpani | 47 | mallets | 36 57 | 0 | b | kettledrums | timps, orchestral drums
 
 
 def _parse() -> dict[str, Instrument]:
-    """Read the table above."""
+    """The instruments of `_TABLE` by name."""
     found = {}
     for line in _TABLE.strip().splitlines():
         name, presets, family, span, attack, roles, words, heldout = (part.strip() for part in line.split("|"))
@@ -140,7 +140,6 @@ def _parse() -> dict[str, Instrument]:
 INSTRUMENTS = _parse()
 DRUM_WORDS = ("drums", "drum kit", "a drum kit", "percussion", "a beat")
 DRUM_HELDOUT_WORDS = ("a drummer", "a drum set", "a drum beat", "drumming")
-LIGHT_PERCUSSION = "percussion"
 
 # Kits of bank 128 by character.
 KITS = {
@@ -148,14 +147,13 @@ KITS = {
     "jazz": (32, 33), "brush": (40, 41), "orchestra": (48,),
 }  # fmt: skip
 
-# A program that has no instrument of its own takes the nearest one.
+# The nearest instrument for General MIDI programs that no instrument above has.
 _NEAREST = {
-    49: "string ensemble",
-    2: "electric piano", 31: "electric guitar", 55: "brass section", 76: "pan flute", 77: "pan flute",
-    83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth", 93: "sweep pad",
-    97: "warm pad",
-    98: "bell synth", 101: "sweep pad", 102: "warm pad", 103: "bell synth", 106: "banjo", 111: "oboe",
-    112: "glockenspiel", 113: "xylophone", 115: "xylophone", 116: "timpani", 117: "timpani", 118: "timpani",
+    49: "string ensemble", 2: "electric piano", 31: "electric guitar", 55: "brass section", 76: "pan flute",
+    77: "pan flute", 83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth",
+    93: "sweep pad", 97: "warm pad", 98: "bell synth", 101: "sweep pad", 102: "warm pad", 103: "bell synth",
+    106: "banjo", 111: "oboe", 112: "glockenspiel", 113: "xylophone", 115: "xylophone", 116: "timpani",
+    117: "timpani", 118: "timpani",
 }  # fmt: skip
 
 

@@ -1,20 +1,21 @@
-"""Scores as arrays: the form in which every source of notes reaches the renderer.
+"""Notes and their labels as data: `Score` is music as a source wrote it, `Piece` is what the renderer plays.
 
-Times are in quarter notes (q). A bank is one compressed .npz: all notes of all scores in three integer arrays, and a
-JSON header that says whose they are.
+The readers of training/data/sources/ make scores, and a bank stores many of them in one compressed .npz (all notes in
+three integer arrays, everything else in a JSON header). training/data/scorebook/arrange.py makes pieces. All times are
+in quarter notes (names end in `_q`) unless a name ends in `_s` for seconds.
 """
 
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-import numpy as np
 from dataclasses import dataclass, field
-from training.data.scorebook.grooves import BAR_Q, BEAT_Q
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.vivace_theory import parse_time_signature
 from training.data.scorebook.harmony import Chord
 from training.data.scorebook.instruments import INSTRUMENTS, Instrument
-
 
 TICKS_PER_Q = 10080  # 2^5 * 3^2 * 5 * 7: every duration of notated music we read is a whole number of ticks
 _BANK_FORMAT = 1
@@ -148,7 +149,7 @@ def load_bank(path: str | os.PathLike[str]) -> list[Score]:
         content = json.loads(text)
     except FileNotFoundError:
         raise ValueError(f"path {str(path)!r}: no such score bank") from None
-    except Exception as error:  # numpy, zipfile, zlib and json each have their own ways to say "damaged"
+    except Exception as error:  # numpy, zipfile, zlib and json each raise their own errors
         raise ValueError(f"path {str(path)!r}: not a score bank ({type(error).__name__})") from error
     if content.get("format") != _BANK_FORMAT:
         raise ValueError(f"path {str(path)!r}: score bank of format {content.get('format')}, not {_BANK_FORMAT}")
@@ -168,14 +169,12 @@ def load_bank(path: str | os.PathLike[str]) -> list[Score]:
     return scores
 
 
-# A piece ready to be rendered: tracks of notes on a timeline of quarters, and everything that is known of it.
-
-BEATS_PER_BAR = {"4/4": 4, "3/4": 3, "2/4": 2, "6/8": 2}
+# ---- pieces ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass
 class Track:
-    """One part.
+    """The notes of one part and the preset that plays them.
 
     Attributes:
         name: canonical instrument, "drums" or "percussion".
@@ -197,13 +196,12 @@ class Track:
 
 @dataclass
 class Piece:
-    """Tracks and labels. Downbeats are at whole multiples of the bar on the timeline; the clip starts at
-    `start_q`.
+    """Tracks and labels. Downbeats are at whole multiples of the bar on the timeline; the clip starts at `start_q`.
 
     Attributes:
         chords: (onset_q, chord or None) in order; None means unknown.
         start_q: where on the timeline the clip begins, quarters.
-        fresh: nothing sounds before the clip (otherwise it is cut out of running music).
+        fresh: the music begins with the clip; otherwise the clip is cut out of running music.
         room: dry, room, hall or cathedral.
         dynamics: soft, medium or loud.
     """
@@ -231,15 +229,15 @@ class Piece:
 
     @property
     def bar_q(self) -> float:
-        return BAR_Q[self.meter]
+        return bar_q(self.meter)
 
     @property
     def beat_q(self) -> float:
-        return BEAT_Q[self.meter]
+        return beat_q(self.meter)
 
     @property
     def beats_per_bar(self) -> int:
-        return BEATS_PER_BAR[self.meter]
+        return parse_time_signature(self.meter)
 
     def seconds(self, onset_q: np.ndarray | float) -> np.ndarray | float:
         """Time after the start of the clip of a place on the timeline, seconds."""
@@ -257,7 +255,7 @@ def as_notes(notes: list[tuple[float, float, float, float]]) -> np.ndarray:
 
 
 def fit_range(notes: np.ndarray, instrument: Instrument) -> np.ndarray:
-    """Move notes by octaves, together as far as possible, into the range of an instrument."""
+    """Transpose notes by the octave that suits an instrument's range best, then those still outside one by one."""
     if not len(notes):
         return notes
     notes = notes.copy()
@@ -293,5 +291,5 @@ def choose_start(piece: Piece, clip_s: float, spare_bars: int, rng: np.random.Ge
 
 def clip_bars(meter: str, bpm: float, clip_s: float) -> int:
     """How many bars a clip touches at most when it begins anywhere."""
-    bar_s = BEATS_PER_BAR[meter] * 60.0 / bpm
+    bar_s = parse_time_signature(meter) * 60.0 / bpm
     return int(np.ceil(clip_s / bar_s)) + 1

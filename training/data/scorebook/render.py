@@ -1,4 +1,4 @@
-"""From a piece to audio with tinysoundfont: each part alone, levelled by its role, mixed, put in a room."""
+"""Renders a piece to audio with tinysoundfont: each part alone at the level of its role, mixed, in a room."""
 
 from pathlib import Path
 
@@ -10,14 +10,15 @@ from scipy.signal import fftconvolve, lfilter, sosfilt
 
 from training.data.scorebook.piece import Piece, Track
 
-_ROLE_DB = {"melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0,
-    "drums": -2.0,
-            "percussion": -7.0}  # fmt: skip
-INAUDIBLE_DB = -26.0  # a part this far under the loudest is not named in the labels
+_ROLE_DB = {
+    "melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0, "drums": -2.0,
+    "percussion": -7.0,
+}  # fmt: skip
+INAUDIBLE_DB = -26.0  # parts this far below the loudest are not named in the labels
 PEAK = 0.7
 _RMS_DB = {"soft": -20.0, "medium": -18.0, "loud": -16.5}
 _ROOMS = {"room": (0.45, 0.20), "hall": (1.6, 0.22), "cathedral": (3.0, 0.28)}  # decay time s, wet share
-_PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounds
+_PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounding notes
 _FRESH_PREROLL_S = 0.15  # room for slow attacks that are started before their beat
 _LOOP_TAIL_S = 0.1  # music after a loop, so that its end is filtered like its middle
 
@@ -77,7 +78,7 @@ class Renderer:
                 self.synth.noteoff(channel, pitch)
         if total > place:
             self.synth.generate_simple(total - place, buffer[place * 8 :])
-        # sounds_off fades over about 50 ms and would be heard in what is rendered next.
+        # sounds_off fades over about 50 ms, which would be audible in the next part.
         self.synth.sounds_off(channel)
         self.synth.generate_simple(round(0.15 * self.rate))
         return np.frombuffer(buffer, dtype=np.float32).reshape(-1, 2)
@@ -87,16 +88,15 @@ class Renderer:
     ) -> tuple[np.ndarray, list[Track]]:
         """The whole clip.
 
-        A loop is played three times through and the second time is kept: what sounds on from the first is heard at
-        its beginning, and the third begins before it ends, so the end leads into the beginning.
+        A loop is rendered three times in a row and the second pass is kept: notes and reverberation of the first ring
+        on into its beginning, and early onsets of the third are in its end, so that its end leads into its beginning.
 
         Args:
             clip_s: length in seconds; of a loop a whole number of bars.
             loop: whether the clip is to repeat seamlessly.
 
         Returns:
-            audio float32 (channels, samples) with its peak at most 0.7, and the tracks that can be heard in
-            it.
+            audio float32 (channels, samples) with a peak of at most 0.7, and its audible tracks.
 
         Raises:
             SilenceError: if nothing sounds.
@@ -136,8 +136,8 @@ class Renderer:
         mix = _in_room(mix, piece.room, self.sampling_rate, rng)
         mix = np.pad(mix, ((0, max(0, before + samples - len(mix))), (0, 0)))[before : before + samples]
         loudest = max(level for level, _ in levels)
-        heard = [track for level, track in levels if level > loudest * 10.0 ** (INAUDIBLE_DB / 20.0)]
-        return _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32), heard
+        audible = [track for level, track in levels if level > loudest * 10.0 ** (INAUDIBLE_DB / 20.0)]
+        return _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32), audible
 
 
 Event = tuple[int, bool, int, int]  # sample, is on, pitch, velocity

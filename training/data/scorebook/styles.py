@@ -1,32 +1,31 @@
-"""What an accompaniment style is: for each meter what drums, bass and chords play, on which instruments, how
-fast.
+"""Accompaniment styles: the drums, bass and chord patterns of each meter, their instruments, tempos and words.
 
-A pattern is a string with one character per sixteenth (16 in a bar of 4/4, 12 in 3/4 and 6/8, 8 in 2/4); a
-string of several bars is played through. Drums: X accent, x hit, o soft. Bass: r root, 3 third, 5 fifth, 6
-sixth, 8 octave, a leads into the next root, w walks, - releases. Chords: X accent, x short, o held until the
-next character, - releases.
+A pattern is a string with one character per sixteenth (16 in a bar of 4/4, 12 in 3/4 and 6/8, 8 in 2/4); patterns of
+several bars repeat as a whole. "." is a rest in all of them.
+    drums   X accent, x hit, o soft
+    bass    r root, 3 third, 5 fifth, 6 sixth, 8 octave, a leads into the next root, w walks, - releases
+    chords  X accent, x short, o held until the next character, - releases
 """
 
 from dataclasses import dataclass, field
-
 
 Patterns = dict[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Style:
-    """One style; `words` name it in training captions, `heldout_words` in no training caption.
+    """One style. `words` name it in training captions, `heldout_words` only in held-out captions.
 
     Attributes:
         tempo: lowest and highest bpm.
         minor: probability of a minor key in generated pieces.
         sevenths: probability of chords with sevenths.
         swing: how late the second half of a beat (or, for `swing16`, of a half beat) comes: 0.5 is straight.
-        drums: meter -> lane -> alternatives. Lanes: K kick, S snare, R rim, C clap, H closed hat, O open hat,
-            P pedal hat, D ride, T tambourine, A shaker, G L high and low conga, W woodblock, E claves, M low
-            tom, B bodhran-like tom, Y cymbal.
-        drum_share: how often drums play.
-        pad_share, arpeggio_share: how often a held pad or an arpeggio is added.
+        drums: meter -> lane -> alternative patterns. Lanes: K kick, S snare, R rim, C clap, H closed hat, O open hat,
+            P pedal hat, D ride, T tambourine, A shaker, G L high and low conga, W woodblock, E claves, M low tom,
+            B bodhran-like tom, Y cymbal.
+        drum_share: probability of drums.
+        pad_share, arpeggio_share: probability of a held pad and of an arpeggio.
         density: notes of a generated melody, 0 sparse to 1 busy.
         gate: share of its length that a bass note sounds.
     """
@@ -62,9 +61,8 @@ class Style:
         return tuple(self.comp)
 
 
-# Styles of popular music; what the fields mean stands in `training.data.scorebook.styles`.
-
-POPULAR = (
+_STYLES = (
+    # ---- popular music ----
     Style(
         name="lo-fi", genre="hip hop", tempo=(60, 98),
         words=("lo-fi", "lofi hip hop", "lo-fi beats", "chillhop"),
@@ -334,12 +332,7 @@ POPULAR = (
         minor=0.45, sevenths=0.35, drum_share=0.6, pad_share=0.5, arpeggio_share=0.4, density=0.35,
         rooms=("room", "hall"),
     ),
-)  # fmt: skip
-
-
-# Styles of dances, games, films and folk music; what the fields mean stands in `training.data.scorebook.styles`.
-
-TRADITIONAL = (
+    # ---- dances, games, films and folk music ----
     Style(
         name="waltz", genre="classical", tempo=(84, 178),
         words=("waltz", "viennese waltz", "waltz in three"),
@@ -528,7 +521,4 @@ TRADITIONAL = (
     ),
 )  # fmt: skip
 
-
-# All styles by name.
-
-STYLES: dict[str, Style] = {style.name: style for style in (*POPULAR, *TRADITIONAL)}
+STYLES: dict[str, Style] = {style.name: style for style in _STYLES}

@@ -1,10 +1,10 @@
-"""Key of a score from what its source says, checked against its notes; None where they disagree."""
+"""Key of a score as its source states it, checked against its notes; None where they disagree."""
 
 import numpy as np
 
-from training.data.scorebook.harmony import estimate_key, key_name
+from pipelines.vivace_theory import KEYS, NATURALS
+from training.data.scorebook.harmony import estimate_key
 
-_LETTERS = {"C": 0, "D": 2, "E": 4, "F": 5, "G": 7, "A": 9, "B": 11}
 # Mode -> (is minor, fifths of the signature relative to the major key of the same tonic).
 MODES = {
     "maj": (False, 0), "ion": (False, 0), "mix": (False, -1), "lyd": (False, 1), "min": (True, -3), "aeo": (True, -3),
@@ -15,7 +15,7 @@ _MARGIN = 0.06  # of the Krumhansl correlation over the next best key: below it,
 
 def tonic_of(name: str) -> int:
     """Pitch class of "F#", "Bb", ..."""
-    return (_LETTERS[name[0]] + name.count("#") - name[1:].count("b")) % 12
+    return (NATURALS[name[0]] + name.count("#") - name[1:].count("b")) % 12
 
 
 def fifths_of(tonic: str, mode: str) -> int:
@@ -41,7 +41,7 @@ def tune_key(tonic: str, mode: str, stated: bool, notes: np.ndarray) -> str | No
         return None
     if not stated and int(notes[-1, 2]) % 12 != pitch_class and estimate_key(notes)[:2] != (pitch_class, minor):
         return None
-    return key_name(pitch_class, minor)
+    return KEYS[2 * pitch_class + minor]
 
 
 def score_key(fifths: int, notes: np.ndarray) -> str | None:
@@ -52,5 +52,5 @@ def score_key(fifths: int, notes: np.ndarray) -> str | None:
     major_tonic = 7 * fifths % 12
     by_signature = (tonic, minor) in ((major_tonic, False), ((major_tonic + 9) % 12, True))
     if tonic == final_bass or (by_signature and margin > _MARGIN):
-        return key_name(tonic, minor)
+        return KEYS[2 * tonic + minor]
     return None

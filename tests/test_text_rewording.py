@@ -5,7 +5,7 @@ import pytest
 
 from pipelines.vivace_exclusion import read_exclusion
 from training.data.scorebook.instruments import INSTRUMENTS
-from training.text.retelling import facts_of, retellings
+from training.text.rewording import facts_of, reworded_captions
 from training.text.tags import STYLE_WORDS, heldout_phrases
 from training.text.words import INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 
@@ -17,7 +17,7 @@ ROW = {
 
 
 def many(row: dict, count: int = 400) -> list[str]:
-    return [text for seed in range(count // 8) for text in retellings(row, 8, np.random.default_rng(seed))]
+    return [text for seed in range(count // 8) for text in reworded_captions(row, 8, np.random.default_rng(seed))]
 
 
 def words_of(name: str) -> tuple[str, ...]:
@@ -79,16 +79,16 @@ def test_no_held_out_word_is_used():
 
 
 def test_the_count_is_kept_and_draws_are_the_same_at_every_run():
-    first, second = (retellings(ROW, 8, np.random.default_rng(3)) for _ in range(2))
+    first, second = (reworded_captions(ROW, 8, np.random.default_rng(3)) for _ in range(2))
     assert first == second and 4 <= len(first) <= 8 and len(set(first)) == len(first)
-    assert retellings(ROW, 0, np.random.default_rng(3)) == []
+    assert reworded_captions(ROW, 0, np.random.default_rng(3)) == []
 
 
 @pytest.mark.parametrize("change", [{"style": "sea shanty"}, {"moods": []}, {"instruments": ["kazoo"]}, {"bpm": None}])
 def test_a_clip_with_other_labels_keeps_its_own_captions(change):
-    assert facts_of(ROW | change) is None and retellings(ROW | change, 8, np.random.default_rng(0)) == []
+    assert facts_of(ROW | change) is None and reworded_captions(ROW | change, 8, np.random.default_rng(0)) == []
 
 
 def test_every_style_of_the_scorebook_can_be_retold():
     for style in STYLE_SYNONYMS:
-        assert len(retellings(ROW | {"style": style}, 6, np.random.default_rng(0))) >= 3
+        assert len(reworded_captions(ROW | {"style": style}, 6, np.random.default_rng(0))) >= 3

@@ -1,6 +1,9 @@
-"""Sentences of many forms around the same facts, for the text encoder's second tellings.
+"""Pairs of sentences that state the same facts in other words and forms, on which training/text/align.py trains.
 
-None has the nouns, connecting words or templates of the held-out captions (training/data/scorebook/captions.py).
+A pair is a plain sentence in the captions' own words and one as other people would write it. Sentences are first made
+with a private character in place of each concept (an instrument, style or mood); filling in words then records where
+each concept is. No sentence has the nouns, connecting words or templates of the held-out captions
+(training/data/scorebook/captions.py).
 """
 
 import re
@@ -9,14 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.data.scorebook.captions import Facts, Speaker, captions
+from training.data.scorebook.captions import Speaker, captions
 from training.data.scorebook.instruments import DRUM_WORDS, INSTRUMENTS
 from training.text.corpus import TEMPLATES, PromptGrammar
-from training.text.retelling import CARRIERS, MOOD_SYNONYMS
-from training.text.tags import MOOD_NAMES, STYLE_NAMES, STYLE_WORDS, heldout_phrases
+from training.text.rewording import MOOD_SYNONYMS, REQUESTS
+from training.text.tags import MOOD_NAMES, STYLE_NAMES, STYLE_WORDS, heldout_phrases, pick, random_facts
 from training.text.words import (
     DRUMS,
-    GENRES,
     INSTRUMENT_LEXICON,
     INSTRUMENT_SYNONYMS,
     STYLE_LEXICON,
@@ -53,11 +55,11 @@ _PLAYING = (" playing ", " doing ", " carrying ", " over ", " leading ", " for "
 def free_form(
     rng: np.random.Generator, style: str | None, moods: Sequence[str], players: Sequence[str]
 ) -> tuple[str, str]:
-    """Two sentences that say the same.
+    """Two sentences that state the same.
 
     Args:
         rng: draws the forms, a tempo word and up to three details.
-        style: what the style is called; None = not named.
+        style: name of the style; None = not stated.
         moods: words.
         players: instruments; may be empty if there is a style.
 
@@ -65,21 +67,18 @@ def free_form(
         A plain sentence, and one of many forms.
     """
 
-    def pick(options):
-        return options[int(rng.integers(len(options)))]
-
     def words(*parts: str | None) -> str:
         return " ".join(part for part in parts if part)
 
     def listed(names: list[str]) -> str:
-        return (
-            names[0] if len(names) == 1 else ", ".join(names[:-1]) + pick((" and ", ", ", " & ", " plus ")) + names[-1]
-        )
+        if len(names) == 1:
+            return names[0]
+        return ", ".join(names[:-1]) + pick(rng, (" and ", ", ", " & ", " plus ")) + names[-1]
 
-    tempo = pick(TEMPOS) if rng.random() < 0.4 else None
+    tempo = pick(rng, TEMPOS) if rng.random() < 0.4 else None
     many = int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))
-    details = [pick(_DETAILS).format(int(rng.integers(45, 200))) for _ in range(many)]
-    plain = words(", ".join(moods), tempo, style, pick(_PLAIN_NOUNS))
+    details = [pick(rng, _DETAILS).format(int(rng.integers(45, 200))) for _ in range(many)]
+    plain = words(", ".join(moods), tempo, style, pick(rng, _PLAIN_NOUNS))
     if players:
         plain += " with " + (players[0] if len(players) == 1 else ", ".join(players[:-1]) + " and " + players[-1])
     plain = ", ".join([plain, *details])
@@ -87,31 +86,34 @@ def free_form(
     shuffled = [players[place] for place in rng.permutation(len(players))]
     adjectives = [*moods, tempo] if tempo else list(moods)
     adjectives = [adjectives[place] for place in rng.permutation(len(adjectives))]
-    noun, article, described = pick(_NOUNS), pick(("a ", "a ", "", "some ", "the ", "one ")), ""
+    noun, article, described = pick(rng, _NOUNS), pick(rng, ("a ", "a ", "", "some ", "the ", "one ")), ""
     if adjectives:
-        described = pick((" ", ", ", " and ")).join(adjectives)
+        described = pick(rng, (" ", ", ", " and ")).join(adjectives)
     form = int(rng.integers(6))
     if form > 3 and shuffled:
-        text = listed(shuffled) + pick(_PLAYING) + article + words(described, noun if rng.random() < 0.5 else "")
+        text = listed(shuffled) + pick(rng, _PLAYING) + article + words(described, noun if rng.random() < 0.5 else "")
         if style:
-            text += (pick((" of ", ", ", " like ", " - ", ", some ", " as ")) if rng.random() < 0.5 else " ") + style
+            text += (
+                pick(rng, (" of ", ", ", " like ", " - ", ", some ", " as ")) if rng.random() < 0.5 else " "
+            ) + style
         shuffled = []
     elif style is None or form in (0, 4, 5):
         text = article + words(described, style, noun if style is None or rng.random() < 0.7 else "")
     elif form == 1:
-        text = f"{article}{style} {noun}" + (pick(_THAT_IS) + described if described else "")
+        text = f"{article}{style} {noun}" + (pick(rng, _THAT_IS) + described if described else "")
     elif form == 2:
-        text = article + words(described, noun) + pick(_LIKE) + style
+        text = article + words(described, noun) + pick(rng, _LIKE) + style
     else:
-        text = pick((", ", "; ", " / ", " ")).join([style, *adjectives])
+        text = pick(rng, (", ", "; ", " / ", " ")).join([style, *adjectives])
     if shuffled:
-        text += pick(_WITH) + listed(shuffled)
+        text += pick(rng, _WITH) + listed(shuffled)
     parts = [text, *details] if rng.random() < 0.7 else [*details, text]
-    return plain, " ".join(pick((", ", ", ", "; ", " ")).join(parts).split())
+    return plain, " ".join(pick(rng, (", ", ", ", "; ", " ")).join(parts).split())
 
 
-# One list of facts told twice: plainly, in the captions' own words, and as other people would say it.
+# ---- concepts and their words ----------------------------------------------------------------------------------------
 
+# Words that people put before and after the name of an instrument or style.
 _BEFORE = {
     "instrument": (
         "old", "big", "small", "soft", "solo", "smooth", "warm", "bright", "gentle", "loud", "vintage", "acoustic",
@@ -141,7 +143,14 @@ _MUSICAL = tuple(text for text in TEMPLATES if any(slot in text for slot in ("{I
 
 @dataclass(frozen=True)
 class Concept:
-    """What prompts name: "instrument", "style" or "mood", its label, the captions' words, a few others and many."""
+    """An instrument, a style or a mood that prompts name, and its words.
+
+    Attributes:
+        kind: "instrument", "style" or "mood".
+        name: its canonical name.
+        own: the words of the scorebook's captions.
+        synonyms, lexicon: a few other words, and many, of training/text/words.py.
+    """
 
     kind: str
     name: str
@@ -152,23 +161,18 @@ class Concept:
 
 CONCEPTS = (
     *(
-        Concept("instrument", name, known.words, INSTRUMENT_SYNONYMS[name], INSTRUMENT_LEXICON[name])
-        for name, known in INSTRUMENTS.items()
+        Concept("instrument", name, instrument.words, INSTRUMENT_SYNONYMS[name], INSTRUMENT_LEXICON[name])
+        for name, instrument in INSTRUMENTS.items()
     ),
     Concept("instrument", "drums", tuple(DRUM_WORDS), DRUMS),
     *(
-        Concept(
-            "style",
-            name,
-            tuple(STYLE_WORDS.get(name, STYLE_SYNONYMS[name][:1])),
-            STYLE_SYNONYMS[name],
-            STYLE_LEXICON[name],
-        )
+        Concept("style", name, tuple(STYLE_WORDS.get(name, STYLE_SYNONYMS[name][:1])), STYLE_SYNONYMS[name],
+                STYLE_LEXICON[name])
         for name in STYLE_NAMES
     ),
     *(Concept("mood", name, (name,), MOOD_SYNONYMS[name]) for name in MOOD_NAMES),
-)
-# A slot is one character of Unicode's private area while a sentence is being made.
+)  # fmt: skip
+# Until words are filled in, a concept is one character of Unicode's private use area.
 _FIRST_MARK = 0xE000
 _MARK = re.compile("[\ue000-\uf8ff]")
 _MARKS = {(concept.kind, concept.name): chr(_FIRST_MARK + place) for place, concept in enumerate(CONCEPTS)}
@@ -176,13 +180,13 @@ _PLAYERS = tuple(INSTRUMENTS)
 
 
 @dataclass(frozen=True)
-class Telling:
-    """A text and where its concepts are.
+class Sentence:
+    """A text and the places of its concepts.
 
     Attributes:
         text: the text.
         slots: (start, end, number of the concept in `CONCEPTS`) of each slot, in characters.
-        body: (start, end) without the words of politeness around it.
+        body: (start, end) without the words of a request around it.
     """
 
     text: str
@@ -190,8 +194,8 @@ class Telling:
     body: tuple[int, int]
 
 
-class MarkingSpeaker(Speaker):
-    """Speaks as training captions do, with marks in place of what instruments, style and mood are called."""
+class MarkSpeaker(Speaker):
+    """Fills the grammar of the training captions with marks in place of instruments, style and mood."""
 
     def instrument(self, name: str) -> str:
         return super().instrument(name) if name == "percussion" else _MARKS["instrument", name]
@@ -203,7 +207,7 @@ class MarkingSpeaker(Speaker):
         return _MARKS["mood", self.pick(self.facts.moods)]
 
 
-class MarkingPrompts(PromptGrammar):
+class MarkPrompts(PromptGrammar):
     """The templates of users' prompts with marks in their slots."""
 
     def slot(self, name: str) -> str:
@@ -215,32 +219,21 @@ class MarkingPrompts(PromptGrammar):
         return super().slot(name)
 
 
-def _pick(rng: np.random.Generator, options: Sequence):
-    return options[int(rng.integers(len(options)))]
-
-
-def _sentence(rng: np.random.Generator) -> str:
+def _grammar_sentence(rng: np.random.Generator) -> str:
     """A marked sentence of the captions' grammar or of the prompts'."""
     if rng.random() < 0.45:
-        prompts = MarkingPrompts(int(rng.integers(2**31)))
+        prompts = MarkPrompts(int(rng.integers(2**31)))
         return prompts.fill(prompts.random.choice(_MUSICAL))
-    players = tuple(dict.fromkeys(_pick(rng, _PLAYERS) for _ in range(int(rng.integers(1, 5)))))
-    facts = Facts(
-        style=_pick(rng, STYLE_NAMES), style_words=(), style_heldout_words=(), genre=_pick(rng, GENRES),
-        moods=tuple(_pick(rng, MOOD_NAMES) for _ in range(2)), instruments=players,
-        melody=players[0] if rng.random() < 0.8 else None, drums=_pick(rng, (None, "drums", "percussion")),
-        bpm=float(rng.integers(45, 200)), key=_pick(rng, (None, "C major", "A minor", "F# minor", "Bb major")),
-        time_signature=_pick(rng, ("4/4", "3/4", "2/4", "6/8")), bars=_pick(rng, (None, 4, 8)),
-        room=_pick(rng, ("dry", "room", "hall", "cathedral")), dynamics=_pick(rng, ("soft", "medium", "loud")),
-    )  # fmt: skip
-    return captions(facts, 1, rng, MarkingSpeaker)[0][0]
+    players = tuple(dict.fromkeys(pick(rng, _PLAYERS) for _ in range(int(rng.integers(1, 5)))))
+    facts = random_facts(rng, pick(rng, STYLE_NAMES), (), players)
+    return captions(facts, 1, rng, MarkSpeaker)[0][0]
 
 
 def _facts_and_free_form(rng: np.random.Generator) -> tuple[str, str]:
     """Two marked sentences of the same facts, a plain one and one of many forms."""
-    style = _MARKS["style", _pick(rng, STYLE_NAMES)] if rng.random() < 0.75 else None
-    moods = [_MARKS["mood", _pick(rng, MOOD_NAMES)] for _ in range(int(rng.choice(3, p=(0.35, 0.5, 0.15))))]
-    names = dict.fromkeys(_pick(rng, _PLAYERS) for _ in range(int(rng.integers(0 if style else 1, 4))))
+    style = _MARKS["style", pick(rng, STYLE_NAMES)] if rng.random() < 0.75 else None
+    moods = [_MARKS["mood", pick(rng, MOOD_NAMES)] for _ in range(int(rng.choice(3, p=(0.35, 0.5, 0.15))))]
+    names = dict.fromkeys(pick(rng, _PLAYERS) for _ in range(int(rng.integers(0 if style else 1, 4))))
     players = [_MARKS["instrument", name] for name in names]
     if rng.random() < 0.35:
         players.append(_MARKS["instrument", "drums"])
@@ -259,27 +252,27 @@ class OtherWords:
         self.banned = {phrase.lower() for phrase in heldout_phrases()}
 
     def own(self, rng: np.random.Generator, number: int) -> str:
-        """As captions say it."""
+        """A word of the captions."""
         words = CONCEPTS[number].own
-        return words[0] if rng.random() < 0.55 else _pick(rng, words)
+        return words[0] if rng.random() < 0.55 else pick(rng, words)
 
     def other(self, rng: np.random.Generator, number: int) -> str | None:
-        """As others say it; None: as it was."""
+        """A word of other people; None = keep the captions' word."""
         concept, share = CONCEPTS[number], rng.random()
         if share < 0.15:
             return None
         if share < 0.35 and self.nearby.get(number):
-            words = _pick(rng, self.nearby[number])
+            words = pick(rng, self.nearby[number])
         else:
             long = concept.lexicon and share < 0.7
-            words = _pick(rng, concept.lexicon if long else (*concept.own, *concept.synonyms, *concept.synonyms))
+            words = pick(rng, concept.lexicon if long else (*concept.own, *concept.synonyms, *concept.synonyms))
             if concept.kind != "mood" and rng.random() < 0.4:
-                before, behind = _pick(rng, _BEFORE[concept.kind]), _pick(rng, _BEHIND[concept.kind])
+                before, behind = pick(rng, _BEFORE[concept.kind]), pick(rng, _BEHIND[concept.kind])
                 words = f"{before} {words}" if rng.random() < 0.5 else words + behind
         return None if words.lower() in self.banned else words
 
 
-def _fill(marked: str, words: Mapping[int, str]) -> Telling:
+def _fill(marked: str, words: Mapping[int, str]) -> Sentence:
     text, slots, last = "", [], 0
     for mark in _MARK.finditer(marked):
         number = ord(mark.group()) - _FIRST_MARK
@@ -287,24 +280,24 @@ def _fill(marked: str, words: Mapping[int, str]) -> Telling:
         slots.append((len(text), len(text) + len(words[number]), number))
         text, last = text + words[number], mark.end()
     text += marked[last:]
-    return Telling(text, tuple(slots), (0, len(text)))
+    return Sentence(text, tuple(slots), (0, len(text)))
 
 
-def _carried(rng: np.random.Generator, telling: Telling) -> Telling:
-    """The telling in a sentence that asks for it."""
-    before, after = _pick(rng, CARRIERS).split("{}")
+def _as_request(rng: np.random.Generator, sentence: Sentence) -> Sentence:
+    """The sentence inside one of `REQUESTS`."""
+    before, after = pick(rng, REQUESTS).split("{}")
     shift = len(before)
-    slots = tuple((start + shift, end + shift, number) for start, end, number in telling.slots)
-    return Telling(before + telling.text + after, slots, (shift, shift + len(telling.text)))
+    slots = tuple((start + shift, end + shift, number) for start, end, number in sentence.slots)
+    return Sentence(before + sentence.text + after, slots, (shift, shift + len(sentence.text)))
 
 
-def tell_twice(rng: np.random.Generator, words: OtherWords) -> tuple[Telling, Telling, bool]:
-    """A plain telling, another one, and whether both stand in the same sentence.
+def sentence_pair(rng: np.random.Generator, words: OtherWords) -> tuple[Sentence, Sentence, bool]:
+    """A plain sentence, another one that states the same, and whether both have the same words between the concepts.
 
-    Where the two are the same text, the other telling shows what is to stay as it is.
+    In an eighth of the pairs both are the same text, which trains the encoder to keep its states.
     """
     free = rng.random() < 0.5
-    plain, other = _facts_and_free_form(rng) if free else (_sentence(rng),) * 2
+    plain, other = _facts_and_free_form(rng) if free else (_grammar_sentence(rng),) * 2
     same = not free and rng.random() < 0.25
     numbers = list(dict.fromkeys(ord(mark) - _FIRST_MARK for mark in _MARK.findall(plain)))
     own = {
@@ -312,5 +305,5 @@ def tell_twice(rng: np.random.Generator, words: OtherWords) -> tuple[Telling, Te
     }
     if same:
         return _fill(plain, own), _fill(plain, own), True
-    told = _fill(other, {number: words.other(rng, number) or own[number] for number in numbers})
-    return _fill(plain, own), _carried(rng, told) if rng.random() < 0.4 else told, not free
+    filled = _fill(other, {number: words.other(rng, number) or own[number] for number in numbers})
+    return _fill(plain, own), _as_request(rng, filled) if rng.random() < 0.4 else filled, not free

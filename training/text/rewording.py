@@ -1,10 +1,9 @@
-"""A training clip described anew, in many words: stage 3 hears the synonyms that the text encoder has read.
+"""More captions of training clips, in many words: they teach the UNet the synonyms that the text encoder has learned.
 
-The scorebook names each thing in two to four words. A network that has heard only those learns where three points of
-the text encoder's space lie, and a fourth word for the same thing falls beside them. Retold captions say what the
-clip's labels say in the words of training/text/words.py and its lexicon, half in the forms of the captions'
-grammar, half in the templates of prompts as users write them. Words that the held-out captions keep for tests are in
-neither.
+The scorebook names each thing in two to four words. A network trained on those alone learns three points of the text
+encoder's space, and other words for the same thing lie beside them. The captions made here state the clip's labels in
+the words of training/text/words.py and its lexicon, half of them in the grammar of the scorebook's captions, half in
+the templates of prompts as users write them. None has a word that the held-out captions reserve for tests.
 """
 
 import numpy as np
@@ -16,8 +15,8 @@ from training.text.tags import AFFIRMING, STYLE_WORDS, mood_words
 from training.text.words import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS
 
 _NEEDED = ("style", "genre", "moods", "instruments", "bpm", "time_signature", "room", "dynamics")
-_OWN_SHARE = 0.3  # of words that are the scorebook's own
-_LONG_SHARE = 0.5  # of the others that are taken from the lexicon
+_OWN_SHARE = 0.3  # probability of one of the scorebook's own words
+_LONG_SHARE = 0.5  # probability that another word is from the lexicon
 _ABSENT_SHARE = 0.25  # of prompts for music without drums that say so
 ABSENT = (
     "{} without drums", "{}, no drums", "no drums, {}", "drumless {}", "{}, without any drums", "{} with no percussion",
@@ -25,14 +24,14 @@ ABSENT = (
 )  # fmt: skip
 # Slots that a clip's labels can fill.
 _FILLED = set("MGITBKR")
-# What people write around what they want; another half of the prompts stand bare.
-CARRIERS = (
+# Half of the prompts are put inside one of these requests.
+REQUESTS = (
     "could you write {}", "i need {}", "looking for {}", "compose {}", "create {}", "generate {}", "make me {}",
     "we need {} for a video", "a track: {}", "{}, thanks", "{} for my game", "{} for a short film", "i'd love {}",
     "do you have {}", "think of {}", "how about {}", "{} would be great", "music like this: {}", "{}, instrumental",
     "my idea is {}", "{} as a backing track", "record {}", "try {}", "{} for a podcast", "it should be {}",
 )  # fmt: skip
-# Words of templates that say more than the labels do.
+# Templates with these words are left out, because they state more than the labels do.
 _UNSURE = (
     "vibes", "lullaby", "dance", "orchestral", "ensemble", "intro", "bassline", "chords", "loop", "banger",
     "soundtrack",
@@ -40,7 +39,7 @@ _UNSURE = (
 
 
 def _moods() -> dict[str, tuple[str, ...]]:
-    """Words for each mood of the scorebook, itself first."""
+    """The words for each mood of the scorebook, its own name first."""
     out: dict[str, list[str]] = {}
     for word, moods in mood_words().items():
         for mood in moods:
@@ -50,24 +49,23 @@ def _moods() -> dict[str, tuple[str, ...]]:
 
 MOOD_SYNONYMS = _moods()
 
-
-# Other people's words by name: few, and the lexicon's many.
+# Other words than the scorebook's by canonical name: the few of words.py, and the many of its lexicon.
 Tables = tuple[dict[str, tuple[str, ...]], dict[str, tuple[str, ...]]]
 OF_INSTRUMENTS: Tables = ({**INSTRUMENT_SYNONYMS, "drums": DRUMS}, {**INSTRUMENT_LEXICON, "drums": DRUMS})
 OF_STYLES: Tables = (STYLE_SYNONYMS, STYLE_LEXICON)
 
 
 def other_words(tables: Tables, name: str, rare: float) -> tuple[str, ...]:
-    """Those of one name, none where it has none; of the lexicon where `rare`, drawn from 0 to 1, is low."""
+    """Other words for a canonical name, of the lexicon if `rare` (0 to 1) is below `_LONG_SHARE`; may be empty."""
     few, many = tables
     return (many if rare < _LONG_SHARE else few).get(name, ())
 
 
-class WideSpeaker(Speaker):
-    """Speaks as training captions do, in synonyms."""
+class SynonymSpeaker(Speaker):
+    """Fills the grammar of the training captions with synonyms."""
 
     def instrument(self, name: str) -> str:
-        own = super().instrument(name)  # notes what is stated
+        own = super().instrument(name)  # records it as stated
         synonyms = other_words(OF_INSTRUMENTS, name, self.rng.random())
         return own if not synonyms or self.chance(_OWN_SHARE) else self.pick(synonyms)
 
@@ -81,8 +79,8 @@ class WideSpeaker(Speaker):
         return own if self.chance(_OWN_SHARE) else self.pick(MOOD_SYNONYMS.get(own, (own,)))
 
 
-class OwnPrompts(PromptGrammar):
-    """The templates of users' prompts, filled with what is true of one clip; no instrument twice in a prompt."""
+class ClipPrompts(PromptGrammar):
+    """The templates of users' prompts, filled with labels of one clip; no prompt has an instrument twice."""
 
     def __init__(self, facts: Facts, seed: int):
         super().__init__(seed)
@@ -111,19 +109,19 @@ class OwnPrompts(PromptGrammar):
         if name == "M":
             mood = choice(facts.moods)
             return choice(MOOD_SYNONYMS.get(mood, (mood,)))
-        known = {"T": choice(tempo_words(facts.bpm)), "B": f"{facts.bpm:g}", "K": facts.key, "R": facts.time_signature}
-        return str(known[name])
+        texts = {"T": choice(tempo_words(facts.bpm)), "B": f"{facts.bpm:g}", "K": facts.key, "R": facts.time_signature}
+        return str(texts[name])
 
     def prompt(self) -> str:
         self.left = list(self.players)
         text = self.fill(self.random.choice(self.templates))
         if self.facts.drumless and self.random.random() < _ABSENT_SHARE:
             text = self.random.choice(ABSENT).format(text)
-        return text if self.random.random() < 0.5 else self.random.choice(CARRIERS).format(text)
+        return text if self.random.random() < 0.5 else self.random.choice(REQUESTS).format(text)
 
 
 def facts_of(row: dict) -> Facts | None:
-    """What the labels of a clip of the scorebook say; None for a clip that has no such labels, or other words."""
+    """The labels of a scorebook row as `Facts`; None for a row with missing labels or unlisted names."""
     if any(row.get(name) is None for name in _NEEDED) or not set(row["instruments"]) <= set(INSTRUMENTS):
         return None
     if row["style"] not in STYLE_SYNONYMS or not row["moods"]:
@@ -138,13 +136,13 @@ def facts_of(row: dict) -> Facts | None:
     )  # fmt: skip
 
 
-def retellings(row: dict, count: int, rng: np.random.Generator) -> list[str]:
+def reworded_captions(row: dict, count: int, rng: np.random.Generator) -> list[str]:
     """More captions of a clip.
 
     Args:
         row: of training/data/clips.py.
-        count: at most so many; every second one is a prompt as users write it.
-        rng: what they are drawn from.
+        count: the most captions returned; half of them are prompts as users write them.
+        rng: source of the draws.
 
     Returns:
         Captions, each once; none for a clip without the scorebook's labels.
@@ -152,7 +150,7 @@ def retellings(row: dict, count: int, rng: np.random.Generator) -> list[str]:
     facts = facts_of(row)
     if facts is None or count == 0:
         return []
-    told = [text for text, _ in captions(facts, count - count // 2, rng, WideSpeaker)]
-    prompts = OwnPrompts(facts, int(rng.integers(2**31)))
-    asked = [prompts.prompt() for _ in range(count // 2)] if prompts.templates else []
-    return list(dict.fromkeys([*told, *asked]))
+    texts = [text for text, _ in captions(facts, count - count // 2, rng, SynonymSpeaker)]
+    prompts = ClipPrompts(facts, int(rng.integers(2**31)))
+    texts += [prompts.prompt() for _ in range(count // 2)] if prompts.templates else []
+    return list(dict.fromkeys(texts))
