@@ -159,8 +159,8 @@ def read_exclusion(prompt: str) -> Exclusion:
     "Without", "no", "minus", "instead of", "drumless", "not X" and their like exclude instruments and groups of them;
     "only", "just", "alone", "nothing but" and "unaccompanied" exclude drums that are not named; "a cappella" likewise,
     of voices; "instrumental", if it stands by itself, voices. "No loud drums" and "no guitar solo" exclude no
-    instrument, but the words go. "Solo piano" stays as it is, since captions say it so and the network knows it; neither does
-    "piano solo" exclude anything. Other things that a prompt is without ("without reverb") stay.
+    instrument, but the words go. "Solo piano" stays as it is, since captions say it so and the network knows it;
+    neither does "piano solo" exclude anything. Other things that a prompt is without ("without reverb") stay.
     """
     excluded, exclusive = [], []
 
