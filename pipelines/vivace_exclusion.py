@@ -56,8 +56,6 @@ for _line in _TABLE.strip().splitlines():
     # An alternative of a pattern has no spaces around it, a column has.
     _name, _pattern, _words = (part.strip() for part in _line.split(" | "))
     THINGS[_name] = (_pattern, _words)
-# What plays in most music, excluded where only some of it is wanted.
-USUAL = ("drums", "bass", "guitar", "piano", "strings", "synthesizer", "brass", "organ", "flute")
 _THING = "(?:" + "|".join(pattern for pattern, _ in THINGS.values()) + ")"
 LONGEST = 1000  # characters of a prompt that are read; the text encoder reads fewer
 _ARTICLE = r"(?:(?:any|the|a|an|all|more|of|live|electronic|kind of|sort of|your|other) ){0,3}"
@@ -125,11 +123,10 @@ class Exclusion:
     def unwanted(self) -> str | None:
         """The text that guidance leads away from, in which nothing is that the words ask for; None if nothing is
         excluded."""
-        names, kept = list(self.excluded), {*self.exclusive, *self.named} - {*self.excluded}
-        if self.exclusive:
-            # Drums are in most music, and a text of their own leads away from them most surely.
-            others = ["drums"] if "drums" not in kept else [name for name in USUAL if name not in kept]
-            names += others
+        kept = {*self.exclusive, *self.named} - {*self.excluded}
+        # Where only some things are wanted it is drums that come in uninvited; to lead away from a list of all other
+        # instruments weakens the wanted ones and no other.
+        names = [*self.excluded, *(["drums"] if self.drumless else [])]
         parts = ", ".join(THINGS[name][1] for name in names).split(", ")
         return join_words(part for part in parts if not kept & set(things_in(part)))
 
@@ -160,10 +157,10 @@ def read_exclusion(prompt: str) -> Exclusion:
     """What a prompt excludes, and its words without that. A prompt that excludes nothing keeps its words as they are.
 
     "Without", "no", "minus", "instead of", "drumless", "not X" and their like exclude instruments and groups of them;
-    "only", "just", "alone", "nothing but" and "unaccompanied" exclude all that is not named; "a cappella" all but
-    voices; "instrumental", if it stands by itself, voices. "No loud drums" and "no guitar solo" exclude no instrument,
-    but the words go. "Solo piano" stays as it is, since captions say it so and the network knows it; neither does
-    "piano solo" exclude anything. Other things that a prompt is without ("without reverb") stay.
+    "only", "just", "alone", "nothing but" and "unaccompanied" exclude drums that are not named; "a cappella" likewise,
+    of voices; "instrumental", if it stands by itself, voices. "No loud drums" and "no guitar solo" exclude no
+    instrument, but the words go. "Solo piano" stays as it is, since captions say it so and the network knows it;
+    neither does "piano solo" exclude anything. Other things that a prompt is without ("without reverb") stay.
     """
     excluded, exclusive = [], []
 

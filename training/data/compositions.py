@@ -18,10 +18,11 @@ from pipelines.compose import chord_token, encode_score, key_shift
 from pipelines.composer_vivace import DENSITIES, NAMES, ROLE_COLUMNS, UNKNOWN
 from pipelines.vivace_midi import MidiPart, find_roles
 from pipelines.vivace_score import Score, Track
+from pipelines.vivace_theory import KEYS
 from training.config import command
 from training.data.scorebook.build import split_of
 from training.data.scorebook.captions import Facts, captions
-from training.data.scorebook.harmony import chroma, key_name
+from training.data.scorebook.harmony import chroma
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.labels import Settings, draw_piece, scores_of
 from training.data.scorebook.piece import Piece
@@ -66,7 +67,7 @@ def score_of(piece: Piece) -> tuple[Score, list[tuple[float, int]] | None]:
         notes[:, 3] = notes[:, 3].clip(0.05, 1.0)
         if len(notes):
             tracks.append(Track(role, notes, None if role == "drums" else track.name))
-    key = None if piece.tonic is None else key_name(piece.tonic, piece.minor)
+    key = None if piece.tonic is None else KEYS[2 * piece.tonic + piece.minor]
     score = Score(tuple(tracks), piece.bpm, piece.meter, bars, key)
     shift, chords = key_shift(key), []
     for onset, chord in piece.chords:
@@ -81,7 +82,7 @@ def caption_of(piece: Piece, rng: np.random.Generator) -> str:
     drums = next((track.name for track in piece.tracks if track.name in ("drums", "percussion")), None)
     melody = next((track.name for track in named if track.role == "melody"), None)
     names = tuple(dict.fromkeys(track.name for track in named))
-    key = None if piece.tonic is None else key_name(piece.tonic, piece.minor)
+    key = None if piece.tonic is None else KEYS[2 * piece.tonic + piece.minor]
     facts = Facts(
         piece.style, piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), names, melody,
         drums, piece.bpm, key, piece.meter, None, piece.room, piece.dynamics, False,

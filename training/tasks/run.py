@@ -27,13 +27,8 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "level": level,
     "speed": speed,
 }
-COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100}  # others have USUAL_COUNT
-    "loops": 100,
-    "control": 32,
-    "tempo": 200,
-    "edits": 32,
-    "exclusions": 100,
-}  # clips of a task; others have USUAL_COUNT
+# Clips of a task; others have `USUAL_COUNT`.
+COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100}
 USUAL_COUNT = 16
 
 

@@ -169,7 +169,7 @@ def row_of(
         piece.style, piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), tuple(names),
         melody, drums, piece.bpm, key, piece.meter,
         round(bars) if abs(bars - round(bars)) < 0.02 and on_downbeat else None, piece.room, piece.dynamics, loop,
-        complete=len(heard) == len(piece.tracks),
+        complete=len(audible) == len(piece.tracks),
     )  # fmt: skip
     texts, heldout = captions(facts, CAPTIONS, rng), heldout_captions(facts, HELDOUT_CAPTIONS, rng)
     return {
