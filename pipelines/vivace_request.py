@@ -473,13 +473,13 @@ def recipe_grid(recipe: dict | None, seconds: float, config) -> dict:
         return {}
     arguments, edited = recipe.get("arguments", {}), "audio" in recipe
     told = {name: arguments.get(name) for name in CONDITIONS}
-    loop = bool(arguments.get("loop"))
+    loop = arguments.get("loop")
     if edited:  # its length is that of the audio, which the recipe does not hold
         told |= {"duration_s": None, "bars": None}
     try:
         (_, texts), *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
         lengths = {"default_duration_s": config.default_duration_s, "max_duration_s": config.max_duration_s}
-        known = understand(". ".join(texts), **told, **lengths, loop=loop and not edited)
+        known = understand(". ".join(texts), **told, **lengths, loop=False if edited else loop)
         before = float((arguments.get("extend_s") or (0.0, 0.0))[0])
     except (ValueError, TypeError, LookupError):  # of another version, or made without words
         return {}
@@ -488,7 +488,7 @@ def recipe_grid(recipe: dict | None, seconds: float, config) -> dict:
         return {"key": found["key"]} if "key" in found else {}
     if not edited and abs(float(known["duration_s"]) - seconds) > 1e-3:
         return found
-    found["loop"] = loop
+    found["loop"] = bool(loop) if edited else known["loop"]
     if "bpm" in found and (not edited or told["downbeat_s"] is not None):
         found["downbeat_s"] = known["downbeat_s"] + before
         if known["chords"] is not None:
@@ -607,7 +607,7 @@ def make_requests(
             check_edit_tone(tone)
             words = ". ".join(text for text in texts if text is not None)
             given, loop = hear(edit, given, loop, words, pipe.config)
-            edit = replace(edit, loop=loop)
+            edit, arguments["loop"] = replace(edit, loop=loop), loop
             arguments |= {name: given[name] for name in (*GRID, "beat_unit")}  # what its recipe need not find out again
             if given["downbeat_s"] is not None:
                 given["downbeat_s"] += edit.offset_s
@@ -621,7 +621,6 @@ def make_requests(
         samples = round(known["duration_s"] * rate)  # exact for bars: the duration is a fraction
         known["duration_s"] = samples / rate
         frames, loop = -(-samples // hop), known["loop"]
-        arguments["loop"] = loop
         if loop:  # a whole number of frames, as near as can be; the decoded circle is then brought to its exact length
             frames = max(1, round(Fraction(samples, hop)))
             known["stretch"] = samples / (frames * hop)

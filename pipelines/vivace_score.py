@@ -8,6 +8,7 @@ transformers, and files published beside it.
 """
 
 import base64
+import importlib
 import json
 import math
 import os
@@ -313,9 +314,7 @@ class Score:
         Raises:
             ValueError: if mido is not installed.
         """
-        from .vivace_midi import write_midi
-
-        write_midi(self, Path(path))
+        midi_files().write_midi(self, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike, roles: dict[str | int, str] | None = None, bpm: float | None = None):
@@ -333,9 +332,12 @@ class Score:
         Raises:
             ValueError: one line that names the file: no MIDI file, truncated, of type 2, or without notes.
         """
-        from .vivace_midi import read_midi
+        return midi_files().read_midi(Path(path), roles or {}, bpm)
 
-        return read_midi(Path(path), roles or {}, bpm)
+
+def midi_files():
+    """The module vivace_midi, which imports this one. diffusers follows `from .name import` without end in a circle."""
+    return importlib.import_module(".vivace_midi", __package__)
 
 
 def as_integers(notes: np.ndarray) -> np.ndarray:

@@ -88,8 +88,8 @@ def test_each_batch_begins_with_its_own_guidance(tiny_pipeline):
 
 
 def test_text_states_are_given_in_diffusers_order(tiny_pipeline):
-    states, mask = tiny_pipeline.encode_prompt(["slow piano", "loud drums"], torch.device("cpu"))
-    request = {"seed": 1, "negative_prompt": "loud drums", "num_inference_steps": 2, **LATENT}
+    states, mask = tiny_pipeline.encode_prompt(["slow piano", "loud"], torch.device("cpu"))
+    request = {"seed": 1, "negative_prompt": "loud", "num_inference_steps": 2, **LATENT}
     seen = []
 
     def look(pipe, step, timestep, tensors):
@@ -97,7 +97,7 @@ def test_text_states_are_given_in_diffusers_order(tiny_pipeline):
 
     names = {"callback_on_step_end_tensor_inputs": ["prompt_embeds"]}
     plain = tiny_pipeline("slow piano", **request, callback_on_step_end=look, **names).audios
-    torch.testing.assert_close(seen[0][0, :2], states[1][mask[1]])  # the negative text
+    torch.testing.assert_close(seen[0][0, : mask[1].sum()], states[1][mask[1]])  # the negative text
     torch.testing.assert_close(seen[0][1, :2], states[0][mask[0]])
 
     def change(how):

@@ -59,10 +59,15 @@ def test_tuples_hold_what_outputs_hold(tiny_pipeline):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_batches_are_consistent(tiny_pipeline, wanted, count):
-    batch = run(tiny_pipeline, prompt=["slow piano"] * count, num_waveforms_per_prompt=2, seed=[1] * count)
+    options = {"num_waveforms_per_prompt": 2, "seed": [1] * count}
+    batch = run(tiny_pipeline, prompt=["slow piano"] * count, **options, negative_prompt=None)
     assert batch.shape == (2 * count, *wanted.shape[1:])
+    alone = run(tiny_pipeline, negative_prompt=None)
     for row in range(0, 2 * count, 2):
-        np.testing.assert_array_equal(batch[row], wanted[0])
+        np.testing.assert_array_equal(batch[row], alone[0])
+    batch = run(tiny_pipeline, prompt=["slow piano"] * count, **options)  # three rows an item round by their number
+    for row in range(0, 2 * count, 2):
+        np.testing.assert_allclose(batch[row], wanted[0], atol=1e-5, rtol=0)
 
 
 def test_callback_inputs(tiny_pipeline):

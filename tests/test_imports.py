@@ -72,6 +72,15 @@ def test_diffusers_finds_the_same_helpers():
         assert set(get_relative_imports(path)) == siblings(path), path.name
 
 
+def test_no_circle_of_published_files():
+    """diffusers fetches what a fetched file imports, and would never come to an end."""
+    needed = {path.stem: siblings(path) for path in (PIPELINE, *HELPERS)}
+    while needed:
+        free = {stem for stem, others in needed.items() if not others & needed.keys()}
+        assert free, f"circle among {sorted(needed)}"
+        needed = {stem: others for stem, others in needed.items() if stem not in free}
+
+
 def test_published_stems_are_unique_to_this_project():
     stems = [path.stem for path in PUBLISHED]
     assert len(set(stems)) == len(stems)
