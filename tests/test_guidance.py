@@ -6,7 +6,7 @@ import torch
 from conftest import make_pipeline
 
 from pipelines.pipeline_vivace import KEYS, VivacePipeline, frame_noise
-from pipelines.vivace_conditions import morph_weights, read_start, timeline_weights
+from pipelines.vivace_request import morph_weights, read_start, timeline_weights
 from pipelines.vivace_sampling import SLOW_FRAMES, Guidance, rescaled, slow_part
 
 LATENT = {"output_type": "latent"}
