@@ -22,7 +22,7 @@ slow: $(VENV)/.full
 
 test-browser: $(VENV)/.full
 	command -v chromium >/dev/null || apt-get install -y -q chromium || $(BIN)/playwright install --with-deps chromium
-	$(ONE_THREAD) $(BIN)/python -m pytest -m browser tests/test_browser.py --durations=0
+	$(ONE_THREAD) $(BIN)/python -m pytest -m browser tests/page/test_browser.py --durations=0
 
 load: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.load --minutes 3 --clients 50
@@ -36,7 +36,7 @@ app: $(VENV)/.full
 # Parity with the original codec. Of its dependencies only einops is needed: torchaudio reads and writes its files.
 test-encodec: $(VENV)/.full
 	$(BIN)/python -m pip install --quiet --no-deps --target .cache/encodec "encodec==0.1.1" "einops>=0.8"
-	$(ONE_THREAD) PYTHONPATH=.cache/encodec $(BIN)/python -m pytest -m encodec tests/test_autoencoder_encodec.py
+	$(ONE_THREAD) PYTHONPATH=.cache/encodec $(BIN)/python -m pytest -m encodec tests/autoencoder/test_autoencoder_encodec.py
 
 evaluate: $(VENV)/.full data/scorebook/info.json
 	$(ONE_THREAD) $(BIN)/python -m training.evaluate --checkpoint checkpoints/small --split test --num_clips 256 \

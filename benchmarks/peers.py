@@ -2,8 +2,8 @@
 
 No weights can be downloaded here, and speed does not depend on them. A configuration is the class's default where
 that is the published model, otherwise what the conversion scripts of diffusers and transformers read from the
-original checkpoints. `PUBLISHED` holds the parameter counts that the authors state; tests/test_benchmarks.py builds
-every part on the meta device and compares.
+original checkpoints. `PUBLISHED` holds the parameter counts that the authors state; a test builds every part on the
+meta device and compares.
 
 Every peer is two functions: `parts(tiny)` builds the modules, `pipeline(parts)` returns `generate(steps, duration_s)`.
 `tiny` keeps the structure and shrinks the widths, for tests.

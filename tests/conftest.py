@@ -1,6 +1,7 @@
 """A tiny pipeline of real parts and tiny runs of the stages, made here: nothing is downloaded."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import encode_latents, train_autoencoder
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads
+ROOT = Path(__file__).resolve().parent.parent  # of the repository
 WORDS = ["<pad>", "<unk>", "</s>", "slow", "fast", "calm", "solo", "piano", "drums", "loud", "jazz", "in", "bpm"]
 
 

@@ -4,8 +4,8 @@ The first has further words for the scorebook's instruments, styles and drums, b
 captions stand with the instruments and styles themselves (training/data/scorebook/instruments.py and styles.py). The
 short lists fill captions and prompts. The long ones of training/text/lexicon/ (foreign names, makers, players, pieces,
 dances, related instruments, misspellings) serve rewording.py and align.py. Their authors had not seen the held-out
-words, and entries that contain a held-out word were removed; none may be here (tests/test_text_tags.py), so that tests
-on them measure generalisation.
+words, and entries that contain a held-out word were removed; none may be here (test_text_tags.py), so that tests on
+them measure generalisation.
 
 The second part has the words with which people ask for music in general, in groups: the slots of the prompt grammar
 (training/text/corpus.py).
