@@ -8,15 +8,12 @@ transformers, and files published beside it.
 """
 
 import copy
-import functools
 import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -25,6 +22,7 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
+from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu, on_cpu
 from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
 from .vivace_edit import Edit, find_beats, kept_frames, network_input, splice
 from .vivace_exclusion import Exclusion, read_exclusion
@@ -32,16 +30,7 @@ from .vivace_level import LOUDNESS_LUFS, Leveller, loudness, true_peak_db
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Music, understand
 from .vivace_process import check_process, noise_level
-from .vivace_publish import (
-    Importable,
-    check_savable,
-    push_saved,
-    settle_parts,
-    settle_pipeline,
-    ship_code,
-    upload,
-    written_beside,
-)
+from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
 from .vivace_reading import BPM_RANGE, MusicWords, read_key, read_music, read_prompt
 from .vivace_recipe import (
     VivacePipelineOutput,
@@ -57,7 +46,7 @@ from .vivace_request import (
     CROSSFADE_S,
     Lengths,
     Request,
-    check_flag,
+    check_call,
     choose_seeds,
     is_timeline,
     make_requests,
@@ -68,7 +57,6 @@ from .vivace_sampling import (
     CIRCLE_MARGIN,
     NOISE_BLOCK,
     WINDOW,
-    CallState,
     Denoiser,
     Guidance,
     Sampler,
@@ -104,29 +92,10 @@ __all__ = [
     "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
-PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
 PUBLIC = (  # of `Music`, what an output states
     "bpm", "bpm_reason", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "loop", "notes",
 )  # fmt: skip
-# (pipeline, state) of each call in whose callback the running code is.
-CALLBACKS: ContextVar[tuple[tuple["VivacePipeline", CallState], ...]] = ContextVar("vivace_callbacks", default=())
-
-
-def on_cpu() -> AbstractContextManager:
-    """In here new tensors are made on the CPU, as the code expects, also after `torch.set_default_device`."""
-    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
-
-
-def made_on_cpu(function: Callable) -> Callable:
-    """A function whose body runs in `on_cpu`."""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        with on_cpu():
-            return function(*args, **kwargs)
-
-    return run
 
 
 @contextmanager
@@ -147,7 +116,7 @@ def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
             return
 
 
-class VivacePipeline(DiffusionPipeline):
+class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
@@ -219,12 +188,7 @@ class VivacePipeline(DiffusionPipeline):
         )  # fmt: skip
         settle_parts(type(self), self.components)
         self.guidance_rows, self.trained_with = None, scheduler
-        self.latest_state = CallState(default_guidance_scale)  # of the call that began last
-        self.running_states: set[CallState] = set()
-
-    def __reduce__(self):
-        """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
-        return object.__new__, (Importable(type(self)),), vars(self)
+        self._begin_without_calls(default_guidance_scale)
 
     def __copy__(self):
         """Another pipeline with the same parts."""
@@ -244,62 +208,6 @@ class VivacePipeline(DiffusionPipeline):
     def frame_rate(self) -> float:
         """Latent frames a second."""
         return self.vae.config.sampling_rate / self.vae.hop_length
-
-    @property
-    def scheduler(self) -> SchedulerMixin:
-        """The pipeline's scheduler; in a callback the copy that its call steps with."""
-        state = self._state_in_callback
-        return vars(self)["scheduler"] if state is None else state.scheduler
-
-    @scheduler.setter
-    def scheduler(self, scheduler: SchedulerMixin) -> None:
-        vars(self)["scheduler"] = scheduler
-
-    @property
-    def _state_in_callback(self) -> CallState | None:
-        """Of the call in whose callback the running code is; None outside of callbacks."""
-        return next((state for pipe, state in reversed(CALLBACKS.get()) if pipe is self), None)
-
-    @property
-    def _state(self) -> CallState:
-        """In a callback that of its call, else that of the call that began last."""
-        return self._state_in_callback or self.latest_state
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._state.guidance_scale
-
-    @property
-    def _guidance_scale(self) -> float:
-        """What diffusers' callbacks set: the guidance of all pieces of the batch, from the next step on."""
-        return self._state.guidance_scale
-
-    @_guidance_scale.setter
-    def _guidance_scale(self, scale: float) -> None:
-        self._state.guidance_scale = scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        return max(self._state.guidance_scale, self._state.grid_guidance_scale) > 1.0
-
-    @property
-    def num_timesteps(self) -> int:
-        return self._state.num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        return self._state.interrupt
-
-    @property
-    def _interrupt(self) -> bool:
-        """What diffusers' callbacks set to end their call; set elsewhere it ends all calls that are running."""
-        return self._state.interrupt
-
-    @_interrupt.setter
-    def _interrupt(self, interrupt: bool) -> None:
-        inside = self._state_in_callback
-        for state in [self.latest_state, *self.running_states] if inside is None else [inside]:
-            state.interrupt = bool(interrupt)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -321,69 +229,6 @@ class VivacePipeline(DiffusionPipeline):
             ValueError: if the pipeline was loaded without its text encoder.
         """
         return encode_texts(self.text_encoder, self.tokenizer, prompts, device)
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        max_shard_size: int | str | None = None,
-        push_to_hub: bool = False,
-        **kwargs,
-    ) -> None:
-        """Write a checkpoint with its code, as diffusers' own method with the same arguments.
-
-        What cannot be saved is refused before anything is written, and all is written to a new folder inside
-        `save_directory` and then moved into place: after any error an older checkpoint there is as it was.
-
-        Raises:
-            ValueError: a component with adapters (LoRA).
-        """
-        check_savable(self.components)
-        folder = Path(save_directory)
-        remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
-        with written_beside(folder) as fresh:
-            options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
-            super().save_pretrained(fresh, **options, **kwargs)
-        if push_to_hub:
-            push_saved(self._upload_folder, folder, **remote)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        commit_message: str | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-        create_pr: bool = False,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        subfolder: str | None = None,
-    ):
-        """Upload the pipeline with its code, as diffusers' own method with the same arguments.
-
-        It is first saved to a temporary folder: a repository is made only for what could be saved.
-        """
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
-            return push_saved(
-                self._upload_folder, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr
-            )
-
-    def save_config(self, save_directory: str | Path) -> None:
-        """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
-
-        `save_pretrained` calls this after the components are written, so what it makes loads with
-        `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
-        """
-        check_savable(self.components)
-        super().save_config(save_directory)
-        ship_code(type(self), self.components, Path(save_directory))
-
-    def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):
-        """What `push_to_hub` and `save_pretrained(push_to_hub=True)` end with; see `vivace_publish.upload`."""
-        message = commit_message or "Upload VivacePipeline"
-        options = {"token": token, "commit_message": message, "create_pr": create_pr, "path_in_repo": subfolder}
-        return upload(working_dir, repo_id, **options)
 
     def enable_guidance_slicing(self, rows: int = 1) -> None:
         """Run so many rows of the network's batch at a time: less memory, more passes, the same result."""
@@ -587,9 +432,13 @@ class VivacePipeline(DiffusionPipeline):
             "negative_prompt_attention_mask": negative_prompt_attention_mask,
         }  # fmt: skip
         with one_line():
-            self.check_inputs(
+            for part in ("vae", "unet", "scheduler"):
+                if getattr(self, part) is None:
+                    raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
+            check_call(
                 num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, tensors,
                 output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs,
+                self._callback_tensor_inputs,
             )  # fmt: skip
             scheduler = copy.deepcopy(vars(self)["scheduler"])
             check_process(scheduler, self.trained_with)
@@ -714,44 +563,6 @@ class VivacePipeline(DiffusionPipeline):
             output.weights = Weights.of(self.vae, self.unet, self.text_encoder)
         return output
 
-    def check_inputs(
-        self, num_inference_steps: int, num_waveforms_per_prompt: int, apg_eta: float,
-        apg_norm_threshold: float | None, apg_momentum: float, tensors: dict, output_type: str, return_dict: bool,
-        callback_on_step_end: object, callback_on_step_end_tensor_inputs: object,
-    ) -> None:  # fmt: skip
-        """Raise a ValueError for arguments of `__call__` that hold for the whole call, and for a missing component.
-
-        Args:
-            tensors: arguments that are tensors, by name; the others are those of the call.
-        """
-        for part in ("vae", "unet", "scheduler"):
-            if getattr(self, part) is None:
-                raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
-        for name, value in tensors.items():
-            if value is not None and not isinstance(value, torch.Tensor):
-                raise ValueError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
-            if value is not None and name.endswith("embeds") and value.ndim != 3:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; needed: (prompts, tokens, dim)")
-        check_number("num_inference_steps", num_inference_steps, 1, 1000, whole=True)
-        check_number("num_waveforms_per_prompt", num_waveforms_per_prompt, 1, 1000, whole=True)
-        check_number("apg_eta", apg_eta, 0, 1)
-        check_number("apg_momentum", apg_momentum, -1, 1)
-        if apg_norm_threshold is not None:
-            check_number("apg_norm_threshold", apg_norm_threshold, 1e-3, 1000)
-        if not isinstance(output_type, str) or output_type not in ("np", "pt", "latent", "stream"):
-            raise ValueError(f"output_type is {output_type!r}; allowed: 'np', 'pt', 'latent', 'stream'")
-        check_flag("return_dict", return_dict)
-        if callback_on_step_end is not None and not callable(callback_on_step_end):
-            raise ValueError(
-                f"callback_on_step_end is {callback_on_step_end!r}; allowed: f(pipe, step, timestep, tensors)"
-            )
-        wanted, allowed = callback_on_step_end_tensor_inputs, ", ".join(self._callback_tensor_inputs)
-        if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
-            raise ValueError(f"callback_on_step_end_tensor_inputs is {wanted}; allowed: a list of {allowed}")
-        unknown = [name for name in wanted if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
-
     @property
     def _device(self) -> torch.device:
         """Where the parts compute: also where one is offloaded and its weights are nowhere between its runs."""
@@ -762,29 +573,6 @@ class VivacePipeline(DiffusionPipeline):
         devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
         weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
         return torch.device([*devices, *weights][0])
-
-    @contextmanager
-    def _running(self, state: CallState) -> Iterator[None]:
-        """While a call runs, `_interrupt` set from outside of its callbacks reaches it as well."""
-        self.latest_state = state
-        self.running_states.add(state)
-        try:
-            yield
-        finally:
-            self.running_states.discard(state)
-            self.maybe_free_model_hooks()
-
-    def _bind_callback(self, function: Callable, state: CallState) -> Callable:
-        """A user's callback as f(step, timestep, tensors), in which the pipeline's properties are those of its call."""
-
-        def run(step: int, timestep: torch.Tensor, tensors: dict) -> dict | None:
-            token = CALLBACKS.set((*CALLBACKS.get(), (self, state)))
-            try:
-                return function(self, step, timestep, tensors)
-            finally:
-                CALLBACKS.reset(token)
-
-        return run
 
     def _draw_noise(self, requests: list[Request], shape: tuple) -> tuple[torch.Tensor, list[torch.Generator]]:
         """Noise (pieces, latent_channels, frames) of the requests' seeds, and the generators after it."""

@@ -198,6 +198,42 @@ def choose_seeds(
     return [int(value) for value in given]
 
 
+def check_call(
+    num_inference_steps: int, num_waveforms_per_prompt: int, apg_eta: float,
+    apg_norm_threshold: float | None, apg_momentum: float, tensors: dict, output_type: str, return_dict: bool,
+    callback_on_step_end: object, callback_on_step_end_tensor_inputs: object,
+    callback_tensors: list[str],
+) -> None:  # fmt: skip
+    """Raise a ValueError for arguments that hold for the whole call.
+
+    Args:
+        tensors: arguments that are tensors, by name; the others are those of the call.
+        callback_tensors: names that callback_on_step_end_tensor_inputs may hold.
+    """
+    for name, value in tensors.items():
+        if value is not None and not isinstance(value, torch.Tensor):
+            raise ValueError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
+        if value is not None and name.endswith("embeds") and value.ndim != 3:
+            raise ValueError(f"{name} has shape {tuple(value.shape)}; needed: (prompts, tokens, dim)")
+    check_number("num_inference_steps", num_inference_steps, 1, 1000, whole=True)
+    check_number("num_waveforms_per_prompt", num_waveforms_per_prompt, 1, 1000, whole=True)
+    check_number("apg_eta", apg_eta, 0, 1)
+    check_number("apg_momentum", apg_momentum, -1, 1)
+    if apg_norm_threshold is not None:
+        check_number("apg_norm_threshold", apg_norm_threshold, 1e-3, 1000)
+    if not isinstance(output_type, str) or output_type not in ("np", "pt", "latent", "stream"):
+        raise ValueError(f"output_type is {output_type!r}; allowed: 'np', 'pt', 'latent', 'stream'")
+    check_flag("return_dict", return_dict)
+    if callback_on_step_end is not None and not callable(callback_on_step_end):
+        raise ValueError(f"callback_on_step_end is {callback_on_step_end!r}; allowed: f(pipe, step, timestep, tensors)")
+    wanted, allowed = callback_on_step_end_tensor_inputs, ", ".join(callback_tensors)
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
+        raise ValueError(f"callback_on_step_end_tensor_inputs is {wanted}; allowed: a list of {allowed}")
+    unknown = [name for name in wanted if name not in callback_tensors]
+    if unknown:
+        raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
+
+
 # Prompts, of which each is a text, a timeline or a morph. Several texts share each frame by their weights.
 
 CROSSFADE_S = 1.0  # between two texts of a timeline, centred on the second one's start

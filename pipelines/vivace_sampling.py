@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import ModelMixin, SchedulerMixin
 
+from .vivace_callbacks import CallState
 from .vivace_conditions import ABSENT, Conditions, take_frames
 from .vivace_process import at_level, data_of, set_timesteps
 from .vivace_request import Request
@@ -226,25 +227,6 @@ def circle_index(visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     lengths = visible.sum(dim=1)
     steps = torch.arange(-CIRCLE_MARGIN, visible.shape[1] + CIRCLE_MARGIN, device=visible.device)
     return steps % lengths[:, None], steps < lengths[:, None] + CIRCLE_MARGIN
-
-
-@dataclass(eq=False)
-class CallState:
-    """What a callback reads and changes of its call through the pipeline's properties.
-
-    Attributes:
-        guidance_scale: the largest of the call's pieces; what a callback sets holds for the rest of its batch.
-        grid_guidance_scale: the largest that was given, 0 = none.
-        scheduler: a copy of the pipeline's, so that calls in several threads do not share its step counter.
-        num_timesteps: steps that the call will take.
-        interrupt: whether to take no further step.
-    """
-
-    guidance_scale: float
-    grid_guidance_scale: float = 0.0
-    scheduler: SchedulerMixin | None = None
-    num_timesteps: int = 0
-    interrupt: bool = False
 
 
 @dataclass
