@@ -7,36 +7,31 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
+import copy
 import inspect
 import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
-from .vivace_call import Call, CallState, current_call, made_on_cpu, on_cpu
-from .vivace_conditions import CROSSFADE_S, Conditions, encode_texts, is_timeline
-from .vivace_edit import Edit, find_beats
+from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu, on_cpu
+from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
+from .vivace_edit import Edit, find_beats, kept_frames, network_input, splice
 from .vivace_exclusion import Exclusion, read_exclusion
-from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
+from .vivace_level import LOUDNESS_LUFS, Leveller, loudness, true_peak_db
 from .vivace_midi import midi_of
-from .vivace_publish import (
-    Importable,
-    check_savable,
-    push_saved,
-    settle_parts,
-    settle_pipeline,
-    ship_code,
-    upload,
-    written_beside,
-)
-from .vivace_reading import BPM_RANGE, Music, read_key, read_music, read_prompt
+from .vivace_music import MIN_DURATION_S, Music, understand
+from .vivace_process import check_process, noise_level
+from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
+from .vivace_reading import BPM_RANGE, MusicWords, read_key, read_music, read_prompt
 from .vivace_recipe import (
     VivacePipelineOutput,
     Weights,
@@ -47,15 +42,25 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import MIN_DURATION_S, Request, understand
+from .vivace_request import (
+    CROSSFADE_S,
+    Lengths,
+    Request,
+    check_call,
+    choose_seeds,
+    is_timeline,
+    make_requests,
+    read_edits,
+    read_prompts,
+)
 from .vivace_sampling import (
     CIRCLE_MARGIN,
     NOISE_BLOCK,
     WINDOW,
+    Denoiser,
     Guidance,
-    choose_seeds,
+    Sampler,
     frame_noise,
-    noise_level,
     windows,
 )
 from .vivace_score import ROLES, Score, Track, note_roll
@@ -79,21 +84,39 @@ from .vivace_theory import (
 __all__ = [
     "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
     "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW", "Conditions", "Edit",
-    "Exclusion", "Guidance", "Music", "Request", "Score", "Track", "VivacePipeline", "VivacePipelineOutput",
+    "Exclusion", "Guidance", "Music", "MusicWords", "Request", "Score", "Track", "VivacePipeline",
+    "VivacePipelineOutput",
     "check_number", "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "midi_of",
     "noise_level", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature",
     "read_chord", "read_exclusion", "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key",
     "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
-PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
-PUBLIC = (  # conditions the user is told
+PUBLIC = (  # of `Music`, what an output states
     "bpm", "bpm_reason", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "loop", "notes",
 )  # fmt: skip
 
 
-class VivacePipeline(DiffusionPipeline):
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A ValueError that is raised in here has one line, whatever values it shows."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
+    """Chunks (channels, n) up to that many samples in all."""
+    for chunk in chunks:
+        yield chunk[:, :samples]
+        samples -= chunk.shape[1]
+        if samples <= 0:
+            return
+
+
+class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
@@ -163,20 +186,15 @@ class VivacePipeline(DiffusionPipeline):
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
-        settle_parts(self)
+        settle_parts(type(self), self.components)
         self.guidance_rows, self.trained_with = None, scheduler
-        self.latest_state = CallState(default_guidance_scale)  # of the call that began last
-        self.running_states: set[CallState] = set()
-
-    def __reduce__(self):
-        """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
-        return object.__new__, (Importable(type(self)),), vars(self)
+        self._begin_without_calls(default_guidance_scale)
 
     def __copy__(self):
         """Another pipeline with the same parts."""
-        copy = object.__new__(type(self))
-        vars(copy).update(vars(self))
-        return copy
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        return other
 
     def __repr__(self) -> str:
         """The config, with a long list of numbers as their count."""
@@ -190,58 +208,6 @@ class VivacePipeline(DiffusionPipeline):
     def frame_rate(self) -> float:
         """Latent frames a second."""
         return self.vae.config.sampling_rate / self.vae.hop_length
-
-    @property
-    def scheduler(self) -> SchedulerMixin:
-        """The pipeline's scheduler; in a callback the copy that its call steps with."""
-        call = current_call(self)
-        return vars(self)["scheduler"] if call is None else call.scheduler
-
-    @scheduler.setter
-    def scheduler(self, scheduler: SchedulerMixin) -> None:
-        vars(self)["scheduler"] = scheduler
-
-    @property
-    def _state(self) -> CallState:
-        """In a callback that of its call, else that of the call that began last."""
-        call = current_call(self)
-        return self.latest_state if call is None else call.state
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._state.guidance_scale
-
-    @property
-    def _guidance_scale(self) -> float:
-        """What diffusers' callbacks set: the guidance of all pieces of the batch, from the next step on."""
-        return self._state.guidance_scale
-
-    @_guidance_scale.setter
-    def _guidance_scale(self, scale: float) -> None:
-        self._state.guidance_scale = scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        return max(self._state.guidance_scale, self._state.grid_guidance_scale) > 1.0
-
-    @property
-    def num_timesteps(self) -> int:
-        return self._state.num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        return self._state.interrupt
-
-    @property
-    def _interrupt(self) -> bool:
-        """What diffusers' callbacks set to end their call; set elsewhere it ends all calls that are running."""
-        return self._state.interrupt
-
-    @_interrupt.setter
-    def _interrupt(self, interrupt: bool) -> None:
-        inside = current_call(self)
-        for state in [self.latest_state, *self.running_states] if inside is None else [inside.state]:
-            state.interrupt = bool(interrupt)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -262,68 +228,7 @@ class VivacePipeline(DiffusionPipeline):
         Raises:
             ValueError: if the pipeline was loaded without its text encoder.
         """
-        return encode_texts(self, prompts, device)
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        max_shard_size: int | str | None = None,
-        push_to_hub: bool = False,
-        **kwargs,
-    ) -> None:
-        """Write a checkpoint with its code, as diffusers' own method with the same arguments.
-
-        What cannot be saved is refused before anything is written, and all is written to a new folder inside
-        `save_directory` and then moved into place: after any error an older checkpoint there is as it was.
-
-        Raises:
-            ValueError: a component with adapters (LoRA).
-        """
-        check_savable(self)
-        folder = Path(save_directory)
-        remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
-        with written_beside(folder) as fresh:
-            options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
-            super().save_pretrained(fresh, **options, **kwargs)
-        if push_to_hub:
-            push_saved(self, folder, **remote)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        commit_message: str | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-        create_pr: bool = False,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        subfolder: str | None = None,
-    ):
-        """Upload the pipeline with its code, as diffusers' own method with the same arguments.
-
-        It is first saved to a temporary folder: a repository is made only for what could be saved.
-        """
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
-            return push_saved(self, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr)
-
-    def save_config(self, save_directory: str | Path) -> None:
-        """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
-
-        `save_pretrained` calls this after the components are written, so what it makes loads with
-        `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
-        """
-        check_savable(self)
-        super().save_config(save_directory)
-        ship_code(self, Path(save_directory))
-
-    def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):
-        """What `push_to_hub` and `save_pretrained(push_to_hub=True)` end with; see `vivace_publish.upload`."""
-        message = commit_message or "Upload VivacePipeline"
-        options = {"token": token, "commit_message": message, "create_pr": create_pr, "path_in_repo": subfolder}
-        return upload(working_dir, repo_id, **options)
+        return encode_texts(self.text_encoder, self.tokenizer, prompts, device)
 
     def enable_guidance_slicing(self, rows: int = 1) -> None:
         """Run so many rows of the network's batch at a time: less memory, more passes, the same result."""
@@ -429,7 +334,7 @@ class VivacePipeline(DiffusionPipeline):
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs: list[str] | tuple[str, ...] = ("latents",),
         beat_unit: str | list[str] | None = None,
-    ) -> VivacePipelineOutput | tuple:
+    ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
         Tempo, key, meter, length and loop that the prompt spells out are used unless given as arguments; what in it
@@ -492,7 +397,7 @@ class VivacePipeline(DiffusionPipeline):
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
             fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize` and
                 `true_peak_dbtp` can be given.
-            output_type: "np", "pt" or "latent".
+            output_type: "np", "pt", "latent", or "stream" for an iterator over one piece, see `stream`.
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
                 replace. `pipe._interrupt = True` in it ends this call's loop (set elsewhere: those of all running
@@ -505,34 +410,228 @@ class VivacePipeline(DiffusionPipeline):
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.
         """
-        arguments = {name: value for name, value in locals().items() if name != "self"}
-        call = Call(self, arguments)
-        with call.running():
-            call.prepare()
-            latents = call.latents()
+        # 1. What holds for the whole call: defaults of the checkpoint, checks, a scheduler of its own
+        num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, sampling_rate = (
+            value.item() if isinstance(value, np.generic) else value
+            for value in (
+                num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, sampling_rate,
+            )
+        )  # fmt: skip
+        config = self.config
+        num_inference_steps = config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        guidance_scale = config.default_guidance_scale if guidance_scale is None else guidance_scale
+        if negative_guidance_scale is None:
+            negative_guidance_scale = config.default_negative_guidance_scale
+        if guidance_interval is None:
+            guidance_interval = (config.default_guidance_low, config.default_guidance_high)
+        if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        tensors = {
+            "latents": latents, "prompt_embeds": prompt_embeds, "prompt_attention_mask": prompt_attention_mask,
+            "negative_prompt_embeds": negative_prompt_embeds,
+            "negative_prompt_attention_mask": negative_prompt_attention_mask,
+        }  # fmt: skip
+        with one_line():
+            for part in ("vae", "unet", "scheduler"):
+                if getattr(self, part) is None:
+                    raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
+            check_call(
+                num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, tensors,
+                output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs,
+                self._callback_tensor_inputs,
+            )  # fmt: skip
+            scheduler = copy.deepcopy(vars(self)["scheduler"])
+            check_process(scheduler, self.trained_with)
+
+            # 2. One request for each piece, from prompts, arguments and given audio
+            prompts = read_prompts(prompt, morph, None if prompt_embeds is None else len(prompt_embeds))
+            edits = read_edits(len(prompts), audio, sampling_rate, strength, mask_s, extend_s, config.max_duration_s)
+            per_item = {
+                "negative_prompt": negative_prompt, "loop": loop,
+                "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
+                "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
+                "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,
+                "negative_guidance_scale": negative_guidance_scale, "guidance_rescale": guidance_rescale,
+                "guidance_interval": guidance_interval,
+                "normalize": normalize, "loudness_lufs": loudness_lufs, "true_peak_dbtp": true_peak_dbtp,
+                "tilt_db": tilt_db, "fade_in_s": fade_in_s, "fade_out_s": fade_out_s,
+            }  # fmt: skip
+            requests = make_requests(
+                prompts,
+                per_item,
+                choose_seeds(seed, generator, len(prompts), num_waveforms_per_prompt),
+                edits,
+                Lengths(config.default_duration_s, config.max_duration_s),
+                self.vae.config.sampling_rate,
+                self.vae.hop_length,
+                restate=config.captions_state_absence,
+                one_prompt=prompt is None or isinstance(prompt, str) or is_timeline(prompt),
+                unwanted_states=negative_prompt_embeds is not None,
+            )
+            shape = (len(requests), self.vae.config.latent_channels, max(item.frames for item in requests))
+            if latents is not None and tuple(latents.shape) != shape:
+                raise ValueError(f"latents has shape {tuple(latents.shape)}; needed for this request: {shape}")
+            if output_type == "stream" and len(requests) != 1:
+                raise ValueError(f"stream makes one piece at a time, and {len(requests)} were asked for")
+
+        device = self._device
+        state = CallState(
+            max(item.strengths.guidance_scale for item in requests),
+            max(item.strengths.grid_guidance_scale or 0.0 for item in requests),
+            scheduler,
+        )
+        with self._running(state):
+            # 3. Conditions of the network: texts, grid, lengths
+            states, mask = text_states(
+                requests,
+                num_waveforms_per_prompt,
+                GivenStates("prompt_embeds", prompt_embeds, prompt_attention_mask),
+                GivenStates("negative_prompt_embeds", negative_prompt_embeds, negative_prompt_attention_mask),
+                self.encode_prompt,
+                self.unet.config.cross_attention_dim,
+                self.unet.dtype,
+                device,
+            )
+            conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, device)
+            channels = config.guidance_channels
+            if channels is not None:
+                channels = torch.tensor(channels, dtype=torch.float32, device=device)
+            guidance = Guidance.of(
+                requests, apg_eta, apg_norm_threshold, apg_momentum, config.guidance_slow, channels, device
+            )
+
+            # 4. Noise of each seed, and the latents of given audio that are kept
+            noise, generators = self._draw_noise(requests, shape)
+            noise = (noise if latents is None else latents.float()).to(device)
+            clean, keep = self._encode_edits(requests, noise)
+
+            # 5. Denoise
+            sampler = Sampler(
+                Denoiser(self.unet, scheduler, num_inference_steps, self.guidance_rows), requests, conditions, guidance,
+                self.frame_rate, noise, generators, clean, keep, state,
+                None if callback_on_step_end is None else self._bind_callback(callback_on_step_end, state),
+                tuple(callback_on_step_end_tensor_inputs),
+            )  # fmt: skip
+            state.num_timesteps = sampler.count_steps()
+            progress = self.progress_bar(total=state.num_timesteps)
+            if output_type == "stream":
+                return self._stream(requests[0], sampler, progress.update, state)
+            made = sampler.latents(progress.update)
+
+            # 6. Decode to audio, and bring it to its level
+            audios: list | torch.Tensor | np.ndarray
             if output_type == "latent":
-                rows = [torch.cat(list(chunks), dim=2)[0] for chunks in latents]
+                rows = [torch.cat(list(chunks), dim=2)[0] for chunks in made]
                 pad = torch.nn.functional.pad
-                audios = torch.stack([pad(row, (0, call.shape[2] - row.shape[1])) for row in rows])
+                audios = torch.stack([pad(row, (0, shape[2] - row.shape[1])) for row in rows])
             else:
-                audios = [torch.cat(list(call.audio(row, chunks)), dim=1) for row, chunks in enumerate(latents)]
+                audios = [
+                    torch.cat(list(self._finish(item, chunks)), dim=1)
+                    for item, chunks in zip(requests, made, strict=True)
+                ]
                 if output_type == "np":
                     audios = [item.cpu().numpy() for item in audios]
                 if len({item.shape[-1] for item in audios}) == 1:
                     audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
+
+        # 7. The output, with a recipe for each piece
+        edit = requests[0].edit
         output = VivacePipelineOutput(
             audios=audios,
-            sampling_rate=call.sampling_rate,
-            seeds=[item.seed for item in call.requests],
-            conditions=[{name: item.known[name] for name in PUBLIC} for item in call.requests],
+            sampling_rate=self.vae.config.sampling_rate if edit is None else edit.rate,
+            seeds=[item.seed for item in requests],
+            conditions=[{name: getattr(item.music, name) for name in PUBLIC} for item in requests],
         )
         if not return_dict:
             return output.to_tuple()
         if output_type != "latent":
-            made_with = surroundings(self, CODE)
-            output.recipes = [make_recipe(call, row, made_with) for row in range(len(call.requests))]
-            output.weights = Weights.of(self)
+            shared = {
+                "num_inference_steps": num_inference_steps, "apg_eta": apg_eta,
+                "apg_norm_threshold": apg_norm_threshold, "apg_momentum": apg_momentum, "morph": morph,
+                "extend_s": extend_s,
+            }  # fmt: skip
+            not_recorded = [
+                name for name in ("latents", "prompt_embeds", "negative_prompt_embeds") if tensors[name] is not None
+            ]
+            if callback_on_step_end is not None:
+                not_recorded.append("callback_on_step_end")
+            made_with = surroundings(CODE, scheduler, self._execution_device, self.unet.dtype)
+            output.recipes = [
+                make_recipe(shared | item.arguments | {"seed": item.seed}, item.edit, made_with, not_recorded)
+                for item in requests
+            ]
+            output.weights = Weights.of(self.vae, self.unet, self.text_encoder)
         return output
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the parts compute: also where one is offloaded and its weights are nowhere between its runs."""
+        if self._execution_device.type != "meta":
+            return self._execution_device
+        models = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
+        hooks = [getattr(module, "_hf_hook", None) for part in models for module in part.modules()]
+        devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
+        weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
+        return torch.device([*devices, *weights][0])
+
+    def _draw_noise(self, requests: list[Request], shape: tuple) -> tuple[torch.Tensor, list[torch.Generator]]:
+        """Noise (pieces, latent_channels, frames) of the requests' seeds, and the generators after it."""
+        noise, generators = torch.zeros(shape, dtype=torch.float32), []
+        for row, item in enumerate(requests):
+            noise[row, :, : item.frames], source = frame_noise(item.seed, item.frames, shape[1])
+            generators.append(source)
+        return noise, generators
+
+    def _encode_edits(self, requests: list[Request], noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Latents of given audio, zero where there is none, and which frames are kept, (pieces, frames) bool."""
+        clean, keep = torch.zeros_like(noise), torch.zeros_like(noise[:, 0], dtype=torch.bool)
+        rate, channels, hop = self.vae.config.sampling_rate, self.vae.config.audio_channels, self.vae.hop_length
+        for row, item in enumerate(requests):
+            if item.edit is None:
+                continue
+            margin = CIRCLE_MARGIN if item.loop else 0
+            audio = network_input(item.edit, rate, channels, item.frames * hop, margin * hop)
+            encoded = self.encode_audio(audio.to(noise.device))[0]
+            clean[row, :, : item.frames] = encoded[:, margin : margin + item.frames]
+            keep[row, : item.frames] = kept_frames(item.edit, item.frames, self.frame_rate)
+            keep[row] |= item.strength == 0.0
+        return clean, keep
+
+    def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
+        """Latents of one piece in chunks -> its audio (channels, n) fp32, in chunks that together have its length.
+
+        The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
+        """
+        rate, tone = self.vae.config.sampling_rate, item.tone
+        if item.edit is not None and item.strength == 0.0:
+            yield item.edit.audio
+            return
+        decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
+        if item.edit is not None:
+            ceiling = tone.true_peak_dbtp if tone.normalize else None
+            yield splice(item.edit, torch.cat(list(decoded), dim=1), rate, ceiling)
+            return
+        leveller = Leveller(
+            rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
+            tone.fade_in_s, tone.fade_out_s, item.loop,
+        )  # fmt: skip
+        if whole:
+            decoded = list(decoded)
+            leveller.measure(decoded)
+        yield from leveller.run(decoded)
+
+    @torch.no_grad()
+    def _stream(self, item: Request, sampler: Sampler, on_step: Callable, state: CallState) -> Iterator[np.ndarray]:
+        """The chunks of one piece, each made when it is taken."""
+        with self._running(state):
+            with on_cpu():
+                chunks = self._finish(item, sampler.latents(on_step)[0], whole=False)
+            while True:
+                with on_cpu():
+                    chunk = next(chunks, None)
+                if chunk is None:
+                    break
+                yield chunk.cpu().numpy()
 
     @made_on_cpu
     def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):
@@ -554,10 +653,9 @@ class VivacePipeline(DiffusionPipeline):
         output.differences = compare(path, output.audios[0], recipe["made_with"], output.recipe()["made_with"])
         return output
 
-    @torch.no_grad()
     def stream(self, *args, **kwargs) -> Iterator[np.ndarray]:
         """The piece that a call with the same arguments makes, in chunks (channels, samples) fp32, each while the next
-        is still to be made.
+        is still to be made. The call's `output_type` is then "stream".
 
         Bit for bit up to one window (`WINDOW` latent frames, 20.48 s of the published model), and of any length with
         `normalize=False`. A call brings a longer piece to its loudness as a whole; a stream cannot know what follows,
@@ -567,21 +665,7 @@ class VivacePipeline(DiffusionPipeline):
             ValueError: as a call; also for several pieces.
         """
         bound = inspect.signature(self.__call__).bind(*args, **kwargs)
-        bound.apply_defaults()
-        with on_cpu():
-            call = Call(self, dict(bound.arguments))
-        if len(call.requests) != 1:
-            raise ValueError(f"stream makes one piece at a time, and {len(call.requests)} were asked for")
-        with call.running():
-            with on_cpu():
-                call.prepare()
-                chunks = call.audio(0, call.latents()[0], whole=False)
-            while True:
-                with on_cpu():
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    break
-                yield chunk.cpu().numpy()
+        yield from self(**bound.arguments | {"output_type": "stream", "return_dict": True})
 
 
 def says_something(record: logging.LogRecord) -> bool:

@@ -1,79 +1,21 @@
-"""Everything that the network reads of a batch of pieces: text states, weights of several texts in time, grid, scalars.
+"""The conditions of the network for a batch of pieces: text states and their shares in time, beat grid, scalars.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
 """
 
-import itertools
 import math
-import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from diffusers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from .vivace_music import Music
+from .vivace_request import Request
 from .vivace_theory import GRID_CHANNELS, KEYS, frame_grid, parse_chords, parse_key
-
-# Several texts in one piece, as a timeline or a morph: at each frame they share the prediction by their weights, so
-# that each keeps its own pooled text, which attention with a mask over one joint text could not give it.
-
-CROSSFADE_S = 1.0  # between two texts of a timeline, centred on the second one's start
-
-
-def is_timeline(prompt: object) -> bool:
-    """Whether a prompt is a list of (start, text) pairs."""
-    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and all(
-        isinstance(entry, (list, tuple)) and len(entry) == 2 and not isinstance(entry[0], (list, tuple))
-        and (not isinstance(entry[0], str) or re.fullmatch(r"\s*bar\s.*", entry[0]) is not None)
-        for entry in prompt
-    )  # fmt: skip
-
-
-def read_start(start: float | str, bpm: float | None, beats_per_bar: int | None) -> float:
-    """Seconds of a timeline's entry: a number, or "bar 5", whose start counts from bar 1.
-
-    Raises:
-        ValueError: neither of them, or bars without a tempo.
-    """
-    if isinstance(start, str):
-        match = re.fullmatch(r"\s*bar\s+(\d{1,5})\s*", start)
-        if match is None or int(match[1]) < 1:
-            raise ValueError(f"prompt starts an entry at {start!r}; allowed: seconds, or a bar from 1, as in 'bar 5'")
-        if bpm is None:
-            raise ValueError(f"prompt starts an entry at {start!r}, which needs a tempo: give bpm")
-        return (int(match[1]) - 1) * beats_per_bar * 60.0 / bpm
-    if isinstance(start, bool) or not isinstance(start, (int, float)) or not start >= 0:
-        raise ValueError(f"prompt starts an entry at {start!r}; allowed: seconds from 0, or a bar, as in 'bar 5'")
-    return float(start)
-
-
-def timeline_weights(starts_s: list[float], frames: int, frame_rate: float, duration_s: float) -> torch.Tensor:
-    """Share of each text in each frame, (texts, frames): one after another, with crossfades of `CROSSFADE_S`.
-
-    Raises:
-        ValueError: a first entry that does not start at 0, entries out of order, or one that starts after the end.
-    """
-    if starts_s[0] != 0:
-        raise ValueError(f"prompt's first entry starts at {starts_s[0]:g} s; it must start at 0 (or 'bar 1')")
-    for before, start in itertools.pairwise(starts_s):
-        if start <= before:
-            raise ValueError(f"prompt has an entry at {start:g} s after one at {before:g} s; they must be in order")
-    if starts_s[-1] >= duration_s:
-        raise ValueError(f"prompt has an entry at {starts_s[-1]:g} s, but the piece is {duration_s:g} s long")
-    times = (torch.arange(frames, dtype=torch.float64) + 0.5) / frame_rate
-    entered = [((times - start) / CROSSFADE_S + 0.5).clamp(0.0, 1.0) for start in starts_s[1:]]
-    entered = torch.stack([torch.ones_like(times), *entered, torch.zeros_like(times)])
-    return (entered[:-1] - entered[1:]).float()  # what an entry has gained, less what the next one has
-
-
-def morph_weights(frames: int) -> torch.Tensor:
-    """(2, frames): from the first text alone to the second alone, in a straight line."""
-    share = (torch.arange(frames, dtype=torch.float64) + 0.5) / frames
-    return torch.stack([1.0 - share, share]).float()
-
-
-# Everything the network is told about a batch of pieces, frame by frame.
 
 TOKENS = 16  # a text is padded to a multiple
 ABSENT = {"duration_s": math.nan, "bpm": math.nan, "key": -1, "beats_per_bar": -1}
@@ -97,7 +39,7 @@ class Conditions:
             which an item may have none; 0 to 1.
         grid: (batch, 22, frames).
         edit: (batch, 1 + latent_channels, frames): 1 = to be generated, and the latents of frames that are given.
-        scalars: (batch,) each; `ABSENT` tells what stands for unknown.
+        scalars: (batch,) each; `ABSENT` has what stands for unknown.
         visible: (batch, frames) bool, False = padding.
     """
 
@@ -115,28 +57,28 @@ class Conditions:
     def part(self, rows: list[int], first: int, last: int) -> "Conditions":
         """These items and frames [first, last); texts that are silent there are left out."""
         device = self.visible.device
-        rows = torch.tensor(rows, device=device)
-        heard, kept_out = (
-            torch.isin(owner, rows) & (weights[:, first:last] > 0).any(dim=1)
+        chosen = torch.tensor(rows, device=device)
+        wanted, kept_out = (
+            torch.isin(owner, chosen) & (weights[:, first:last] > 0).any(dim=1)
             for owner, weights in ((self.owner, self.weights), (self.unwanted_owner, self.unwanted_weights))
         )
         new_place = torch.zeros(len(self.visible), dtype=torch.long, device=device)
-        new_place[rows] = torch.arange(len(rows), device=device)
-        text = torch.cat([heard, kept_out]).nonzero()[:, 0]
+        new_place[chosen] = torch.arange(len(rows), device=device)
+        text = torch.cat([wanted, kept_out]).nonzero()[:, 0]
         states, read = self.states[text], self.states_mask[text]
         longest = int((read.any(0) * torch.arange(1, read.shape[1] + 1, device=device)).max())
         more = TOKENS * max(1, -(-longest // TOKENS)) - read.shape[1]  # whatever texts there are elsewhere
         return Conditions(
             states=torch.nn.functional.pad(states, (0, 0, 0, more)),
             states_mask=torch.nn.functional.pad(read, (0, more)),
-            owner=new_place[self.owner[heard]],
-            weights=self.weights[heard, first:last],
+            owner=new_place[self.owner[wanted]],
+            weights=self.weights[wanted, first:last],
             unwanted_owner=new_place[self.unwanted_owner[kept_out]],
             unwanted_weights=self.unwanted_weights[kept_out, first:last],
-            grid=self.grid[rows, :, first:last],
-            edit=self.edit[rows, :, first:last],
-            scalars={name: values[rows] for name, values in self.scalars.items()},
-            visible=self.visible[rows, first:last],
+            grid=self.grid[chosen, :, first:last],
+            edit=self.edit[chosen, :, first:last],
+            scalars={name: values[chosen] for name, values in self.scalars.items()},
+            visible=self.visible[chosen, first:last],
         )
 
     def at(self, index: torch.Tensor, visible: torch.Tensor) -> "Conditions":
@@ -151,23 +93,26 @@ class Conditions:
         )
 
 
-def item_grid(known: dict, frames: int, frame_rate: float) -> torch.Tensor:
-    """The grid (22, frames) of what is known of a piece: its tempo, meter, first downbeat and chords."""
-    bpm, beats, chroma = known["bpm"], known["beats_per_bar"], None
-    if bpm is None:
+def music_grid(music: Music, frames: int, frame_rate: float) -> torch.Tensor:
+    """The grid (22, frames) of a piece: its tempo, meter, first downbeat and chords."""
+    if music.bpm is None:
         return frame_grid(frames, frame_rate)
-    bpm = known["bpm"] * known.get("stretch", 1.0)
-    downbeat_s = known["downbeat_s"]
-    if known["chords"] is not None:
-        beats_needed = math.ceil((frames / frame_rate - downbeat_s) * bpm / 60.0) + 1
-        chroma = parse_chords(known["chords"], beats, max(beats_needed, 1))
-    return frame_grid(frames, frame_rate, bpm, beats, downbeat_s, chroma, first_beat_s=downbeat_s)
+    bpm, beats, chroma = music.bpm * music.stretch, music.beats_per_bar, None
+    if music.chords is not None:
+        beats_needed = math.ceil((frames / frame_rate - music.downbeat_s) * bpm / 60.0) + 1
+        chroma = parse_chords(music.chords, beats, max(beats_needed, 1))
+    return frame_grid(frames, frame_rate, bpm, beats, music.downbeat_s, chroma, first_beat_s=music.downbeat_s)
 
 
 def make_conditions(
-    requests: list, states: torch.Tensor, states_mask: torch.Tensor, latent_channels: int, frame_rate: float, device
+    requests: list[Request],
+    states: torch.Tensor,
+    states_mask: torch.Tensor,
+    latent_channels: int,
+    frame_rate: float,
+    device: torch.device,
 ) -> Conditions:
-    """Conditions of requests (`vivace_request.Request`), whose texts were encoded in the order of `Conditions.states`.
+    """Conditions of requests, whose texts were encoded in the order of `Conditions.states`.
 
     Everything is to be generated: `edit` has a mask of ones and no latents yet.
     """
@@ -176,24 +121,23 @@ def make_conditions(
     edit = torch.zeros(batch, 1 + latent_channels, frames, dtype=torch.float32)
     edit[:, 0] = 1.0
     owner = torch.tensor([row for row, item in enumerate(requests) for _ in item.texts])
-    unwanted_owner = [row for row, item in enumerate(requests) for _ in item.unwanted]
-    unwanted_owner = torch.tensor(unwanted_owner, dtype=torch.long)
+    unwanted_owner = torch.tensor([row for row, item in enumerate(requests) for _ in item.unwanted], dtype=torch.long)
     weights = torch.zeros(len(owner), frames, dtype=torch.float32)
     unwanted_weights = torch.zeros(len(unwanted_owner), frames, dtype=torch.float32)
     kinds = {name: torch.float32 if isinstance(value, float) else torch.long for name, value in ABSENT.items()}
     scalars = {name: torch.full((batch,), value, dtype=kinds[name]) for name, value in ABSENT.items()}
     for row, item in enumerate(requests):
-        known = item.known
+        music = item.music
         weights[owner == row, : item.frames] = item.weights
         unwanted_weights[unwanted_owner == row, : item.frames] = item.unwanted_weights
-        grid[row, :, : item.frames] = item_grid(known, item.frames, frame_rate)
+        grid[row, :, : item.frames] = music_grid(music, item.frames, frame_rate)
         scalars["duration_s"][row] = item.frames / frame_rate
-        if known["key"] is not None:
-            scalars["key"][row] = KEYS.index(parse_key(known["key"]))
-        if known["beats_per_bar"] is not None:
-            scalars["beats_per_bar"][row] = known["beats_per_bar"]
-        if known["bpm"] is not None:
-            scalars["bpm"][row] = float(known["bpm"])
+        if music.key is not None:
+            scalars["key"][row] = KEYS.index(parse_key(music.key))
+        if music.beats_per_bar is not None:
+            scalars["beats_per_bar"][row] = music.beats_per_bar
+        if music.bpm is not None:
+            scalars["bpm"][row] = float(music.bpm)
     lengths = torch.tensor([item.frames for item in requests])
     visible = torch.arange(frames) < lengths[:, None]
     parts = (states, states_mask, owner, weights, unwanted_owner, unwanted_weights, grid, edit)
@@ -213,78 +157,105 @@ def token_limit(tokenizer) -> int:
     return min(tokenizer.model_max_length, MAX_TEXT_TOKENS)
 
 
-def check_text(name: str, text: str) -> None:
-    """Raise a ValueError for half of a character, as of an emoji that was cut: a text of it cannot be encoded."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} is {text!a}, whose {text[error.start]!a} is half of a character; give whole ones"
-        ) from error
-
-
-def encode_texts(pipe, prompts: list[str], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def encode_texts(
+    text_encoder: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    prompts: list[str],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
 
     Raises:
-        ValueError: if the pipeline was loaded without its text encoder.
+        ValueError: if there is no text encoder.
     """
-    if pipe.text_encoder is None or pipe.tokenizer is None:
+    if text_encoder is None or tokenizer is None:
         raise ValueError("prompt needs a text_encoder and a tokenizer; this pipeline has none, give prompt_embeds")
-    limit = token_limit(pipe.tokenizer)
+    limit = token_limit(tokenizer)
     with TOKENIZING:
-        inputs = pipe.tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-        lengths = [len(ids) for ids in pipe.tokenizer(prompts, verbose=False).input_ids]
+        inputs = tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        lengths = [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]
     if max(lengths) > limit:
         logger.warning(f"prompt is cut to its first {limit} tokens")
     ids, mask = inputs.input_ids.to(device), inputs.attention_mask.to(device)
     if device.type != "cpu":
-        return pipe.text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask.bool()
+        return text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask.bool()
     states = []
     for own, read in zip(ids, mask.bool(), strict=True):  # unpadded: rounding depends on the shape of what is encoded
-        few = pipe.text_encoder(input_ids=own[read][None]).last_hidden_state[0]
+        few = text_encoder(input_ids=own[read][None]).last_hidden_state[0]
         states.append(few.new_zeros(len(read), few.shape[1]).masked_scatter(read[:, None], few))
     return torch.stack(states), mask.bool()
 
 
-def text_states(pipe, requests: list, per_prompt: int, embeds: tuple, negative_embeds: tuple, device) -> tuple:
+@dataclass
+class GivenStates:
+    """Text states that a call was given in place of texts.
+
+    Attributes:
+        argument: its name in the call.
+        states: (prompts, tokens, dim), or None where texts are given.
+        mask: (prompts, tokens), True = text; None = all are.
+    """
+
+    argument: str
+    states: torch.Tensor | None
+    mask: torch.Tensor | None
+
+    def rows(self, count: int, per_prompt: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """States and mask of `count` requests, `per_prompt` for each prompt.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        states = self.states
+        assert states is not None
+        mask = torch.ones(states.shape[:2], dtype=torch.bool) if self.mask is None else self.mask.bool()
+        if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) * per_prompt != count:
+            raise ValueError(
+                f"{self.argument} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: "
+                f"(prompts, tokens, dim) and (prompts, tokens) for {count // per_prompt} prompts"
+            )
+        return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(per_prompt, 0)
+
+
+def text_states(
+    requests: list[Request],
+    per_prompt: int,
+    positive: GivenStates,
+    negative: GivenStates,
+    encode: Callable[[list[str], torch.device], tuple[torch.Tensor, torch.Tensor]],
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """States (texts + unwanted, tokens, dim) and masks (texts + unwanted, tokens): the texts of all requests, then what
     is to be kept out of them. Every text is encoded once.
 
     Args:
-        pipe: the pipeline.
-        requests: see `vivace_request.Request`.
+        requests: the pieces.
         per_prompt: requests for each prompt.
-        embeds: states and mask in place of the texts, (prompts, tokens, dim) and (prompts, tokens), or None, None.
-        negative_embeds: likewise.
-        device: where to.
+        positive, negative: states given in place of the texts.
+        encode: texts and a device -> their states and mask.
+        width: of the states where there is no text to encode.
+        dtype, device: of the result.
     """
     wanted = [text for item in requests for text in item.texts]
     unwanted = [text for item in requests for text in item.unwanted]
     texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
-    encoded = pipe.encode_prompt(texts, device) if texts else None
+    encoded = encode(texts, device) if texts else None
 
-    def branch(names: list[str | None], given: tuple, argument: str) -> tuple[torch.Tensor, torch.Tensor]:
-        states, mask = given
-        if states is not None:
-            mask = torch.ones(states.shape[:2], dtype=torch.bool) if mask is None else mask.bool()
-            if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) * per_prompt != len(names):
-                raise ValueError(
-                    f"{argument} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: "
-                    f"(prompts, tokens, dim) and (prompts, tokens) for {len(names) // per_prompt} prompts"
-                )
-            return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(per_prompt, 0)
-        if encoded is None:  # no text at all, and nothing to learn its width from but the network
-            width = pipe.unet.config.cross_attention_dim
-            no_text = torch.zeros(len(names), 1, width, dtype=torch.float32, device=device)
-            return no_text, torch.zeros(len(names), 1, dtype=torch.bool, device=device)
-        rows = [texts.index(name) if name in texts else None for name in names]
-        present = torch.tensor([row is not None for row in rows], dtype=torch.bool, device=device)
-        rows = [row or 0 for row in rows]
+    def branch(own: list[str | None], given: GivenStates) -> tuple[torch.Tensor, torch.Tensor]:
+        if given.states is not None:
+            return given.rows(len(own), per_prompt, device)
+        if encoded is None:
+            no_text = torch.zeros(len(own), 1, width, dtype=torch.float32, device=device)
+            return no_text, torch.zeros(len(own), 1, dtype=torch.bool, device=device)
+        places = [texts.index(text) if text in texts else None for text in own]
+        present = torch.tensor([place is not None for place in places], dtype=torch.bool, device=device)
+        rows = [place or 0 for place in places]
         return encoded[0][rows], encoded[1][rows] & present[:, None]
 
-    branches = branch(wanted, embeds, "prompt_embeds"), branch(unwanted, negative_embeds, "negative_prompt_embeds")
+    branches = branch(wanted, positive), branch(unwanted, negative)
     tokens = max(mask.shape[1] for _, mask in branches)
     pad = torch.nn.functional.pad
-    states = [pad(states.to(pipe.unet.dtype), (0, 0, 0, tokens - states.shape[1])) for states, _ in branches]
+    states = [pad(states.to(dtype), (0, 0, 0, tokens - states.shape[1])) for states, _ in branches]
     return torch.cat(states), torch.cat([pad(mask, (0, tokens - mask.shape[1])) for _, mask in branches])

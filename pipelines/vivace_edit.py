@@ -1,11 +1,11 @@
-"""Edits of given audio: what is kept and what is made, its beats by ear, and the join of both.
+"""Edits of given audio: its beats, what of it is kept and what is made, and the join of both.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from .vivace_audio import fit_circle, mix_channels, read_audio, resample
 from .vivace_level import LOOKAHEAD_S, PEAK_TAPS, Leveller, limiter_gain, loudness, peaks, true_peak_db
 from .vivace_theory import check_number
 
-# Beats by ear, for audio with a steady beat: onsets by spectral flux, tempo by their autocorrelation at several beats'
+# Beats of audio with a steady beat: onsets by spectral flux, tempo by their autocorrelation at several beats'
 # distance, phase and bar by what falls on them.
 
 RATE, SIZE, HOP = 22050, 1024, 220  # Hz and samples: about 100 onset values a second
@@ -50,10 +50,10 @@ def tempo(envelope: np.ndarray) -> float | None:
     correlation = np.fft.irfft(spectrum)[:size] / np.maximum(size - np.arange(size), 1)
     tempi = np.exp(np.linspace(np.log(TEMPI[0]), np.log(TEMPI[1]), 600))
     period = ENVELOPE_HZ * 60.0 / tempi
-    heard = [np.interp(k * period, np.arange(size), correlation, right=0.0) for k in (1, 2, 3, 4)]
+    repeats = [np.interp(k * period, np.arange(size), correlation, right=0.0) for k in (1, 2, 3, 4)]
     prior = np.exp(-0.5 * (np.log2(tempi / USUAL_BPM) / SPREAD_OCTAVES) ** 2)
-    best = int(np.argmax(np.mean(heard, axis=0) * prior))
-    if heard[0][best] < CLEAR:
+    best = int(np.argmax(np.mean(repeats, axis=0) * prior))
+    if repeats[0][best] < CLEAR:
         return None
     # The whole clip decides to a fraction of a percent: the tempo whose harmonics the envelope has most of.
     near = tempi[best] * np.linspace(0.97, 1.03, 241)
@@ -65,12 +65,12 @@ def tempo(envelope: np.ndarray) -> float | None:
 
 
 def find_beats(audio: torch.Tensor, rate: int, bpm: float | None, beats_per_bar: int) -> tuple[float, float] | None:
-    """Tempo and the time of a first beat of a bar, seconds, of (channels, samples); None where no beat is heard.
+    """Tempo and the time of a first beat of a bar, seconds, of (channels, samples); None where no beat is found.
 
     Args:
         audio: at least `MIN_SECONDS` long, or nothing is found.
         rate: Hz.
-        bpm: the tempo if it is known.
+        bpm: the tempo, or None.
         beats_per_bar: of the meter.
     """
     if audio.shape[1] < MIN_SECONDS * rate or not audio.any():
@@ -117,6 +117,7 @@ class Edit:
         samples: how long the input is.
         loop: whether its end leads into its beginning.
         recipe: of the file or output that the input was, if it is one of ours.
+        arguments: strength and mask_s as they were given, for the recipe of the result; regions in seconds.
     """
 
     audio: torch.Tensor
@@ -128,6 +129,7 @@ class Edit:
     samples: int
     loop: bool = False
     recipe: dict | None = None
+    arguments: dict = field(default_factory=dict)
 
     @property
     def extended(self) -> bool:
@@ -208,15 +210,16 @@ def make_edit(
         if strength not in (None, 1, 1.0):
             raise ValueError(f"strength is {strength} with extend_s; there is nothing to begin with but noise: give 1")
     samples = given.shape[1]
-    inside = torch.full((samples,), mask_s is None and extend_s is None)
+    inside, arguments = torch.full((samples,), mask_s is None and extend_s is None), {"strength": strength}
     if mask_s is not None:
         inside = read_mask(mask_s, samples, rate)
+        arguments["mask_s"] = [[first / rate, last / rate] for first, last in borders(inside)]
     mask = torch.cat([torch.ones(before, dtype=torch.bool), inside, torch.ones(after, dtype=torch.bool)])
-    level = loudness(given.mean(0, keepdim=True), rate)  # as the network will hear it
+    level = loudness(given.mean(0, keepdim=True), rate)  # the network works on its mono mix
     gain = 1.0 if math.isinf(level) else 10.0 ** ((WORKING_LUFS - level) / 20.0)
     strength = 1.0 if strength is None else float(strength)
     audio = mirrored(given, before, after)
-    return Edit(audio, rate, mask, strength, min(gain, 1e3), before / rate, samples, recipe=recipe)
+    return Edit(audio, rate, mask, strength, min(gain, 1e3), before / rate, samples, recipe=recipe, arguments=arguments)
 
 
 def network_input(edit: Edit, sampling_rate: int, channels: int, circle: int, margin: int) -> torch.Tensor:

@@ -21,37 +21,32 @@ import diffusers
 import numpy as np
 import torch
 import transformers
+from diffusers import SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from .vivace_audio import load_soundfile, read_audio
-from .vivace_edit import borders
+from .vivace_edit import Edit
 from .vivace_publish import Importable
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 UNKNOWN = "unknown"  # digest of weights that cannot be computed
 LONG = 2**16  # bytes of a comment; libsndfile leaves out those of a WAV header of more than 100 kB
 RECIPE = "vivace recipe "  # what the comment tag begins with
-# Of the whole call, not of one piece; those of one piece are in its request.
-SHARED = (
-    "num_inference_steps", "apg_eta", "apg_norm_threshold", "apg_momentum", "morph", "extend_s",
-)  # fmt: skip
-BEYOND = ("latents", "prompt_embeds", "negative_prompt_embeds", "callback_on_step_end")  # what no tag can hold
 
 
 class Weights:
-    """Digest of a pipeline's weights, which is computed when it is first asked for.
+    """Digest of the weights of a pipeline's models, which is computed when it is first needed.
 
     It keeps no weights in memory. Moving them, as offloading does, or casting them is no change: what counts is which
     parameters they are and how often each was written to.
 
     Args:
-        pipe: the pipeline.
+        models: autoencoder, network and text encoder; None for one that is missing.
     """
 
-    known: ClassVar[weakref.WeakKeyDictionary] = weakref.WeakKeyDictionary()  # pipeline -> Weights
+    latest: ClassVar[weakref.WeakKeyDictionary] = weakref.WeakKeyDictionary()  # network -> Weights
 
-    def __init__(self, pipe):
-        models = [getattr(pipe, name) for name in ("vae", "unet", "text_encoder")]
+    def __init__(self, models: list[torch.nn.Module | None]):
         try:
             self.models = [weakref.ref(model) for model in models if model is not None]
             self.stamp, self.found = self._stamp(), None
@@ -59,13 +54,13 @@ class Weights:
             self.models, self.stamp, self.found = [], [], UNKNOWN
 
     @classmethod
-    def of(cls, pipe) -> "Weights":
+    def of(cls, vae: torch.nn.Module, unet: torch.nn.Module, text_encoder: torch.nn.Module | None) -> "Weights":
         """Those of a pipeline; the same object as long as they do not change, so that they are read once."""
-        now = cls(pipe)
-        before = cls.known.get(pipe)
+        now = cls([vae, unet, text_encoder])
+        before = cls.latest.get(unet)
         if before is None or not before.is_as(now.stamp):
-            cls.known[pipe] = now
-        return cls.known[pipe]
+            cls.latest[unet] = now
+        return cls.latest[unet]
 
     def is_as(self, stamp: list) -> bool:
         """Whether a stamp is of the same weights; tensors are compared by identity, since == compares their values."""
@@ -116,18 +111,18 @@ def plain(value: object) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
 
 
-def surroundings(pipe, code: str) -> dict:
+def surroundings(code: str, scheduler: SchedulerMixin, device: torch.device, dtype: torch.dtype) -> dict:
     """What else decides the last bit, beside the weights: code, versions, device and threads."""
     return {
         "code": code,
-        "scheduler": type(pipe.scheduler).__name__,
+        "scheduler": type(scheduler).__name__,
         "torch": torch.__version__,
         "diffusers": diffusers.__version__,
         "transformers": transformers.__version__,
         "numpy": np.__version__,
         "machine": platform.machine(),
-        "device": pipe._execution_device.type,
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+        "device": device.type,
+        "dtype": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
     }
 
@@ -136,22 +131,20 @@ def audio_hash(audio: torch.Tensor) -> str:
     return hashlib.sha256(audio.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
-def make_recipe(call, row: int, made_with: dict) -> dict:
-    """The recipe of one piece of a call (`vivace_call.Call`); JSON can hold it."""
-    asked, item = call.asked, call.requests[row]
-    arguments = {name: getattr(asked, name) for name in SHARED} | item.arguments | {"seed": item.seed}
-    arguments = plain(arguments)
-    recipe = {"arguments": arguments, "made_with": made_with}
-    arguments["strength"] = None if item.edit is None or asked.strength is None else plain(item.strength)
-    if item.edit is not None:
-        recipe["audio"] = {"sha256": audio_hash(item.edit.given), "sampling_rate": item.edit.rate}
-        if asked.mask_s is not None:
-            first = round(item.edit.offset_s * item.edit.rate)
-            inside = item.edit.mask[first : first + item.edit.samples]
-            arguments["mask_s"] = [[a / item.edit.rate, b / item.edit.rate] for a, b in borders(inside)]
-    beyond = [name for name in BEYOND if getattr(asked, name) is not None]
-    if beyond:
-        recipe["not_recorded"] = beyond
+def make_recipe(arguments: dict, edit: Edit | None, made_with: dict, not_recorded: list[str]) -> dict:
+    """The recipe of one piece, which JSON can hold.
+
+    Args:
+        arguments: of the call that makes this piece alone.
+        edit: what was done to given audio.
+        made_with: see `surroundings`.
+        not_recorded: names of arguments that no recipe can hold, such as tensors.
+    """
+    recipe = {"arguments": plain(arguments), "made_with": made_with}
+    if edit is not None:
+        recipe["audio"] = {"sha256": audio_hash(edit.given), "sampling_rate": edit.rate}
+    if not_recorded:
+        recipe["not_recorded"] = not_recorded
     return recipe
 
 

@@ -1,13 +1,8 @@
-"""The noise process in training: noisy latents, the network's target, timesteps, and the linear path's start.
+"""Schedulers and timesteps of training, and the linear path's start.
 
-The process is that of the scheduler in the checkpoint, as in sampling (pipelines/vivace_process.py):
-
-- `FlowMatchEulerDiscreteScheduler`: rectified flow (Liu et al. 2022, https://arxiv.org/abs/2209.03003; timesteps as in
-  Esser et al. 2024, https://arxiv.org/abs/2403.03206).
-- `DDPMScheduler`, `DDIMScheduler`, `DPMSolverMultistepScheduler`: denoising diffusion (Ho et al. 2020,
-  https://arxiv.org/abs/2006.11239), predicting epsilon or v (Salimans and Ho 2022, https://arxiv.org/abs/2202.00512).
-
-Everything is computed in fp32. Latents are (batch, channels, frames), timesteps (batch,).
+The noise process itself, which sampling shares, is in pipelines/vivace_process.py: rectified flow with
+`FlowMatchEulerDiscreteScheduler` (timesteps as in Esser et al. 2024, https://arxiv.org/abs/2403.03206), diffusion with
+`DDPMScheduler`, `DDIMScheduler` or `DPMSolverMultistepScheduler`.
 """
 
 import json
@@ -25,7 +20,7 @@ from diffusers import (
 from torch.quasirandom import SobolEngine
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, UNet1DConditionModel
-from pipelines.vivace_sampling import FLOW, process_of
+from pipelines.vivace_process import FLOW, noise_levels, process_of, target
 from training.data.latents import LatentCrops
 from training.run import loop
 
@@ -69,45 +64,6 @@ def prediction_type(scheduler: SchedulerMixin) -> str:
     if config.get("clip_sample", False):  # the default of DDPM and DDIM; standardised latents exceed [-1, 1]
         raise ValueError(f"scheduler: {name} must have clip_sample=False, since latents are not images, got True")
     return process_of(scheduler)
-
-
-def coefficients(
-    scheduler: SchedulerMixin, timesteps: torch.Tensor, like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(a, s) of x_t = a x_0 + s eps, each (batch, 1, ...) in fp32 on the device of `like`.
-
-    The same as `pipelines.vivace_sampling.noise_level`, which takes one timestep.
-    """
-    if prediction_type(scheduler) == FLOW:
-        sigma = timesteps.to(like.device, torch.float32) / scheduler.config.num_train_timesteps
-        a, s = 1.0 - sigma, sigma  # x_sigma = (1 - sigma) x_0 + sigma eps
-    else:
-        alpha_bar = scheduler.alphas_cumprod.to(like.device, torch.float32)[timesteps.to(like.device).long()]
-        a, s = alpha_bar.sqrt(), (1.0 - alpha_bar).sqrt()  # x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps
-    shape = (-1,) + (1,) * (like.ndim - 1)
-    return a.view(shape), s.view(shape)
-
-
-def add_noise(
-    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-) -> torch.Tensor:
-    """x_t = a x_0 + s eps, the shape of `clean`, fp32."""
-    a, s = coefficients(scheduler, timesteps, clean)
-    return a * clean.float() + s * noise.float()
-
-
-def target(
-    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-) -> torch.Tensor:
-    """What the network must predict from x_t, the shape of `clean`, fp32."""
-    kind = prediction_type(scheduler)
-    clean, noise = clean.float(), noise.float()
-    if kind == FLOW:
-        return noise - clean  # v = d x_sigma / d sigma = eps - x_0
-    if kind == "epsilon":
-        return noise
-    a, s = coefficients(scheduler, timesteps, clean)
-    return a * noise - s * clean  # v = sqrt(abar_t) eps - sqrt(1 - abar_t) x_0
 
 
 class UniformSampler:
@@ -198,7 +154,7 @@ def wiener_filters(power: torch.Tensor, scheduler: SchedulerMixin, taps: int) ->
     window = torch.hann_window(2 * taps + 1, periodic=False)[taps // 2 + 1 :][:taps]
     filters = []
     for time in times.split(1):
-        a, s = coefficients(scheduler, time, one)
+        a, s = noise_levels(scheduler, time, one)
         p, q = (target(scheduler, *pair, time) for pair in ((none, one), (one, none)))
         response = (p * s + q * a * power) / (s * s + a * a * power)
         whole = torch.fft.irfft(response)  # centred on frame 0

@@ -5,6 +5,7 @@ import torch
 from accelerate import Accelerator
 from diffusers import SchedulerMixin
 
+from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import flow
 from training.config import UNetRun
@@ -61,8 +62,8 @@ class Objective:
 
     def errors(self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor):
         """Squared error of each item, (batch,) fp32; noise has the shape of the batch's latents."""
-        noisy = flow.add_noise(self.scheduler, batch["latents"], noise, timesteps)
-        target = flow.target(self.scheduler, batch["latents"], noise, timesteps)
+        noisy = vivace_process.add_noise(self.scheduler, batch["latents"], noise, timesteps)
+        target = vivace_process.target(self.scheduler, batch["latents"], noise, timesteps)
         return masked_mse(predict(network, noisy, timesteps, batch), target, batch, self.config.given_weight)
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:

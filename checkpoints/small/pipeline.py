@@ -1,10 +1,11 @@
 from .vivace_audio import __doc__ as _vivace_audio
-from .vivace_call import __doc__ as _vivace_call
 from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_edit import __doc__ as _vivace_edit
 from .vivace_exclusion import __doc__ as _vivace_exclusion
 from .vivace_level import __doc__ as _vivace_level
 from .vivace_midi import __doc__ as _vivace_midi
+from .vivace_music import __doc__ as _vivace_music
+from .vivace_process import __doc__ as _vivace_process
 from .vivace_publish import __doc__ as _vivace_publish
 from .vivace_reading import __doc__ as _vivace_reading
 from .vivace_recipe import __doc__ as _vivace_recipe

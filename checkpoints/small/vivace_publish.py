@@ -24,7 +24,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -123,15 +123,15 @@ def settle_pipeline(namespace: dict) -> str:
     return digest_of(read_sources(source))
 
 
-def settle_parts(pipe) -> None:
-    """Give the components of a pipeline the classes of the settled copies of their files.
+def settle_parts(kind: type, components: dict) -> None:
+    """Give the components of a pipeline of class `kind` the classes of the settled copies of their files.
 
     What is left of the pipeline's own file as diffusers ran it is forgotten, so that the next checkpoint's is run.
     """
-    stem = type(pipe).__module__.rpartition(".")[2]
+    stem = kind.__module__.rpartition(".")[2]
     for name in [name for name in sys.modules if name.endswith(f".{stem}") and not is_settled(name)]:
         del sys.modules[name]
-    for part in pipe.components.values():
+    for part in components.values():
         name = type(part).__module__
         module = sys.modules.get(name)
         if module is None or is_settled(name):
@@ -245,24 +245,24 @@ def custom_pipeline_code(source: Path, class_name: str) -> str:
     return "\n".join([*helpers, f"from .{source.stem} import {class_name}"]) + "\n"
 
 
-def check_savable(pipe) -> None:
+def check_savable(components: dict) -> None:
     """Raise a ValueError for a component with adapters, whose weights would not load into its class."""
-    for part, component in pipe.components.items():
+    for part, component in components.items():
         if getattr(component, "peft_config", None):
             raise ValueError(f"{part} has adapters (LoRA); first {part}.fuse_lora() and {part}.unload_lora()")
 
 
-def ship_code(pipe, folder: Path) -> None:
-    """Beside a model_index.json just written: the code of the pipeline and of each component that is ours."""
-    path = folder / pipe.config_name
+def ship_code(kind: type, components: dict, folder: Path) -> None:
+    """Beside a model_index.json just written: the code of a pipeline of class `kind` and of each component of ours."""
+    path = folder / "model_index.json"
     index = json.loads(path.read_text())
-    index["_class_name"] = ship(type(pipe), folder)
+    index["_class_name"] = ship(kind, folder)
     stem, name = index["_class_name"]
     (folder / "pipeline.py").write_text(custom_pipeline_code(folder / f"{stem}.py", name))
-    for part, component in pipe.components.items():
-        kind = type(getattr(component, "_orig_mod", component))  # a compiled module wraps the original
-        if component is not None and kind.__module__.split(".")[0] not in ("diffusers", "transformers"):
-            index[part] = ship(kind, folder / part)
+    for part, component in components.items():
+        own = type(getattr(component, "_orig_mod", component))  # a compiled module wraps the original
+        if component is not None and own.__module__.split(".")[0] not in ("diffusers", "transformers"):
+            index[part] = ship(own, folder / part)
         if index[part] == ["transformers", "TokenizersBackend"]:  # transformers' new name for the same class
             index[part][1] = "PreTrainedTokenizerFast"
     path.write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
@@ -274,7 +274,7 @@ def ship_code(pipe, folder: Path) -> None:
 
 
 def push_saved(
-    pipe,
+    upload_folder: Callable,
     folder: Path,
     repo_id: str | None = None,
     private: bool | None = None,
@@ -286,7 +286,7 @@ def push_saved(
     """Upload a pipeline that was saved, so that nothing is made on the Hub for one that cannot be.
 
     Args:
-        pipe: the pipeline.
+        upload_folder: the pipeline's `_upload_folder`.
         folder: of `save_pretrained`.
         repo_id: user/name, made if it does not exist; None = the folder's name.
         private: of a new repository.
@@ -298,7 +298,7 @@ def push_saved(
     card = folder / "README.md"
     if not subfolder and not card.is_file():
         populate_model_card(load_or_create_model_card(repo_id, token=token)).save(card)
-    return pipe._upload_folder(folder, repo_id, token, commit_message, create_pr, subfolder)
+    return upload_folder(folder, repo_id, token, commit_message, create_pr, subfolder)
 
 
 def upload(folder: str | Path, repo_id: str, **options):

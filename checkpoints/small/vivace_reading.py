@@ -24,10 +24,11 @@ BPM_RANGE = (20.0, 300.0)  # beats a minute
 
 
 @dataclass
-class Music:
+class MusicWords:
     """What a prompt says; what it does not say is None. Numbers are as written and not checked.
 
     Attributes:
+        prompt: its text.
         bpm: tempo in `beat_unit`s a minute; of a range ("120-128 bpm") the middle.
         beat_unit: the note that `bpm` counts where the words name one ("dotted quarter = 60"), else None: the meter's
             beat.
@@ -40,6 +41,7 @@ class Music:
             and is not used, or not as it stands.
     """
 
+    prompt: str = ""
     bpm: float | int | None = None
     beat_unit: str | None = None
     time_signature: str | None = None
@@ -181,8 +183,8 @@ NO_KEY = {
 }  # fmt: skip
 
 
-def read_music(prompt: str) -> Music:
-    """What a prompt says of tempo, meter, length, loop and key; see `Music`.
+def read_music(prompt: str) -> MusicWords:
+    """What a prompt says of tempo, meter, length, loop and key; see `MusicWords`.
 
     Of several tempos, meters, lengths or keys the first is taken, and the others are noted.
     """
@@ -242,7 +244,7 @@ class _Reader:
     """Reads one prompt, one kind of thing after another; what was read is struck out with bars ("|")."""
 
     def __init__(self, prompt: str):
-        self.text, self.music = plain_text(prompt), Music()
+        self.text, self.music = plain_text(prompt), MusicWords(prompt)
         self.notes: dict[str, None] = {}
         self.tempo()
         self.meter()

@@ -1,273 +1,88 @@
-"""From the arguments of a call to one request for each piece.
+"""From the arguments of a call to one request for each piece: prompts and timelines, seeds, and checks of every value.
 
-First what concerns tempo, key, meter and length: words and arguments together (`understand`). Then the requests: what
-holds for all pieces is spread over them, given audio brings the grid of its recipe or is listened to, and every value
-is checked.
+What holds for all pieces is spread over them; audio that is edited brings the grid of its recipe, or its beats are
+found.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
 """
 
+import itertools
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .vivace_conditions import check_text, is_timeline, morph_weights, read_start, timeline_weights
-from .vivace_edit import Edit, find_beats
+from .vivace_edit import Edit, find_beats, make_edit
 from .vivace_exclusion import read_exclusion, share_of, unwanted_text
 from .vivace_level import LOUDNESS_LUFS
-from .vivace_reading import BPM_RANGE, Music, read_music
+from .vivace_music import MIN_DURATION_S, Music, MusicArguments, settle, stated_tempo
+from .vivace_reading import MusicWords, read_music
 from .vivace_recipe import read_recipe
-from .vivace_sampling import Guidance, choose_seeds
-from .vivace_theory import (
-    beat_length,
-    beat_unit_name,
-    check_number,
-    parse_beat_unit,
-    parse_key,
-    parse_time_signature,
-    progression_beats,
-    spell_key,
-)
+from .vivace_theory import check_number, parse_time_signature
 
-MIN_DURATION_S = 0.5
-MAX_LOOP_S = 120.0  # a circle is made in one piece
-DEFAULT_BPM = 100
-TEMPO_WORDS = {  # the metronome's usual marks; the first word found decides
-    60: "very slow|largo|larghetto|grave|lento|drone|ambient",
-    152: "very fast|presto|prestissimo|vivace|frantic|frenetic|breakneck|furious",
-    72: "slow|slowly|adagio|ballad|lullaby|calm|peaceful|gentle|relaxed|sleepy|solemn|mournful",
-    132: "fast|quick|allegro|lively|upbeat|up-tempo|uptempo|energetic|driving|brisk",
-    88: "andante|mid-tempo|midtempo|down-tempo|downtempo|laid-back|lofi|lo-fi",
-    112: "moderato|moderate|allegretto",
-}
+GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # what a recording or its recipe can say
+BAR_MATCH = 0.03  # share by which the tempo found in a loop may be off whole bars
 
 
-def choose_bpm(
-    prompt: str, beats: Fraction | None, duration_s: float | None, unread: bool = False
-) -> tuple[float | int, str]:
-    """A tempo where bars or chords need one and none is said, and why it was chosen.
+@dataclass
+class Strengths:
+    """How strictly one piece follows its conditions; `VivacePipeline` says what each does."""
 
-    Bars that must last a given time fix the tempo. Otherwise the words that composers have for tempo decide, at the
-    usual metronome marks, and 100 where there are none: a walking pace, in the middle of most music's range.
+    guidance_scale: float
+    grid_guidance_scale: float | None
+    negative_guidance_scale: float
+    guidance_rescale: float
+    guidance_interval: tuple[float, float]
 
-    Args:
-        prompt: the words.
-        beats: that must fill `duration_s`, seconds; either may be None.
-        unread: whether the words hold what may be a tempo and could not be used.
-    """
-    if beats is not None and duration_s is not None:
-        return float(beats) * 60.0 / duration_s, "the bars must fill the duration"
-    for bpm, words in TEMPO_WORDS.items():
-        found = re.search(rf"(?<!not )(?<!not too )(?<!not so )\b(?:{words})\b", prompt.lower())
-        if found:
-            return bpm, f"the prompt says {found[0]!r}"
-    return DEFAULT_BPM, "the prompt's tempo was not understood" if unread else "no word of the prompt tells"
-
-
-def stated_tempo(
-    music: Music, bpm: float | None, time_signature: str | None, beat_unit: str | None
-) -> tuple[int | float | None, Fraction | None, str | None]:
-    """The tempo that is said, by the arguments or else by the words.
-
-    Args:
-        music: what the words say.
-        bpm: the argument: `beat_unit`s a minute.
-        time_signature: the meter, None = 4/4.
-        beat_unit: name of the note that `bpm` counts; None = the meter's beat, or what the words name with their tempo.
-
-    Returns:
-        Beats of the meter a minute, as a number and exactly, and a note where another note than the beat was counted;
-        all None where no tempo is said.
-
-    Raises:
-        ValueError: a tempo out of range, or an unknown `beat_unit`.
-    """
-    words = bpm is None
-    bpm = music.bpm if words else bpm
-    unit = parse_beat_unit(beat_unit) if beat_unit is not None else None
-    if words and music.bpm is not None and music.beat_unit is not None and unit is None:
-        unit = parse_beat_unit(music.beat_unit)
-    if bpm is None:
-        return None, None, None
-    beat = beat_length(time_signature or "4/4")
-    if unit is None or unit == beat:
-        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
-        return bpm, Fraction(str(bpm)), None
-    check_number("bpm", bpm, 1, 10000, "beats a minute")
-    exact = Fraction(str(bpm)) * unit / beat
-    value = int(exact) if exact.denominator == 1 else float(exact)
-    counted = f"{bpm:g} {beat_unit_name(unit)} notes a minute in {time_signature or '4/4'}"
-    check_number("bpm", value, *BPM_RANGE, f"beats a minute ({counted})")
-    return value, exact, f"tempo: {counted} are {value:g} beats a minute ({beat_unit_name(beat)} notes)"
+    def check(self) -> None:
+        """Raise a ValueError for a value out of range."""
+        check_number("guidance_scale", self.guidance_scale, 0, 100)
+        if self.grid_guidance_scale is not None:
+            check_number("grid_guidance_scale", self.grid_guidance_scale, 0, 100)
+        check_number("negative_guidance_scale", self.negative_guidance_scale, 0, 100)
+        check_number("guidance_rescale", self.guidance_rescale, 0, 1)
+        interval = self.guidance_interval
+        numbers = isinstance(interval, (list, tuple)) and all(isinstance(v, (int, float)) for v in interval)
+        if not numbers or len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
+            raise ValueError(f"guidance_interval is {interval}; allowed: 0 <= low <= high <= 1")
 
 
-def understand(
-    prompt: str | None,
-    bpm: float | None,
-    key: str | None,
-    time_signature: str | None,
-    bars: int | None,
-    duration_s: float | None,
-    chords: str | list[str] | None,
-    default_duration_s: float,
-    max_duration_s: float,
-    loop: bool | None = False,
-    downbeat_s: float | None = None,
-    beat_unit: str | None = None,
-) -> dict:
-    """The conditions of one item: the arguments, and what the prompt says where an argument is None.
+@dataclass
+class Tone:
+    """Level and tone of one piece; `VivacePipeline` says what each does."""
 
-    Bars and chords need a tempo; where none is said, `choose_bpm` takes one. Chords without a length last as long as
-    the progression, as often as fits into the default duration, and a loop with a tempo has whole bars. A loop that
-    only the words ask for is made where that can be; where not, the piece is no loop and a note says why.
+    normalize: bool
+    loudness_lufs: float
+    true_peak_dbtp: float
+    tilt_db: float
+    fade_in_s: float
+    fade_out_s: float
 
-    Returns:
-        `bpm` (beats of the meter a minute), `bpm_reason` (why it was chosen, None = it was said), `beat_unit` (the note
-        that is a beat), `key` (as it was spelled; `parse_key` gives the network's name), `time_signature`,
-        `beats_per_bar`, `bars`, `duration_s` (a float, or a Fraction where bars and tempo fix it), `chords`, `loop`,
-        `downbeat_s`; None = unknown. `notes`: a list of sentences, what in the words is not used as it stands.
+    def check(self, loop: bool | None, max_duration_s: float) -> None:
+        """Raise a ValueError for a value out of range."""
+        check_flag("normalize", self.normalize)
+        check_number("tilt_db", self.tilt_db, -24, 24, "dB")
+        check_number("true_peak_dbtp", self.true_peak_dbtp, -30, 0, "dBTP")
+        check_number("loudness_lufs", self.loudness_lufs, -60, -3, "LUFS")
+        for name, seconds in (("fade_in_s", self.fade_in_s), ("fade_out_s", self.fade_out_s)):
+            check_number(name, seconds, 0, max_duration_s, "s")
+            if loop and seconds:
+                raise ValueError(f"{name} is {seconds} with loop=True; a loop cannot fade, set it to 0")
 
-    Raises:
-        ValueError: a value out of range or unreadable, lengths that differ, chords that the piece is too short for, or
-            a loop that is no whole number of bars.
-    """
-    music = read_music(prompt or "")
-    given = (bpm, key, time_signature, bars, duration_s, chords, default_duration_s, max_duration_s)
-    if loop is None and music.loop:
-        try:
-            return _settle(prompt or "", music, *given, True, downbeat_s, beat_unit)
-        except ValueError as error:
-            known = _settle(prompt or "", music, *given, False, downbeat_s, beat_unit)
-            known["notes"].append(f"loop: the words ask for one, which this piece cannot be: {error}")
-            return known
-    known = _settle(prompt or "", music, *given, bool(loop), downbeat_s, beat_unit)
-    if loop is not None and music.loop is not None and music.loop != bool(loop):
-        said = "ask for a loop" if music.loop else "want no loop"
-        known["notes"].append(f"loop: the words {said}, but loop={bool(loop)} is given and taken")
-    return known
-
-
-def _settle(
-    prompt: str, music: Music, bpm, key, time_signature, bars, duration_s, chords, default_duration_s: float,
-    max_duration_s: float, loop: bool, downbeat_s, beat_unit,
-) -> dict:  # fmt: skip
-    """`understand` of words that were read, and with `loop` decided."""
-    max_duration_s = min(max_duration_s, MAX_LOOP_S) if loop else max_duration_s
-    notes = list(music.notes)
-
-    def taken(kind: str, words: object, value: object) -> None:
-        if words is not None and words != value:
-            notes.append(f"{kind}: the words say {words}, but {value} is taken")
-
-    said_key, said_meter = key, time_signature
-    key = music.key if key is None else spell_key(key)
-    if said_key is not None and music.key is not None and parse_key(music.key) != parse_key(key):
-        taken("key", music.key, key)
-    time_signature = music.time_signature if time_signature is None else str(time_signature).replace(" ", "")
-    if said_meter is not None:
-        taken("meter", music.time_signature, time_signature)
-    said_length = bars is not None or duration_s is not None
-    if not said_length:
-        bars = music.bars
-        duration_s = music.duration_s if bars is None else None
-    if bars is not None:
-        check_number("bars", bars, 1, 10000, whole=True)
-        bars = int(bars)
-    if downbeat_s is not None:
-        check_number("downbeat_s", downbeat_s, -max_duration_s, max_duration_s, "s")
-    if duration_s is not None:
-        check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
-    said_bpm = bpm
-    bpm, exact_bpm, counted = stated_tempo(music, bpm, time_signature, beat_unit)
-    notes += [counted] if counted is not None else []
-    if said_bpm is not None and music.bpm is not None:
-        unit = None if music.beat_unit is None else parse_beat_unit(music.beat_unit)
-        beat = beat_length(time_signature or "4/4")
-        words_bpm = float(Fraction(str(music.bpm)) * (unit or beat) / beat)
-        if abs(words_bpm - bpm) > 1e-6:
-            taken("tempo", f"{words_bpm:g} bpm", f"{bpm:g}")
-    if bpm is not None or bars is not None or chords is not None:
-        time_signature = "4/4" if time_signature is None else time_signature
-    beats_per_bar = None if time_signature is None else parse_time_signature(time_signature)
-    reason = None
-    if bpm is None and (bars is not None or chords is not None):
-        unread = any(note.startswith("tempo:") for note in notes)
-        bpm, reason = choose_bpm(prompt, bars and Fraction(bars * beats_per_bar), duration_s, unread)
-        check_number("bpm", bpm, *BPM_RANGE, f"beats a minute ({reason})")
-        exact_bpm = Fraction(str(bpm))
-
-    def length_of(bars: int) -> Fraction:
-        return Fraction(bars * beats_per_bar * 60) / exact_bpm
-
-    num_beats = 0 if chords is None else progression_beats(chords, beats_per_bar)
-    if bars is None and duration_s is None and (loop or chords is not None) and bpm is not None:
-        unit = -(-num_beats // beats_per_bar) or 1  # bars of a progression, or one
-        bars = unit * max(1, int(Fraction(str(default_duration_s)) / length_of(unit)))
-    if bars is None and loop and bpm is not None:
-        bars = round(Fraction(str(duration_s)) / length_of(1))
-        if bars < 1 or abs(float(length_of(bars)) - duration_s) > 1e-3:
-            raise ValueError(
-                f"duration_s is {duration_s}, which is {duration_s / float(length_of(1)):.3f} bars of {time_signature} "
-                f"at {bpm:g} bpm; a loop with a tempo has whole bars, as with bars={max(bars, 1)} "
-                f"({float(length_of(max(bars, 1))):.3f} s)"
-            )
-        duration_s = None
-    if bars is not None:
-        exact = length_of(bars)
-        if reason and duration_s is not None:
-            exact = Fraction(str(duration_s))
-        if duration_s is not None and abs(float(exact) - duration_s) > 1e-3:
-            raise ValueError(
-                f"duration_s is {duration_s}, but {bars} bars of {time_signature} at {bpm:g} bpm last "
-                f"{float(exact):.3f} s; give one of them, or equal lengths"
-            )
-        duration_s, name = exact, f"duration_s ({bars} bars at {bpm:g} bpm)"
-        check_number(name, round(float(exact), 3), MIN_DURATION_S, max_duration_s, "s")
-    duration_s = default_duration_s if duration_s is None else duration_s
-    if music.bars is not None and bars is not None:
-        taken("length", f"{music.bars} bars", f"{bars} bars")
-    elif music.bars is not None and (bpm is None or abs(float(length_of(music.bars)) - duration_s) > 1e-3):
-        taken("length", f"{music.bars} bars", f"{float(duration_s):g} s")
-    if music.duration_s is not None and abs(music.duration_s - float(duration_s)) > 1e-3:
-        taken("length", f"{music.duration_s:g} s", f"{float(duration_s):g} s")
-    if chords is not None:
-        last_start = num_beats - progression_beats(chords, beats_per_bar, last=True)
-        if last_start * 60.0 / bpm > float(duration_s) + 60.0 / bpm:
-            raise ValueError(
-                f"chords last {num_beats} beats ({num_beats * 60.0 / bpm:.3f} s at {bpm:g} bpm), but the piece is "
-                f"{float(duration_s):.3f} s long; give fewer chords or more bars"
-            )
-        chords = chords if isinstance(chords, str) else " ".join(chords)
-    return {
-        "bpm": bpm,
-        "bpm_reason": reason,
-        "beat_unit": None if bpm is None else beat_unit_name(beat_length(time_signature)),
-        "key": key,
-        "time_signature": time_signature,
-        "beats_per_bar": beats_per_bar,
-        "bars": bars,
-        "duration_s": duration_s,
-        "chords": chords,
-        "loop": loop,
-        "downbeat_s": 0.0 if downbeat_s is None else float(downbeat_s),
-        "notes": notes,
-    }
-
-
-# Arguments of a call -> one request for each piece to be made.
-
-CONDITIONS = ("duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s")
-STRENGTHS = (
-    "guidance_scale", "grid_guidance_scale", "negative_guidance_scale", "guidance_rescale", "guidance_interval",
-)  # fmt: skip
-GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # of CONDITIONS, those that audio can tell
-BAR_MATCH = 0.03  # share by which the tempo heard in a loop may be off whole bars
-TONE = ("normalize", "loudness_lufs", "true_peak_dbtp", "tilt_db", "fade_in_s", "fade_out_s")
+    def check_for_edit(self) -> None:
+        """Raise a ValueError for what an edit cannot have: what is kept is not to be changed."""
+        plain = {"loudness_lufs": LOUDNESS_LUFS, "tilt_db": 0, "fade_in_s": 0, "fade_out_s": 0}
+        for name, value in plain.items():
+            if getattr(self, name) != value:
+                raise ValueError(
+                    f"{name} is {getattr(self, name)} with audio; an edit has the level and the tone of its audio: "
+                    "leave it out"
+                )
 
 
 @dataclass
@@ -280,14 +95,13 @@ class Request:
         weights: (texts, frames), the share of each.
         unwanted: what it should not sound like, any number of texts; None in place of `negative_prompt_embeds`.
         unwanted_weights: (unwanted, frames), where each is kept out, 0 to 1.
-        known: its conditions, see `understand`.
+        music: its tempo, key, meter, length and chords.
         samples: its length at the pipeline's sampling rate.
         frames: its length in latent frames.
         seed: of its noise.
-        strengths: what `STRENGTHS` names.
-        tone: what `TONE` names.
-        loop: whether its end leads into its beginning.
-        arguments: of the call, as they were given for this piece.
+        strengths: of its conditions.
+        tone: its level and tone.
+        arguments: of the call, as they were given for this piece: what its recipe holds.
         edit: what is to be done to given audio, or None.
     """
 
@@ -295,13 +109,12 @@ class Request:
     weights: torch.Tensor
     unwanted: list[str | None]
     unwanted_weights: torch.Tensor
-    known: dict
+    music: Music
     samples: int
     frames: int
     seed: int
-    strengths: dict
-    tone: dict
-    loop: bool
+    strengths: Strengths
+    tone: Tone
     arguments: dict
     edit: Edit | None = None
 
@@ -309,6 +122,19 @@ class Request:
     def strength(self) -> float:
         """Noise to begin with where not kept, 1 = all noise."""
         return 1.0 if self.edit is None else self.edit.strength
+
+    @property
+    def loop(self) -> bool:
+        """Whether its end leads into its beginning."""
+        return self.music.loop
+
+
+PER_ITEM = (
+    "negative_prompt", "loop", *(one.name for kind in (MusicArguments, Strengths, Tone) for one in fields(kind)),
+)  # fmt: skip
+
+
+# One value for all prompts, or one for each.
 
 
 def spread(name: str, value: object, count: int, shared: bool) -> list:
@@ -318,10 +144,12 @@ def spread(name: str, value: object, count: int, shared: bool) -> list:
     """
     if isinstance(value, torch.Tensor) and not shared:
         value = value.tolist()
-    listed = isinstance(value, (list, tuple, np.ndarray)) and not shared
-    if listed and len(value) != count:
-        raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
-    values = list(value) if listed else [value] * count
+    if isinstance(value, (list, tuple, np.ndarray)) and not shared:
+        if len(value) != count:
+            raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
+        values = list(value)
+    else:
+        values = [value] * count
     return [one.item() if isinstance(one, np.generic) else one for one in values]
 
 
@@ -335,8 +163,137 @@ def is_list_of_pairs(value: object) -> bool:
     return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(v, (list, tuple)) for v in value)
 
 
-def read_prompts(prompt, morph, num_embeds: int | None) -> list[tuple[list[float | str], list[str | None]]]:
-    """(starts, texts) of each prompt; a morph has no starts.
+def choose_seeds(
+    seed: int | Sequence[int] | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    num_prompts: int,
+    per_prompt: int,
+) -> list[int]:
+    """One seed per output, from `seed` or `generator` (one or a list), else from torch's global generator.
+
+    Raises:
+        ValueError: both are given, a number of entries that fits neither prompts nor outputs, or no seed.
+    """
+    total = num_prompts * per_prompt
+    if seed is not None and generator is not None:
+        raise ValueError("seed and generator: give at most one of them")
+    if seed is None:
+        if isinstance(generator, (list, tuple)) and len(generator) != total:
+            raise ValueError(f"generator has {len(generator)} entries for {total} outputs; give one or one for each")
+        sources = list(generator) if isinstance(generator, (list, tuple)) else [generator] * total
+        for source in sources:
+            if source is not None and not isinstance(source, torch.Generator):
+                raise ValueError(f"generator is a {type(source).__name__}; allowed: a torch.Generator, or one for each")
+        return [
+            int(torch.randint(2**31, (1,), generator=source, device=None if source is None else source.device))
+            for source in sources
+        ]
+    given = list(seed) if isinstance(seed, (list, tuple, np.ndarray)) else [seed] * num_prompts
+    for value in given:
+        check_number("seed", value, 0, 2**62, whole=True)
+    if len(given) == num_prompts:
+        return [int(value) + w for value in given for w in range(per_prompt)]
+    if len(given) != total:
+        raise ValueError(f"seed has {len(given)} entries for {total} outputs; give one for each, or one")
+    return [int(value) for value in given]
+
+
+# Prompts, of which each is a text, a timeline or a morph. Several texts share each frame by their weights.
+
+CROSSFADE_S = 1.0  # between two texts of a timeline, centred on the second one's start
+
+
+def is_timeline(prompt: object) -> bool:
+    """Whether a prompt is a list of (start, text) pairs."""
+    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and not isinstance(entry[0], (list, tuple))
+        and (not isinstance(entry[0], str) or re.fullmatch(r"\s*bar\s.*", entry[0]) is not None)
+        for entry in prompt
+    )  # fmt: skip
+
+
+def read_start(start: float | str, bpm: float | None, beats_per_bar: int | None) -> float:
+    """Seconds of a timeline's entry: a number, or "bar 5", whose start counts from bar 1.
+
+    Raises:
+        ValueError: neither of them, or bars without a tempo.
+    """
+    if isinstance(start, str):
+        match = re.fullmatch(r"\s*bar\s+(\d{1,5})\s*", start)
+        if match is None or int(match[1]) < 1:
+            raise ValueError(f"prompt starts an entry at {start!r}; allowed: seconds, or a bar from 1, as in 'bar 5'")
+        if bpm is None or beats_per_bar is None:
+            raise ValueError(f"prompt starts an entry at {start!r}, which needs a tempo: give bpm")
+        return (int(match[1]) - 1) * beats_per_bar * 60.0 / bpm
+    if isinstance(start, bool) or not isinstance(start, (int, float)) or not start >= 0:
+        raise ValueError(f"prompt starts an entry at {start!r}; allowed: seconds from 0, or a bar, as in 'bar 5'")
+    return float(start)
+
+
+def timeline_weights(starts_s: list[float], frames: int, frame_rate: float, duration_s: float) -> torch.Tensor:
+    """Share of each text in each frame, (texts, frames): one after another, with crossfades of `CROSSFADE_S`.
+
+    Raises:
+        ValueError: a first entry that does not start at 0, entries out of order, or one that starts after the end.
+    """
+    if starts_s[0] != 0:
+        raise ValueError(f"prompt's first entry starts at {starts_s[0]:g} s; it must start at 0 (or 'bar 1')")
+    for before, start in itertools.pairwise(starts_s):
+        if start <= before:
+            raise ValueError(f"prompt has an entry at {start:g} s after one at {before:g} s; they must be in order")
+    if starts_s[-1] >= duration_s:
+        raise ValueError(f"prompt has an entry at {starts_s[-1]:g} s, but the piece is {duration_s:g} s long")
+    times = (torch.arange(frames, dtype=torch.float64) + 0.5) / frame_rate
+    entries = [((times - start) / CROSSFADE_S + 0.5).clamp(0.0, 1.0) for start in starts_s[1:]]
+    entered = torch.stack([torch.ones_like(times), *entries, torch.zeros_like(times)])
+    return (entered[:-1] - entered[1:]).float()  # what an entry has gained, less what the next one has
+
+
+def morph_weights(frames: int) -> torch.Tensor:
+    """(2, frames): from the first text alone to the second alone, in a straight line."""
+    share = (torch.arange(frames, dtype=torch.float64) + 0.5) / frames
+    return torch.stack([1.0 - share, share]).float()
+
+
+def check_text(name: str, text: str) -> None:
+    """Raise a ValueError for half of a character, as of an emoji that was cut: a text of it cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is {text!a}, whose {text[error.start]!a} is half of a character; give whole ones"
+        ) from error
+
+
+@dataclass
+class Prompt:
+    """One prompt of a call.
+
+    Attributes:
+        given: the argument itself: a text, a timeline, or None.
+        texts: its texts; [None] where text states are given in their place.
+        starts: of each text, seconds or "bar 5"; none for a morph.
+    """
+
+    given: object
+    texts: list
+    starts: list
+
+    @property
+    def words(self) -> MusicWords:
+        """What all its texts say of the music."""
+        return read_music(". ".join(text for text in self.texts if text is not None))
+
+    def weights(self, music: Music, frames: int, frame_rate: float) -> torch.Tensor:
+        """Share of each text in each frame, (texts, frames)."""
+        if not self.starts:
+            return morph_weights(frames)
+        starts_s = [read_start(start, music.bpm, music.beats_per_bar) for start in self.starts]
+        return timeline_weights(starts_s, frames, frame_rate, float(music.duration_s))
+
+
+def read_prompts(prompt: object, morph: object, num_embeds: int | None) -> list[Prompt]:
+    """The prompts of a call.
 
     Raises:
         ValueError: none or several of prompt, morph and prompt_embeds, or a text that is none.
@@ -344,96 +301,57 @@ def read_prompts(prompt, morph, num_embeds: int | None) -> list[tuple[list[float
     if (prompt is not None) + (morph is not None) + (num_embeds is not None) != 1:
         raise ValueError("prompt, morph and prompt_embeds: give exactly one of them (a morph is its own prompt)")
     if num_embeds is not None:
-        return [([0], [None])] * num_embeds
+        return [Prompt(None, [None], [0])] * num_embeds
     if morph is not None:
         if not isinstance(morph, (list, tuple)) or len(morph) != 2:
             raise ValueError(f"morph is {morph!r}; allowed: two texts, as in ('calm piano', 'drums and bass')")
-        entries = [([], list(morph))]
+        prompts = [Prompt(None, list(morph), [])]
     else:
         if not isinstance(prompt, (str, list, tuple)):
             raise ValueError(f"prompt is {prompt!r}; allowed: a text, a timeline, or a list of either")
-        prompts = [prompt] if isinstance(prompt, str) or is_timeline(prompt) else list(prompt)
-        if not prompts:
+        given = [prompt] if isinstance(prompt, str) or is_timeline(prompt) else list(prompt)
+        if not given:
             raise ValueError("prompt is an empty list; give at least one text")
-        entries = [
-            ([start for start, _ in one], [text for _, text in one]) if is_timeline(one) else ([0], [one])
-            for one in prompts
+        prompts = [
+            Prompt(one, [text for _, text in one], [start for start, _ in one])
+            if is_timeline(one)
+            else Prompt(one, [one], [0])
+            for one in given
         ]
-    for _, texts in entries:
-        for text in texts:
-            if not isinstance(text, str) or not text.strip():
-                name = "prompt" if morph is None else "morph"
-                raise ValueError(f"{name} is {text!r}; give a text that is not empty")
-            check_text("prompt" if morph is None else "morph", text)
-    return entries
+    name = "prompt" if morph is None else "morph"
+    for text in (text for one in prompts for text in one.texts):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name} is {text!r}; give a text that is not empty")
+        check_text(name, text)
+    return prompts
 
 
-def check_strengths(strengths: dict) -> None:
-    """Raise a ValueError for a strength out of range."""
-    check_number("guidance_scale", strengths["guidance_scale"], 0, 100)
-    if strengths["grid_guidance_scale"] is not None:
-        check_number("grid_guidance_scale", strengths["grid_guidance_scale"], 0, 100)
-    check_number("negative_guidance_scale", strengths["negative_guidance_scale"], 0, 100)
-    check_number("guidance_rescale", strengths["guidance_rescale"], 0, 1)
-    interval = strengths["guidance_interval"]
-    numbers = isinstance(interval, (list, tuple)) and all(isinstance(v, (int, float)) for v in interval)
-    if not numbers or len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
-        raise ValueError(f"guidance_interval is {interval}; allowed: 0 <= low <= high <= 1")
+def keep_out(
+    texts: list, weights: torch.Tensor, negative_prompt: str | None, restate: bool
+) -> tuple[list, list, torch.Tensor]:
+    """What the texts and a negative prompt exclude.
 
+    Args:
+        texts: of a prompt.
+        weights: (texts, frames), the share of each.
+        negative_prompt: a text, or None.
+        restate: whether the network knows captions that say what is absent.
 
-def check_tone(tone: dict, loop: bool, max_duration_s: float) -> None:
-    """Raise a ValueError for a level or tone out of range."""
-    check_flag("normalize", tone["normalize"])
-    check_number("tilt_db", tone["tilt_db"], -24, 24, "dB")
-    check_number("true_peak_dbtp", tone["true_peak_dbtp"], -30, 0, "dBTP")
-    check_number("loudness_lufs", tone["loudness_lufs"], -60, -3, "LUFS")
-    for name in ("fade_in_s", "fade_out_s"):
-        check_number(name, tone[name], 0, max_duration_s, "s")
-        if loop and tone[name]:
-            raise ValueError(f"{name} is {tone[name]} with loop=True; a loop cannot fade, set it to 0")
-
-
-def check_edit_tone(tone: dict) -> None:
-    """Raise a ValueError for a level or tone that an edit cannot have: what is kept is not to be changed."""
-    plain = {"loudness_lufs": LOUDNESS_LUFS, "tilt_db": 0, "fade_in_s": 0, "fade_out_s": 0}
-    for name, value in plain.items():
-        if tone[name] != value:
-            raise ValueError(
-                f"{name} is {tone[name]} with audio; an edit has the level and the tone of its audio: leave it out"
-            )
-
-
-def make_guidance(
-    requests: list[Request], eta: float, threshold: float | None, momentum: float, config, device
-) -> Guidance:
-    """The strengths of requests as tensors, and the weights that the checkpoint's config gives the parts."""
-    rows = [item.strengths for item in requests]
-    text = [row["guidance_scale"] for row in rows]
-    grid = [scale if row["grid_guidance_scale"] is None else row["grid_guidance_scale"]
-            for row, scale in zip(rows, text, strict=True)]  # fmt: skip
-    low, high = zip(*(row["guidance_interval"] for row in rows), strict=True)
-    negative = [row["negative_guidance_scale"] for row in rows]
-    columns = (text, grid, [row["guidance_rescale"] for row in rows], low, high, negative)
-    columns = [torch.tensor(c, dtype=torch.float32, device=device) for c in columns]
-    weights = config.guidance_channels
-    weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=device)
-    *columns, negative = columns
-    return Guidance(*columns, eta, threshold, momentum, config.guidance_slow, weights, negative=negative)
-
-
-def keep_out(texts: list[str | None], weights: torch.Tensor, negative_prompt: str | None, restate: bool) -> tuple:
-    """Words of each text without what they exclude, unless the network knows such captions (`restate`); the texts to be
-    kept out, each once, and where (texts, frames)."""
-    if negative_prompt is not None and not isinstance(negative_prompt, str):
-        raise ValueError(f"negative_prompt is {negative_prompt!r}; allowed: a text, or None")
-    read = [None if text is None else read_exclusion(text) for text in texts]
+    Returns:
+        The texts without what they exclude (with `restate` said as captions say it), the texts to be kept out, each
+        once, and where, (unwanted, frames).
+    """
+    exclusions = [None if text is None else read_exclusion(text) for text in texts]
     where: dict[str, torch.Tensor] = {}
-    for exclusion, weight in zip(read, weights, strict=True):
+    for exclusion, weight in zip(exclusions, weights, strict=True):
         unwanted = unwanted_text(exclusion, negative_prompt)
         if unwanted is not None:
             where[unwanted] = where.get(unwanted, 0.0) + weight * share_of(unwanted)
-    words = [None if one is None else one.restated if restate else one.words for one in read]
-    return words, list(where), torch.stack(list(where.values())) if where else weights[:0]
+    wanted = [None if one is None else one.restated if restate else one.words for one in exclusions]
+    return wanted, list(where), torch.stack(list(where.values())) if where else weights[:0]
+
+
+# Audio that is to be edited: what is done to it, and the grid that it brings.
 
 
 def open_source(source: object, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:
@@ -461,53 +379,96 @@ def open_source(source: object, sampling_rate: int | None) -> tuple[object, int 
     return source.audios[0], source.sampling_rate, source.recipes[0]
 
 
-def recipe_grid(recipe: dict | None, seconds: float, config) -> dict:
-    """What a recipe says of its piece: those of `GRID` that are known, and `loop`. The downbeat is in its own time.
+def read_edits(
+    count: int, audio: object, sampling_rate: int | None, strength: object, mask_s: object, extend_s: object,
+    max_duration_s: float,
+) -> list[Edit | None]:  # fmt: skip
+    """What is to be done to the audio of each of `count` prompts; None where there is none.
+
+    Raises:
+        ValueError: arguments of an edit without audio, audio of several rates, and as `make_edit`.
+    """
+    if audio is None:
+        given = {"strength": strength, "mask_s": mask_s, "extend_s": extend_s, "sampling_rate": sampling_rate}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name} is {value!r} without audio; it says what to do with audio")
+        return [None] * count
+    sources = spread("audio", audio, count, not isinstance(audio, (list, tuple)))
+    apart = isinstance(mask_s, (list, tuple)) and is_list_of_pairs(mask_s) and all(map(is_list_of_pairs, mask_s))
+    masks = spread("mask_s", mask_s, count, not apart)
+    strengths = spread("strength", strength, count, False)
+    done: dict[tuple, Edit] = {}  # the same audio for all prompts is read once
+    edits: list[Edit | None] = []
+    for source, mask, own in zip(sources, masks, strengths, strict=True):
+        place = (id(source), id(mask), own if isinstance(own, (int, float)) else id(own))
+        if place not in done:
+            sound, rate, recipe = open_source(source, sampling_rate)
+            done[place] = make_edit(sound, rate, own, mask, extend_s, max_duration_s, recipe)
+        edits.append(done[place])
+    if len({edit.rate for edit in done.values()}) > 1:
+        raise ValueError("audio has files of several sampling rates; edit them in calls of their own")
+    return edits
+
+
+@dataclass
+class Lengths:
+    """Lengths of a checkpoint, seconds: of a piece that states none, and of the longest."""
+
+    default_s: float
+    longest_s: float
+
+
+def recipe_grid(recipe: dict | None, seconds: float, lengths: Lengths) -> dict:
+    """What a recipe says of its piece: those of `GRID` that it fixes, and `loop`. The downbeat is in its own time.
 
     Args:
         recipe: of `read_recipe`, or None.
         seconds: length of the audio. A piece that was cut since keeps its tempo, meter and key alone.
-        config: of the pipeline.
+        lengths: of the checkpoint.
     """
     if recipe is None:
         return {}
     arguments, edited = recipe.get("arguments", {}), "audio" in recipe
-    told = {name: arguments.get(name) for name in CONDITIONS}
+    given = MusicArguments(**{one.name: arguments.get(one.name) for one in fields(MusicArguments)})
     loop = arguments.get("loop")
     if edited:  # its length is that of the audio, which the recipe does not hold
-        told |= {"duration_s": None, "bars": None}
+        given = replace(given, duration_s=None, bars=None)
     try:
-        (_, texts), *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
-        lengths = {"default_duration_s": config.default_duration_s, "max_duration_s": config.max_duration_s}
-        known = understand(". ".join(texts), **told, **lengths, loop=False if edited else loop)
+        prompt, *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
+        music = settle(prompt.words, given, False if edited else loop, lengths.default_s, lengths.longest_s)
         before = float((arguments.get("extend_s") or (0.0, 0.0))[0])
     except (ValueError, TypeError, LookupError):  # of another version, or made without words
         return {}
-    found = {name: known[name] for name in ("bpm", "time_signature", "key") if known[name] is not None}
-    if edited and known["bpm_reason"] is not None:  # its tempo was heard and not written down
+    found: dict = {
+        name: getattr(music, name) for name in ("bpm", "time_signature", "key") if getattr(music, name) is not None
+    }
+    if edited and music.bpm_reason is not None:  # its tempo was found in the audio and not written down
         return {"key": found["key"]} if "key" in found else {}
-    if not edited and abs(float(known["duration_s"]) - seconds) > 1e-3:
+    if not edited and abs(float(music.duration_s) - seconds) > 1e-3:
         return found
-    found["loop"] = bool(loop) if edited else known["loop"]
-    if "bpm" in found and (not edited or told["downbeat_s"] is not None):
-        found["downbeat_s"] = known["downbeat_s"] + before
-        if known["chords"] is not None:
-            found["chords"] = known["chords"]
+    found["loop"] = bool(loop) if edited else music.loop
+    if "bpm" in found and (not edited or given.downbeat_s is not None):
+        found["downbeat_s"] = music.downbeat_s + before
+        if music.chords is not None:
+            found["chords"] = music.chords
     return found
 
 
-def hear(edit: Edit, given: dict, loop: bool | None, prompt: str, config) -> tuple[dict, bool]:
-    """Conditions of audio that is to be edited, and whether it is a loop.
+def grid_of_audio(
+    edit: Edit, given: MusicArguments, loop: bool | None, words: MusicWords, lengths: Lengths
+) -> tuple[MusicArguments, bool]:
+    """Arguments for audio that is to be edited, and whether it is a loop.
 
     What is given or in the prompt comes first, then what the audio's own recipe says, and at last tempo and downbeat as
-    they are heard. A stated tempo or meter that is not the recipe's leaves the rest of its grid out.
+    they are found in the audio. A stated tempo or meter that is not the recipe's leaves the rest of its grid out.
 
     Args:
         edit: the audio and what is to be done to it.
-        given: arguments of `CONDITIONS`; downbeat_s counts from the beginning of the given audio.
+        given: downbeat_s counts from the beginning of the given audio.
         loop: None = as the recipe says.
-        prompt: its words.
-        config: of the pipeline.
+        words: what the prompt says.
+        lengths: of the checkpoint.
 
     Returns:
         `given` completed, with the length of the result. downbeat_s still counts from the beginning of the audio.
@@ -520,126 +481,111 @@ def hear(edit: Edit, given: dict, loop: bool | None, prompt: str, config) -> tup
     seconds = edit.audio.shape[1] / edit.rate
     if seconds < MIN_DURATION_S:
         raise ValueError(f"audio lasts {seconds:.3g} s; allowed: from {MIN_DURATION_S} s")
-    for name, unit in (("duration_s", "s"), ("downbeat_s", "s")):
-        if given[name] is not None:
-            check_number(name, given[name], -1e6, 1e6, unit)
-    if given["duration_s"] is not None and abs(given["duration_s"] - seconds) > 1e-3:
+    for name in ("duration_s", "downbeat_s"):
+        if getattr(given, name) is not None:
+            check_number(name, getattr(given, name), -1e6, 1e6, "s")
+    if given.duration_s is not None and abs(given.duration_s - seconds) > 1e-3:
         raise ValueError(
-            f"duration_s is {given['duration_s']}, but the audio and its extension last {seconds:.3f} s; leave it out"
+            f"duration_s is {given.duration_s}, but the audio and its extension last {seconds:.3f} s; leave it out"
         )
-    music, told = read_music(prompt), recipe_grid(edit.recipe, edit.samples / edit.rate, config)
-    known = {name: getattr(music, name, None) if given[name] is None else given[name] for name in GRID}
-    if known["time_signature"] is not None:
-        known["time_signature"] = str(known["time_signature"]).replace(" ", "")
-    meter = known["time_signature"] or told.get("time_signature") or "4/4"
-    bpm, _, _ = stated_tempo(music, given["bpm"], meter, given["beat_unit"])
-    known["bpm"] = bpm
-    if any(known[name] not in (None, told.get(name)) for name in ("bpm", "time_signature")):
-        told = {name: told[name] for name in told if name == "key"}
-    known = {name: told.get(name) if known[name] is None else known[name] for name in GRID}
-    loop = bool(told.get("loop")) and not edit.extended if loop is None else loop
-    bpm = known["bpm"]
-    if bpm is None or known["downbeat_s"] is None:
+    recipe = recipe_grid(edit.recipe, edit.samples / edit.rate, lengths)
+    grid = {name: getattr(words, name, None) if getattr(given, name) is None else getattr(given, name) for name in GRID}
+    if grid["time_signature"] is not None:
+        grid["time_signature"] = str(grid["time_signature"]).replace(" ", "")
+    meter = grid["time_signature"] or recipe.get("time_signature") or "4/4"
+    grid["bpm"], _, _ = stated_tempo(words, given.bpm, meter, given.beat_unit)
+    if any(grid[name] not in (None, recipe.get(name)) for name in ("bpm", "time_signature")):
+        recipe = {name: recipe[name] for name in recipe if name == "key"}
+    grid = {name: recipe.get(name) if grid[name] is None else grid[name] for name in GRID}
+    loop = bool(recipe.get("loop")) and not edit.extended if loop is None else loop
+    if grid["bpm"] is None or grid["downbeat_s"] is None:
         beats = parse_time_signature(meter)
-        found = find_beats(edit.given, edit.rate, bpm, beats)
-        if found is not None and bpm is None:
-            known["bpm"] = round(found[0], 2)
+        found = find_beats(edit.given, edit.rate, grid["bpm"], beats)
+        if found is not None and grid["bpm"] is None:
+            grid["bpm"] = round(found[0], 2)
             if loop:  # whole bars, or no tempo
                 bars = max(1, round(seconds * found[0] / 60.0 / beats))
                 exact = bars * beats * 60.0 / seconds
-                known["bpm"] = exact if abs(exact / found[0] - 1.0) < BAR_MATCH else None
-        if found is not None and known["bpm"] is not None and known["downbeat_s"] is None:
-            known["downbeat_s"] = found[1]
-    return given | known | {"duration_s": seconds, "beat_unit": None}, loop
+                grid["bpm"] = exact if abs(exact / found[0] - 1.0) < BAR_MATCH else None
+        if found is not None and grid["bpm"] is not None and grid["downbeat_s"] is None:
+            grid["downbeat_s"] = found[1]
+    return replace(given, **grid, duration_s=seconds, beat_unit=None), loop
 
 
 def make_requests(
-    pipe,
-    entries: list,
-    per_item: dict,
-    seed,
-    generator,
-    per_prompt: int,
-    single: bool,
-    edits: list,
-    prompts: list,
+    prompts: list[Prompt],
+    per_item: Mapping[str, object],
+    seeds: list[int],
+    edits: list[Edit | None],
+    lengths: Lengths,
+    sampling_rate: int,
+    hop_length: int,
+    restate: bool = False,
+    one_prompt: bool = False,
+    unwanted_states: bool = False,
 ) -> list[Request]:
-    """One request for each output, `per_prompt` for each prompt.
+    """One request for each output.
 
     Args:
-        pipe: the pipeline.
-        entries: of `read_prompts`.
-        per_item: negative_prompt, loop and what `CONDITIONS`, `STRENGTHS` and `TONE` name; each for all prompts or a
-            list for each.
-        seed, generator: see `choose_seeds`.
-        per_prompt: pieces of each prompt.
+        prompts: of `read_prompts`.
+        per_item: what `PER_ITEM` names, each for all prompts or a list for each.
+        seeds: of each output; the first ones are for the first prompt.
         edits: for each prompt what is to be done to given audio, or None.
-        prompts: for each what was given.
-        single: whether a list of chords is one progression for all rather than one for each prompt.
+        lengths: of the checkpoint.
+        sampling_rate, hop_length: of the autoencoder, Hz and samples a latent frame.
+        restate: whether the network knows captions that say what is absent.
+        one_prompt: whether a list of chords is one progression for all, rather than a progression for each prompt.
+        unwanted_states: whether text states are given in place of what is to be kept out.
 
     Raises:
         ValueError: for any bad argument.
     """
-    check_number("num_waveforms_per_prompt", per_prompt, 1, 1000, whole=True)
-    count = len(entries)
+    count, requests = len(prompts), []
     shared = {
-        "chords": single,
+        "chords": one_prompt,
         "guidance_interval": not is_list_of_pairs(per_item["guidance_interval"]),
     }
     columns = {name: spread(name, value, count, shared.get(name, False)) for name, value in per_item.items()}
-    seeds = choose_seeds(seed, generator, count, per_prompt)
-    rate, hop, requests = pipe.vae.config.sampling_rate, pipe.vae.hop_length, []
-    for i, (starts, texts) in enumerate(entries):
-        strengths, tone = ({name: columns[name][i] for name in names} for names in (STRENGTHS, TONE))
-        loop = columns["loop"][i]
+    for i, prompt in enumerate(prompts):
+        own = {name: column[i] for name, column in columns.items()}
+        given, strengths, tone = (
+            kind(**{one.name: own[one.name] for one in fields(kind)}) for kind in (MusicArguments, Strengths, Tone)
+        )
+        loop, negative, edit, words = own["loop"], own["negative_prompt"], edits[i], prompt.words
         if loop is not None:
             check_flag("loop", loop)
-        elif edits[i] is None and (tone["fade_in_s"] or tone["fade_out_s"]):
+        elif edit is None and (tone.fade_in_s or tone.fade_out_s):
             loop = False  # the words alone make no loop of these
-        negative = columns["negative_prompt"][i]
         if negative is not None and not isinstance(negative, str):
             raise ValueError(f"negative_prompt is {negative!r}; allowed: a text, or a list with one for each prompt")
-        check_strengths(strengths)
-        check_tone(tone, loop, pipe.config.max_duration_s)
-        given, edit = {name: columns[name][i] for name in CONDITIONS}, edits[i]
-        arguments = {name: column[i] for name, column in columns.items()}
+        strengths.check()
+        tone.check(loop, lengths.longest_s)
+        arguments = own | {"prompt": prompt.given, "strength": None}
         if edit is not None:
-            check_edit_tone(tone)
-            words = ". ".join(text for text in texts if text is not None)
-            given, loop = hear(edit, given, loop, words, pipe.config)
-            edit, arguments["loop"] = replace(edit, loop=loop), loop
-            arguments |= {name: given[name] for name in (*GRID, "beat_unit")}  # what its recipe need not find out again
-            if given["downbeat_s"] is not None:
-                given["downbeat_s"] += edit.offset_s
-        known = understand(
-            ". ".join(text for text in texts if text is not None),
-            **given,
-            default_duration_s=pipe.config.default_duration_s,
-            max_duration_s=pipe.config.max_duration_s,
-            loop=loop,
-        )
-        samples = round(known["duration_s"] * rate)  # exact for bars: the duration is a fraction
-        known["duration_s"] = samples / rate
-        frames, loop = -(-samples // hop), known["loop"]
-        if loop:  # a whole number of frames, as near as can be; the decoded circle is then brought to its exact length
-            frames = max(1, round(Fraction(samples, hop)))
-            known["stretch"] = samples / (frames * hop)
-        if not starts:
-            weights = morph_weights(frames)
-        else:
-            starts_s = [read_start(start, known["bpm"], known["beats_per_bar"]) for start in starts]
-            weights = timeline_weights(starts_s, frames, pipe.frame_rate, known["duration_s"])
-        if isinstance(columns["negative_prompt"][i], str):
-            check_text("negative_prompt", columns["negative_prompt"][i])
-        arguments["prompt"] = prompts[i]
-        words, unwanted, unwanted_weights = keep_out(
-            texts, weights, columns["negative_prompt"][i], pipe.config.captions_state_absence
-        )
-        for w in range(per_prompt):
-            own = seeds[i * per_prompt + w]
+            tone.check_for_edit()
+            given, loop = grid_of_audio(edit, given, loop, words, lengths)
+            edit = replace(edit, loop=loop)
+            arguments |= edit.arguments | {"loop": loop}
+            arguments |= {name: getattr(given, name) for name in (*GRID, "beat_unit")}  # a replay need not find them
+            if given.downbeat_s is not None:
+                given = replace(given, downbeat_s=given.downbeat_s + edit.offset_s)
+        music = settle(words, given, loop, lengths.default_s, lengths.longest_s)
+        samples = round(music.duration_s * sampling_rate)  # exact for bars: the duration is a fraction
+        frames, stretch = -(-samples // hop_length), 1.0
+        if music.loop:  # a whole number of frames, as near as can be; the decoded circle gets its exact length
+            frames = max(1, round(Fraction(samples, hop_length)))
+            stretch = samples / (frames * hop_length)
+        music = replace(music, duration_s=samples / sampling_rate, stretch=stretch)
+        weights = prompt.weights(music, frames, sampling_rate / hop_length)
+        if negative is not None:
+            check_text("negative_prompt", negative)
+        wanted, unwanted, unwanted_weights = keep_out(prompt.texts, weights, negative, restate)
+        if unwanted_states:
+            unwanted, unwanted_weights = [None], torch.full((1, frames), share_of(None))
+        for seed in seeds[i * len(seeds) // count : (i + 1) * len(seeds) // count]:
             requests.append(
                 Request(
-                    words, weights, unwanted, unwanted_weights, known, samples, frames, own, strengths, tone, loop,
+                    wanted, weights, unwanted, unwanted_weights, music, samples, frames, seed, strengths, tone,
                     arguments, edit,
                 )
             )  # fmt: skip

@@ -217,7 +217,7 @@ def check_job(job: Job, edit: bool, index: dict) -> None:
         edit: whether it starts from audio.
         index: the checkpoint's model_index.json.
     """
-    from pipelines.vivace_request import understand
+    from pipelines.vivace_music import understand
     from pipelines.vivace_theory import check_number
 
     request = job.request

@@ -330,7 +330,7 @@ def test_the_page_obeys_the_words(visit, first):
     assert all(part in about for part in ("96 bpm", "A minor", "8 bars", "20.00 s")), about
     assert not re.search(r"seed (21|7)\b", about) and "taken" not in page.locator("#status").inner_text()
     looped = page.locator("#deck [data-part=loop]").get_attribute("aria-pressed") == "true"
-    assert looped == bool(understand(WORDS, *[None] * 6, 10.0, 120.0, loop=None).get("loop"))
+    assert looped == bool(understand(WORDS, *[None] * 6, 10.0, 120.0, loop=None).loop)
 
 
 def test_a_field_against_the_words_counts_and_the_page_says_so(visit):

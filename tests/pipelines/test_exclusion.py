@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipelines.vivace_exclusion import THINGS, read_exclusion, share_of, things_in, unwanted_text
-from pipelines.vivace_sampling import predict
+from pipelines.vivace_sampling import Denoiser
 
 LATENT = {"output_type": "latent"}
 ALL = tuple(THINGS)
@@ -111,27 +111,26 @@ def test_the_prediction_is_led_away(tiny_pipeline):
     """Against the equation: + scale * weight (full - unwanted), nothing to items and frames without it."""
     seen = {}
 
-    def keep(pipe, latents, timestep, told, guidance, level):
-        seen["full"], seen["out"] = predict(pipe, latents, timestep, told, guidance, level)
-        seen["told"] = told
+    def keep(denoiser, latents, timestep, conditions, guidance, level):
+        seen["full"], seen["out"] = predict(denoiser, latents, timestep, conditions, guidance, level)
+        seen["conditions"] = conditions
         return seen["full"], seen["out"]
 
-    from pipelines import vivace_sampling
-
+    predict = Denoiser.predict
     rows = []
     hook = tiny_pipeline.unet.register_forward_hook(lambda module, args, out: rows.append(out[0].clone()))
     asked = {"bpm": 100, "duration_s": 4.0, "num_inference_steps": 1, "guidance_scale": 3.0, "seed": 3, **LATENT}
     prompt = [(0, "calm piano without drums"), (2.0, "fast drums")]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vivace_sampling, "predict", keep)
+        patch.setattr(Denoiser, "predict", keep)
         tiny_pipeline(prompt, negative_guidance_scale=5.0, **asked)
     hook.remove()
     first, second, free, unwanted = rows[0]
-    told = seen["told"]
-    full = first * told.weights[0] + second * told.weights[1]
-    expected = free + 3.0 * (full - free) + 5.0 * told.weights[0] * (full - unwanted)
+    shown = seen["conditions"]
+    full = first * shown.weights[0] + second * shown.weights[1]
+    expected = free + 3.0 * (full - free) + 5.0 * shown.weights[0] * (full - unwanted)
     torch.testing.assert_close(seen["out"][0], expected, atol=1e-4, rtol=1e-4)
-    assert told.weights[0, -1] == 0.0 and torch.equal(told.unwanted_weights[0], told.weights[0])
+    assert shown.weights[0, -1] == 0.0 and torch.equal(shown.unwanted_weights[0], shown.weights[0])
 
 
 def test_exclusions_change_their_own_piece_alone(tiny_pipeline):

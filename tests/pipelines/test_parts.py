@@ -14,7 +14,7 @@ from diffusers import (
 )
 
 from pipelines.pipeline_vivace import VivacePipeline
-from pipelines.vivace_sampling import noise_level, process_of
+from pipelines.vivace_process import noise_level, process_of
 from tests.conftest import make_pipeline
 
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines import pipeline_vivace
 from pipelines.pipeline_vivace import VivacePipeline, loudness, read_recipe
-from pipelines.vivace_call import Call
 
 TWO = {"prompt": ["piano", "drums"], "bpm": 120, "bars": 2}
 
@@ -80,10 +80,10 @@ def test_no_value_of_any_kind_is_a_traceback(tiny_pipeline, monkeypatch, name):
     """It is understood, or refused in one line, before any work is done."""
     understood = RuntimeError("understood")
 
-    def stop(call):
+    def stop(*args):
         raise understood
 
-    monkeypatch.setattr(Call, "prepare", stop)
+    monkeypatch.setattr(pipeline_vivace, "text_states", stop)
     for base in BASES:
         for value in ODD:
             arguments = {"prompt": "piano"} | base | {name: value}

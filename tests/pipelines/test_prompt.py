@@ -162,15 +162,15 @@ def length(prompt="piano", bpm=None, key=None, time_signature=None, bars=None, d
 
 
 def test_what_counts_when_several_are_given():
-    assert length("piano")["duration_s"] == 10.0
-    assert length("piano, 12 seconds")["duration_s"] == 12.0
-    assert length("piano, 72 bpm, 4 bars")["duration_s"] * 3 == 40  # a fraction: exact
-    assert length("6/8, 60 bpm, 3 bars")["duration_s"] == 6
-    assert length("piano, 72 bpm, 4 bars", duration_s=5.0)["duration_s"] == 5.0
-    assert length("piano, 72 bpm, 4 bars", bars=2, bpm=120)["duration_s"] == 4
-    assert length("in C major", key="am")["key"] == "A minor"
-    assert length("4 bars", bpm=60, duration_s=16.0, bars=4)["duration_s"] == 16
-    assert length("piano in 3/4")["beats_per_bar"] == 3 and length("piano")["beats_per_bar"] is None
+    assert length("piano").duration_s == 10.0
+    assert length("piano, 12 seconds").duration_s == 12.0
+    assert length("piano, 72 bpm, 4 bars").duration_s * 3 == 40  # a fraction: exact
+    assert length("6/8, 60 bpm, 3 bars").duration_s == 6
+    assert length("piano, 72 bpm, 4 bars", duration_s=5.0).duration_s == 5.0
+    assert length("piano, 72 bpm, 4 bars", bars=2, bpm=120).duration_s == 4
+    assert length("in C major", key="am").key == "A minor"
+    assert length("4 bars", bpm=60, duration_s=16.0, bars=4).duration_s == 16
+    assert length("piano in 3/4").beats_per_bar == 3 and length("piano").beats_per_bar is None
 
 
 @pytest.mark.parametrize(
@@ -188,20 +188,20 @@ def test_what_counts_when_several_are_given():
 )
 def test_a_tempo_is_chosen_where_bars_or_chords_need_one(given, bpm, reason):
     known = length(**given)
-    assert (known["bpm"], known["bpm_reason"]) == (bpm, reason)
+    assert (known.bpm, known.bpm_reason) == (bpm, reason)
     if given.get("bars") and "duration_s" not in given:
-        assert float(known["duration_s"]) == pytest.approx(given["bars"] * 240 / known["bpm"])
+        assert float(known.duration_s) == pytest.approx(given["bars"] * 240 / known.bpm)
 
 
 def test_chords_and_loops_without_a_length_fill_whole_bars():
-    assert length(bpm=96, chords="Am F C G")["bars"] == 4  # 10 s, the default
-    assert length(bpm=60, chords="Am F C G")["bars"] == 4  # 16 s: once through is the least
-    assert length(bpm=120, chords="Am:2 F:2")["bars"] == 5
-    assert length(bpm=60, chords="Am:3 F:2")["bars"] == 2  # five beats need a second bar
-    assert length(bpm=100, loop=True)["bars"] == 4 and length(loop=True)["bars"] is None
-    assert length(bpm=90, duration_s=8 / 3, loop=True)["duration_s"] * 3 == 8
-    assert length(bpm=60, chords="Am F", duration_s=4.0)["bars"] is None  # a beat of grace for crops
-    assert length(downbeat_s=-1.5)["downbeat_s"] == -1.5 and length()["downbeat_s"] == 0.0
+    assert length(bpm=96, chords="Am F C G").bars == 4  # 10 s, the default
+    assert length(bpm=60, chords="Am F C G").bars == 4  # 16 s: once through is the least
+    assert length(bpm=120, chords="Am:2 F:2").bars == 5
+    assert length(bpm=60, chords="Am:3 F:2").bars == 2  # five beats need a second bar
+    assert length(bpm=100, loop=True).bars == 4 and length(loop=True).bars is None
+    assert length(bpm=90, duration_s=8 / 3, loop=True).duration_s * 3 == 8
+    assert length(bpm=60, chords="Am F", duration_s=4.0).bars is None  # a beat of grace for crops
+    assert length(downbeat_s=-1.5).downbeat_s == -1.5 and length().downbeat_s == 0.0
 
 
 @pytest.mark.parametrize(

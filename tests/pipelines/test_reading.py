@@ -14,7 +14,7 @@ from pipelines.vivace_theory import BEAT_UNITS, beat_length, parse_beat_unit, re
 def said(prompt: str) -> dict:
     """What was read, without what was not said."""
     music = vars(read_music(prompt))
-    return {name: value for name, value in music.items() if value is not None and name != "notes"}
+    return {name: value for name, value in music.items() if value is not None and name not in ("notes", "prompt")}
 
 
 def settled(prompt="piano", loop=None, beat_unit=None, default_duration_s=10.0, **given):
@@ -46,7 +46,7 @@ def test_a_key_is_read_in_any_spelling_and_shown_as_spelled(text, shown, network
     for prompt in (f"slow piano in {text}, 90 bpm", f"Key: {text}", f"key of {text}, strings", f"{text}, 8 bars"):
         assert read_music(prompt).key == shown, prompt
     known = settled(f"slow piano in {text}")
-    assert known["key"] == shown == settled(key=text)["key"] and parse_key(known["key"]) in KEYS
+    assert known.key == shown == settled(key=text).key and parse_key(known.key) in KEYS
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_ordinary_words_say_nothing_and_nothing_is_said_of_them(prompt):
 def test_what_is_not_used_is_said(prompt, kind, words):
     notes = read_music(prompt).notes
     assert any(note.startswith(f"{kind}: ") and words in note for note in notes), notes
-    assert settled(prompt)["notes"][: len(notes)] == notes
+    assert settled(prompt).notes[: len(notes)] == notes
 
 
 def test_every_number_in_words():
@@ -171,31 +171,31 @@ def test_every_number_in_words():
 
 
 def test_why_a_tempo_was_chosen_is_true():
-    assert settled("strings", bars=2)["bpm_reason"] == "no word of the prompt tells"
-    assert settled("house at 124", bars=2)["bpm_reason"] == "the prompt's tempo was not understood"
-    assert settled("allegretto", bars=2)["bpm"] == 112
-    assert settled("not too fast", bars=2)["bpm_reason"] == "no word of the prompt tells"
+    assert settled("strings", bars=2).bpm_reason == "no word of the prompt tells"
+    assert settled("house at 124", bars=2).bpm_reason == "the prompt's tempo was not understood"
+    assert settled("allegretto", bars=2).bpm == 112
+    assert settled("not too fast", bars=2).bpm_reason == "no word of the prompt tells"
 
 
 def test_arguments_go_before_words_which_is_said():
     known = settled("72 bpm, 4 bars, 3/4, in C minor", bpm=90, bars=8, time_signature="4/4", key="F#m", loop=False)
-    assert (known["bpm"], known["bars"], known["time_signature"], known["key"]) == (90, 8, "4/4", "F# minor")
-    assert [note.partition(":")[0] for note in known["notes"]] == ["key", "meter", "tempo", "length"]
-    assert "72 bpm" in known["notes"][2] and "90" in known["notes"][2]
-    assert settled("72 bpm, 4 bars, in Gb minor", bpm=72, bars=4, key="F#m")["notes"] == []
-    assert "30 s" in settled("8 bars at 96 bpm, 30 seconds")["notes"][0]
-    assert settled("8 bars at 96 bpm, 20 seconds")["notes"] == []
+    assert (known.bpm, known.bars, known.time_signature, known.key) == (90, 8, "4/4", "F# minor")
+    assert [note.partition(":")[0] for note in known.notes] == ["key", "meter", "tempo", "length"]
+    assert "72 bpm" in known.notes[2] and "90" in known.notes[2]
+    assert settled("72 bpm, 4 bars, in Gb minor", bpm=72, bars=4, key="F#m").notes == []
+    assert "30 s" in settled("8 bars at 96 bpm, 30 seconds").notes[0]
+    assert settled("8 bars at 96 bpm, 20 seconds").notes == []
 
 
 def test_the_words_make_a_loop_unless_the_arguments_or_the_length_forbid():
-    assert settled("8-bar loop at 96 bpm")["loop"] is True and settled("funk")["loop"] is False
-    assert settled("funk loop", bpm=96)["bars"] == 4  # whole bars, as with loop=True
+    assert settled("8-bar loop at 96 bpm").loop is True and settled("funk").loop is False
+    assert settled("funk loop", bpm=96).bars == 4  # whole bars, as with loop=True
     assert settled("funk loop", bpm=96) == settled("funk loop", bpm=96, loop=True)
     known = settled("funk loop", bpm=100, duration_s=10.0)
-    assert known["loop"] is False and known["duration_s"] == 10.0 and "whole bars" in known["notes"][-1]
+    assert known.loop is False and known.duration_s == 10.0 and "whole bars" in known.notes[-1]
     denied, forced = settled("funk loop", loop=False), settled("no loop", loop=True)
-    assert denied["loop"] is False and denied["notes"][-1].startswith("loop:")
-    assert forced["loop"] is True and forced["notes"][-1].startswith("loop:")
+    assert denied.loop is False and denied.notes[-1].startswith("loop:")
+    assert forced.loop is True and forced.notes[-1].startswith("loop:")
     with pytest.raises(ValueError, match="whole bars"):
         settled("funk", loop=True, bpm=100, duration_s=10.0)
     with pytest.raises(ValueError, match="bpm is 900"):
@@ -207,20 +207,20 @@ def test_what_bpm_counts():
     beats = {"4/4": "quarter", "3/4": "quarter", "2/2": "half", "6/8": "dotted quarter", "12/8": "dotted quarter",
              "7/8": "eighth", "5/8": "eighth", "3/8": "eighth", "9/16": "dotted eighth"}  # fmt: skip
     for meter, beat in beats.items():
-        assert settled(bpm=60, time_signature=meter)["beat_unit"] == beat and beat_length(meter) == BEAT_UNITS[beat]
+        assert settled(bpm=60, time_signature=meter).beat_unit == beat and beat_length(meter) == BEAT_UNITS[beat]
         for unit, length in BEAT_UNITS.items():
             plain = settled(bpm=60, time_signature=meter, bars=4)
             if not 20 <= 60 * length / BEAT_UNITS[beat] <= 300:
                 continue
             known = settled(bpm=60, time_signature=meter, bars=4, beat_unit=unit)
-            assert known["bpm"] == pytest.approx(60 * float(length / BEAT_UNITS[beat]))
-            assert known["duration_s"] == plain["duration_s"] * BEAT_UNITS[beat] / length  # exact: a fraction
-            assert bool(known["notes"]) == (unit != beat)
-    assert settled(bpm=140, time_signature="7/8", bars=8, beat_unit="quarter")["duration_s"] == 12  # 28 quarters
-    assert settled("quarter = 100, 6/8, 4 bars")["duration_s"] == Fraction(36, 5)  # 12 quarters
-    assert settled("dotted quarter = 60 in 6/8, 4 bars")["duration_s"] == 8
-    assert settled("quarter = 100, 6/8, 4 bars", bpm=60)["duration_s"] == 8  # the argument counts beats
-    assert settled("\u266a=200, 4 bars")["bpm"] == 100
+            assert known.bpm == pytest.approx(60 * float(length / BEAT_UNITS[beat]))
+            assert known.duration_s == plain.duration_s * BEAT_UNITS[beat] / length  # exact: a fraction
+            assert bool(known.notes) == (unit != beat)
+    assert settled(bpm=140, time_signature="7/8", bars=8, beat_unit="quarter").duration_s == 12  # 28 quarters
+    assert settled("quarter = 100, 6/8, 4 bars").duration_s == Fraction(36, 5)  # 12 quarters
+    assert settled("dotted quarter = 60 in 6/8, 4 bars").duration_s == 8
+    assert settled("quarter = 100, 6/8, 4 bars", bpm=60).duration_s == 8  # the argument counts beats
+    assert settled("\u266a=200, 4 bars").bpm == 100
     for text in ("crotchet", "Quarter notes", "1/4", "quarter-note", "quarter"):
         assert parse_beat_unit(text) == Fraction(1, 4)
     with pytest.raises(ValueError, match=r"bpm is 320; allowed: .*160 quarter notes a minute in 7/8"):

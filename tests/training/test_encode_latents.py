@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from pipelines import vivace_conditions
 from tests.helpers.latent_sets import (
     ALL_KEPT,
     CHANGES,
@@ -261,6 +260,6 @@ def test_training_reads_as_many_tokens_of_a_caption_as_the_pipeline(words, base,
     parts = encode_latents.load_text_encoder(str(inputs.text_encoder))
     pipe = SimpleNamespace(text_encoder=parts[0], tokenizer=parts[1])
     with torch.no_grad():
-        states, mask = vivace_conditions.encode_texts(pipe, [caption], torch.device("cpu"))
+        states, mask = pipe.encode_prompt([caption], torch.device("cpu"))
     assert int(item["text_mask"].sum()) == int(mask.sum()) == min(words, 64)
     torch.testing.assert_close(item["text"][item["text_mask"]], states[0], atol=2e-3, rtol=2e-3)

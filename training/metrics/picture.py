@@ -36,12 +36,12 @@ def grid_of(path: Path, duration_s: float) -> Request:
     given = {name: arguments.get(name) for name in GRID_ARGUMENTS}
     given |= {"duration_s": duration_s, "bars": None, "chords": None}
     music = understand(text, **given, default_duration_s=duration_s, max_duration_s=duration_s)
-    if music["bpm"] is None:
+    if music.bpm is None:
         return Request()
-    period = 60.0 / music["bpm"]
-    first = music["downbeat_s"] % (period * music["beats_per_bar"]) - period * music["beats_per_bar"]
+    period = 60.0 / music.bpm
+    first = music.downbeat_s % (period * music.beats_per_bar) - period * music.beats_per_bar
     beats = first + period * np.arange(round((duration_s - first) / period) + 1)
-    return Request(bpm=music["bpm"], beats_s=beats, downbeats_s=beats[:: music["beats_per_bar"]])
+    return Request(bpm=music.bpm, beats_s=beats, downbeats_s=beats[:: music.beats_per_bar])
 
 
 def draw(path: Path) -> bytes:

@@ -1,0 +1,311 @@
+"""Tempo, key, meter, length and chords of a piece, settled from the arguments of a call and the words of its prompt.
+
+This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
+transformers, and files published beside it.
+"""
+
+import re
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from .vivace_reading import BPM_RANGE, MusicWords, read_music
+from .vivace_theory import (
+    beat_length,
+    beat_unit_name,
+    check_number,
+    parse_beat_unit,
+    parse_key,
+    parse_time_signature,
+    progression_beats,
+    spell_key,
+)
+
+MIN_DURATION_S = 0.5
+MAX_LOOP_S = 120.0  # a circle is made in one piece
+DEFAULT_BPM = 100
+TEMPO_WORDS = {  # the metronome's usual marks; the first word found decides
+    60: "very slow|largo|larghetto|grave|lento|drone|ambient",
+    152: "very fast|presto|prestissimo|vivace|frantic|frenetic|breakneck|furious",
+    72: "slow|slowly|adagio|ballad|lullaby|calm|peaceful|gentle|relaxed|sleepy|solemn|mournful",
+    132: "fast|quick|allegro|lively|upbeat|up-tempo|uptempo|energetic|driving|brisk",
+    88: "andante|mid-tempo|midtempo|down-tempo|downtempo|laid-back|lofi|lo-fi",
+    112: "moderato|moderate|allegretto",
+}
+
+
+@dataclass
+class MusicArguments:
+    """Arguments of a call for one piece that concern its grid; None = not given. `VivacePipeline` says what they mean.
+
+    With a given recording `downbeat_s` counts from its beginning until `make_requests` adds what is put before it.
+    """
+
+    duration_s: float | None = None
+    bars: int | None = None
+    bpm: float | None = None
+    beat_unit: str | None = None
+    time_signature: str | None = None
+    key: str | None = None
+    chords: str | list[str] | None = None
+    downbeat_s: float | None = None
+
+
+@dataclass
+class Music:
+    """Tempo, meter, key, length and chords of a piece; None = open.
+
+    Attributes:
+        duration_s: length in seconds; a Fraction where bars and tempo fix it.
+        bpm: beats of the meter a minute.
+        bpm_reason: why this tempo was chosen; None = it was given or in the prompt.
+        beat_unit: name of the note that is a beat.
+        key: as it was spelled; `parse_key` gives the network's name.
+        time_signature: as in "3/4".
+        beats_per_bar: of that meter.
+        bars: length in bars.
+        chords: as `read_progression` takes them.
+        loop: whether the end leads into the beginning.
+        downbeat_s: time of a first beat of a bar, seconds.
+        notes: sentences on what in the words is not used as it stands.
+        stretch: how much longer the piece is than its latent frames: a circle has a whole number of them.
+    """
+
+    duration_s: float | Fraction
+    bpm: float | int | None = None
+    bpm_reason: str | None = None
+    beat_unit: str | None = None
+    key: str | None = None
+    time_signature: str | None = None
+    beats_per_bar: int | None = None
+    bars: int | None = None
+    chords: str | None = None
+    loop: bool = False
+    downbeat_s: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    stretch: float = 1.0
+
+
+def choose_bpm(
+    prompt: str, beats: Fraction | None, duration_s: float | None, unread: bool = False
+) -> tuple[float | int, str]:
+    """A tempo where bars or chords need one and none is said, and why it was chosen.
+
+    Bars that must last a given time fix the tempo. Otherwise the words that composers have for tempo decide, at the
+    usual metronome marks, and 100 where there are none: a walking pace, in the middle of most music's range.
+
+    Args:
+        prompt: the words.
+        beats: that must fill `duration_s`, seconds; either may be None.
+        unread: whether the words hold what may be a tempo and could not be used.
+    """
+    if beats is not None and duration_s is not None:
+        return float(beats) * 60.0 / duration_s, "the bars must fill the duration"
+    for bpm, words in TEMPO_WORDS.items():
+        found = re.search(rf"(?<!not )(?<!not too )(?<!not so )\b(?:{words})\b", prompt.lower())
+        if found:
+            return bpm, f"the prompt says {found[0]!r}"
+    return DEFAULT_BPM, "the prompt's tempo was not understood" if unread else "no word of the prompt tells"
+
+
+def stated_tempo(
+    words: MusicWords, bpm: float | None, time_signature: str | None, beat_unit: str | None
+) -> tuple[int | float | None, Fraction | None, str | None]:
+    """The tempo that is said, by the arguments or else by the words.
+
+    Args:
+        words: what the prompt says.
+        bpm: the argument: `beat_unit`s a minute.
+        time_signature: the meter, None = 4/4.
+        beat_unit: name of the note that `bpm` counts; None = the meter's beat, or what the words name with their tempo.
+
+    Returns:
+        Beats of the meter a minute, as a number and exactly, and a note where another note than the beat was counted;
+        all None where no tempo is said.
+
+    Raises:
+        ValueError: a tempo out of range, or an unknown `beat_unit`.
+    """
+    unit = parse_beat_unit(beat_unit) if beat_unit is not None else None
+    if bpm is None:
+        bpm = words.bpm
+        if bpm is not None and words.beat_unit is not None and unit is None:
+            unit = parse_beat_unit(words.beat_unit)
+    if bpm is None:
+        return None, None, None
+    beat = beat_length(time_signature or "4/4")
+    if unit is None or unit == beat:
+        check_number("bpm", bpm, *BPM_RANGE, "beats a minute")
+        return bpm, Fraction(str(bpm)), None
+    check_number("bpm", bpm, 1, 10000, "beats a minute")
+    exact = Fraction(str(bpm)) * unit / beat
+    value = int(exact) if exact.denominator == 1 else float(exact)
+    counted = f"{bpm:g} {beat_unit_name(unit)} notes a minute in {time_signature or '4/4'}"
+    check_number("bpm", value, *BPM_RANGE, f"beats a minute ({counted})")
+    return value, exact, f"tempo: {counted} are {value:g} beats a minute ({beat_unit_name(beat)} notes)"
+
+
+def understand(
+    prompt: str | None,
+    bpm: float | None,
+    key: str | None,
+    time_signature: str | None,
+    bars: int | None,
+    duration_s: float | None,
+    chords: str | list[str] | None,
+    default_duration_s: float,
+    max_duration_s: float,
+    loop: bool | None = False,
+    downbeat_s: float | None = None,
+    beat_unit: str | None = None,
+) -> Music:
+    """`settle` for a prompt and the arguments of a call."""
+    given = MusicArguments(duration_s, bars, bpm, beat_unit, time_signature, key, chords, downbeat_s)
+    return settle(read_music(prompt or ""), given, loop, default_duration_s, max_duration_s)
+
+
+def settle(
+    words: MusicWords, given: MusicArguments, loop: bool | None, default_duration_s: float, max_duration_s: float
+) -> Music:
+    """The music of one piece: the arguments, and what the prompt says where an argument is None.
+
+    Bars and chords need a tempo; where none is given, `choose_bpm` takes one. Chords without a length last as long as
+    the progression, as often as fits into the default duration, and a loop with a tempo has whole bars. A loop that
+    only the words ask for is made where that can be; where not, the piece is no loop and a note says why.
+
+    Args:
+        words: what the prompt says.
+        given: the arguments.
+        loop: None = as the words say.
+        default_duration_s, max_duration_s: of the checkpoint, seconds.
+
+    Raises:
+        ValueError: a value out of range or unreadable, lengths that differ, chords that the piece is too short for, or
+            a loop that is no whole number of bars.
+    """
+    lengths = (default_duration_s, max_duration_s)
+    if loop is None and words.loop:
+        try:
+            return _settle(words, given, True, *lengths)
+        except ValueError as error:
+            music = _settle(words, given, False, *lengths)
+            music.notes.append(f"loop: the words ask for one, which this piece cannot be: {error}")
+            return music
+    music = _settle(words, given, bool(loop), *lengths)
+    if loop is not None and words.loop is not None and words.loop != bool(loop):
+        wish = "ask for a loop" if words.loop else "want no loop"
+        music.notes.append(f"loop: the words {wish}, but loop={bool(loop)} is given and taken")
+    return music
+
+
+def _settle(
+    words: MusicWords, given: MusicArguments, loop: bool, default_duration_s: float, max_duration_s: float
+) -> Music:
+    """`settle` with `loop` decided."""
+    max_duration_s = min(max_duration_s, MAX_LOOP_S) if loop else max_duration_s
+    notes = list(words.notes)
+
+    def compare(kind: str, in_words: object, value: object) -> None:
+        if in_words is not None and in_words != value:
+            notes.append(f"{kind}: the words say {in_words}, but {value} is taken")
+
+    # 1. Key and meter
+    key = words.key if given.key is None else spell_key(given.key)
+    if given.key is not None and words.key is not None and parse_key(words.key) != parse_key(key):
+        compare("key", words.key, key)
+    meter = words.time_signature
+    if given.time_signature is not None:
+        meter = str(given.time_signature).replace(" ", "")
+        compare("meter", words.time_signature, meter)
+
+    # 2. The length that is given, in bars or in seconds
+    bars, duration_s = given.bars, given.duration_s
+    if bars is None and duration_s is None:
+        bars = words.bars
+        duration_s = words.duration_s if bars is None else None
+    if bars is not None:
+        check_number("bars", bars, 1, 10000, whole=True)
+        bars = int(bars)
+    if given.downbeat_s is not None:
+        check_number("downbeat_s", given.downbeat_s, -max_duration_s, max_duration_s, "s")
+    if duration_s is not None:
+        check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
+
+    # 3. The tempo, which bars and chords need
+    bpm, exact_bpm, counted = stated_tempo(words, given.bpm, meter, given.beat_unit)
+    if counted is not None:
+        notes.append(counted)
+    if given.bpm is not None and words.bpm is not None and bpm is not None:
+        beat = beat_length(meter or "4/4")
+        unit = beat if words.beat_unit is None else parse_beat_unit(words.beat_unit)
+        words_bpm = float(Fraction(str(words.bpm)) * unit / beat)
+        if abs(words_bpm - bpm) > 1e-6:
+            compare("tempo", f"{words_bpm:g} bpm", f"{bpm:g}")
+    counts_bars = bars is not None or given.chords is not None
+    if bpm is not None or counts_bars:
+        meter = "4/4" if meter is None else meter
+    beats_per_bar = None if meter is None else parse_time_signature(meter)
+    reason = None
+    if bpm is None and counts_bars:
+        unread = any(note.startswith("tempo:") for note in notes)
+        bpm, reason = choose_bpm(words.prompt, bars and Fraction(bars * beats_per_bar), duration_s, unread)
+        check_number("bpm", bpm, *BPM_RANGE, f"beats a minute ({reason})")
+        exact_bpm = Fraction(str(bpm))
+
+    def length_of(bars: int) -> Fraction:
+        return Fraction(bars * beats_per_bar * 60) / exact_bpm
+
+    # 4. The length in whole bars where something asks for them
+    num_beats = 0 if given.chords is None else progression_beats(given.chords, beats_per_bar)
+    if bars is None and duration_s is None and (loop or given.chords is not None) and bpm is not None:
+        unit_bars = -(-num_beats // beats_per_bar) or 1  # bars of a progression, or one
+        bars = unit_bars * max(1, int(Fraction(str(default_duration_s)) / length_of(unit_bars)))
+    if bars is None and loop and bpm is not None:
+        bars = round(Fraction(str(duration_s)) / length_of(1))
+        if bars < 1 or abs(float(length_of(bars)) - duration_s) > 1e-3:
+            raise ValueError(
+                f"duration_s is {duration_s}, which is {duration_s / float(length_of(1)):.3f} bars of {meter} "
+                f"at {bpm:g} bpm; a loop with a tempo has whole bars, as with bars={max(bars, 1)} "
+                f"({float(length_of(max(bars, 1))):.3f} s)"
+            )
+        duration_s = None
+    if bars is not None:
+        exact = Fraction(str(duration_s)) if reason and duration_s is not None else length_of(bars)
+        if duration_s is not None and abs(float(exact) - duration_s) > 1e-3:
+            raise ValueError(
+                f"duration_s is {duration_s}, but {bars} bars of {meter} at {bpm:g} bpm last "
+                f"{float(exact):.3f} s; give one of them, or equal lengths"
+            )
+        duration_s, name = exact, f"duration_s ({bars} bars at {bpm:g} bpm)"
+        check_number(name, round(float(exact), 3), MIN_DURATION_S, max_duration_s, "s")
+    duration_s = default_duration_s if duration_s is None else duration_s
+    if words.bars is not None and bars is not None:
+        compare("length", f"{words.bars} bars", f"{bars} bars")
+    elif words.bars is not None and (bpm is None or abs(float(length_of(words.bars)) - duration_s) > 1e-3):
+        compare("length", f"{words.bars} bars", f"{float(duration_s):g} s")
+    if words.duration_s is not None and abs(words.duration_s - float(duration_s)) > 1e-3:
+        compare("length", f"{words.duration_s:g} s", f"{float(duration_s):g} s")
+
+    # 5. Chords, all of which must begin within the piece
+    chords = given.chords
+    if chords is not None:
+        last_start = num_beats - progression_beats(chords, beats_per_bar, last=True)
+        if last_start * 60.0 / bpm > float(duration_s) + 60.0 / bpm:
+            raise ValueError(
+                f"chords last {num_beats} beats ({num_beats * 60.0 / bpm:.3f} s at {bpm:g} bpm), but the piece is "
+                f"{float(duration_s):.3f} s long; give fewer chords or more bars"
+            )
+        chords = chords if isinstance(chords, str) else " ".join(chords)
+    return Music(
+        duration_s=duration_s,
+        bpm=bpm,
+        bpm_reason=reason,
+        beat_unit=None if bpm is None else beat_unit_name(beat_length(meter)),
+        key=key,
+        time_signature=meter,
+        beats_per_bar=beats_per_bar,
+        bars=bars,
+        chords=chords,
+        loop=loop,
+        downbeat_s=0.0 if given.downbeat_s is None else float(given.downbeat_s),
+        notes=notes,
+    )
