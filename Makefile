@@ -1,10 +1,11 @@
 # make music PROMPT="..."   environment, install, out.wav from checkpoints/small
-# make test                 environment, install, all fast tests
+# make test                 environment, install, all fast tests in two processes; WORKERS=4 for more
 PYTHON ?= python3
 VENV ?= .venv
 PROMPT ?= slow solo piano in A minor, 72 bpm, 4 bars
 OUT ?= out.wav
 SEED ?= 7
+WORKERS ?= 2
 BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation takes the cores that are free.
 ONE_THREAD := OMP_NUM_THREADS=1
@@ -15,7 +16,7 @@ music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
 
 test: $(VENV)/.full
-	$(ONE_THREAD) $(BIN)/python -m pytest
+	$(ONE_THREAD) $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 slow: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python -m pytest -m slow

@@ -62,10 +62,10 @@ def captured(pipe, duration_s: float) -> tuple[Callable[[], object], Callable[[]
 
 
 def run(options: argparse.Namespace) -> dict:
-    from pipelines.hub import load_published
+    from pipelines.hub import load_pipeline
 
     torch.set_num_threads(options.threads)
-    pipe = load_published(options.checkpoint).to(pick_device())
+    pipe = load_pipeline(options.checkpoint).to(pick_device())
     pipe.set_progress_bar_config(disable=True)
     network, decoder = captured(pipe, options.duration_s)
     left, right = (torch.randn(options.size, options.size, device=pick_device()) for _ in range(2))

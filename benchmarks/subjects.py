@@ -54,9 +54,9 @@ def timed(generate: Generate, network: torch.nn.Module) -> Callable[..., dict]:
 
 
 def ours(checkpoint: str = "checkpoints/small") -> Callable[..., dict]:
-    from pipelines.hub import load_published
+    from pipelines.hub import load_pipeline
 
-    pipe = load_published(checkpoint).to(pick_device())
+    pipe = load_pipeline(checkpoint).to(pick_device())
     pipe.set_progress_bar_config(disable=True)
 
     def generate(steps: int, duration_s: float):

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from pipelines.hub import DEFAULT, find_checkpoint, load_published, pick_device
+from pipelines.hub import DEFAULT, find_checkpoint, load_pipeline, pick_device
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +32,6 @@ def load_model(name: str):
         OSError: likewise, where the Hub cannot be reached.
     """
     folder = find_folder(name) or find_checkpoint(name)
-    pipe = load_published(folder)
+    pipe = load_pipeline(folder)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(pick_device("auto"))

@@ -1,10 +1,11 @@
-"""A checkpoint folder: written whole with its code, checked before it is read, loaded onto the project's own classes.
+"""A checkpoint folder: written whole with its code, checked before it is read, loaded with its code or the source.
 
 The folder is what would be on the Hub: model_index.json, one folder per component with its weights (fp16 safetensors,
 loaded as fp32) and its code, the pipeline's code, LICENSE and a model card. `VivacePipeline.save_pretrained` ships the
 code; this module adds the rest.
 """
 
+import importlib
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from pipelines.card import FIGURES, write_card
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = "checkpoints/small"
 WEIGHTS = {"vae": "diffusion_pytorch_model", "unet": "diffusion_pytorch_model", "text_encoder": "model"}
+LOAD_ERRORS = (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError)
 
 
 def halve(path: Path) -> None:
@@ -249,7 +251,7 @@ def load_published(folder: str | Path, variant: str | None = None, dtype: str = 
     try:  # an absolute path: what looks like "user/name" could otherwise be taken for a repository on the Hub
         with loading_alone():
             return DiffusionPipeline.from_pretrained(str(Path(folder).resolve()), **options)
-    except (OSError, ValueError, RuntimeError, TypeError, KeyError, AttributeError, ImportError) as error:
+    except LOAD_ERRORS as error:
         raise ValueError(f"checkpoint {folder}: cannot be loaded ({type(error).__name__}: {error})") from error
 
 
@@ -267,28 +269,51 @@ def loading_alone():
     return FileLock(folder / "vivace.lock")
 
 
-def load_native(folder: str | Path, autoencoder_class: type):
-    """A pipeline on the project's own classes instead of the folder's copies, for training code and development.
+def source_class(stem: str, name: str) -> type | None:
+    """A published class from this checkout: of the file `<stem>.py` in one of its folders; None if there is none."""
+    for path in ROOT.glob(f"*/{stem}.py"):
+        return getattr(importlib.import_module(f"{path.parent.name}.{stem}"), name, None)
+    return None
+
+
+def load_native(folder: str | Path, variant: str | None = None, dtype: str = "float32"):
+    """A pipeline with the code of this checkout instead of the folder's copies, after `check_checkpoint`.
 
     Args:
-        folder: a checkpoint.
-        autoencoder_class: class of `vae`, given by the caller since `pipelines` does not know `autoencoder`.
+        folder, variant, dtype: as of `load_published`.
+
+    Raises:
+        ValueError: one line that names the folder, also if the checkout lacks a class of it.
     """
     index = check_checkpoint(folder)
     import diffusers
+    import torch
     import transformers
 
     from pipelines.pipeline_vivace import VivacePipeline
-    from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 
-    libraries = {"diffusers": diffusers, "transformers": transformers}
-    own = {"vae": autoencoder_class, "unet": UNet1DConditionModel}
-    components = {}
-    for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler"):
-        library, name = index[part]
-        if part in own and own[part].__name__ != name:
-            raise ValueError(f"checkpoint {folder}: {part} is a {name}, not a {own[part].__name__}")
-        kind = own[part] if part in own else getattr(libraries[library], name)
-        components[part] = kind.from_pretrained(Path(folder).resolve() / part)
-    settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}
-    return VivacePipeline(**components, **settings)
+    libraries, components = {"diffusers": diffusers, "transformers": transformers}, {}
+    try:
+        for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler"):
+            library, name = index[part]
+            kind = getattr(libraries[library], name) if library in libraries else source_class(library, name)
+            if kind is None:
+                raise ValueError(f"{part} is a {name}, which is not in this checkout")
+            options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in WEIGHTS else {}
+            components[part] = kind.from_pretrained(Path(folder).resolve() / part, **options)
+        settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}
+        return VivacePipeline(**components, **settings)
+    except LOAD_ERRORS as error:
+        raise ValueError(f"checkpoint {folder}: cannot be loaded ({type(error).__name__}: {error})") from error
+
+
+def load_pipeline(folder: str | Path, variant: str | None = None, dtype: str = "float32"):
+    """A pipeline with the code that its checkpoint is meant to run with.
+
+    A checkpoint in `checkpoints/` of this checkout runs the source, so that a change there is what runs; any other runs
+    the code that it carries. Arguments and errors are those of `load_published`.
+    """
+    mine = Path(folder).resolve().is_relative_to(ROOT / "checkpoints")
+    index = check_checkpoint(folder) if mine else {}
+    native = mine and all(source_class(*index[part]) for part in ("vae", "unet"))
+    return (load_native if native else load_published)(folder, variant, dtype)

@@ -94,7 +94,9 @@ def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
 def own_module_cache(tmp_path_factory):
     """diffusers copies the code of a checkpoint into a cache before running it; leave the user's cache alone."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", str(tmp_path_factory.mktemp("modules")))
+        folder = str(tmp_path_factory.mktemp("modules"))
+        patch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", folder)
+        patch.setenv("HF_MODULES_CACHE", folder)  # of processes that are started here
         yield
 
 

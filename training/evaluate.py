@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.hub import load_published
+from pipelines.hub import load_pipeline
 from training import generate
 from training.config import command, option, parse_config
 from training.data.clips import is_blank, read_rows
@@ -382,7 +382,7 @@ def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | No
     rows = [labelled[i] for i in item_rng(config.seed, Measure.ROWS).permutation(len(labelled))]
     captions, _ = generate.draw_captions(rows, config.seed)
     loops = [row for row in every if row.get("loop")]
-    pipe = load_published(config.checkpoint)
+    pipe = load_pipeline(config.checkpoint)
     pipe.set_progress_bar_config(disable=True)
     bench = Bench(pipe, rows, loops, captions, listeners, pool, config.seed, config.checkpoint)
     tasks = run_tasks(bench, names, config.quick)
@@ -413,7 +413,7 @@ def main(argv: list[str] | None = None) -> int:
             result, pages = evaluate_folder(config, listeners, embedder, pool)
         else:
             read_rows(config.data_dir, config.split)  # fails early if it is missing
-            pipe = load_published(config.checkpoint)
+            pipe = load_pipeline(config.checkpoint)
             pipe.set_progress_bar_config(disable=True)
             result, pages = evaluate_checkpoint(config, pipe, listeners, embedder, pool)
     output = config.output or "runs/evaluate.json"

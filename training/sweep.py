@@ -20,7 +20,7 @@ import torch
 from tqdm import tqdm
 
 from pipelines.card import folder_hash
-from pipelines.hub import load_published
+from pipelines.hub import load_pipeline
 from training import generate
 from training.config import command, option, parse_config
 from training.data.clips import read_rows
@@ -230,7 +230,7 @@ def main(argv: list[str] | None = None) -> list[dict]:
     """Measure the missing settings; returns the rows of this checkpoint and these clips."""
     config = parse_config(SweepRun, argv)
     check(config)
-    pipe = load_published(config.checkpoint)
+    pipe = load_pipeline(config.checkpoint)
     pipe.set_progress_bar_config(disable=True)
     path = Path(config.output)
     subject = {

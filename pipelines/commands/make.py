@@ -20,7 +20,7 @@ def load(args: argparse.Namespace, before=None):
         check_checkpoint,
         check_trust,
         find_checkpoint,
-        load_published,
+        load_pipeline,
         pick_device,
         quiet_libraries,
     )
@@ -34,7 +34,7 @@ def load(args: argparse.Namespace, before=None):
     index = check_checkpoint(folder)
     if before is not None:
         before(index)
-    pipe = load_published(folder, args.variant, args.dtype).to(device)
+    pipe = load_pipeline(folder, args.variant, args.dtype).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     return pipe, device
 

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import load_native
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
@@ -31,7 +30,7 @@ STEPS = {"num_inference_steps": 2}
 
 @pytest.fixture(scope="module")
 def shipped() -> VivacePipeline:
-    pipe = load_native("checkpoints/small", AutoencoderVivace)
+    pipe = load_native("checkpoints/small")
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

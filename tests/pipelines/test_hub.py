@@ -33,6 +33,7 @@ def hub(tmp_path, monkeypatch):
         for name, value in {
             "HF_ENDPOINT": server.url, "HF_TOKEN": WRITER, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1",
             "HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1",
+            "HF_HUB_OFFLINE": "0",
         }.items():  # fmt: skip
             monkeypatch.setenv(name, value)
         # The library reads its environment when it is imported.
@@ -42,6 +43,7 @@ def hub(tmp_path, monkeypatch):
         )
         monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache / "hub"))
         monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)  # whatever the shell says; so do the children
         monkeypatch.setattr(hf_api.api, "endpoint", server.url)
         yield server
 

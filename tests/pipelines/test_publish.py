@@ -1,6 +1,7 @@
 """A saved pipeline is a checkpoint that others can load: with its code, without this repository, again and again."""
 
 import json
+import os
 import pickle
 import re
 import shutil
@@ -9,11 +10,11 @@ import sys
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import load_file
 
-from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import ROOT, check_checkpoint, load_native, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from tests.conftest import make_pipeline
@@ -50,7 +51,7 @@ def load_as_a_stranger(folder, tmp_path, name):
 
 
 def test_a_stranger_loads_it_saves_it_and_loads_that(tiny_checkpoint, tmp_path):
-    here = load_native(tiny_checkpoint, AutoencoderVivace)
+    here = load_native(tiny_checkpoint)
     expected = here("slow piano, 100 bpm, 1 bars", chords="Am", seed=7).audios
     first = load_as_a_stranger(tiny_checkpoint, tmp_path, "again")
     np.testing.assert_allclose(first, expected, atol=1e-5)
@@ -83,11 +84,11 @@ def test_layout(tiny_checkpoint):
 def test_weights_are_half_in_the_file_and_full_when_loaded(tiny_checkpoint):
     for path in tiny_checkpoint.rglob("*.safetensors"):
         assert {t.dtype for t in load_file(path).values() if t.is_floating_point()} == {torch.float16}, path
-    for pipe in (load_native(tiny_checkpoint, AutoencoderVivace), load_published(tiny_checkpoint)):
+    for pipe in (load_native(tiny_checkpoint), load_published(tiny_checkpoint)):
         for model in (pipe.vae, pipe.unet, pipe.text_encoder):
             assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
             assert not model.training
-    assert isinstance(load_native(tiny_checkpoint, AutoencoderVivace), VivacePipeline)
+    assert isinstance(load_native(tiny_checkpoint), VivacePipeline)
 
 
 def test_saving_again_replaces_and_refuses_what_is_not_a_checkpoint(tmp_path):
@@ -96,7 +97,7 @@ def test_saving_again_replaces_and_refuses_what_is_not_a_checkpoint(tmp_path):
     for notes in ("first", "second"):
         save_checkpoint(pipe, tmp_path / "ours", notes=notes, fp16=False)
     assert "second" in (tmp_path / "ours" / "README.md").read_text()
-    native = load_native(tmp_path / "ours", AutoencoderVivace)
+    native = load_native(tmp_path / "ours")
     np.testing.assert_array_equal(native("piano", seed=1).audios, pipe("piano", seed=1).audios)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "thesis.txt").write_text("two years")
@@ -197,3 +198,32 @@ def test_two_versions_side_by_side(tiny_checkpoint, tmp_path, options):
         for name in CHANGES:
             assert (tmp_path / "again" / name).read_text() == (folder / name).read_text(), name
     assert isinstance(pickle.loads(pickle.dumps(second.unet)), type(second.unet))
+
+
+def test_a_checkpoint_of_a_checkout_runs_the_source(tiny_checkpoint, tmp_path):
+    """And one that lies elsewhere runs the code that it carries."""
+    for name in ("pipelines", "autoencoder"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for place in ("checkpoints/small", "elsewhere/small"):
+        shutil.copytree(tiny_checkpoint, tmp_path / place)
+    for file, method in (
+        ("autoencoder/autoencoder_vivace.py", "AutoencoderVivace.decode"),
+        ("pipelines/unet_1d_condition_vivace.py", "UNet1DConditionModel.forward"),
+        ("pipelines/pipeline_vivace.py", "VivacePipeline.encode_prompt"),
+    ):
+        note = f"\n_before = {method}\n{method} = lambda *a, **k: print('source of {method}') or _before(*a, **k)\n"
+        with open(tmp_path / file, "a", encoding="utf-8") as source:
+            source.write(note)
+    program = (
+        "from pipelines.commands.main import main\n"
+        "for place in ('elsewhere/small', 'checkpoints/small'):\n"
+        "    main(['generate', '--prompt', 'piano', '--seed', '7', '--checkpoint', place, '--out', place + '.wav'])\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = [sys.executable, "-c", program]
+    printed = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, env=environment, check=True).stdout
+    elsewhere, checkout = re.split(r"file +elsewhere/small.wav\n", printed)
+    assert "source of" not in elsewhere
+    assert len({line for line in checkout.splitlines() if line.startswith("source of")}) == 3
+    one, other = (soundfile.read(tmp_path / f"{place}/small.wav")[0] for place in ("elsewhere", "checkpoints"))
+    np.testing.assert_array_equal(one, other)

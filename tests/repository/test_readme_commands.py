@@ -12,6 +12,7 @@ import shutil
 import pytest
 import soundfile
 
+from pipelines import hub
 from pipelines.commands.main import main as vivace
 from tests.conftest import ROOT
 
@@ -79,6 +80,7 @@ def newcomer(tiny_checkpoint, tmp_path, monkeypatch):
     index.write_text(json.dumps(json.loads(index.read_text()) | {"default_num_inference_steps": 2}))
     (tmp_path / "docs" / "samples").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hub, "ROOT", tmp_path)  # where the commands look for it first
     return tmp_path
 
 

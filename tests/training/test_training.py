@@ -66,7 +66,8 @@ def test_two_processes_equal_one(tiny_latents, tmp_path):
     arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--max_steps", "3", "--output_dir"]
     train_unet.main([*arguments, str(tmp_path / "one")])
     # `accelerate launch --cpu --num_processes 2` starts one process without mpirun (accelerate 1.15).
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "-m", "training.train_unet"]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "training.train_unet"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "1"}
     arguments_of_two = [*arguments, str(tmp_path / "two")]
     done = subprocess.run([*command, *arguments_of_two], capture_output=True, text=True, env=environment)

@@ -70,9 +70,9 @@ def memory(bench: Bench) -> float:
     """Peak resident memory in GB of a process that loads the checkpoint and streams a long piece."""
     code = (
         "import sys\n"
-        "from pipelines.hub import load_published\n"
+        "from pipelines.hub import load_pipeline\n"
         "from training.run.progress import peak_resident\n"
-        "pipe = load_published(sys.argv[1]); pipe.set_progress_bar_config(disable=True)\n"
+        "pipe = load_pipeline(sys.argv[1]); pipe.set_progress_bar_config(disable=True)\n"
         "length = min(60.0 * float(sys.argv[2]), pipe.config.max_duration_s)\n"
         "samples = sum(c.shape[1] for c in pipe.stream('piano', bpm=100, duration_s=length, seed=0))\n"
         "print(peak_resident())\n"
