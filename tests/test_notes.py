@@ -377,6 +377,11 @@ def test_shipped_weights_grow_notes(noted_latents, noted_config, tmp_path):
     run(tmp_path / "plain", None, noted_latents)
     (tmp_path / "checkpoint").mkdir()
     shutil.copytree(tmp_path / "plain" / "final", tmp_path / "checkpoint" / "unet")
+    config = tmp_path / "checkpoint" / "unet" / "config.json"
+    older = {
+        name: value for name, value in json.loads(config.read_text()).items() if name not in train_unet.NOTE_SETTINGS
+    }
+    config.write_text(json.dumps(older))  # as that of checkpoints from before notes
     still = ["--init_from", str(tmp_path / "checkpoint"), "--max_steps", "1", "--learning_rate", "1e-30"]
     run(tmp_path / "grown", noted_config, noted_latents, *still, "--weight_decay", "0")
     plain = UNet1DConditionModel.from_pretrained(tmp_path / "plain" / "final")

@@ -39,7 +39,7 @@ def load_start(config: UNetRun) -> UNet1DConditionModel:
     wanted = {name: sizes[name] for name in NOTE_SETTINGS if name in sizes}
     if model.config.note_channels or not wanted.get("note_channels"):
         return model
-    grown = UNet1DConditionModel.from_config({**model.config, **wanted})
+    grown = UNet1DConditionModel.from_config(model.config, **wanted)
     missing, _ = grown.load_state_dict(model.state_dict(), strict=False)
     assert all(name.startswith("note_path.") for name in missing)
     return grown

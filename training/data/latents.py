@@ -203,6 +203,35 @@ class LatentsFolder:
 # ---- crops of latents with their conditions -------------------------------------------------------------------------
 
 
+def row_grid(row: dict, offset: int, frames: int, frame_rate: float) -> torch.Tensor:
+    """The frame grid (22, frames) of a crop that begins `offset` frames after its clip. If only the beats are known, it
+    has beats without bar phases."""
+    barred = row["downbeat_s"] is not None
+    if row["bpm"] is None or not (barred or row["beats_s"]):
+        return torch.zeros(GRID_CHANNELS, frames)
+    chords = np.asarray(row["chords"], dtype=np.float32) if row["chords"] else None
+    first_beat = row["beats_s"][0] if row["beats_s"] else 0.0
+    return frame_grid(
+        frames,
+        frame_rate,
+        row["bpm"],
+        row["beats_per_bar"] if barred else None,
+        (row["downbeat_s"] if barred else first_beat) - offset / frame_rate,
+        chords,
+        first_beat - offset / frame_rate,
+    )
+
+
+def row_scalars(row: dict, seconds: float) -> dict[str, torch.Tensor]:
+    """Length, tempo, key and meter of a clip as the network reads them; NaN and -1 where unknown."""
+    return {
+        "duration_s": torch.tensor(seconds),
+        "bpm": torch.tensor(float("nan") if row["bpm"] is None else float(row["bpm"])),
+        "key": torch.tensor(KEYS.index(row["key"]) if row["key"] in KEYS else -1),
+        "beats_per_bar": torch.tensor(-1 if row["beats_per_bar"] is None else int(row["beats_per_bar"])),
+    }
+
+
 class LatentCrops:
     """Random crops of the encoded clips of one split, standardised, with labels moved along exactly.
 
@@ -285,7 +314,7 @@ class LatentCrops:
         raw = tensors["latents_mean"][window].float() + tensors["latents_std"][window].float() * eps
         latents = ((raw - self.mean) / self.std).T
         padding = self.crop_frames - frames
-        grid = self._grid(row, offset, frames)
+        grid = row_grid(row, offset, frames, self.about["frame_rate"])
         text, text_mask = self._text(tensors, place, rng)
         bars = bar_numbers(row, offset, frames, self.about["frame_rate"])
         return self._notes(index, offset, frames) | {
@@ -294,10 +323,7 @@ class LatentCrops:
             "grid": torch.nn.functional.pad(grid, (0, padding)),
             "text": text,
             "text_mask": text_mask,
-            "duration_s": torch.tensor(frames / self.about["frame_rate"]),
-            "bpm": torch.tensor(float("nan") if row["bpm"] is None else float(row["bpm"])),
-            "key": torch.tensor(KEYS.index(row["key"]) if row["key"] in KEYS else -1),
-            "beats_per_bar": torch.tensor(-1 if row["beats_per_bar"] is None else int(row["beats_per_bar"])),
+            **row_scalars(row, frames / self.about["frame_rate"]),
         }, bars
 
     def _notes(self, index: int, offset: int, frames: int) -> dict[str, torch.Tensor]:
@@ -311,24 +337,6 @@ class LatentCrops:
         roll = frames_roll(notes, offset, frames, self.about["frame_rate"])
         roll = torch.nn.functional.pad(roll, (0, self.crop_frames - frames))
         return {"note_roll": roll, "role_instruments": instrument_index(names, self.instruments)}
-
-    def _grid(self, row: dict, offset: int, frames: int) -> torch.Tensor:
-        """The frame grid of a crop. If only the beats are known, it has beats without bar phases."""
-        barred = row["downbeat_s"] is not None
-        if row["bpm"] is None or not (barred or row["beats_s"]):
-            return torch.zeros(GRID_CHANNELS, frames)
-        rate = self.about["frame_rate"]
-        chords = np.asarray(row["chords"], dtype=np.float32) if row["chords"] else None
-        first_beat = row["beats_s"][0] if row["beats_s"] else 0.0
-        return frame_grid(
-            frames,
-            rate,
-            row["bpm"],
-            row["beats_per_bar"] if barred else None,
-            (row["downbeat_s"] if barred else first_beat) - offset / rate,
-            chords,
-            first_beat - offset / rate,
-        )
 
     def _text(self, tensors: dict, place: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         first, last = (int(v) for v in tensors["caption_offsets"][place : place + 2])
