@@ -107,7 +107,9 @@ class RunConfig:
 
     output_dir: str = option("runs/small/stage", "run folder: checkpoints, logs, settings, final weights", free=True)
     init_from: str | None = option(
-        None, "folder of weights to start a new run from; a run that has checkpoints goes on from its own"
+        None,
+        "folder of weights to start a new run from, in their own architecture; a run that has checkpoints goes on from "
+        "its own. Of stage 3 also a checkpoint folder; a network without notes gains those of model_config",
     )
     seed: int = option(0, "of the order of items, of crops and of noise", at_least=0)
     max_steps: int = option(1000, "optimiser steps of the whole run; the learning-rate schedule spans them", above=0)
@@ -251,6 +253,22 @@ class UNetRun(StageRun):
     )
     grid_dropout: float = option(0.1, "share of items without beats and chords", at_least=0, at_most=1)
     chord_dropout: float = option(0.2, "share of items with beats that have no chords", at_least=0, at_most=1)
+    note_dropout: float = option(
+        0.2, "of a network with notes: share of items in which every role is free", at_least=0, at_most=1
+    )
+    role_dropout: float = option(
+        0.5,
+        "share of the others in which each role is free with probability one half, so that a role without notes comes "
+        "to mean: play what fits. A role that does not play in the clip says so unless it is dropped",
+        at_least=0,
+        at_most=1,
+    )
+    span_dropout: float = option(
+        0.2, "share of items in which all roles, or some, are free in a span of bars", at_least=0, at_most=1
+    )
+    instrument_dropout: float = option(
+        0.3, "share of roles whose instrument is unknown, each on its own", at_least=0, at_most=1
+    )
     all_dropout: float = option(
         0.05, "share of items without any condition: the unconditional branch of guidance", at_least=0, at_most=1
     )

@@ -7,6 +7,7 @@ from diffusers import SchedulerMixin
 
 from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.vivace_score import ROLES, role_channels
 from training import flow
 from training.config import UNetRun
 from training.data.latents import LatentCrops
@@ -26,6 +27,7 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
     mask = batch["mask"][:, None]
     frame_cond = torch.cat([batch["grid"], mask, batch["latents"] * (1.0 - mask)], dim=1)
     scalars = {name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")}
+    notes = {name: batch[name] for name in ("note_roll", "role_instruments") if name in batch}
     return network(
         noisy,
         timesteps,
@@ -34,6 +36,7 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
         frame_cond=frame_cond,
         added_cond_kwargs=scalars,
         frame_mask=batch["frame_mask"],
+        **notes,
         return_dict=False,
     )[0]
 
@@ -122,11 +125,23 @@ class Draws:
         return noise, loop.shard(self.times, self.accelerator, part, config)
 
 
+def keep_roles(batch: dict, *roles: str) -> dict:
+    """The batch with the notes and instruments of these roles alone; the others are free."""
+    roll, instruments = torch.zeros_like(batch["note_roll"]), torch.full_like(batch["role_instruments"], -1)
+    for role in roles:
+        channels, place = role_channels(role), ROLES.index(role)
+        roll[:, channels] = batch["note_roll"][:, channels]
+        instruments[:, place] = batch["role_instruments"][:, place]
+    return {**batch, "note_roll": roll, "role_instruments": instruments}
+
+
 @torch.no_grad()
 def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCrops) -> dict[str, float]:
     """Loss on fixed validation crops with fixed noise and timesteps, in total and by noise level.
 
-    `validation/no_grid` is the loss without the frame grid; the difference shows how much the network uses it.
+    `validation/no_grid` is the loss without the frame grid; the difference shows how much the network uses it. With
+    notes, `validation/no_notes` is the loss with every role free, and `validation/only_lead` that with the lead alone
+    given, the others free.
     """
     device, config = model.device, objective.config
     sums: dict[str, list[float]] = {"all": [], "no_grid": [], **{name: [] for name in NOISE_LEVELS}}
@@ -140,8 +155,13 @@ def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCro
         generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
         noise = torch.randn(batch["latents"].shape, generator=generator).to(device)
         errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
-        without = {**batch, "grid": torch.zeros_like(batch["grid"])}
-        sums["no_grid"] += objective.errors(model, without, noise, timesteps.to(device)).tolist()
+        variants = {"no_grid": {**batch, "grid": torch.zeros_like(batch["grid"])}}
+        if "note_roll" in batch:
+            variants["no_notes"] = keep_roles(batch)
+            variants |= {f"only_{role}": keep_roles(batch, role) for role in ROLES}
+        for name, variant in variants.items():
+            losses = objective.errors(model, variant, noise, timesteps.to(device)).tolist()
+            sums.setdefault(name, []).extend(losses)
         for level, error in zip(objective.levels(timesteps).tolist(), errors, strict=True):
             sums["all"].append(error)
             sums[NOISE_LEVELS[level]].append(error)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.vivace_score import ROLL_CHANNELS
 from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
 from training.flow import load_scheduler, start_linear_path
@@ -19,17 +20,39 @@ from training.run.sharding import whole_model
 from training.run.trainer import Losses, Trainer
 from training.watch import Watch
 
+NOTE_SETTINGS = ("note_channels", "note_dim", "instruments")
+
+
+def load_start(config: UNetRun) -> UNet1DConditionModel:
+    """The network of `init_from`: a folder of one, or a checkpoint folder with unet/. One without notes gains those of
+    `model_config`, if that has some, and predicts at first what it did without.
+
+    Raises:
+        ValueError: it has no model.
+    """
+    folder = Path(config.init_from)
+    folder = folder if (folder / "config.json").is_file() else folder / "unet"
+    if not (folder / "config.json").is_file():  # diffusers would look for it on the Hub
+        raise ValueError(f"init_from {config.init_from}: no folder with a model's config.json")
+    model = UNet1DConditionModel.from_pretrained(folder)
+    sizes = load_model_config(config.model_config, UNet1DConditionModel)
+    wanted = {name: sizes[name] for name in NOTE_SETTINGS if name in sizes}
+    if model.config.note_channels or not wanted.get("note_channels"):
+        return model
+    grown = UNet1DConditionModel.from_config(model.config, **wanted)
+    missing, _ = grown.load_state_dict(model.state_dict(), strict=False)
+    assert all(name.startswith("note_path.") for name in missing)
+    return grown
+
 
 def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
     """The network, new or from `init_from`.
 
     Raises:
-        ValueError: its channels differ from those of the latents, or `init_from` has no model.
+        ValueError: its channels differ from those of the latents or of note rolls, or `init_from` has no model.
     """
     if config.init_from:
-        if not Path(config.init_from, "config.json").is_file():  # diffusers would look for it on the Hub
-            raise ValueError(f"init_from {config.init_from}: no folder with a model's config.json")
-        model = UNet1DConditionModel.from_pretrained(config.init_from)
+        model = load_start(config)
     else:
         model = UNet1DConditionModel(**load_model_config(config.model_config, UNet1DConditionModel))
     if model.config.in_channels != crops.about["latent_channels"]:
@@ -37,6 +60,8 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
             f"in_channels is {model.config.in_channels}; the latents in {config.data_dir} have "
             f"{crops.about['latent_channels']} channels"
         )
+    if model.config.note_channels not in (0, ROLL_CHANNELS):
+        raise ValueError(f"note_channels is {model.config.note_channels}; allowed: 0 or {ROLL_CHANNELS}")
     if model.linear_path is not None and not (config.init_from or config.dry_run):
         start_linear_path(model, load_scheduler(config.scheduler_config), crops, config.seed)
     return model
@@ -51,6 +76,8 @@ def main(argv: list[str] | None = None) -> dict | None:
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
     items = TrainingCrops(crops, config)
     model = build(config, crops).to(accelerator.device)
+    if model.config.note_channels:
+        crops.instruments = model.config.instruments
     if config.dry_run:
 
         def loss_of(batch: dict) -> torch.Tensor:
@@ -62,13 +89,15 @@ def main(argv: list[str] | None = None) -> dict | None:
 
         return dry_run.report(accelerator, config, model, items, loss_of)
     accelerator.print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
+    if crops.instruments is not None:
+        accelerator.print(f"data_dir {config.data_dir}: {crops.about_notes()}")
     trainer = Trainer(
         accelerator, config, model, (0.9, 0.99), "unet",
         network=torch.compile(model) if config.compile else model, ema_decay=config.ema_decay, names=items.names,
     )  # fmt: skip
     step = trainer.resume()
     loader = loop.make_loader(items, config, step, accelerator)
-    validation = LatentCrops(config.data_dir, "validation", config.crop_frames)
+    validation = LatentCrops(config.data_dir, "validation", config.crop_frames, crops.instruments)
     watch = None if config.evaluate_every is None else Watch(config, validation, scheduler, crops)
     draws = Draws(config, scheduler, accelerator, crops.about["latent_channels"], step)
 

@@ -3,13 +3,14 @@
 A shard has an audio part (latents) and a text part (states of captions), and its metadata holds a key for each: a hash
 of everything that the part depends on. The audio part depends on the autoencoder's encoder and the clips, the text part
 on the text encoder and the captions. So after a change of one of them, the other part of an older shard is reused.
+Labels and notes need no model and are always those of the data: labels in the metadata, notes as arrays.
 """
 
 import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,16 @@ from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
 from pipelines.vivace_conditions import MAX_TEXT_TOKENS, token_limit
 from training.config import UNetRun
 from training.data.clips import read_bytes
+from training.data.notes import (
+    bar_numbers,
+    drop_notes,
+    frames_roll,
+    has_notes,
+    instrument_index,
+    instruments_by_role,
+    note_rows,
+    notes_by_role,
+)
 from training.run.checkpoints import sync
 
 PARTS = {
@@ -76,8 +87,22 @@ def models_fingerprint(vae: Autoencoder, encoder: PreTrainedModel) -> str:
 
 
 def labels_of(rows: list[dict]) -> list[dict]:
-    """The rows without `path`, which is a place on this machine and no property of the clip."""
-    return [{k: v for k, v in row.items() if k != "path"} for row in rows]
+    """The rows without `path`, which is a place on this machine and no property of the clip, and without their notes,
+    which are arrays of the shard; a row with unknown notes has no parts."""
+    kept = [{k: v for k, v in row.items() if k not in ("path", "notes")} for row in rows]
+    for label, row in zip(kept, rows, strict=True):
+        if "parts" in row and not has_notes(row):
+            label["parts"] = None
+    return kept
+
+
+def note_arrays(rows: list[dict]) -> Arrays:
+    """The notes of a shard's clips (`note_rows`), concatenated; nothing if no clip has any."""
+    if not any(map(has_notes, rows)):
+        return {}
+    notes = [note_rows(row) for row in rows]
+    offsets = np.cumsum([0, *map(len, notes)])
+    return {"notes": torch.from_numpy(np.concatenate(notes)), "note_offsets": torch.from_numpy(offsets)}
 
 
 @dataclass(frozen=True)
@@ -96,7 +121,9 @@ class Recipe:
 
     def metadata(self) -> dict[str, str]:
         keys = {f"{part}_key": key for part, key in self.keys.items()}
-        return {**keys, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
+        notes = {name: array.numpy().tobytes() for name, array in note_arrays(self.rows).items()}
+        known = {"notes": fingerprint(*notes.values())} if notes else {}
+        return {**keys, **known, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
 
 
 class Recipes:
@@ -125,7 +152,7 @@ class Recipes:
 def write_shard(path: Path, arrays: Arrays, recipe: Recipe) -> None:
     """Write a shard under a temporary name and rename it: it is whole or absent."""
     partial = path.with_name(path.name + ".partial")
-    save_file(arrays, partial, metadata=recipe.metadata())
+    save_file(arrays | note_arrays(recipe.rows), partial, metadata=recipe.metadata())
     sync(partial)
     os.replace(partial, path)
 
@@ -162,7 +189,7 @@ class LatentsFolder:
             if shard is None:
                 return False
             stored, wanted = shard.metadata() or {}, recipe.metadata()
-            same = all(stored.get(key) == wanted[key] for key in ("models", "rows"))
+            same = all(stored.get(key) == wanted.get(key) for key in ("models", "rows", "notes"))
             return same and all(holds(shard, part, recipe) for part in PARTS)
 
     def take(self, name: str, part: str, recipe: Recipe) -> Arrays | None:
@@ -176,6 +203,35 @@ class LatentsFolder:
 # ---- crops of latents with their conditions -------------------------------------------------------------------------
 
 
+def row_grid(row: dict, offset: int, frames: int, frame_rate: float) -> torch.Tensor:
+    """The frame grid (22, frames) of a crop that begins `offset` frames after its clip. If only the beats are known, it
+    has beats without bar phases."""
+    barred = row["downbeat_s"] is not None
+    if row["bpm"] is None or not (barred or row["beats_s"]):
+        return torch.zeros(GRID_CHANNELS, frames)
+    chords = np.asarray(row["chords"], dtype=np.float32) if row["chords"] else None
+    first_beat = row["beats_s"][0] if row["beats_s"] else 0.0
+    return frame_grid(
+        frames,
+        frame_rate,
+        row["bpm"],
+        row["beats_per_bar"] if barred else None,
+        (row["downbeat_s"] if barred else first_beat) - offset / frame_rate,
+        chords,
+        first_beat - offset / frame_rate,
+    )
+
+
+def row_scalars(row: dict, seconds: float) -> dict[str, torch.Tensor]:
+    """Length, tempo, key and meter of a clip as the network reads them; NaN and -1 where unknown."""
+    return {
+        "duration_s": torch.tensor(seconds),
+        "bpm": torch.tensor(float("nan") if row["bpm"] is None else float(row["bpm"])),
+        "key": torch.tensor(KEYS.index(row["key"]) if row["key"] in KEYS else -1),
+        "beats_per_bar": torch.tensor(-1 if row["beats_per_bar"] is None else int(row["beats_per_bar"])),
+    }
+
+
 class LatentCrops:
     """Random crops of the encoded clips of one split, standardised, with labels moved along exactly.
 
@@ -183,6 +239,7 @@ class LatentCrops:
         latents_dir: folder written by `training.encode_latents`.
         split: train, validation or test.
         crop_frames: latent frames of a crop; shorter clips are padded and the padding is marked in `frame_mask`.
+        instruments: the list of a network that plays notes; None = crops without notes.
 
     Text states are padded to the length at which stage 2 cut them, and the padding is marked in `text_mask`.
 
@@ -190,7 +247,7 @@ class LatentCrops:
         ValueError: if the folder holds no latents.
     """
 
-    def __init__(self, latents_dir: str, split: str, crop_frames: int):
+    def __init__(self, latents_dir: str, split: str, crop_frames: int, instruments: Sequence[str] | None = None):
         folder = Path(latents_dir)
         shards = sorted((folder / split).glob("*.safetensors"))
         if not shards or not (folder / "latents.json").is_file():
@@ -198,7 +255,7 @@ class LatentCrops:
                 f"data_dir {latents_dir}: no encoded {split} split there; make it with training.encode_latents"
             )
         self.about = json.loads((folder / "latents.json").read_text())
-        self.crop_frames = crop_frames
+        self.crop_frames, self.instruments = crop_frames, instruments
         self.text_tokens = self.about.get("text_tokens", MAX_TEXT_TOKENS)  # absent in older folders
         self.mean = torch.tensor(self.about["latents_mean"])
         self.std = torch.tensor(self.about["latents_std"])
@@ -225,8 +282,28 @@ class LatentCrops:
         tensors, place = self.places[index]
         return int(tensors["frame_offsets"][place + 1] - tensors["frame_offsets"][place])
 
+    def note_values(self, index: int) -> np.ndarray | None:
+        """Notes of one clip as `note_rows` gives them; None if they are unknown."""
+        tensors, place = self.places[index]
+        if "notes" not in tensors or self.rows[index].get("parts") is None:
+            return None
+        first, last = (int(v) for v in tensors["note_offsets"][place : place + 2])
+        return tensors["notes"][first:last].numpy()
+
+    def about_notes(self) -> str:
+        """How many clips have notes, and which instruments are not in the network's list, in one line."""
+        known = [row for index, row in enumerate(self.rows) if self.note_values(index) is not None]
+        line = f"{len(known)} of {len(self)} clips have notes"
+        names = {part.get("instrument") for row in known for part in row["parts"]} - {None, *(self.instruments or ())}
+        return line + (f"; unknown to the network: {', '.join(sorted(names))}" if names else "")
+
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """One crop: latents (C, F), frame_mask (F,), text (L, D), text_mask (L,), grid (22, F) and the scalars."""
+        """One crop: latents (C, F), frame_mask (F,), text (L, D), text_mask (L,), grid (22, F) and the scalars; for a
+        network with notes also note_roll (547, F) and role_instruments (4,)."""
+        return self.read_at(index, rng)[0]
+
+    def read_at(self, index: int, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], np.ndarray]:
+        """The crop of `read`, and the bar of each of its visible frames, (frames,) int."""
         tensors, place = self.places[index]
         row = self.rows[index]
         first, last = (int(v) for v in tensors["frame_offsets"][place : place + 2])
@@ -237,37 +314,29 @@ class LatentCrops:
         raw = tensors["latents_mean"][window].float() + tensors["latents_std"][window].float() * eps
         latents = ((raw - self.mean) / self.std).T
         padding = self.crop_frames - frames
-        grid = self._grid(row, offset, frames)
+        grid = row_grid(row, offset, frames, self.about["frame_rate"])
         text, text_mask = self._text(tensors, place, rng)
-        return {
+        bars = bar_numbers(row, offset, frames, self.about["frame_rate"])
+        return self._notes(index, offset, frames) | {
             "latents": torch.nn.functional.pad(latents, (0, padding)),
             "frame_mask": torch.arange(self.crop_frames) < frames,
             "grid": torch.nn.functional.pad(grid, (0, padding)),
             "text": text,
             "text_mask": text_mask,
-            "duration_s": torch.tensor(frames / self.about["frame_rate"]),
-            "bpm": torch.tensor(float("nan") if row["bpm"] is None else float(row["bpm"])),
-            "key": torch.tensor(KEYS.index(row["key"]) if row["key"] in KEYS else -1),
-            "beats_per_bar": torch.tensor(-1 if row["beats_per_bar"] is None else int(row["beats_per_bar"])),
-        }
+            **row_scalars(row, frames / self.about["frame_rate"]),
+        }, bars
 
-    def _grid(self, row: dict, offset: int, frames: int) -> torch.Tensor:
-        """The frame grid of a crop. If only the beats are known, it has beats without bar phases."""
-        barred = row["downbeat_s"] is not None
-        if row["bpm"] is None or not (barred or row["beats_s"]):
-            return torch.zeros(GRID_CHANNELS, frames)
-        rate = self.about["frame_rate"]
-        chords = np.asarray(row["chords"], dtype=np.float32) if row["chords"] else None
-        first_beat = row["beats_s"][0] if row["beats_s"] else 0.0
-        return frame_grid(
-            frames,
-            rate,
-            row["bpm"],
-            row["beats_per_bar"] if barred else None,
-            (row["downbeat_s"] if barred else first_beat) - offset / rate,
-            chords,
-            first_beat - offset / rate,
-        )
+    def _notes(self, index: int, offset: int, frames: int) -> dict[str, torch.Tensor]:
+        """Entries of a crop's notes; all roles are free where they are unknown."""
+        if self.instruments is None:
+            return {}
+        values, row = self.note_values(index), self.rows[index]
+        notes = names = None
+        if values is not None:
+            notes, names = notes_by_role(row, values), instruments_by_role(row, values)
+        roll = frames_roll(notes, offset, frames, self.about["frame_rate"])
+        roll = torch.nn.functional.pad(roll, (0, self.crop_frames - frames))
+        return {"note_roll": roll, "role_instruments": instrument_index(names, self.instruments)}
 
     def _text(self, tensors: dict, place: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         first, last = (int(v) for v in tensors["caption_offsets"][place : place + 2])
@@ -312,7 +381,7 @@ class TrainingCrops:
         return len(self.crops)
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        item = self.crops.read(index, rng)
+        item, bars = self.crops.read_at(index, rng)
         config = self.config
         drop_all = rng.random() < config.all_dropout
         if drop_all or rng.random() < config.text_dropout:
@@ -335,6 +404,8 @@ class TrainingCrops:
         visible = int(item["frame_mask"].sum())
         if rng.random() < config.mask_probability and visible > 1:
             item["mask"][:visible] = random_mask(visible, rng)
+        if "note_roll" in item:
+            drop_notes(item, bars, config, drop_all, rng)
         item["index"] = torch.tensor(index)
         return item
 

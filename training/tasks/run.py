@@ -12,6 +12,7 @@ from training.tasks.exclusions import exclusions
 from training.tasks.grid import control, lengths
 from training.tasks.long import long, texts
 from training.tasks.loops import loops
+from training.tasks.notes import notes, timbre
 from training.tasks.speed import speed
 
 TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
@@ -23,12 +24,14 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "long": long,
     "texts": texts,
     "exclusions": exclusions,
+    "notes": notes,
+    "timbre": timbre,
     "contract": contract,
     "level": level,
     "speed": speed,
 }
 # Clips of a task; others have `USUAL_COUNT`.
-COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100}
+COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100, "notes": 96, "timbre": 12}
 USUAL_COUNT = 16
 
 

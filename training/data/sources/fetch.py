@@ -1,4 +1,5 @@
-"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), two SoundFonts.
+"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), two SoundFonts; and the network
+that hears notes in the evaluation.
 
     python -m training.data.sources.fetch
 
@@ -7,6 +8,7 @@ downloaded with pip or apt-get and unpacked into the cache; nothing is installed
 """
 
 import argparse
+import hashlib
 import os
 import shutil
 import subprocess
@@ -18,6 +20,10 @@ PathLike = str | os.PathLike[str]
 
 MUSIC21 = "music21==10.5.1"
 WHEEL = "music21-10.5.1-py3-none-any.whl"
+# Apache-2.0; in it lies the network that training/metrics/transcriber.py runs.
+BASIC_PITCH = "basic-pitch==0.4.0"
+BASIC_PITCH_WHEEL = "basic_pitch-0.4.0-py2.py3-none-any.whl"
+BASIC_PITCH_SHA256 = "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0"
 # Banks that a free licence allows to render and give away with: file -> Debian package. Both are MIT; MuseScore General
 # grew out of Fluid R3 Mono, with many instruments replaced by samples in the public domain or under CC0.
 SOUNDFONTS = {
@@ -107,20 +113,36 @@ def find_music21(path: PathLike | None = None, cache: PathLike | None = None) ->
             if file.read(2) != b"PK":
                 raise ValueError(f"music21 {str(path)!r}: not a wheel")
         return Path(path)
-    cache = cache_dir(cache)
-    wheel = cache / WHEEL
+    return _wheel(cache_dir(cache), MUSIC21, WHEEL, "leave out the sources folk and classical (--sources)")
+
+
+def find_basic_pitch(cache: PathLike | None = None) -> Path:
+    """Path of the basic-pitch wheel, which is read as a plain zip: found, or downloaded.
+
+    Raises:
+        MissingSourceError: if it is not here and cannot be downloaded, or is not the one that is known.
+    """
+    wheel = _wheel(cache_dir(cache), BASIC_PITCH, BASIC_PITCH_WHEEL, "leave out the task notes")
+    if hashlib.sha256(wheel.read_bytes()).hexdigest() != BASIC_PITCH_SHA256:
+        raise MissingSourceError(f"{wheel} is damaged or another file (its checksum differs); remove it and try again")
+    return wheel
+
+
+def _wheel(cache: Path, requirement: str, name: str, otherwise: str) -> Path:
+    """A wheel in the cache, downloaded with pip if it is not there."""
+    wheel = cache / name
     if wheel.is_file():
         return wheel
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as folder:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        problem = _run([*command, "--only-binary", ":all:", "--dest", folder, MUSIC21])
-        if not (Path(folder) / WHEEL).is_file():
+        problem = _run([*command, "--only-binary", ":all:", "--dest", folder, requirement])
+        if not (Path(folder) / name).is_file():
             raise MissingSourceError(
-                f"cannot download {MUSIC21} with pip ({problem or 'no wheel'}); put {WHEEL} into {cache} "
-                "or leave out the sources folk and classical (--sources)"
+                f"cannot download {requirement} with pip ({problem or 'no wheel'}); put {name} into {cache} "
+                f"or {otherwise}"
             )
-        os.replace(Path(folder) / WHEEL, wheel)
+        os.replace(Path(folder) / name, wheel)
     return wheel
 
 

@@ -1,0 +1,129 @@
+"""Notes heard and compared: decoding of posteriors, matches, and drawing a clip with notes."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_pipeline
+
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.vivace_score import ROLL_CHANNELS
+from training.data.sources import fetch
+from training.generate import draw, frames_of
+from training.metrics.transcriber import HOP, LOWEST, RATE, Transcriber, decode, match, note_figures
+from training.tasks.notes import first_guess
+
+FRAME_S = HOP / RATE
+
+
+def posteriors(notes: list[tuple[int, int, int]], frames: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    """Of notes (first frame, last frame, pitch), as a sure network gives them."""
+    sounds, begins = np.zeros((2, frames, 88), dtype=np.float32)
+    for first, last, pitch in notes:
+        sounds[first:last, pitch - LOWEST] = 0.9
+        begins[first - 1 : first + 2, pitch - LOWEST] = (0.3, 0.8, 0.3)
+    return sounds, begins
+
+
+def test_sure_posteriors_are_decoded_to_their_notes():
+    notes = [(10, 50, 60), (10, 90, 64), (60, 100, 60), (61, 100, 21), (120, 180, 108)]
+    found = decode(*posteriors(notes))
+    assert found[:, 2].tolist() == [60, 64, 60, 21, 108]
+    np.testing.assert_allclose(found[:, 0] / FRAME_S, [10, 10, 60, 61, 120], atol=0.01)
+    np.testing.assert_allclose(found[:, 1] / FRAME_S, [50, 90, 100, 100, 180], atol=1.01)
+    np.testing.assert_allclose(found[:, 3], 0.9, atol=0.01)
+
+
+def test_a_note_without_an_onset_is_found_and_short_ones_and_soft_ones_are_not():
+    sounds, begins = posteriors([(10, 16, 70)])
+    sounds[:, 40 - LOWEST] = 0.2  # never above the level of a note
+    sounds[80:120, 50 - LOWEST] = np.linspace(0.1, 0.6, 40)  # rises slowly
+    found = decode(sounds, begins)
+    assert found[:, 2].tolist() == [50] and 90 < found[0, 0] / FRAME_S < 110
+    assert decode(np.zeros((50, 88)), np.zeros((50, 88))).shape == (0, 4)
+
+
+def test_a_short_gap_is_bridged_and_a_long_one_is_not():
+    sounds, begins = posteriors([(10, 150, 60)])
+    sounds[40:46, 60 - LOWEST] = 0.0
+    sounds[46:60, 60 - LOWEST] = np.linspace(0.3, 0.9, 14)  # a sudden rise would be an onset
+    assert len(decode(sounds, begins)) == 1
+    sounds[60:80, 60 - LOWEST] = 0.0
+    sounds[80:94, 60 - LOWEST] = np.linspace(0.3, 0.9, 14)
+    found = decode(sounds, begins)
+    assert found[0, 1] / FRAME_S == pytest.approx(60, abs=1) and found[0, 0] / FRAME_S == pytest.approx(10) and len(found) == 2
+
+
+def test_figures_of_matches():
+    asked = {
+        "lead": np.array([[0.0, 0.5, 60, 0.2], [0.5, 1.0, 62, 0.5], [1.0, 1.5, 64, 0.9], [-0.2, 0.3, 70, 1.0]]),
+        "bass": np.array([[0.0, 1.0, 36, 0.8]]), "drums": np.array([[0.0, 0.1, 36, 1.0]]),
+    }  # fmt: skip
+    heard = np.array([[0.01, 0.5, 60, 0.3], [0.52, 0.9, 62, 0.4], [1.04, 1.5, 64, 0.6], [1.5, 1.9, 90, 0.5]])
+    figures = note_figures(heard, asked, 2.0)  # what rings in does not count, nor do drums
+    assert figures.f1 == pytest.approx(2 * 3 / (4 + 4))
+    assert figures.recall == {"lead": 1.0, "harmony": None, "bass": 0.0}
+    assert figures.velocity == pytest.approx(1.0) and figures.late_ms == pytest.approx(20.0)
+    late = heard + np.array([0.06, 0.0, 0.0, 0.0])
+    assert note_figures(late, asked, 2.0).recall["lead"] == 0.0
+    assert len(match(heard, asked["lead"] + np.array([0.0, 0.0, 1.0, 0.0]))) == 0  # a semitone off
+    silent = note_figures(np.zeros((0, 4)), asked, 2.0)
+    assert silent.f1 == 0.0 and silent.velocity is None and silent.late_ms is None
+    assert note_figures(heard, {}, 2.0).f1 is None
+
+
+def test_the_network_hears_a_rendered_tune():
+    """Tones of known pitch and onset, in a clip longer than a window of the network."""
+    pytest.importorskip("onnxruntime")
+    if not (fetch.cache_dir() / fetch.BASIC_PITCH_WHEEL).is_file():
+        pytest.skip("the wheel of basic-pitch is not in the cache")
+    rate, pitches = 24000, [60, 64, 67, 72, 69, 65, 62, 59, 60, 76]
+    time = np.arange(rate // 2) / rate
+    tones = []
+    for pitch in pitches:
+        hertz = 440.0 * 2 ** ((pitch - 69) / 12)
+        tone = sum(np.sin(2 * np.pi * k * hertz * time) / k**1.5 for k in range(1, 6))
+        tones.append(0.2 * tone * np.exp(-3.0 * time) * np.minimum(1.0, time / 0.005))
+    asked = {"lead": np.array([[0.5 * i, 0.5 * i + 0.45, pitch, 0.5] for i, pitch in enumerate(pitches)])}
+    heard = Transcriber().notes(np.concatenate(tones), rate)
+    figures = note_figures(heard, asked, 5.0)
+    assert figures.recall["lead"] >= 0.9 and figures.f1 > 0.8 and abs(figures.late_ms) < 20.0
+
+
+def test_another_file_in_place_of_the_wheel_is_refused(tmp_path):
+    (tmp_path / fetch.BASIC_PITCH_WHEEL).write_bytes(b"PK not the wheel")
+    with pytest.raises(fetch.MissingSourceError, match=r"is damaged or another file \(its checksum differs\); remove"):
+        fetch.find_basic_pitch(tmp_path)
+
+
+ROW = {
+    "duration_s": 1.9, "bpm": 100.0, "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": [0.0], "key": "A minor",
+    "chords": None,
+}  # fmt: skip
+
+
+def test_drawing_follows_seed_words_and_notes_and_needs_none():
+    pipe = make_pipeline()
+    plain = draw(pipe, ROW, "slow piano", 0)
+    assert plain.shape == (15200,) and np.isfinite(plain).all()
+    np.testing.assert_array_equal(draw(pipe, ROW, "slow piano", 0), plain)
+    assert not np.array_equal(draw(pipe, ROW, "fast drums", 0), plain)
+    assert not np.array_equal(draw(pipe, ROW, "slow piano", 1), plain)
+    assert not np.array_equal(draw(pipe, {**ROW, "bpm": 140.0}, "slow piano", 0), plain)
+    sizes = {"note_channels": ROLL_CHANNELS, "note_dim": 32, "instruments": ["piano"]}
+    torch.manual_seed(0)
+    unet = UNet1DConditionModel.from_config(pipe.unet.config, **sizes).eval()
+    unet.load_state_dict(pipe.unet.state_dict(), strict=False)
+    pipe.unet = unet
+    roll = torch.rand(ROLL_CHANNELS, frames_of(ROW, pipe.frame_rate))
+    np.testing.assert_array_equal(draw(pipe, ROW, "slow piano", 0, roll), plain)  # it has learned nothing of them
+    for way in unet.note_path.ways:
+        torch.nn.init.normal_(way.weight, std=0.1)
+    played = draw(pipe, ROW, "slow piano", 0, roll)
+    assert not np.array_equal(played, plain)
+    assert not np.array_equal(draw(pipe, ROW, "slow piano", 0, roll, torch.tensor([0, -1, -1, -1])), played)
+    words = draw(pipe, ROW, "slow piano", 0, roll, guidance=(2.5, 0.0))
+    np.testing.assert_array_equal(words, draw(pipe, ROW, "slow piano", 0, guidance=(2.5, 0.0)))
+
+
+def test_the_first_guess_is_an_instrument():
+    assert first_guess({"drums": 0.9, "style:piano": 0.8, "flute": 0.3, "piano": 0.2}) == "flute"
