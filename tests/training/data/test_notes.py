@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import encode_arguments
+from tests.conftest import encode_arguments
 from latent_sets import contents, read_shard
 from safetensors.torch import load_file
 from test_unet import close, differ, make_inputs, make_unet

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_pipeline
+from tests.conftest import make_pipeline
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLL_CHANNELS
