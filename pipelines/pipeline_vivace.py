@@ -24,12 +24,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from .vivace_audio import fit_circle, resample
 from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu, on_cpu
 from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
-from .vivace_edit import Edit, find_beats, kept_frames, network_input, splice
-from .vivace_exclusion import Exclusion, read_exclusion
+from .vivace_edit import Edit, Lengths, find_beats, kept_frames, network_input, prompt_for_score, read_edits, splice
 from .vivace_level import LOUDNESS_LUFS, Leveller, loudness, true_peak_db
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Music, understand
+from .vivace_notes import read_score
 from .vivace_process import check_process, noise_level
+from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
 from .vivace_reading import BPM_RANGE, MusicWords, read_key, read_music, read_prompt
 from .vivace_recipe import (
@@ -42,17 +43,7 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import (
-    CROSSFADE_S,
-    Lengths,
-    Request,
-    check_call,
-    choose_seeds,
-    is_timeline,
-    make_requests,
-    read_edits,
-    read_prompts,
-)
+from .vivace_request import Request, check_call, choose_seeds, make_requests
 from .vivace_sampling import (
     CIRCLE_MARGIN,
     NOISE_BLOCK,
@@ -135,6 +126,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
         default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
+        default_score_guidance_scale: likewise, the strength of grid and notes where a piece plays notes; None = theirs
+            and that of the words go together.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
@@ -163,6 +156,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
         default_negative_guidance_scale: float = 5.0,
+        default_score_guidance_scale: float | None = None,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         captions_state_absence: bool = False,
@@ -182,6 +176,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
             default_negative_guidance_scale=default_negative_guidance_scale,
+            default_score_guidance_scale=default_score_guidance_scale,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
@@ -334,6 +329,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs: list[str] | tuple[str, ...] = ("latents",),
         beat_unit: str | list[str] | None = None,
+        score: Score | str | Path | list | None = None,
+        parts: list[str] | list[list[str]] | None = None,
+        stems: bool = False,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -404,6 +402,14 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 calls), `pipe._guidance_scale = ...` changes the guidance of the batch from the next step on.
             callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" it is given; the latter are the
                 negative texts, then the texts. A callback of diffusers' own classes brings its list.
+            score: notes to be played, per prompt: a `Score` or the name of a MIDI file. Length, tempo, meter and key
+                are the score's unless they are given or in the prompt, and the words name the sound; without a prompt
+                the instruments of the score do. With `audio` of ours that has a score and no `mask_s`, `extend_s` or
+                `strength`, the bars whose notes differ are made anew and the rest comes back bit for bit.
+            parts: roles that are to play, out of "lead", "harmony", "bass" and "drums"; the others are silent. A list
+                of lists = one for each prompt.
+            stems: also make each part of the score alone, on the same noise. The piece is then their sum, bit for bit,
+                and the output's `stems` has them by role.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
@@ -443,11 +449,16 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             scheduler = copy.deepcopy(vars(self)["scheduler"])
             check_process(scheduler, self.trained_with)
 
-            # 2. One request for each piece, from prompts, arguments and given audio
+            # 2. One request for each piece, from prompts, scores, arguments and given audio
+            scores = [read_score(one) for one in score] if isinstance(score, (list, tuple)) else [read_score(score)]
+            if score is not None and prompt is None and morph is None and prompt_embeds is None:
+                prompt = prompt_for_score(scores, spread("audio", audio, len(scores), not isinstance(audio, list)))
             prompts = read_prompts(prompt, morph, None if prompt_embeds is None else len(prompt_embeds))
-            edits = read_edits(len(prompts), audio, sampling_rate, strength, mask_s, extend_s, config.max_duration_s)
+            scores = spread("score", scores if isinstance(score, (list, tuple)) else scores[0], len(prompts), False)
+            lengths = Lengths(config.default_duration_s, config.max_duration_s)
+            edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
-                "negative_prompt": negative_prompt, "loop": loop,
+                "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
                 "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,
@@ -461,18 +472,28 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 per_item,
                 choose_seeds(seed, generator, len(prompts), num_waveforms_per_prompt),
                 edits,
-                Lengths(config.default_duration_s, config.max_duration_s),
+                lengths,
                 self.vae.config.sampling_rate,
                 self.vae.hop_length,
                 restate=config.captions_state_absence,
                 one_prompt=prompt is None or isinstance(prompt, str) or is_timeline(prompt),
                 unwanted_states=negative_prompt_embeds is not None,
+                plays_notes=bool(self.unet.config.get("note_channels")),
+                score_guidance_scale=config.default_score_guidance_scale,
             )
             shape = (len(requests), self.vae.config.latent_channels, max(item.frames for item in requests))
             if latents is not None and tuple(latents.shape) != shape:
                 raise ValueError(f"latents has shape {tuple(latents.shape)}; needed for this request: {shape}")
             if output_type == "stream" and len(requests) != 1:
                 raise ValueError(f"stream makes one piece at a time, and {len(requests)} were asked for")
+            check_flag("stems", stems)
+            if stems and (output_type not in ("np", "pt") or audio is not None or latents is not None):
+                raise ValueError("stems is True; allowed with output_type 'np' or 'pt', without audio and latents")
+            pieces, takes = requests, [[item] for item in requests]  # what is made of each piece: it, or its parts
+            if stems:
+                takes = [item.alone() for item in pieces]
+                requests = [item for own in takes for item in own]
+                shape = (len(requests), *shape[1:])
 
         device = self._device
         state = CallState(
@@ -484,7 +505,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             # 3. Conditions of the network: texts, grid, lengths
             states, mask = text_states(
                 requests,
-                num_waveforms_per_prompt,
                 GivenStates("prompt_embeds", prompt_embeds, prompt_attention_mask),
                 GivenStates("negative_prompt_embeds", negative_prompt_embeds, negative_prompt_attention_mask),
                 self.encode_prompt,
@@ -492,7 +512,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 self.unet.dtype,
                 device,
             )
-            conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, device)
+            instruments = self.unet.config.get("instruments") or ()
+            conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, instruments, device)
             channels = config.guidance_channels
             if channels is not None:
                 channels = torch.tensor(channels, dtype=torch.float32, device=device)
@@ -519,28 +540,33 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             made = sampler.latents(progress.update)
 
             # 6. Decode to audio, and bring it to its level
-            audios: list | torch.Tensor | np.ndarray
+            audios: list = []
+            parts_of: list[dict | None] = []
             if output_type == "latent":
                 rows = [torch.cat(list(chunks), dim=2)[0] for chunks in made]
-                pad = torch.nn.functional.pad
-                audios = torch.stack([pad(row, (0, shape[2] - row.shape[1])) for row in rows])
+                audios = [torch.nn.functional.pad(row, (0, shape[2] - row.shape[1])) for row in rows]
             else:
-                audios = [
-                    torch.cat(list(self._finish(item, chunks)), dim=1)
-                    for item, chunks in zip(requests, made, strict=True)
-                ]
+                decoded = iter(made)
+                for item, own in zip(pieces, takes, strict=True):
+                    if stems:
+                        levelled = self._leveller(item).level_parts([self._decode(one, next(decoded)) for one in own])
+                        parts_of.append(dict(zip(item.score.roles, levelled, strict=True)))
+                        audios.append(torch.stack(list(parts_of[-1].values())).sum(0))
+                    else:
+                        audios.append(torch.cat(list(self._finish(item, next(decoded))), dim=1))
                 if output_type == "np":
                     audios = [item.cpu().numpy() for item in audios]
-                if len({item.shape[-1] for item in audios}) == 1:
-                    audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
+                    parts_of = [{role: one.cpu().numpy() for role, one in own.items()} for own in parts_of]
+            if len({item.shape[-1] for item in audios}) == 1:
+                audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
 
         # 7. The output, with a recipe for each piece
-        edit = requests[0].edit
+        edit = pieces[0].edit
         output = VivacePipelineOutput(
             audios=audios,
             sampling_rate=self.vae.config.sampling_rate if edit is None else edit.rate,
-            seeds=[item.seed for item in requests],
-            conditions=[{name: getattr(item.music, name) for name in PUBLIC} for item in requests],
+            seeds=[item.seed for item in pieces],
+            conditions=[{name: getattr(item.music, name) for name in PUBLIC} for item in pieces],
         )
         if not return_dict:
             return output.to_tuple()
@@ -548,7 +574,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             shared = {
                 "num_inference_steps": num_inference_steps, "apg_eta": apg_eta,
                 "apg_norm_threshold": apg_norm_threshold, "apg_momentum": apg_momentum, "morph": morph,
-                "extend_s": extend_s,
+                "extend_s": extend_s, "stems": stems,
             }  # fmt: skip
             not_recorded = [
                 name for name in ("latents", "prompt_embeds", "negative_prompt_embeds") if tensors[name] is not None
@@ -557,9 +583,16 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 not_recorded.append("callback_on_step_end")
             made_with = surroundings(CODE, scheduler, self._execution_device, self.unet.dtype)
             output.recipes = [
-                make_recipe(shared | item.arguments | {"seed": item.seed}, item.edit, made_with, not_recorded)
-                for item in requests
+                make_recipe(
+                    shared | item.arguments | {"seed": item.seed},
+                    None if item.edit is None else item.edit.given,
+                    output.sampling_rate,
+                    made_with,
+                    not_recorded,
+                )
+                for item in pieces
             ]
+            output.scores, output.stems = [item.score for item in pieces], parts_of or None
             output.weights = Weights.of(self.vae, self.unet, self.text_encoder)
         return output
 
@@ -597,24 +630,32 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             keep[row] |= item.strength == 0.0
         return clean, keep
 
+    def _decode(self, item: Request, latents: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Latents of one piece in chunks -> its audio (channels, samples) fp32 as decoded."""
+        return torch.cat(list(cut(self.decode_latents(latents, item.loop, item.samples), item.samples)), dim=1)
+
+    def _leveller(self, item: Request) -> Leveller:
+        """What brings a piece to its level and tone."""
+        tone, rate = item.tone, self.vae.config.sampling_rate
+        return Leveller(
+            rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
+            tone.fade_in_s, tone.fade_out_s, item.loop,
+        )  # fmt: skip
+
     def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
         """Latents of one piece in chunks -> its audio (channels, n) fp32, in chunks that together have its length.
 
         The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
         """
-        rate, tone = self.vae.config.sampling_rate, item.tone
         if item.edit is not None and item.strength == 0.0:
             yield item.edit.audio
             return
-        decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
         if item.edit is not None:
-            ceiling = tone.true_peak_dbtp if tone.normalize else None
-            yield splice(item.edit, torch.cat(list(decoded), dim=1), rate, ceiling)
+            ceiling = item.tone.true_peak_dbtp if item.tone.normalize else None
+            yield splice(item.edit, self._decode(item, latents), self.vae.config.sampling_rate, ceiling)
             return
-        leveller = Leveller(
-            rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
-            tone.fade_in_s, tone.fade_out_s, item.loop,
-        )  # fmt: skip
+        leveller = self._leveller(item)
+        decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
         if whole:
             decoded = list(decoded)
             leveller.measure(decoded)

@@ -261,8 +261,8 @@ class Denoiser:
         Returns:
             With all conditions, (texts, channels, frames); and, None unless wanted: without any condition (batch,
             channels, frames); with the words alone (texts, channels, frames); with unwanted texts, tempo, meter and
-            length (unwanted, channels, frames). The last have no key and no chords, so that what leads away from them
-            leads into these: led away from a text in its own key, music loses the key too.
+            length (unwanted, channels, frames). The last have no key, chords and notes, so that what leads away from
+            them leads into these: led away from a text in its own key, music loses the key too.
         """
         batch, texts, device = len(latents), len(conditions.owner), latents.device
         every, each = torch.arange(batch, device=device), torch.arange(texts, device=device)
@@ -288,6 +288,10 @@ class Denoiser:
             grid = conditions.grid[item] * ~blind[:, None, None]
             grid[:, CHORD_CHANNELS] *= ~keyless[:, None, None]
             frame_cond = torch.cat([grid, conditions.edit[item]], dim=1)
+        notes = {}
+        if conditions.roll is not None and conditions.players is not None:
+            notes["note_roll"] = conditions.roll[item] * ~keyless[:, None, None]
+            notes["role_instruments"] = torch.where(keyless[:, None], -1, conditions.players[item])
         visible = None if conditions.visible.all() else conditions.visible[item]
         rows, out = self.max_rows or len(item), []
         for first in range(0, len(item), rows):
@@ -301,6 +305,7 @@ class Denoiser:
                     frame_cond=None if frame_cond is None else frame_cond[part],
                     added_cond_kwargs={name: values[part] for name, values in scalars.items()},
                     frame_mask=None if visible is None else visible[part],
+                    **{name: values[part] for name, values in notes.items()},
                     return_dict=False,
                 )[0].float()
             )

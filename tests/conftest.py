@@ -17,6 +17,7 @@ from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.vivace_score import ROLL_CHANNELS
 from training import encode_latents, train_autoencoder
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads
@@ -44,8 +45,11 @@ def make_text_encoder() -> T5EncoderModel:
     return T5EncoderModel(config).eval()
 
 
-def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
-    """Random weights, 8 kHz, 25 frames a second, 4 latent channels; every condition moves the output."""
+def make_pipeline(audio_channels: int = 1, instruments: tuple[str, ...] | None = None) -> VivacePipeline:
+    """Random weights, 8 kHz, 25 frames a second, 4 latent channels; every condition moves the output.
+
+    With `instruments` the network plays notes.
+    """
     torch.manual_seed(0)
     vae = AutoencoderVivace(
         sampling_rate=8000,
@@ -72,6 +76,7 @@ def make_pipeline(audio_channels: int = 1) -> VivacePipeline:
         cross_attention_dim=16,
         context_dim=16,
         embedding_dim=16,
+        **{} if instruments is None else {"note_channels": ROLL_CHANNELS, "note_dim": 32, "instruments": instruments},
     )
     with torch.no_grad():  # the model starts with zeroed branches; move them so that nothing is without effect
         for parameter in unet.parameters():

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from pipelines.vivace_exclusion import THINGS, read_exclusion, share_of, things_in, unwanted_text
+from pipelines.vivace_prompt import THINGS, read_exclusion, share_of, things_in, unwanted_text
 from pipelines.vivace_sampling import Denoiser
 
 LATENT = {"output_type": "latent"}

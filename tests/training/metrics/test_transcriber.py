@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tests.conftest import make_pipeline
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLL_CHANNELS
+from tests.conftest import make_pipeline
 from training.data.sources import fetch
 from training.generate import draw, frames_of
 from training.metrics.transcriber import HOP, LOWEST, RATE, Transcriber, decode, match, note_figures
@@ -50,7 +50,11 @@ def test_a_short_gap_is_bridged_and_a_long_one_is_not():
     sounds[60:80, 60 - LOWEST] = 0.0
     sounds[80:94, 60 - LOWEST] = np.linspace(0.3, 0.9, 14)
     found = decode(sounds, begins)
-    assert found[0, 1] / FRAME_S == pytest.approx(60, abs=1) and found[0, 0] / FRAME_S == pytest.approx(10) and len(found) == 2
+    assert (
+        found[0, 1] / FRAME_S == pytest.approx(60, abs=1)
+        and found[0, 0] / FRAME_S == pytest.approx(10)
+        and len(found) == 2
+    )
 
 
 def test_figures_of_matches():

@@ -1,0 +1,230 @@
+"""Scores in calls: played, in parts, as stems that add up, edited note by note, saved and made again."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pipelines.pipeline_vivace import ROLES, Score, Track, VivacePipeline, note_roll
+from pipelines.vivace_notes import instruments_of
+from pipelines.vivace_score import STATE_CHANNELS
+from tests.conftest import make_pipeline
+
+KNOWN = ("piano", "electric piano", "flute", "upright bass", "drums")
+
+
+def tune(bars: int = 2, bpm: float = 120.0, lead: int = 72, **more) -> Score:
+    """Two or more bars of three parts; each bar has the same notes."""
+    lines = {"lead": [(q, 0.5, lead + q, 0.9) for q in range(4)], "bass": [(0.0, 2.0, 40, 0.7), (2.0, 2.0, 43, 0.7)]}
+    lines["drums"] = [(0.0, 0.1, 36, 0.8), (1.0, 0.1, 38, 0.8), (2.0, 0.1, 36, 0.8)]
+    names = {"lead": "flute", "bass": "upright bass", "drums": None}
+    tracks = tuple(
+        Track(role, [(q + 4 * bar, *rest) for bar in range(bars) for q, *rest in notes], names[role])
+        for role, notes in lines.items()
+    )
+    return Score(tracks, bpm, bars=bars, **more)
+
+
+@pytest.fixture(scope="module")
+def shared() -> VivacePipeline:
+    return make_pipeline(instruments=KNOWN)
+
+
+@pytest.fixture
+def pipe(shared, monkeypatch) -> VivacePipeline:
+    """A pipeline whose network's inputs are kept in `inputs`, one dict a pass."""
+    inputs = []
+    hook = shared.unet.register_forward_pre_hook(lambda _, args, kwargs: inputs.append(kwargs), with_kwargs=True)
+    shared.__dict__["inputs"] = inputs
+    yield shared
+    hook.remove()
+
+
+def test_a_score_is_played(pipe):
+    score = tune(key="A minor")
+    out = pipe("piano", score=score, seed=1)
+    assert out.audios.shape[-1] == 4.0 * 8000 and out.conditions[0]["bpm"] == 120 and out.conditions[0]["bars"] == 2
+    assert out.conditions[0]["key"] == "A minor" and out.scores == [score]
+    roll = pipe.inputs[0]["note_roll"]
+    torch.testing.assert_close(roll[0], note_roll(score, 100, 25.0))
+    assert not roll[1].any()  # the row without conditions
+    other = pipe("piano", score=tune(lead=60), seed=1)
+    assert not np.array_equal(out.audios, other.audios) and pipe("piano", bars=2, bpm=120).scores == [None]
+
+
+def test_what_is_given_comes_first(pipe):
+    out = pipe("piano in C minor", score=tune(key="A minor"), bpm=60, seed=1)
+    assert out.scores[0].bpm == 60 and out.audios.shape[-1] == 8 * 8000
+    about = out.conditions[0]["notes"]
+    assert any("120 bpm" in note for note in about) and any("A minor" in note for note in about)
+    short, long = (pipe("piano", score=tune(), bars=bars) for bars in (1, 3))
+    assert short.scores[0] == tune(1) and long.scores[0] == tune() and long.audios.shape[-1] == 6 * 8000
+    assert not pipe.inputs[-1]["note_roll"][0, :, 101:].any()  # free after the end of the notes
+
+
+def test_a_midi_file(pipe, tmp_path):
+    tune().save(tmp_path / "tune.mid")
+    out = pipe("music box", score=tmp_path / "tune.mid", seed=3)
+    assert np.array_equal(out.audios, pipe("music box", score=tune(), seed=3).audios)
+    alone = pipe(score=str(tmp_path / "tune.mid"), seed=3)
+    assert alone.recipes[0]["arguments"]["prompt"] == "flute, upright bass, drums"
+
+
+def test_batches_loops_and_streams(pipe):
+    scores = [tune(), tune(lead=60)]
+    both = pipe(["piano", "flute"], score=scores, seed=[1, 2])
+    for row, prompt in enumerate(("piano", "flute")):
+        alone = pipe(prompt, score=scores[row], seed=row + 1)
+        assert np.array_equal(alone.audios[0], both.audios[row]) and both.scores[row] == scores[row]
+    shared = pipe(["piano", "flute"], score=tune(), seed=1)
+    assert shared.scores == [tune(), tune()]
+    loop = pipe("piano", score=tune(), loop=True, seed=1)
+    assert loop.conditions[0]["loop"] and loop.audios.shape[-1] == 32000
+    chunks = np.concatenate(list(pipe.stream("piano", score=tune(), seed=1)), axis=1)
+    assert np.array_equal(chunks, pipe("piano", score=tune(), seed=1).audios[0])
+
+
+def test_longer_than_a_window(pipe):
+    score = tune(14)
+    out = pipe("piano", score=score, seed=1, num_inference_steps=1)
+    roll = note_roll(score, 700, 25.0)
+    assert out.audios.shape[-1] == 28 * 8000 and len(pipe.inputs) == 2
+    torch.testing.assert_close(pipe.inputs[0]["note_roll"][0], roll[:, :512])
+    torch.testing.assert_close(pipe.inputs[1]["note_roll"][0], roll[:, 512 - 32 - 128 :])
+
+
+def states(roll: torch.Tensor) -> dict:
+    """given, silent or free, by role."""
+    pairs = roll[-STATE_CHANNELS:, 10].reshape(len(ROLES), 2).tolist()
+    names = {(1.0, 0.0): "given", (0.0, 1.0): "silent", (0.0, 0.0): "free"}
+    return dict(zip(ROLES, (names[tuple(pair)] for pair in pairs), strict=True))
+
+
+def test_parts(pipe):
+    out = pipe("piano", score=tune(), parts=["bass", "drums"], seed=1)
+    assert out.scores[0].roles == ("bass", "drums") and out.scores[0] == tune().only("bass", "drums")
+    assert states(pipe.inputs[0]["note_roll"][0]) == dict.fromkeys(("lead", "harmony"), "silent") | dict.fromkeys(
+        ("bass", "drums"), "given"
+    )
+    pipe.inputs.clear()
+    pipe("piano", bars=1, bpm=120, parts=["lead"])
+    assert states(pipe.inputs[0]["note_roll"][0]) == {"lead": "free"} | dict.fromkeys(ROLES[1:], "silent")
+    each = pipe(["a", "b"], bars=1, bpm=120, parts=[["lead"], ["bass", "lead"]], seed=1)
+    assert [one["arguments"]["parts"] for one in each.recipes] == [["lead"], ["bass", "lead"]]
+
+
+@pytest.mark.parametrize("more", [{}, {"loop": True}, {"normalize": False}, {"tilt_db": 3.0, "fade_out_s": 0.5}])
+def test_stems_add_up(pipe, tmp_path, more):
+    out = pipe("piano", score=tune(), stems=True, seed=4, **more)
+    stems = out.stems[0]
+    assert tuple(stems) == ("lead", "bass", "drums")
+    assert np.array_equal(sum(stems.values()), out.audios[0])
+    assert not np.array_equal(stems["lead"], stems["bass"])
+    if "normalize" in more:
+        return
+    out.save(tmp_path / "song.wav", midi=True, stems=True)
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"song.wav", "song.mid", "song.lead.wav", "song.bass.wav", "song.drums.wav"}
+    read = {name: soundfile.read(tmp_path / name, dtype="int16")[0].astype(int) for name in files - {"song.mid"}}
+    assert np.array_equal(read.pop("song.wav"), sum(read.values()))
+    assert Score.load(tmp_path / "song.mid") == out.scores[0]
+    again = pipe.replay(tmp_path / "song.wav")
+    assert again.differences == [] and set(again.stems[0]) == set(stems)
+
+
+def test_stems_are_the_parts(pipe):
+    """A stem before levels is what the part alone gives, on the noise of the whole."""
+    out = pipe("piano", score=tune(), stems=True, seed=4, normalize=False)
+    alone = pipe("piano", score=tune(), parts=["bass"], seed=4, normalize=False).audios[0]
+    np.testing.assert_allclose(out.stems[0]["bass"], alone, atol=2.0**-15)
+
+
+def test_edit_by_notes(pipe, tmp_path):
+    out = pipe("piano", score=tune(4), seed=5)
+    notes = [list(row) for row in out.scores[0].tracks[0].notes]
+    notes[5][2] += 7  # in bar 2
+    changed = Score((Track("lead", notes, "flute"), *out.scores[0].tracks[1:]), 120, bars=4)
+    rate = out.sampling_rate
+    out.save(tmp_path / "a.wav")
+    for source in (out, tmp_path / "a.wav"):
+        pipe.inputs.clear()
+        new = pipe(audio=source, score=changed, seed=6)
+        old = soundfile.read(tmp_path / "a.wav")[0][None] if source != out else out.audios[0]
+        assert new.scores == [changed] and new.recipes[0]["arguments"]["prompt"] == "piano"
+        bar2 = slice(2 * rate, round(4.4 * rate))
+        np.testing.assert_array_equal(np.delete(new.audios[0], bar2, axis=1), np.delete(old, bar2, axis=1).astype("f4"))
+        assert not np.array_equal(new.audios[0][:, bar2], old[:, bar2])
+        torch.testing.assert_close(pipe.inputs[0]["note_roll"][0], note_roll(changed, 200, 25.0))
+    new.save(tmp_path / "b.wav")
+    assert pipe.replay(tmp_path / "b.wav", tmp_path / "a.wav").differences == []
+    with pytest.raises(ValueError, match="nothing is to be made anew"):
+        pipe(audio=out, score=out.scores[0])
+    with pytest.raises(ValueError, match="bpm=100"):
+        pipe(audio=out, score=tune(4, bpm=100))
+    plain = pipe("piano", bars=2, bpm=120, seed=1)
+    with pytest.raises(ValueError, match="no score of its own"):
+        pipe(audio=plain, score=tune())
+
+
+def test_edits_keep_the_score(pipe):
+    """Other edits of our own audio play its notes on, and are free where it has none."""
+    out = pipe("piano", score=tune(), seed=5)
+    pipe.inputs.clear()
+    other = pipe("flute", audio=out, strength=1.0, seed=6)
+    assert other.scores == out.scores
+    torch.testing.assert_close(pipe.inputs[0]["note_roll"][0], note_roll(tune(), 100, 25.0))
+    pipe.inputs.clear()
+    longer = pipe("flute", audio=out, extend_s=(2.0, 2.0), seed=6)
+    roll = pipe.inputs[0]["note_roll"][0]
+    torch.testing.assert_close(roll[:, 50:150], note_roll(tune(), 100, 25.0))
+    assert (
+        not roll[:, :50].any()
+        and not roll[:, 150:].any()
+        and longer.scores[0].notes().tolist() == tune().notes().tolist()
+    )
+
+
+def test_what_plays_the_roles(pipe):
+    score = tune()
+    assert instruments_of(score, "calm music", KNOWN) == [2, -1, 3, -1]
+    assert instruments_of(score, "electric piano and flute", KNOWN) == [2, -1, -1, -1]
+    assert instruments_of(score, "music for piano", KNOWN) == [-1, -1, -1, -1]
+    assert instruments_of(score.only("lead"), "music for pianos", KNOWN) == [0, -1, -1, -1]
+    pipe("calm music", score=score, seed=1)
+    assert pipe.inputs[-1]["role_instruments"].tolist()[0] == [2, -1, 3, -1]
+
+
+def test_strength_of_the_notes(tiny_pipeline):
+    own = make_pipeline(instruments=KNOWN)
+    own.register_to_config(default_score_guidance_scale=1.5)
+    out = own("piano", score=tune(), seed=1, guidance_scale=2.5)
+    assert np.array_equal(
+        out.audios, own("piano", score=tune(), seed=1, guidance_scale=2.5, grid_guidance_scale=1.5).audios
+    )
+    assert out.recipes[0]["arguments"]["grid_guidance_scale"] is None
+    with pytest.raises(ValueError, match="score needs a network that plays notes"):
+        tiny_pipeline("piano", score=tune())
+    with pytest.raises(ValueError, match="parts needs a network that plays notes"):
+        tiny_pipeline("piano", parts=["bass"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"score": 5}, "score is a int"),
+        ({"score": "nowhere.mid"}, "nowhere.mid"),
+        ({"score": tune(), "parts": ["kazoo"]}, "'kazoo'"),
+        ({"score": tune(), "parts": ["harmony"]}, "the score has: lead, bass, drums"),
+        ({"score": tune(), "parts": []}, "parts is"),
+        ({"stems": True}, "without a score"),
+        ({"score": tune(bpm=960.0)}, "960"),
+        ({"score": [tune()] * 3}, "3"),
+        ({"score": tune(), "stems": True, "output_type": "latent"}, "stems"),
+        ({"score": tune(bars=4000 // 8, bpm=60)}, "duration_s"),
+        ({"score": tune(), "stems": 3}, "stems is 3"),
+    ],
+)
+def test_bad_scores(pipe, arguments, words):
+    with pytest.raises(ValueError, match=words) as error:
+        pipe("piano", **arguments)
+    assert "\n" not in str(error.value)
