@@ -64,17 +64,17 @@ def check_format(audio_format: object) -> None:
         raise ValueError(f"audio_format is {shown(audio_format)}; allowed: {', '.join(FORMATS)}")
 
 
-def check_call(desk: Desk, name: str, asked: dict) -> None:
+def check_call(desk: Desk, name: str, values: dict) -> None:
     """Raise a ValueError, in words, for a call by name that cannot come to anything."""
     allowed = desk.endpoints[name]
-    for key in asked:
+    for key in values:
         if key not in allowed:
             raise ValueError(f"{shown(key)} is no argument of /{name}; allowed: {', '.join(allowed)}")
     for key in ("prompt", "audio"):
-        if key in allowed and asked.get(key) is None:
+        if key in allowed and values.get(key) is None:
             raise ValueError(f"{key} is missing; /{name} needs it")
-    check_format(asked.get("audio_format", "wav"))
-    pipeline_arguments({key: value for key, value in asked.items() if key in ASKED}, desk.pipe.config)
+    check_format(values.get("audio_format", "wav"))
+    pipeline_arguments({key: value for key, value in values.items() if key in ASKED}, desk.pipe.config)
 
 
 def check_edit(audio: str | None, mask_s: object, extend_s: object) -> dict:
@@ -97,7 +97,7 @@ def check_edit(audio: str | None, mask_s: object, extend_s: object) -> dict:
 def add_endpoints(desk: Desk) -> None:
     """`/generate` and `/edit`; both give the files and what was understood."""
 
-    async def answer(request: gr.Request, asked: dict, audio_format: str) -> tuple[list[str], dict]:
+    async def answer(request: gr.Request, values: dict, audio_format: str) -> tuple[list[str], dict]:
         def keep(session: Session, output) -> list[str]:
             folder = session.answer()
             paths = [str(folder / f"vivace-{seed}-{index}.{audio_format}") for index, seed in enumerate(output.seeds)]
@@ -107,12 +107,12 @@ def add_endpoints(desk: Desk) -> None:
 
         try:
             check_format(audio_format)
-            async for news in desk.run(request, pipeline_arguments(asked, desk.pipe.config), keep):
+            async for news in desk.run(request, pipeline_arguments(values, desk.pipe.config), keep):
                 output, paths = news.output, news.kept
         except (ValueError, Cancelled) as error:
             raise gr.Error(" ".join(str(error).split()) or "cancelled", print_exception=False) from error
-        known = [item | {"duration_s": float(item["duration_s"])} for item in output.conditions]
-        return paths, {"seeds": output.seeds, "conditions": known}
+        conditions = [item | {"duration_s": float(item["duration_s"])} for item in output.conditions]
+        return paths, {"seeds": output.seeds, "conditions": conditions}
 
     async def generate(
         prompt, negative_prompt=None, bars=None, duration_s=None, bpm=None, key=None, time_signature=None, chords=None,
@@ -120,8 +120,8 @@ def add_endpoints(desk: Desk) -> None:
         grid_guidance_scale=None, tilt_db=None, audio_format="wav", request: gr.Request = None,
     ):  # fmt: skip
         """Music from words. The first result lists the files, the second tells seeds and what was understood."""
-        asked = {name: value for name, value in locals().items() if name in ASKED}
-        return await answer(request, asked, audio_format)
+        values = {name: value for name, value in locals().items() if name in ASKED}
+        return await answer(request, values, audio_format)
 
     async def edit(
         prompt, audio, mask_s=None, extend_s=None, strength=None, negative_prompt=None, bpm=None, key=None,
@@ -129,12 +129,12 @@ def add_endpoints(desk: Desk) -> None:
         num_inference_steps=None, guidance_scale=None, audio_format="wav", request: gr.Request = None,
     ):  # fmt: skip
         """Parts of `audio` made anew (`mask_s`), its ends extended (`extend_s`), or all of it varied (`strength`)."""
-        asked = {name: value for name, value in locals().items() if name in ASKED}
+        values = {name: value for name, value in locals().items() if name in ASKED}
         try:
-            asked |= check_edit(audio, mask_s, extend_s)
+            values |= check_edit(audio, mask_s, extend_s)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return await answer(request, asked, audio_format)
+        return await answer(request, values, audio_format)
 
     for function in (generate, edit):
         names = [name for name in inspect.signature(function).parameters if name != "request"]

@@ -31,7 +31,7 @@ class Desk:
     model: str
     sessions: Sessions = field(default_factory=Sessions)
     gate: Gate = field(default_factory=Gate)
-    heard: dict = field(default_factory=dict)  # examples that somebody asked for, by their place in the list
+    example_outputs: dict = field(default_factory=dict)  # of examples that were played, by their index
     endpoints: dict = field(default_factory=dict)  # of programs: the names of their arguments
 
     def __post_init__(self):

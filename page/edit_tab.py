@@ -64,18 +64,20 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
     Raises:
         ValueError: one line.
     """
-    known, grid, task = take.conditions or {}, take.grid, settings["task"]
-    asked = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
-    said = read_prompt(settings["prompt"] or "")  # what the new words say comes before what is known of the piece
-    own = {name: known.get(name) for name in ("key", "time_signature")} | ({} if grid is None else {"bpm": grid["bpm"]})
-    asked |= {"audio": str(take.path)} | {name: value for name, value in own.items() if said[name] is None}
-    if "bpm" in asked:
-        asked["downbeat_s"] = grid["downbeat_s"]
+    conditions, grid, task = take.conditions or {}, take.grid, settings["task"]
+    arguments = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
+    read = read_prompt(settings["prompt"] or "")  # the new words come before the conditions of the piece
+    own = {name: conditions.get(name) for name in ("key", "time_signature")} | (
+        {} if grid is None else {"bpm": grid["bpm"]}
+    )
+    arguments |= {"audio": str(take.path)} | {name: value for name, value in own.items() if read[name] is None}
+    if "bpm" in arguments:
+        arguments["downbeat_s"] = grid["downbeat_s"]
     made = []
     if task == "anew":
         if region is None:
             raise ValueError("no region is chosen; drag over the waveform, or type From and To below it")
-        asked |= {"mask_s": [tuple(region)], "chords": known.get("chords")}
+        arguments |= {"mask_s": [tuple(region)], "chords": conditions.get("chords")}
         made = [tuple(region)]
     elif task == "extended":
         before, after = (in_seconds(name, settings[name], settings["unit"], take) for name in ("before", "after"))
@@ -83,18 +85,18 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
             raise ValueError("before and after are 0; say how much to add on at least one side")
         if before + take.seconds + after > MAX_SECONDS:
             raise ValueError(f"the piece would last {before + take.seconds + after:.1f} s; allowed: {MAX_SECONDS:g} s")
-        asked["extend_s"] = (before, after)
-        asked["chords"] = None if before else known.get("chords")
+        arguments["extend_s"] = (before, after)
+        arguments["chords"] = None if before else conditions.get("chords")
         ends = [(0.0, before), (before + take.seconds, before + take.seconds + after)]
         made = [(first, last) for first, last in ends if last > first]
         if grid is not None:
             bar = grid["beats_per_bar"] * 60.0 / grid["bpm"]
             grid = grid | {"downbeat_s": (grid["downbeat_s"] + before) % bar}
     elif task == "varied":
-        asked |= {"strength": settings["strength"], "chords": known.get("chords")}
+        arguments |= {"strength": settings["strength"], "chords": conditions.get("chords")}
     else:
         raise ValueError(f"task is {task!r}; allowed: {', '.join(name for _, name in TASKS)}")
-    return pipeline_arguments(asked, config), grid, made
+    return pipeline_arguments(arguments, config), grid, made
 
 
 def form(config) -> dict[str, gr.components.Component]:

@@ -47,15 +47,15 @@ class Front:
             await answer(send, 404, f"there is no endpoint /{name}; there are /{', /'.join(self.desk.endpoints)}")
             return
         try:
-            asked = json.loads(body)
-            if not isinstance(asked, dict):
+            values = json.loads(body)
+            if not isinstance(values, dict):
                 raise ValueError("no object")
         except (ValueError, RecursionError):
             await answer(send, 400, 'the request is no JSON object, as in {"prompt": "slow solo piano"}')
             return
         try:
             if by_name:
-                check_call(self.desk, name, asked)
+                check_call(self.desk, name, values)
         except ValueError as error:
             await answer(send, 422, " ".join(str(error).split()))
             return

@@ -40,12 +40,12 @@ def arguments_of(settings: dict, config) -> dict:
     Raises:
         ValueError: see `pipeline_arguments`.
     """
-    asked = dict(settings)
-    unit, length = asked.pop("unit"), asked.pop("length")
-    asked["bars" if unit == "bars" else "duration_s"] = length
-    asked["loop"] = asked["loop"] or None  # the words may say it too
-    asked["tilt_db"] = asked["tilt_db"] or None
-    return pipeline_arguments(asked, config)
+    arguments = dict(settings)
+    unit, length = arguments.pop("unit"), arguments.pop("length")
+    arguments["bars" if unit == "bars" else "duration_s"] = length
+    arguments["loop"] = arguments["loop"] or None  # the words may say it too
+    arguments["tilt_db"] = arguments["tilt_db"] or None
+    return pipeline_arguments(arguments, config)
 
 
 def form(config) -> dict[str, gr.components.Component]:
@@ -122,7 +122,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         """Updates while a piece is made and when it is done."""
         yield {status: status_line("Reading the request", "busy", 0.0), **busy}
         try:
-            arguments, output = arguments_of(settings, config), desk.heard.get(place)
+            arguments, output = arguments_of(settings, config), desk.example_outputs.get(place)
             note = overridden(arguments)
 
             def keep(session, output):
@@ -134,7 +134,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
                         yield {status: progress_line(news, note)}
                 takes = news.kept
                 if place is not None:
-                    desk.heard[place] = news.output
+                    desk.example_outputs[place] = news.output
             else:
                 session = desk.session(request)
                 with session.job():

@@ -10,10 +10,10 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def model_name() -> str:
     """The variable VIVACE_MODEL, else the file MODEL beside app.py (an exported Space has one), else the small one."""
-    told = os.environ.get("VIVACE_MODEL", "").strip()
-    if not told and (ROOT / "MODEL").is_file():
-        told = (ROOT / "MODEL").read_text().strip()
-    return told or DEFAULT
+    name = os.environ.get("VIVACE_MODEL", "").strip()
+    if not name and (ROOT / "MODEL").is_file():
+        name = (ROOT / "MODEL").read_text().strip()
+    return name or DEFAULT
 
 
 def find_folder(name: str) -> Path | None:

@@ -43,22 +43,22 @@ def check_seed(seed: object) -> int | None:
     return int(seed)
 
 
-def pipeline_arguments(asked: dict, config) -> dict:
+def pipeline_arguments(values: dict, config) -> dict:
     """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
-        asked: by the names of the pipeline's arguments.
+        values: by the names of the pipeline's arguments.
         config: of the pipeline.
 
     Raises:
         ValueError: one line that names the argument, its value and what is allowed.
     """
-    asked = {name: None if isinstance(value, str) and not value else value for name, value in asked.items()}
-    out = {name: check_text(name, asked.get(name)) for name in TEXTS}
+    values = {name: None if isinstance(value, str) and not value else value for name, value in values.items()}
+    out = {name: check_text(name, values.get(name)) for name in TEXTS}
     if out["prompt"] is None:
         raise ValueError("prompt is empty; say what the music should sound like, as in 'slow solo piano'")
     for name in ("bpm", "duration_s", "guidance_scale", "grid_guidance_scale", "tilt_db", "downbeat_s"):
-        value = asked.get(name)
+        value = values.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"{name} is {shown(value)}; allowed: a number")
         if value is not None and not math.isfinite(value):
@@ -69,16 +69,16 @@ def pipeline_arguments(asked: dict, config) -> dict:
         ("num_waveforms_per_prompt", 1, MAX_VARIATIONS),
         ("num_inference_steps", 1, MAX_STEPS),
     ):
-        if asked.get(name) is not None:
-            check_number(name, asked[name], low, high, whole=True)
-            out[name] = int(asked[name])
-    out["seed"] = check_seed(asked.get("seed"))
+        if values.get(name) is not None:
+            check_number(name, values[name], low, high, whole=True)
+            out[name] = int(values[name])
+    out["seed"] = check_seed(values.get("seed"))
     for name in ("loop", "normalize"):
-        if asked.get(name) is not None:
-            if not isinstance(asked[name], bool):
-                raise ValueError(f"{name} is {shown(asked[name])}; allowed: true or false")
-            out[name] = asked[name]
-    out |= {name: asked[name] for name in EDIT if asked.get(name) is not None}
+        if values.get(name) is not None:
+            if not isinstance(values[name], bool):
+                raise ValueError(f"{name} is {shown(values[name])}; allowed: true or false")
+            out[name] = values[name]
+    out |= {name: values[name] for name in EDIT if values.get(name) is not None}
     if out.get("audio") is None:
         understand(
             out["prompt"],
@@ -92,7 +92,7 @@ def pipeline_arguments(asked: dict, config) -> dict:
 
 def overridden(arguments: dict) -> str:
     """Where an argument contradicts what the prompt says, one line that tells which of them counts; "" elsewhere."""
-    read, told = read_prompt(arguments["prompt"]), []
+    read, differences = read_prompt(arguments["prompt"]), []
 
     def differ(name: str, words: object) -> bool:
         value = arguments.get(name)
@@ -102,13 +102,13 @@ def overridden(arguments: dict) -> str:
 
     for name, unit in (("bpm", " bpm"), ("key", ""), ("time_signature", "")):
         if differ(name, read[name]):
-            told.append(f"{arguments[name]}{unit}, not {read[name]}{unit}")
+            differences.append(f"{arguments[name]}{unit}, not {read[name]}{unit}")
     lengths = {"bars": "{:g} bars", "duration_s": "{:g} s"}
-    asked = next((name for name in lengths if arguments.get(name) is not None), None)
-    words = next((name for name in lengths if read[name] is not None), None)
-    if asked and words and (asked != words or differ(asked, read[words])):
-        told.append(f"{lengths[asked].format(arguments[asked])}, not {lengths[words].format(read[words])}")
-    return f"The fields count before the words: {'; '.join(told)}" if told else ""
+    field = next((name for name in lengths if arguments.get(name) is not None), None)
+    stated = next((name for name in lengths if read[name] is not None), None)
+    if field and stated and (field != stated or differ(field, read[stated])):
+        differences.append(f"{lengths[field].format(arguments[field])}, not {lengths[stated].format(read[stated])}")
+    return f"The fields count before the words: {'; '.join(differences)}" if differences else ""
 
 
 def file_name(title: str, seed: int | None, taken: object = ()) -> str:

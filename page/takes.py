@@ -120,8 +120,8 @@ def keep_upload(session: Session, path: str | Path, name: str) -> Take:
     if not np.isfinite(samples).all():
         raise ValueError("audio has samples that are not finite numbers")
     audio = np.ascontiguousarray(samples.T)
-    heard = find_beats(torch.from_numpy(audio), rate, None, 4)
-    grid = None if heard is None else {"bpm": round(heard[0], 2), "beats_per_bar": 4, "downbeat_s": heard[1]}
+    beats = find_beats(torch.from_numpy(audio), rate, None, 4)
+    grid = None if beats is None else {"bpm": round(beats[0], 2), "beats_per_bar": 4, "downbeat_s": beats[1]}
     title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
     stem = file_name(title, None, {take.name for take in session.takes.values()})
     take_id, target = session.new_path(stem)

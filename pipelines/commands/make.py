@@ -109,16 +109,16 @@ def write(out, index: int, path: Path, took_s: float, device: str) -> dict:
     }
 
 
-def heard(known: dict) -> str:
-    """What was understood, in words. A checkpoint of before tells no beat unit, loop or notes."""
-    words = [f"{known['bpm']:g} bpm"] if known["bpm"] is not None else []
-    if known.get("beat_unit") not in (None, "quarter"):
-        words[-1] += f" ({known['beat_unit']} notes)"
-    words += [f"({known['bpm_reason']})"] if known["bpm_reason"] is not None else []
-    words += [known[name] for name in ("key", "time_signature") if known[name] is not None]
-    words += [f"{known['bars']} bars"] if known["bars"] is not None else []
-    words += ["loop"] if known.get("loop") else []
-    words += [f"chords {known['chords']}"] if known["chords"] is not None else []
+def conditions_text(conditions: dict) -> str:
+    """What was understood, in words. An older checkpoint gives no beat unit, loop or notes."""
+    words = [f"{conditions['bpm']:g} bpm"] if conditions["bpm"] is not None else []
+    if conditions.get("beat_unit") not in (None, "quarter"):
+        words[-1] += f" ({conditions['beat_unit']} notes)"
+    words += [f"({conditions['bpm_reason']})"] if conditions["bpm_reason"] is not None else []
+    words += [conditions[name] for name in ("key", "time_signature") if conditions[name] is not None]
+    words += [f"{conditions['bars']} bars"] if conditions["bars"] is not None else []
+    words += ["loop"] if conditions.get("loop") else []
+    words += [f"chords {conditions['chords']}"] if conditions["chords"] is not None else []
     return ", ".join(words) if words else "no tempo, key, meter or bars"
 
 
@@ -128,14 +128,14 @@ def report(piece: dict) -> str:
         f"file        {piece['file']}\n"
         f"length      {piece['duration_s']:.3f} s, {piece['sampling_rate']} Hz, {piece['channels']} channel(s)\n"
         f"seed        {piece['seed']}\n"
-        f"understood  {heard(piece['understood'])}\n"
+        f"understood  {conditions_text(piece['understood'])}\n"
         + "".join(f"note        {note}\n" for note in piece["understood"].get("notes", ()))
         + f"speed       {piece['took_s']:.1f} s on {piece['device']}, {speed:.1f} x real time"
     )
 
 
 def line(piece: dict) -> str:
-    words = heard(piece["understood"])
+    words = conditions_text(piece["understood"])
     words += "".join(f"; note: {note}" for note in piece["understood"].get("notes", ()))
     return f"{Path(piece['file']).name}  {piece['duration_s']:.3f} s  seed {piece['seed']}  {words}"
 

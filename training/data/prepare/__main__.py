@@ -24,18 +24,28 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("source", help="folder, .csv/.tsv/.jsonl table, or data set (owner/name or a local folder)")
     parser.add_argument("--output_dir", required=True, help="folder for data/, report.html and report.json")
-    parser.add_argument("--sampling_rate", type=int, default=Settings.sampling_rate, help="Hz")
-    parser.add_argument("--channels", type=int, default=Settings.channels, help="1 or 2")
-    parser.add_argument("--clip_s", type=float, default=Settings.clip_s, help="longest clip, seconds")
+    parser.add_argument(
+        "--sampling_rate", type=int, default=Settings.sampling_rate, help="of the clips, Hz: 8000 to 96000"
+    )
+    parser.add_argument("--channels", type=int, default=Settings.channels, help="1 (mono) or 2 (stereo)")
+    parser.add_argument("--clip_s", type=float, default=Settings.clip_s, help="longest clip, seconds: 1 to 600")
     parser.add_argument("--min_s", type=float, default=Settings.min_s, help="shortest clip and file, seconds")
     parser.add_argument(
-        "--loudness_lufs", type=float, default=Settings.loudness_lufs, help="nan leaves levels as they are"
+        "--loudness_lufs",
+        type=float,
+        default=Settings.loudness_lufs,
+        help="LUFS of each file: -60 to -5; nan leaves levels",
     )
-    parser.add_argument("--trim", action=argparse.BooleanOptionalAction, default=True, help="silence at both ends")
+    parser.add_argument("--trim", action=argparse.BooleanOptionalAction, default=True, help="cut silence off both ends")
     parser.add_argument("--denoise", action="store_true", help="noise reduction by ffmpeg's afftdn")
-    parser.add_argument("--max_clipped", type=float, default=Settings.max_clipped, help="share of samples, 0 to 1")
     parser.add_argument(
-        "--labels", action=argparse.BooleanOptionalAction, default=True, help="find tempo, beats, key, chords by ear"
+        "--max_clipped", type=float, default=Settings.max_clipped, help="largest share of clipped samples: 0 to 1"
+    )
+    parser.add_argument(
+        "--labels",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="estimate tempo, beats, key and chords from the audio",
     )
     parser.add_argument("--beat_tracker", default=Settings.beat_tracker, help="folder of the trained tracker")
     parser.add_argument("--key_network", default=Settings.key_network, help="folder of the trained key network")
@@ -43,8 +53,10 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
         "--captions", default=",".join(Settings.captions), help="where to look, in this order: sidecar, tags, names"
     )
     parser.add_argument("--license", default=None, help="of files whose row names none")
-    parser.add_argument("--validation_share", type=float, default=Settings.validation_share, help="share of files")
-    parser.add_argument("--test_share", type=float, default=Settings.test_share, help="share of files")
+    parser.add_argument(
+        "--validation_share", type=float, default=Settings.validation_share, help="share of files: 0 to 0.5"
+    )
+    parser.add_argument("--test_share", type=float, default=Settings.test_share, help="share of files: 0 to 0.4")
     parser.add_argument("--shard_clips", type=int, default=Settings.shard_clips, help="clips of a parquet file")
     parser.add_argument("--audio_column", default=None, help="of a table or data set; default: the usual names")
     parser.add_argument("--text_column", default=None, help="of captions, likewise")

@@ -6,7 +6,6 @@ libsndfile reads WAV, FLAC, OGG, MP3, AIFF; the rest (M4A ...) goes through ffmp
 
 import io
 import re
-import shutil
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from pipelines.vivace_audio import find_ffmpeg
 from training.metrics.signal import CLIP_LEVEL
 
 BLOCK_S = 1.0  # read at a time; what a damaged file loses at most before its fault
@@ -118,21 +118,6 @@ def kind_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
             if re.match(pattern, first, re.DOTALL):
                 return name, suffixes
     return None
-
-
-def find_ffmpeg() -> str | None:
-    """Path of an ffmpeg that runs, or None."""
-    path = shutil.which("ffmpeg")
-    if path is not None:
-        return path
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        return None
-    try:
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except RuntimeError:  # the package is there without its binary
-        return None
 
 
 def decode(content: bytes, name: str, sampling_rate: int, channels: int, denoise: bool = False) -> Decoded:

@@ -11,35 +11,37 @@ class Settings:
     """Everything that decides what comes out; `key()` names it, so that a rerun goes on only with the same."""
 
     sampling_rate: int = 24000
-    """Hz"""
+    """sampling rate of the clips, Hz: 8,000 to 96,000; files of another rate are resampled"""
     channels: int = 1
-    """1 or 2"""
+    """channels of the clips: 1 (mono) or 2 (stereo)"""
     clip_s: float = 10.0
-    """longest clip, seconds; on known downbeats a clip is the most whole bars that fit"""
+    """longest clip, seconds: 1 to 600; where the downbeats are known a clip is the most whole bars that fit"""
     min_s: float = 3.0
-    """shortest clip and shortest file, seconds"""
+    """shortest clip and shortest file, seconds: 0.5 to `clip_s`"""
     loudness_lufs: float = -18.0
-    """integrated loudness of a file (ITU-R BS.1770-4); NaN leaves levels as they are"""
+    """integrated loudness that each file is brought to, LUFS (ITU-R BS.1770-4): -60 to -5, or NaN to leave levels"""
     trim: bool = True
-    """cut silence (below -60 dB) off both ends of a file"""
+    """whether silence (below -60 dB of full scale) is cut off both ends of a file"""
     denoise: bool = False
-    """ffmpeg's afftdn filter"""
+    """whether noise is reduced, by ffmpeg's afftdn filter"""
     max_clipped: float = 0.01
-    """share of samples on flat tops at full scale above which a file is left out"""
+    """a file is left out if a larger share of its samples is clipped (on flat tops at full scale): 0 to 1"""
     labels: bool = True
-    """find tempo, beats, downbeats, key and chords where the source does not tell them"""
+    """whether tempo, beats, downbeats, key and chords are estimated from the audio where the source has none"""
     beat_tracker: str = "checkpoints/beat_tracker"
-    """folder of the trained tracker"""
+    """folder of the trained beat tracker, needed with `labels`"""
     key_network: str = "checkpoints/key"
-    """folder of the trained key network"""
+    """folder of the trained key network, needed with `labels`"""
     captions: tuple[str, ...] = ("sidecar", "tags", "names")
-    """where captions are looked for, the first that has one wins"""
+    """where captions are looked for, in this order, out of sidecar (text files), tags and names (of files)"""
     license: str | None = None
-    """of files whose row does not name one"""
+    """licence of files whose row names none; None = unknown"""
     validation_share: float = 0.05
+    """share of files in the validation split: 0 to 0.5"""
     test_share: float = 0.05
+    """share of files in the test split: 0 to 0.4"""
     shard_clips: int = 512
-    """clips of a parquet shard"""
+    """clips in a Parquet file: 1 to 100,000"""
 
     def __post_init__(self) -> None:
         """Refuse what is out of range.
