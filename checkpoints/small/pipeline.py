@@ -1,11 +1,13 @@
 from .vivace_audio import __doc__ as _vivace_audio
+from .vivace_callbacks import __doc__ as _vivace_callbacks
 from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_edit import __doc__ as _vivace_edit
-from .vivace_exclusion import __doc__ as _vivace_exclusion
 from .vivace_level import __doc__ as _vivace_level
 from .vivace_midi import __doc__ as _vivace_midi
 from .vivace_music import __doc__ as _vivace_music
+from .vivace_notes import __doc__ as _vivace_notes
 from .vivace_process import __doc__ as _vivace_process
+from .vivace_prompt import __doc__ as _vivace_prompt
 from .vivace_publish import __doc__ as _vivace_publish
 from .vivace_reading import __doc__ as _vivace_reading
 from .vivace_recipe import __doc__ as _vivace_recipe

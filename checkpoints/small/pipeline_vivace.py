@@ -8,15 +8,12 @@ transformers, and files published beside it.
 """
 
 import copy
-import functools
 import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
+from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
@@ -25,23 +22,16 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_audio import fit_circle, resample
+from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu, on_cpu
 from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
-from .vivace_edit import Edit, find_beats, kept_frames, network_input, splice
-from .vivace_exclusion import Exclusion, read_exclusion
+from .vivace_edit import Edit, Lengths, find_beats, kept_frames, network_input, prompt_for_score, read_edits, splice
 from .vivace_level import LOUDNESS_LUFS, Leveller, loudness, true_peak_db
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Music, understand
+from .vivace_notes import read_score
 from .vivace_process import check_process, noise_level
-from .vivace_publish import (
-    Importable,
-    check_savable,
-    push_saved,
-    settle_parts,
-    settle_pipeline,
-    ship_code,
-    upload,
-    written_beside,
-)
+from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
+from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
 from .vivace_reading import BPM_RANGE, MusicWords, read_key, read_music, read_prompt
 from .vivace_recipe import (
     VivacePipelineOutput,
@@ -53,22 +43,11 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import (
-    CROSSFADE_S,
-    Lengths,
-    Request,
-    check_flag,
-    choose_seeds,
-    is_timeline,
-    make_requests,
-    read_edits,
-    read_prompts,
-)
+from .vivace_request import Request, check_call, choose_seeds, make_requests
 from .vivace_sampling import (
     CIRCLE_MARGIN,
     NOISE_BLOCK,
     WINDOW,
-    CallState,
     Denoiser,
     Guidance,
     Sampler,
@@ -104,29 +83,10 @@ __all__ = [
     "true_peak_db", "understand", "windows", "write_audio",
 ]  # fmt: skip
 
-PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
 PUBLIC = (  # of `Music`, what an output states
     "bpm", "bpm_reason", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "loop", "notes",
 )  # fmt: skip
-# (pipeline, state) of each call in whose callback the running code is.
-CALLBACKS: ContextVar[tuple[tuple["VivacePipeline", CallState], ...]] = ContextVar("vivace_callbacks", default=())
-
-
-def on_cpu() -> AbstractContextManager:
-    """In here new tensors are made on the CPU, as the code expects, also after `torch.set_default_device`."""
-    return nullcontext() if torch.get_default_device().type == "cpu" else torch.device("cpu")
-
-
-def made_on_cpu(function: Callable) -> Callable:
-    """A function whose body runs in `on_cpu`."""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        with on_cpu():
-            return function(*args, **kwargs)
-
-    return run
 
 
 @contextmanager
@@ -147,7 +107,7 @@ def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
             return
 
 
-class VivacePipeline(DiffusionPipeline):
+class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
@@ -166,6 +126,8 @@ class VivacePipeline(DiffusionPipeline):
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
         default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
+        default_score_guidance_scale: likewise, the strength of grid and notes where a piece plays notes; None = theirs
+            and that of the words go together.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
@@ -194,6 +156,7 @@ class VivacePipeline(DiffusionPipeline):
         default_guidance_low: float = 0.0,
         default_guidance_high: float = 1.0,
         default_negative_guidance_scale: float = 5.0,
+        default_score_guidance_scale: float | None = None,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         captions_state_absence: bool = False,
@@ -213,18 +176,14 @@ class VivacePipeline(DiffusionPipeline):
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
             default_negative_guidance_scale=default_negative_guidance_scale,
+            default_score_guidance_scale=default_score_guidance_scale,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts(type(self), self.components)
         self.guidance_rows, self.trained_with = None, scheduler
-        self.latest_state = CallState(default_guidance_scale)  # of the call that began last
-        self.running_states: set[CallState] = set()
-
-    def __reduce__(self):
-        """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
-        return object.__new__, (Importable(type(self)),), vars(self)
+        self._begin_without_calls(default_guidance_scale)
 
     def __copy__(self):
         """Another pipeline with the same parts."""
@@ -244,62 +203,6 @@ class VivacePipeline(DiffusionPipeline):
     def frame_rate(self) -> float:
         """Latent frames a second."""
         return self.vae.config.sampling_rate / self.vae.hop_length
-
-    @property
-    def scheduler(self) -> SchedulerMixin:
-        """The pipeline's scheduler; in a callback the copy that its call steps with."""
-        state = self._state_in_callback
-        return vars(self)["scheduler"] if state is None else state.scheduler
-
-    @scheduler.setter
-    def scheduler(self, scheduler: SchedulerMixin) -> None:
-        vars(self)["scheduler"] = scheduler
-
-    @property
-    def _state_in_callback(self) -> CallState | None:
-        """Of the call in whose callback the running code is; None outside of callbacks."""
-        return next((state for pipe, state in reversed(CALLBACKS.get()) if pipe is self), None)
-
-    @property
-    def _state(self) -> CallState:
-        """In a callback that of its call, else that of the call that began last."""
-        return self._state_in_callback or self.latest_state
-
-    @property
-    def guidance_scale(self) -> float:
-        return self._state.guidance_scale
-
-    @property
-    def _guidance_scale(self) -> float:
-        """What diffusers' callbacks set: the guidance of all pieces of the batch, from the next step on."""
-        return self._state.guidance_scale
-
-    @_guidance_scale.setter
-    def _guidance_scale(self, scale: float) -> None:
-        self._state.guidance_scale = scale
-
-    @property
-    def do_classifier_free_guidance(self) -> bool:
-        return max(self._state.guidance_scale, self._state.grid_guidance_scale) > 1.0
-
-    @property
-    def num_timesteps(self) -> int:
-        return self._state.num_timesteps
-
-    @property
-    def interrupt(self) -> bool:
-        return self._state.interrupt
-
-    @property
-    def _interrupt(self) -> bool:
-        """What diffusers' callbacks set to end their call; set elsewhere it ends all calls that are running."""
-        return self._state.interrupt
-
-    @_interrupt.setter
-    def _interrupt(self, interrupt: bool) -> None:
-        inside = self._state_in_callback
-        for state in [self.latest_state, *self.running_states] if inside is None else [inside]:
-            state.interrupt = bool(interrupt)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -321,69 +224,6 @@ class VivacePipeline(DiffusionPipeline):
             ValueError: if the pipeline was loaded without its text encoder.
         """
         return encode_texts(self.text_encoder, self.tokenizer, prompts, device)
-
-    def save_pretrained(
-        self,
-        save_directory: str | Path,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        max_shard_size: int | str | None = None,
-        push_to_hub: bool = False,
-        **kwargs,
-    ) -> None:
-        """Write a checkpoint with its code, as diffusers' own method with the same arguments.
-
-        What cannot be saved is refused before anything is written, and all is written to a new folder inside
-        `save_directory` and then moved into place: after any error an older checkpoint there is as it was.
-
-        Raises:
-            ValueError: a component with adapters (LoRA).
-        """
-        check_savable(self.components)
-        folder = Path(save_directory)
-        remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
-        with written_beside(folder) as fresh:
-            options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
-            super().save_pretrained(fresh, **options, **kwargs)
-        if push_to_hub:
-            push_saved(self._upload_folder, folder, **remote)
-
-    def push_to_hub(
-        self,
-        repo_id: str,
-        commit_message: str | None = None,
-        private: bool | None = None,
-        token: str | None = None,
-        create_pr: bool = False,
-        safe_serialization: bool = True,
-        variant: str | None = None,
-        subfolder: str | None = None,
-    ):
-        """Upload the pipeline with its code, as diffusers' own method with the same arguments.
-
-        It is first saved to a temporary folder: a repository is made only for what could be saved.
-        """
-        with TemporaryDirectory() as folder:
-            self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
-            return push_saved(
-                self._upload_folder, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr
-            )
-
-    def save_config(self, save_directory: str | Path) -> None:
-        """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
-
-        `save_pretrained` calls this after the components are written, so what it makes loads with
-        `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
-        """
-        check_savable(self.components)
-        super().save_config(save_directory)
-        ship_code(type(self), self.components, Path(save_directory))
-
-    def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):
-        """What `push_to_hub` and `save_pretrained(push_to_hub=True)` end with; see `vivace_publish.upload`."""
-        message = commit_message or "Upload VivacePipeline"
-        options = {"token": token, "commit_message": message, "create_pr": create_pr, "path_in_repo": subfolder}
-        return upload(working_dir, repo_id, **options)
 
     def enable_guidance_slicing(self, rows: int = 1) -> None:
         """Run so many rows of the network's batch at a time: less memory, more passes, the same result."""
@@ -489,6 +329,9 @@ class VivacePipeline(DiffusionPipeline):
         callback_on_step_end=None,
         callback_on_step_end_tensor_inputs: list[str] | tuple[str, ...] = ("latents",),
         beat_unit: str | list[str] | None = None,
+        score: Score | str | Path | list | None = None,
+        parts: list[str] | list[list[str]] | None = None,
+        stems: bool = False,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -559,6 +402,14 @@ class VivacePipeline(DiffusionPipeline):
                 calls), `pipe._guidance_scale = ...` changes the guidance of the batch from the next step on.
             callback_on_step_end_tensor_inputs: which of "latents" and "prompt_embeds" it is given; the latter are the
                 negative texts, then the texts. A callback of diffusers' own classes brings its list.
+            score: notes to be played, per prompt: a `Score` or the name of a MIDI file. Length, tempo, meter and key
+                are the score's unless they are given or in the prompt, and the words name the sound; without a prompt
+                the instruments of the score do. With `audio` of ours that has a score and no `mask_s`, `extend_s` or
+                `strength`, the bars whose notes differ are made anew and the rest comes back bit for bit.
+            parts: roles that are to play, out of "lead", "harmony", "bass" and "drums"; the others are silent. A list
+                of lists = one for each prompt.
+            stems: also make each part of the score alone, on the same noise. The piece is then their sum, bit for bit,
+                and the output's `stems` has them by role.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
@@ -587,18 +438,27 @@ class VivacePipeline(DiffusionPipeline):
             "negative_prompt_attention_mask": negative_prompt_attention_mask,
         }  # fmt: skip
         with one_line():
-            self.check_inputs(
+            for part in ("vae", "unet", "scheduler"):
+                if getattr(self, part) is None:
+                    raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
+            check_call(
                 num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, tensors,
                 output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs,
+                self._callback_tensor_inputs,
             )  # fmt: skip
             scheduler = copy.deepcopy(vars(self)["scheduler"])
             check_process(scheduler, self.trained_with)
 
-            # 2. One request for each piece, from prompts, arguments and given audio
+            # 2. One request for each piece, from prompts, scores, arguments and given audio
+            scores = [read_score(one) for one in score] if isinstance(score, (list, tuple)) else [read_score(score)]
+            if score is not None and prompt is None and morph is None and prompt_embeds is None:
+                prompt = prompt_for_score(scores, spread("audio", audio, len(scores), not isinstance(audio, list)))
             prompts = read_prompts(prompt, morph, None if prompt_embeds is None else len(prompt_embeds))
-            edits = read_edits(len(prompts), audio, sampling_rate, strength, mask_s, extend_s, config.max_duration_s)
+            scores = spread("score", scores if isinstance(score, (list, tuple)) else scores[0], len(prompts), False)
+            lengths = Lengths(config.default_duration_s, config.max_duration_s)
+            edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
-                "negative_prompt": negative_prompt, "loop": loop,
+                "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
                 "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,
@@ -612,18 +472,28 @@ class VivacePipeline(DiffusionPipeline):
                 per_item,
                 choose_seeds(seed, generator, len(prompts), num_waveforms_per_prompt),
                 edits,
-                Lengths(config.default_duration_s, config.max_duration_s),
+                lengths,
                 self.vae.config.sampling_rate,
                 self.vae.hop_length,
                 restate=config.captions_state_absence,
                 one_prompt=prompt is None or isinstance(prompt, str) or is_timeline(prompt),
                 unwanted_states=negative_prompt_embeds is not None,
+                plays_notes=bool(self.unet.config.get("note_channels")),
+                score_guidance_scale=config.default_score_guidance_scale,
             )
             shape = (len(requests), self.vae.config.latent_channels, max(item.frames for item in requests))
             if latents is not None and tuple(latents.shape) != shape:
                 raise ValueError(f"latents has shape {tuple(latents.shape)}; needed for this request: {shape}")
             if output_type == "stream" and len(requests) != 1:
                 raise ValueError(f"stream makes one piece at a time, and {len(requests)} were asked for")
+            check_flag("stems", stems)
+            if stems and (output_type not in ("np", "pt") or audio is not None or latents is not None):
+                raise ValueError("stems is True; allowed with output_type 'np' or 'pt', without audio and latents")
+            pieces, takes = requests, [[item] for item in requests]  # what is made of each piece: it, or its parts
+            if stems:
+                takes = [item.alone() for item in pieces]
+                requests = [item for own in takes for item in own]
+                shape = (len(requests), *shape[1:])
 
         device = self._device
         state = CallState(
@@ -635,7 +505,6 @@ class VivacePipeline(DiffusionPipeline):
             # 3. Conditions of the network: texts, grid, lengths
             states, mask = text_states(
                 requests,
-                num_waveforms_per_prompt,
                 GivenStates("prompt_embeds", prompt_embeds, prompt_attention_mask),
                 GivenStates("negative_prompt_embeds", negative_prompt_embeds, negative_prompt_attention_mask),
                 self.encode_prompt,
@@ -643,7 +512,8 @@ class VivacePipeline(DiffusionPipeline):
                 self.unet.dtype,
                 device,
             )
-            conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, device)
+            instruments = self.unet.config.get("instruments") or ()
+            conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, instruments, device)
             channels = config.guidance_channels
             if channels is not None:
                 channels = torch.tensor(channels, dtype=torch.float32, device=device)
@@ -670,28 +540,33 @@ class VivacePipeline(DiffusionPipeline):
             made = sampler.latents(progress.update)
 
             # 6. Decode to audio, and bring it to its level
-            audios: list | torch.Tensor | np.ndarray
+            audios: list = []
+            parts_of: list[dict | None] = []
             if output_type == "latent":
                 rows = [torch.cat(list(chunks), dim=2)[0] for chunks in made]
-                pad = torch.nn.functional.pad
-                audios = torch.stack([pad(row, (0, shape[2] - row.shape[1])) for row in rows])
+                audios = [torch.nn.functional.pad(row, (0, shape[2] - row.shape[1])) for row in rows]
             else:
-                audios = [
-                    torch.cat(list(self._finish(item, chunks)), dim=1)
-                    for item, chunks in zip(requests, made, strict=True)
-                ]
+                decoded = iter(made)
+                for item, own in zip(pieces, takes, strict=True):
+                    if stems:
+                        levelled = self._leveller(item).level_parts([self._decode(one, next(decoded)) for one in own])
+                        parts_of.append(dict(zip(item.score.roles, levelled, strict=True)))
+                        audios.append(torch.stack(list(parts_of[-1].values())).sum(0))
+                    else:
+                        audios.append(torch.cat(list(self._finish(item, next(decoded))), dim=1))
                 if output_type == "np":
                     audios = [item.cpu().numpy() for item in audios]
-                if len({item.shape[-1] for item in audios}) == 1:
-                    audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
+                    parts_of = [{role: one.cpu().numpy() for role, one in own.items()} for own in parts_of]
+            if len({item.shape[-1] for item in audios}) == 1:
+                audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
 
         # 7. The output, with a recipe for each piece
-        edit = requests[0].edit
+        edit = pieces[0].edit
         output = VivacePipelineOutput(
             audios=audios,
             sampling_rate=self.vae.config.sampling_rate if edit is None else edit.rate,
-            seeds=[item.seed for item in requests],
-            conditions=[{name: getattr(item.music, name) for name in PUBLIC} for item in requests],
+            seeds=[item.seed for item in pieces],
+            conditions=[{name: getattr(item.music, name) for name in PUBLIC} for item in pieces],
         )
         if not return_dict:
             return output.to_tuple()
@@ -699,7 +574,7 @@ class VivacePipeline(DiffusionPipeline):
             shared = {
                 "num_inference_steps": num_inference_steps, "apg_eta": apg_eta,
                 "apg_norm_threshold": apg_norm_threshold, "apg_momentum": apg_momentum, "morph": morph,
-                "extend_s": extend_s,
+                "extend_s": extend_s, "stems": stems,
             }  # fmt: skip
             not_recorded = [
                 name for name in ("latents", "prompt_embeds", "negative_prompt_embeds") if tensors[name] is not None
@@ -708,49 +583,18 @@ class VivacePipeline(DiffusionPipeline):
                 not_recorded.append("callback_on_step_end")
             made_with = surroundings(CODE, scheduler, self._execution_device, self.unet.dtype)
             output.recipes = [
-                make_recipe(shared | item.arguments | {"seed": item.seed}, item.edit, made_with, not_recorded)
-                for item in requests
+                make_recipe(
+                    shared | item.arguments | {"seed": item.seed},
+                    None if item.edit is None else item.edit.given,
+                    output.sampling_rate,
+                    made_with,
+                    not_recorded,
+                )
+                for item in pieces
             ]
+            output.scores, output.stems = [item.score for item in pieces], parts_of or None
             output.weights = Weights.of(self.vae, self.unet, self.text_encoder)
         return output
-
-    def check_inputs(
-        self, num_inference_steps: int, num_waveforms_per_prompt: int, apg_eta: float,
-        apg_norm_threshold: float | None, apg_momentum: float, tensors: dict, output_type: str, return_dict: bool,
-        callback_on_step_end: object, callback_on_step_end_tensor_inputs: object,
-    ) -> None:  # fmt: skip
-        """Raise a ValueError for arguments of `__call__` that hold for the whole call, and for a missing component.
-
-        Args:
-            tensors: arguments that are tensors, by name; the others are those of the call.
-        """
-        for part in ("vae", "unet", "scheduler"):
-            if getattr(self, part) is None:
-                raise ValueError(f"{part} is None; without it only encode_prompt works, load the pipeline with it")
-        for name, value in tensors.items():
-            if value is not None and not isinstance(value, torch.Tensor):
-                raise ValueError(f"{name} is a {type(value).__name__}; allowed: a torch.Tensor")
-            if value is not None and name.endswith("embeds") and value.ndim != 3:
-                raise ValueError(f"{name} has shape {tuple(value.shape)}; needed: (prompts, tokens, dim)")
-        check_number("num_inference_steps", num_inference_steps, 1, 1000, whole=True)
-        check_number("num_waveforms_per_prompt", num_waveforms_per_prompt, 1, 1000, whole=True)
-        check_number("apg_eta", apg_eta, 0, 1)
-        check_number("apg_momentum", apg_momentum, -1, 1)
-        if apg_norm_threshold is not None:
-            check_number("apg_norm_threshold", apg_norm_threshold, 1e-3, 1000)
-        if not isinstance(output_type, str) or output_type not in ("np", "pt", "latent", "stream"):
-            raise ValueError(f"output_type is {output_type!r}; allowed: 'np', 'pt', 'latent', 'stream'")
-        check_flag("return_dict", return_dict)
-        if callback_on_step_end is not None and not callable(callback_on_step_end):
-            raise ValueError(
-                f"callback_on_step_end is {callback_on_step_end!r}; allowed: f(pipe, step, timestep, tensors)"
-            )
-        wanted, allowed = callback_on_step_end_tensor_inputs, ", ".join(self._callback_tensor_inputs)
-        if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
-            raise ValueError(f"callback_on_step_end_tensor_inputs is {wanted}; allowed: a list of {allowed}")
-        unknown = [name for name in wanted if name not in self._callback_tensor_inputs]
-        if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
 
     @property
     def _device(self) -> torch.device:
@@ -762,29 +606,6 @@ class VivacePipeline(DiffusionPipeline):
         devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
         weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
         return torch.device([*devices, *weights][0])
-
-    @contextmanager
-    def _running(self, state: CallState) -> Iterator[None]:
-        """While a call runs, `_interrupt` set from outside of its callbacks reaches it as well."""
-        self.latest_state = state
-        self.running_states.add(state)
-        try:
-            yield
-        finally:
-            self.running_states.discard(state)
-            self.maybe_free_model_hooks()
-
-    def _bind_callback(self, function: Callable, state: CallState) -> Callable:
-        """A user's callback as f(step, timestep, tensors), in which the pipeline's properties are those of its call."""
-
-        def run(step: int, timestep: torch.Tensor, tensors: dict) -> dict | None:
-            token = CALLBACKS.set((*CALLBACKS.get(), (self, state)))
-            try:
-                return function(self, step, timestep, tensors)
-            finally:
-                CALLBACKS.reset(token)
-
-        return run
 
     def _draw_noise(self, requests: list[Request], shape: tuple) -> tuple[torch.Tensor, list[torch.Generator]]:
         """Noise (pieces, latent_channels, frames) of the requests' seeds, and the generators after it."""
@@ -809,24 +630,32 @@ class VivacePipeline(DiffusionPipeline):
             keep[row] |= item.strength == 0.0
         return clean, keep
 
+    def _decode(self, item: Request, latents: Iterable[torch.Tensor]) -> torch.Tensor:
+        """Latents of one piece in chunks -> its audio (channels, samples) fp32 as decoded."""
+        return torch.cat(list(cut(self.decode_latents(latents, item.loop, item.samples), item.samples)), dim=1)
+
+    def _leveller(self, item: Request) -> Leveller:
+        """What brings a piece to its level and tone."""
+        tone, rate = item.tone, self.vae.config.sampling_rate
+        return Leveller(
+            rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
+            tone.fade_in_s, tone.fade_out_s, item.loop,
+        )  # fmt: skip
+
     def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
         """Latents of one piece in chunks -> its audio (channels, n) fp32, in chunks that together have its length.
 
         The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
         """
-        rate, tone = self.vae.config.sampling_rate, item.tone
         if item.edit is not None and item.strength == 0.0:
             yield item.edit.audio
             return
-        decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
         if item.edit is not None:
-            ceiling = tone.true_peak_dbtp if tone.normalize else None
-            yield splice(item.edit, torch.cat(list(decoded), dim=1), rate, ceiling)
+            ceiling = item.tone.true_peak_dbtp if item.tone.normalize else None
+            yield splice(item.edit, self._decode(item, latents), self.vae.config.sampling_rate, ceiling)
             return
-        leveller = Leveller(
-            rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
-            tone.fade_in_s, tone.fade_out_s, item.loop,
-        )  # fmt: skip
+        leveller = self._leveller(item)
+        decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
         if whole:
             decoded = list(decoded)
             leveller.measure(decoded)

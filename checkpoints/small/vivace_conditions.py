@@ -6,7 +6,7 @@ transformers, and files published beside it.
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +14,9 @@ from diffusers.utils import logging
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_music import Music
+from .vivace_notes import instruments_of, rolls
 from .vivace_request import Request
+from .vivace_score import ROLES, ROLL_CHANNELS
 from .vivace_theory import GRID_CHANNELS, KEYS, frame_grid, parse_chords, parse_key
 
 TOKENS = 16  # a text is padded to a multiple
@@ -41,6 +43,8 @@ class Conditions:
         edit: (batch, 1 + latent_channels, frames): 1 = to be generated, and the latents of frames that are given.
         scalars: (batch,) each; `ABSENT` has what stands for unknown.
         visible: (batch, frames) bool, False = padding.
+        roll: (batch, note_channels, frames), the notes (`note_roll`); None where all roles of all items are free.
+        players: (batch, 4) long, what plays each role, see the network's `role_instruments`; None beside `roll` None.
     """
 
     states: torch.Tensor
@@ -53,6 +57,8 @@ class Conditions:
     edit: torch.Tensor
     scalars: dict[str, torch.Tensor]
     visible: torch.Tensor
+    roll: torch.Tensor | None = None
+    players: torch.Tensor | None = None
 
     def part(self, rows: list[int], first: int, last: int) -> "Conditions":
         """These items and frames [first, last); texts that are silent there are left out."""
@@ -79,6 +85,8 @@ class Conditions:
             edit=self.edit[chosen, :, first:last],
             scalars={name: values[chosen] for name, values in self.scalars.items()},
             visible=self.visible[chosen, first:last],
+            roll=None if self.roll is None else self.roll[chosen, :, first:last],
+            players=None if self.players is None else self.players[chosen],
         )
 
     def at(self, index: torch.Tensor, visible: torch.Tensor) -> "Conditions":
@@ -90,6 +98,7 @@ class Conditions:
             grid=take_frames(self.grid, index),
             edit=take_frames(self.edit, index),
             visible=visible,
+            roll=None if self.roll is None else take_frames(self.roll, index),
         )
 
 
@@ -110,11 +119,12 @@ def make_conditions(
     states_mask: torch.Tensor,
     latent_channels: int,
     frame_rate: float,
+    instruments: Sequence[str],
     device: torch.device,
 ) -> Conditions:
     """Conditions of requests, whose texts were encoded in the order of `Conditions.states`.
 
-    Everything is to be generated: `edit` has a mask of ones and no latents yet.
+    Everything is to be generated: `edit` has a mask of ones and no latents yet. `instruments` is the network's list.
     """
     batch, frames = len(requests), max(item.frames for item in requests)
     grid = torch.zeros(batch, GRID_CHANNELS, frames, dtype=torch.float32)
@@ -140,9 +150,31 @@ def make_conditions(
             scalars["bpm"][row] = float(music.bpm)
     lengths = torch.tensor([item.frames for item in requests])
     visible = torch.arange(frames) < lengths[:, None]
-    parts = (states, states_mask, owner, weights, unwanted_owner, unwanted_weights, grid, edit)
-    moved = [part.to(device) for part in parts]
-    return Conditions(*moved, {name: values.to(device) for name, values in scalars.items()}, visible.to(device))
+    roll = players = None
+    played = [rolls(item.score, item.parts, item.music, item.frames, frame_rate) for item in requests]
+    if any(one is not None for one in played):
+        roll = torch.zeros(batch, ROLL_CHANNELS, frames, dtype=torch.float32)
+        players = torch.full((batch, len(ROLES)), -1)
+        for row, (item, one) in enumerate(zip(requests, played, strict=True)):
+            if one is not None:
+                roll[row, :, : item.frames] = one
+                words = ". ".join(text for text in item.texts if text is not None)
+                players[row] = torch.tensor(instruments_of(item.score, words, instruments))
+        roll, players = roll.to(device), players.to(device)
+    return Conditions(
+        states.to(device),
+        states_mask.to(device),
+        owner.to(device),
+        weights.to(device),
+        unwanted_owner.to(device),
+        unwanted_weights.to(device),
+        grid.to(device),
+        edit.to(device),
+        {name: values.to(device) for name, values in scalars.items()},
+        visible.to(device),
+        roll,
+        players,
+    )
 
 
 # Prompts -> text states for the network.
@@ -200,8 +232,8 @@ class GivenStates:
     states: torch.Tensor | None
     mask: torch.Tensor | None
 
-    def rows(self, count: int, per_prompt: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """States and mask of `count` requests, `per_prompt` for each prompt.
+    def rows(self, places: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """States and mask of the prompts at these places.
 
         Raises:
             ValueError: shapes that do not fit.
@@ -209,17 +241,16 @@ class GivenStates:
         states = self.states
         assert states is not None
         mask = torch.ones(states.shape[:2], dtype=torch.bool) if self.mask is None else self.mask.bool()
-        if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) * per_prompt != count:
+        if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) != max(places) + 1:
             raise ValueError(
                 f"{self.argument} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: "
-                f"(prompts, tokens, dim) and (prompts, tokens) for {count // per_prompt} prompts"
+                f"(prompts, tokens, dim) and (prompts, tokens) for {max(places) + 1} prompts"
             )
-        return states.to(device).repeat_interleave(per_prompt, 0), mask.to(device).repeat_interleave(per_prompt, 0)
+        return states[places].to(device), mask[places].to(device)
 
 
 def text_states(
     requests: list[Request],
-    per_prompt: int,
     positive: GivenStates,
     negative: GivenStates,
     encode: Callable[[list[str], torch.device], tuple[torch.Tensor, torch.Tensor]],
@@ -232,7 +263,6 @@ def text_states(
 
     Args:
         requests: the pieces.
-        per_prompt: requests for each prompt.
         positive, negative: states given in place of the texts.
         encode: texts and a device -> their states and mask.
         width: of the states where there is no text to encode.
@@ -245,7 +275,7 @@ def text_states(
 
     def branch(own: list[str | None], given: GivenStates) -> tuple[torch.Tensor, torch.Tensor]:
         if given.states is not None:
-            return given.rows(len(own), per_prompt, device)
+            return given.rows([item.place for item in requests], device)
         if encoded is None:
             no_text = torch.zeros(len(own), 1, width, dtype=torch.float32, device=device)
             return no_text, torch.zeros(len(own), 1, dtype=torch.bool, device=device)

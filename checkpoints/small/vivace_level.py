@@ -207,6 +207,26 @@ class Leveller:
         out = left.clamp(0.0, 1.0) if self.fade_out else torch.ones_like(position)
         return audio * (torch.sin(math.pi / 2 * into) * torch.sin(math.pi / 2 * out)).square().to(audio)
 
+    def level_parts(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Parts (channels, samples) of a whole piece -> stems whose sum has the level and tone of the piece.
+
+        At each sample all are turned by the gain and the limiter of their sum. They are rounded to 16 bit, so that
+        their sum is exact, in memory as in files.
+        """
+        size = parts[0].shape[1]
+        index, inside = torch.arange(size), slice(None)
+        if self.loop:
+            index, inside = torch.arange(-self.reach, size + self.reach) % size, slice(self.reach, self.reach + size)
+        coloured = [self._colour(part[:, index.to(part.device)]) for part in parts]
+        turned = torch.ones_like(coloured[0][0])
+        if self.target is not None:
+            mix = torch.stack(coloured).sum(0)
+            high, gain = peaks(mix), self.choose_gain(mix, inside)
+            need = (self.limit / (high * gain).clamp_min(1e-9)).clamp_max(1.0)
+            turned = gain * limiter_gain(need, self.ahead)
+        stems = [self._fade((part * turned)[:, inside], 0) for part in coloured]
+        return [(stem * 32768.0).round() / 32768.0 for stem in stems]
+
     def run(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Chunks (channels, n) fp32 in, chunks out, later by the reach of the filters; together as long."""
         held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out

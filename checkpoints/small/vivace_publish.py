@@ -27,6 +27,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 
 import torch
@@ -320,3 +321,77 @@ def upload(folder: str | Path, repo_id: str, **options):
     if not card.is_file() or "# Model Card for Model ID" in card.read_text():  # diffusers' empty form
         card.write_text(CARD.format(name=repo_id))
     return upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns=stale, **options)
+
+
+PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
+
+
+class PublishMixin:
+    """Saving of a pipeline with its code, alone and to the Hub, and pickling. Comes before `DiffusionPipeline`."""
+
+    def __reduce__(self):
+        """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
+        return object.__new__, (Importable(type(self)),), vars(self)
+
+    def save_pretrained(
+        self,
+        save_directory: str | Path,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        max_shard_size: int | str | None = None,
+        push_to_hub: bool = False,
+        **kwargs,
+    ) -> None:
+        """Write a checkpoint with its code, as diffusers' own method with the same arguments.
+
+        What cannot be saved is refused before anything is written, and all is written to a new folder inside
+        `save_directory` and then moved into place: after any error an older checkpoint there is as it was.
+
+        Raises:
+            ValueError: a component with adapters (LoRA).
+        """
+        check_savable(self.components)
+        folder = Path(save_directory)
+        remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
+        with written_beside(folder) as fresh:
+            options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
+            super().save_pretrained(fresh, **options, **kwargs)
+        if push_to_hub:
+            push_saved(self._upload_folder, folder, **remote)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        safe_serialization: bool = True,
+        variant: str | None = None,
+        subfolder: str | None = None,
+    ):
+        """Upload the pipeline with its code, as diffusers' own method with the same arguments.
+
+        It is first saved to a temporary folder: a repository is made only for what could be saved.
+        """
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
+            return push_saved(
+                self._upload_folder, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr
+            )
+
+    def save_config(self, save_directory: str | Path) -> None:
+        """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
+
+        `save_pretrained` calls this after the components are written, so what it makes loads with
+        `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
+        """
+        check_savable(self.components)
+        super().save_config(save_directory)
+        ship_code(type(self), self.components, Path(save_directory))
+
+    def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):
+        """What `push_to_hub` and `save_pretrained(push_to_hub=True)` end with; see `vivace_publish.upload`."""
+        message = commit_message or "Upload VivacePipeline"
+        options = {"token": token, "commit_message": message, "create_pr": create_pr, "path_in_repo": subfolder}
+        return upload(working_dir, repo_id, **options)

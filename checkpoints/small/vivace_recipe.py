@@ -25,8 +25,8 @@ from diffusers import SchedulerMixin
 from diffusers.utils import BaseOutput
 
 from .vivace_audio import load_soundfile, read_audio
-from .vivace_edit import Edit
 from .vivace_publish import Importable
+from .vivace_score import Score
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
 UNKNOWN = "unknown"  # digest of weights that cannot be computed
@@ -131,18 +131,21 @@ def audio_hash(audio: torch.Tensor) -> str:
     return hashlib.sha256(audio.contiguous().numpy().tobytes()).hexdigest()[:16]
 
 
-def make_recipe(arguments: dict, edit: Edit | None, made_with: dict, not_recorded: list[str]) -> dict:
+def make_recipe(
+    arguments: dict, audio: torch.Tensor | None, sampling_rate: int, made_with: dict, not_recorded: list[str]
+) -> dict:
     """The recipe of one piece, which JSON can hold.
 
     Args:
         arguments: of the call that makes this piece alone.
-        edit: what was done to given audio.
+        audio: what was edited, (channels, samples), or None.
+        sampling_rate: of it, Hz.
         made_with: see `surroundings`.
         not_recorded: names of arguments that no recipe can hold, such as tensors.
     """
     recipe = {"arguments": plain(arguments), "made_with": made_with}
-    if edit is not None:
-        recipe["audio"] = {"sha256": audio_hash(edit.given), "sampling_rate": edit.rate}
+    if audio is not None:
+        recipe["audio"] = {"sha256": audio_hash(audio), "sampling_rate": sampling_rate}
     if not_recorded:
         recipe["not_recorded"] = not_recorded
     return recipe
@@ -294,6 +297,8 @@ def replay_arguments(recipe: dict, audio: object, allowed: Collection[str] | Non
         if not all(isinstance(entry, list) for entry in prompt):
             raise ValueError(f"the recipe cannot be played again: its prompt is {prompt!r}")
         arguments["prompt"] = [tuple(entry) for entry in prompt]
+    if arguments.get("score") is not None:
+        arguments["score"] = Score.from_text(arguments["score"])
     wanted = recipe.get("audio")
     if wanted is None and audio is not None:
         raise ValueError("audio is given, but the piece was made without")
@@ -340,6 +345,8 @@ class VivacePipelineOutput(BaseOutput):
             duration_s, chords, loop, and notes: sentences on what in the words was not used as it stands.
         recipes: one dict per item, what makes it again; `recipe` adds the digest of the weights.
         differences: of a replay from its file.
+        scores: one per item: the notes that it plays, a `Score`; None where the network chose them.
+        stems: one dict per item, role -> audio (channels, samples) of that part alone; None unless asked for.
         weights: of the pipeline, for their digest; not one of the values that the output holds as a tuple or dict.
     """
 
@@ -351,6 +358,8 @@ class VivacePipelineOutput(BaseOutput):
     conditions: list[dict]
     recipes: list[dict] | None = None
     differences: list[str] | None = None
+    scores: list[Score | None] | None = None
+    stems: list[dict] | None = None
 
     def __reduce__(self):
         """Pickled with complete recipes; another process needs nothing but diffusers and the same module cache."""
@@ -370,13 +379,33 @@ class VivacePipelineOutput(BaseOutput):
             return one
         return one | {"made_with": {"weights": self.weights.digest()} | one["made_with"]}
 
-    def save(self, path: str | Path, index: int = 0) -> None:
+    def save(self, path: str | Path, index: int = 0, midi: bool = False, stems: bool = False) -> None:
         """Write one piece as .wav or .flac, 16 bit, with its recipe in the comment tag.
 
+        Args:
+            path: of the file.
+            index: of the piece.
+            midi: whether to write its score beside it, to the same name with .mid.
+            stems: whether to write its stems beside it: song.wav has song.bass.wav and so on.
+
         Raises:
-            ValueError: another ending, latents, or a file that cannot be written.
+            ValueError: another ending, latents, a piece without score or stems, or a file that cannot be written.
         """
+        score = None if self.scores is None else self.scores[index]
+        if midi and score is None:
+            raise ValueError("midi is True, but this piece has no score")
+        if stems and not self.stems:
+            raise ValueError("stems is True, but the piece was made without; call the pipeline with stems=True")
         if self.recipes is None:
             raise ValueError("these are latents, or values without a recipe; only audio of a call can be saved")
         audio = torch.as_tensor(self.audios[index], device="cpu").numpy()
         write_audio(path, audio, self.sampling_rate, self.recipe(index))
+        path = Path(path)
+        if midi and score is not None:
+            score.save(path.with_suffix(".mid"))
+        for role, stem in (self.stems[index] if stems and self.stems else {}).items():
+            write_audio(
+                path.with_suffix(f".{role}{path.suffix}"),
+                torch.as_tensor(stem, device="cpu").numpy(),
+                self.sampling_rate,
+            )

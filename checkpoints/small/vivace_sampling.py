@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import ModelMixin, SchedulerMixin
 
+from .vivace_callbacks import CallState
 from .vivace_conditions import ABSENT, Conditions, take_frames
 from .vivace_process import at_level, data_of, set_timesteps
 from .vivace_request import Request
@@ -228,25 +229,6 @@ def circle_index(visible: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return steps % lengths[:, None], steps < lengths[:, None] + CIRCLE_MARGIN
 
 
-@dataclass(eq=False)
-class CallState:
-    """What a callback reads and changes of its call through the pipeline's properties.
-
-    Attributes:
-        guidance_scale: the largest of the call's pieces; what a callback sets holds for the rest of its batch.
-        grid_guidance_scale: the largest that was given, 0 = none.
-        scheduler: a copy of the pipeline's, so that calls in several threads do not share its step counter.
-        num_timesteps: steps that the call will take.
-        interrupt: whether to take no further step.
-    """
-
-    guidance_scale: float
-    grid_guidance_scale: float = 0.0
-    scheduler: SchedulerMixin | None = None
-    num_timesteps: int = 0
-    interrupt: bool = False
-
-
 @dataclass
 class Denoiser:
     """The network and how it is stepped through.
@@ -279,8 +261,8 @@ class Denoiser:
         Returns:
             With all conditions, (texts, channels, frames); and, None unless wanted: without any condition (batch,
             channels, frames); with the words alone (texts, channels, frames); with unwanted texts, tempo, meter and
-            length (unwanted, channels, frames). The last have no key and no chords, so that what leads away from them
-            leads into these: led away from a text in its own key, music loses the key too.
+            length (unwanted, channels, frames). The last have no key, chords and notes, so that what leads away from
+            them leads into these: led away from a text in its own key, music loses the key too.
         """
         batch, texts, device = len(latents), len(conditions.owner), latents.device
         every, each = torch.arange(batch, device=device), torch.arange(texts, device=device)
@@ -306,6 +288,10 @@ class Denoiser:
             grid = conditions.grid[item] * ~blind[:, None, None]
             grid[:, CHORD_CHANNELS] *= ~keyless[:, None, None]
             frame_cond = torch.cat([grid, conditions.edit[item]], dim=1)
+        notes = {}
+        if conditions.roll is not None and conditions.players is not None:
+            notes["note_roll"] = conditions.roll[item] * ~keyless[:, None, None]
+            notes["role_instruments"] = torch.where(keyless[:, None], -1, conditions.players[item])
         visible = None if conditions.visible.all() else conditions.visible[item]
         rows, out = self.max_rows or len(item), []
         for first in range(0, len(item), rows):
@@ -319,6 +305,7 @@ class Denoiser:
                     frame_cond=None if frame_cond is None else frame_cond[part],
                     added_cond_kwargs={name: values[part] for name, values in scalars.items()},
                     frame_mask=None if visible is None else visible[part],
+                    **{name: values[part] for name, values in notes.items()},
                     return_dict=False,
                 )[0].float()
             )

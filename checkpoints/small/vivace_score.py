@@ -393,43 +393,81 @@ def note_roll(
     Returns:
         (`ROLL_CHANNELS`, frames) float32.
     """
-    roll = np.zeros((ROLL_CHANNELS, frames), dtype=np.float64)
     free = set(ROLES if score is None else free)
-    states = roll[-STATE_CHANNELS:]
+    notes: dict[str, np.ndarray] = {}
+    for role in ROLES if score is not None else ():
+        if role not in free:
+            notes[role] = score.notes(role)
+            scale = score.quarter_s / stretch * frame_rate  # frames a quarter
+            onset = start_s * frame_rate + notes[role][:, 0] * scale
+            end = start_s * frame_rate + notes[role][:, :2].sum(1) * scale
+            notes[role] = np.column_stack([onset, end, notes[role][:, 2:]])
+    return events_roll(notes, frames, circle)
+
+
+def role_channels(role: str) -> list[int]:
+    """The channels of a note roll that belong to a role, its states last; where all are 0, the role is free.
+
+    Raises:
+        ValueError: an unknown role.
+    """
+    if role not in ROLES:
+        raise ValueError(f"role is {role!r}; allowed: {', '.join(ROLES)}")
+    place, drums = ROLES.index(role), 2 * PITCH_COUNT * len(PITCHED)
+    first, last = drums, ROLL_CHANNELS - STATE_CHANNELS
+    if role != "drums":
+        first, last = 2 * PITCH_COUNT * place, 2 * PITCH_COUNT * (place + 1)
+    state = ROLL_CHANNELS - STATE_CHANNELS + 2 * place
+    return [*range(first, last), state, state + 1]
+
+
+def events_roll(notes: dict[str, np.ndarray], frames: int, circle: bool = False) -> torch.Tensor:
+    """The roll of `note_roll` from notes whose times are in frames.
+
+    Args:
+        notes: for each role (n, 4): first and last moment in frames, MIDI pitch, velocity; a role without notes is
+            silent, one that is not there is free.
+        frames: how many.
+        circle: as in `note_roll`.
+
+    Returns:
+        (`ROLL_CHANNELS`, frames) float32.
+    """
+    roll = np.zeros((ROLL_CHANNELS, frames), dtype=np.float64)
     for place, role in enumerate(ROLES):
-        if role in free:
+        if role not in notes:
             continue
-        notes = score.notes(role)
-        states[2 * place if len(notes) else 2 * place + 1] = 1.0
-        scale = score.quarter_s / stretch * frame_rate  # frames a quarter
-        onset, end = start_s * frame_rate + notes[:, 0] * scale, start_s * frame_rate + notes[:, :2].sum(1) * scale
+        onset, end, pitch, velocity = np.asarray(notes[role], dtype=np.float64).reshape(-1, 4).T
+        roll[2 * place - STATE_CHANNELS + (not len(onset))] = 1.0
         if role == "drums":
-            rows = 2 * PITCH_COUNT * len(PITCHED) + np.array(
-                [DRUM_CLASS.get(int(p), len(DRUM_CLASSES) - 1) for p in notes[:, 2]], int
-            )
-            _add_onsets(roll, rows, onset, notes[:, 3], circle)
+            classes = [DRUM_CLASS.get(int(key), len(DRUM_CLASSES) - 1) for key in pitch]
+            rows = 2 * PITCH_COUNT * len(PITCHED) + np.array(classes, int)
+            _add_onsets(roll, rows, onset, velocity, circle)
             continue
-        inside = (notes[:, 2] >= LOWEST) & (notes[:, 2] <= HIGHEST)
-        rows = 2 * PITCH_COUNT * place + notes[:, 2].astype(int) - LOWEST
-        rows, onset, end, velocity = rows[inside], onset[inside], end[inside], notes[inside, 3]
-        for row, first, last, level in zip(rows, onset, end, velocity, strict=True):
-            _add_sustain(roll[row], first, last, level, circle)
+        inside = (pitch >= LOWEST) & (pitch <= HIGHEST)
+        rows = 2 * PITCH_COUNT * place + pitch[inside].astype(int) - LOWEST
+        onset, end, velocity = onset[inside], end[inside], velocity[inside]
+        _add_sustain(roll, rows, onset, end, velocity, circle)
         _add_onsets(roll, rows + PITCH_COUNT, onset, velocity, circle)
     return torch.from_numpy(roll.clip(0.0, 1.0)).float()
 
 
-def _add_sustain(line: np.ndarray, first: float, last: float, level: float, circle: bool) -> None:
-    """Add a note that sounds from frame position `first` to `last` to one line (frames,)."""
-    frames = len(line)
+def _add_sustain(
+    roll: np.ndarray, rows: np.ndarray, first: np.ndarray, last: np.ndarray, level: np.ndarray, circle: bool
+) -> None:
+    """Add notes that sound from frame position `first` to `last`, (n,) each: level x the share of each frame."""
+    frames = roll.shape[1]
+    begin, stop = np.floor(first).astype(int), np.ceil(last).astype(int)
     if circle:
-        last = min(last, first + frames)
-    elif last <= 0 or first >= frames:
-        return
-    begin = math.floor(first) if circle else max(math.floor(first), 0)
-    stop = math.ceil(last) if circle else min(math.ceil(last), frames)
-    index = np.arange(begin, stop)
-    share = np.minimum(index + 1, last) - np.maximum(index, first)
-    np.add.at(line, index % frames, level * share.clip(0.0, 1.0))
+        last = np.minimum(last, first + frames)
+        stop = np.ceil(last).astype(int)
+    else:
+        begin, stop = begin.clip(0), stop.clip(max=frames)
+    count = (stop - begin).clip(0)
+    note = np.repeat(np.arange(len(rows)), count)  # of each pair of a note and a frame
+    index = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count) + begin[note]
+    share = np.minimum(index + 1, last[note]) - np.maximum(index, first[note])
+    np.add.at(roll, (rows[note], index % frames), level[note] * share.clip(0.0, 1.0))
 
 
 def _add_onsets(roll: np.ndarray, rows: np.ndarray, onset: np.ndarray, level: np.ndarray, circle: bool) -> None:

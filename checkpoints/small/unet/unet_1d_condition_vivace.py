@@ -3,7 +3,8 @@
 Residual convolutions at every level, attention where it is cheap. The text enters by cross-attention and, pooled, by
 FiLM; four scalars (length, tempo, key, meter) enter by FiLM and as one extra cross-attention token each; what is known
 for each frame (beat and bar phase, chord, what is kept when editing) enters by one zero-initialised convolution beside
-the input. Everything but the noisy latents may be absent.
+the input. The notes of each role, and what plays it, enter by two more such convolutions, before the way down and
+before the way up. Everything but the noisy latents may be absent.
 
 All work is done as (batch, channels, frames) convolutions, twice as fast as `nn.Linear` on a CPU. Norms act on each
 frame alone, so that no frame depends on how many others there are.
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 NUM_KEYS = 24  # index = 2 * pitch class + (1 if minor), C first
 MAX_BEATS_PER_BAR = 15
 SCALARS = ("duration_s", "bpm", "key", "beats_per_bar")
+NUM_ROLES = 4  # lead, harmony, bass, drums: the parts of a note roll (`note_roll` in vivace_score.py)
 NUM_OCTAVE_FREQUENCIES = 16
 NUM_FILTER_LEVELS = 17  # noise levels that `LinearPath` has filters for
 
@@ -208,6 +210,30 @@ class OctaveEmbedding(nn.Module):
         return torch.where(values.isnan()[:, None], self.null.to(token.dtype), token)
 
 
+class NotePath(nn.Module):
+    """Note rolls -> features of each frame, and from them what is added before the way down and before the way up.
+
+    What plays a role is an embedding, added for each role in all frames. The two last convolutions are zero at first,
+    so that a network that gains a note path predicts what it did before.
+    """
+
+    def __init__(self, note_channels: int, dim: int, instruments: int, channels: int, ways: int):
+        super().__init__()
+        self.conv_in = Conv(note_channels, dim, 1)
+        self.instruments = nn.ModuleList(nn.Embedding(instruments + 1, dim) for _ in range(NUM_ROLES))  # row 0: unknown
+        for embedding in self.instruments:
+            nn.init.normal_(embedding.weight, std=0.1)
+        self.ways = nn.ModuleList(zero(Conv(dim, channels, 3, padding=1)) for _ in range(ways))
+
+    def forward(self, note_roll: Tensor, role_instruments: Tensor, mask: Tensor | None) -> list[Tensor]:
+        """(batch, note_channels, frames) and (batch, 4), -1 = unknown -> (batch, channels, frames) for each way."""
+        features = self.conv_in(note_roll)
+        for role, embedding in enumerate(self.instruments):
+            features = features + embedding(role_instruments[:, role] + 1)[..., None].to(features.dtype)
+        features = hide(nn.functional.silu(features), mask)
+        return [conv(features) for conv in self.ways]
+
+
 class LinearPath(nn.Module):
     """The part of the prediction that is linear in the noisy latents, past all layers.
 
@@ -248,9 +274,13 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         context_dim: width of the cross-attention tokens (text is projected to it once).
         embedding_dim: width of the conditioning vector that drives FiLM.
         linear_taps: frames that the filters of `LinearPath` span, odd; 0 builds a model without it.
+        note_channels: channels of `note_roll`, as `ROLL_CHANNELS` in vivace_score.py; 0 builds a model without notes.
+        note_dim: width of the features of notes, a multiple of 32.
+        instruments: names of the instruments that `role_instruments` counts, in their order.
 
     Raises:
-        ValueError: lists of unequal length, a width that the heads do not divide, or `linear_taps` that do not fit.
+        ValueError: lists of unequal length, a width that the heads do not divide, `linear_taps` that do not fit,
+            instruments without notes, or an instrument that is named twice.
     """
 
     _supports_gradient_checkpointing = True
@@ -271,6 +301,9 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         context_dim: int = 256,
         embedding_dim: int = 384,
         linear_taps: int = 0,
+        note_channels: int = 0,
+        note_dim: int = 192,
+        instruments: tuple[str, ...] = (),
     ):
         super().__init__()
         if linear_taps and (linear_taps < 0 or linear_taps % 2 == 0 or in_channels != out_channels):
@@ -287,6 +320,11 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if attention_head_dim % 2 or any(w % attention_head_dim for w, a in zip(widths, attention, strict=True) if a):
             got = f"got {attention_head_dim} for block_out_channels {widths}"
             raise ValueError(f"attention_head_dim must be even and divide the levels with attention, {got}")
+        if instruments and not note_channels:
+            raise ValueError(f"instruments has {len(instruments)} names; allowed: none where note_channels is 0")
+        if len(set(instruments)) < len(instruments):
+            twice = next(name for name in instruments if list(instruments).count(name) > 1)
+            raise ValueError(f"instruments has {twice!r} twice; allowed: each name once")
         self.gradient_checkpointing = False
         self.conv_in = Conv(in_channels, widths[0], 3, padding=1)
         frame_cond = Conv(frame_cond_channels, widths[0], 3, padding=1) if frame_cond_channels else None
@@ -318,6 +356,10 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.norm_out = FrameNorm(widths[0])
         self.conv_out = zero(Conv(widths[0], out_channels, 3, padding=1))
         self.linear_path = LinearPath(in_channels, linear_taps) if linear_taps else None
+        self.note_path = None
+        if note_channels:
+            sizes = (note_channels, note_dim, len(instruments), widths[0], 2 if len(widths) > 1 else 1)
+            self.note_path = NotePath(*sizes)
 
     def embed_text(self, batch: int, text: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (batch, tokens + 1, context_dim), which to attend to (batch, tokens + 1), pooled (batch, dim).
@@ -368,6 +410,8 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         frame_cond: Tensor | None = None,
         added_cond_kwargs: dict[str, Tensor] | None = None,
         frame_mask: Tensor | None = None,
+        note_roll: Tensor | None = None,
+        role_instruments: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[Tensor]:
         """Predict the target of the noise process.
@@ -381,6 +425,10 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             added_cond_kwargs: `duration_s` (seconds) and `bpm` (beats a minute), float (batch,), NaN = absent;
                 `key` (0..23) and `beats_per_bar` (0..15), long (batch,), -1 = absent. Missing entries are absent.
             frame_mask: (batch, frames) bool, False = padding: predicted as zero, and without influence on the others.
+            note_roll: (batch, note_channels, frames) as `note_roll` in vivace_score.py makes them; zeros, as None,
+                leave every role free to play what fits.
+            role_instruments: long (batch, 4), what plays lead, harmony, bass and drums: a place in `instruments` of
+                the config, -1 = unknown; None = all are.
             return_dict: whether to return a `UNet1DOutput` or a tuple.
 
         Raises:
@@ -394,6 +442,8 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         check_shape("encoder_hidden_states", encoder_hidden_states, batch, "tokens", config.cross_attention_dim)
         check_shape("frame_cond", frame_cond, batch, config.frame_cond_channels, frames)
         check_shape("frame_mask", frame_mask, batch, frames)
+        check_shape("note_roll", note_roll, batch, config.note_channels, frames)
+        check_shape("role_instruments", role_instruments, batch, NUM_ROLES if config.note_channels else 0)
         tokens = 0 if encoder_hidden_states is None else encoder_hidden_states.shape[1]
         check_shape("encoder_attention_mask", encoder_attention_mask, batch, tokens)
 
@@ -416,10 +466,20 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             sample = nn.functional.pad(sample, (0, padding)).masked_fill(~mask, 0.0)
             if frame_cond is not None:
                 frame_cond = nn.functional.pad(frame_cond, (0, padding)).masked_fill(~mask, 0.0)
+            if note_roll is not None:
+                note_roll = nn.functional.pad(note_roll, (0, padding)).masked_fill(~mask, 0.0)
 
         hidden_states = self.conv_in(sample.to(dtype))
         if frame_cond is not None:
             hidden_states = hidden_states + self.conv_frame_cond(frame_cond.to(dtype))
+        notes = []
+        if self.note_path is not None:
+            if note_roll is None:
+                note_roll = sample.new_zeros(batch, config.note_channels, sample.shape[2])
+            if role_instruments is None:
+                role_instruments = torch.full((batch, NUM_ROLES), -1, device=sample.device)
+            notes = self.note_path(note_roll.to(dtype), role_instruments, masks[0])
+            hidden_states = hidden_states + notes[0]
         conditions, skips = (embedding, context, visible), []
         for layers, downsample, mask in zip(self.down_layers, self.downsamplers, masks[:-1], strict=True):
             hidden_states = self.run(layers, hidden_states, *conditions, mask)
@@ -429,6 +489,8 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         for level in reversed(range(levels - 1)):
             hidden_states = self.upsamplers[level](hidden_states).repeat_interleave(2, dim=2)
             hidden_states = self.mergers[level](torch.cat([hidden_states, skips[level]], dim=1))
+            if notes and level == 0:
+                hidden_states = hidden_states + notes[1]
             hidden_states = self.run(self.up_layers[level], hidden_states, *conditions, masks[level])
         hidden_states = hide(nn.functional.silu(self.norm_out(hidden_states)), masks[0])
         prediction = self.conv_out(hidden_states)

@@ -1,0 +1,174 @@
+"""The notes that a piece plays: a score given to a call, fitted to its music, as rolls and instruments of the network.
+
+This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
+transformers, and files published beside it.
+"""
+
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from .vivace_music import Music, MusicArguments
+from .vivace_reading import MusicWords
+from .vivace_score import ROLES, Score, note_roll, quarters_per_bar
+from .vivace_theory import parse_key
+
+TAIL_S = 0.4  # after a changed bar, in which its notes still ring
+
+
+def read_score(score: object) -> Score | None:
+    """What a call is given as its score: a `Score`, or the name of a MIDI file.
+
+    Raises:
+        ValueError: anything else, or a file that is not read.
+    """
+    if score is None or isinstance(score, Score):
+        return score
+    if hasattr(score, "tracks") and hasattr(score, "to_text"):  # a Score of another copy of this code
+        return Score.from_text(score.to_text())
+    if isinstance(score, (str, os.PathLike)):
+        return Score.load(score)
+    raise ValueError(f"score is a {type(score).__name__}; allowed: a Score, or the name of a MIDI file")
+
+
+def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
+    """The roles that are to play, in the order of `ROLES`; None = all.
+
+    Raises:
+        ValueError: no list, an unknown role, none at all, or one that a given score does not have.
+    """
+    if parts is None:
+        return None
+    names = [parts] if isinstance(parts, str) else parts
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"parts is {parts!r}; allowed: a list of {', '.join(ROLES)}")
+    unknown = [name for name in names if name not in ROLES]
+    if unknown:
+        raise ValueError(f"parts has {unknown[0]!r}; allowed: {', '.join(ROLES)}")
+    missing = [name for name in names if score is not None and name not in score.roles]
+    if score is not None and missing:
+        raise ValueError(f"parts has {missing[0]!r}; the score has: {', '.join(score.roles) or 'no notes'}")
+    return tuple(role for role in ROLES if role in names)
+
+
+def describe(score: Score) -> str:
+    """Words for a score without a prompt: the instruments of its parts."""
+    return ", ".join(score.instruments) or "instrumental music"
+
+
+def arguments_of_score(score: Score, given: MusicArguments, words: MusicWords) -> tuple[MusicArguments, list[str]]:
+    """Arguments completed by what a score fixes, and sentences on what in it is not used as it stands.
+
+    Tempo, meter, key, chords and length that are given, or in the prompt, come first.
+    """
+    notes = list(score.remarks)
+
+    def choose(name: str, own: str | None) -> str | None:
+        stated = getattr(words, name) if getattr(given, name) is None else getattr(given, name)
+        if stated is None:
+            return own
+        same = parse_key(str(stated)) == own if name == "key" and own is not None else stated == own
+        if own is not None and not same:
+            notes.append(f"score: its {name} is {own}, but {stated} is taken")
+        return getattr(given, name)
+
+    tempo = given.bpm if given.bpm is not None else words.bpm
+    if tempo is not None and abs(float(tempo) - score.bpm) > 1e-6:
+        notes.append(f"score: its tempo is {score.bpm:g} bpm, but {float(tempo):g} bpm is taken")
+    time_signature = choose("time_signature", score.time_signature)
+    key = choose("key", score.key)
+    chords = given.chords if given.chords is not None else score.chords
+    length = {"bars": given.bars, "duration_s": given.duration_s}
+    if all(value is None for value in (*length.values(), words.bars, words.duration_s)):
+        length["bars"] = score.bars
+    bpm = given.bpm if tempo is not None else score.bpm
+    return replace(given, bpm=bpm, time_signature=time_signature, key=key, chords=chords, **length), notes
+
+
+def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Score:
+    """The score as a piece plays it: in its tempo, meter, key and chords, these parts alone, and cut at its end."""
+    assert music.bpm is not None and music.time_signature is not None
+    bars = score.bars if music.time_signature == score.time_signature else None
+    fitted = replace(
+        score, bpm=float(music.bpm), time_signature=music.time_signature, bars=bars, key=music.key, chords=music.chords
+    )
+    bar_s = float(quarters_per_bar(music.time_signature)) * fitted.quarter_s
+    longest = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
+    fitted = fitted.slice_bars(0, min(longest, fitted.bars))
+    return fitted if parts is None else fitted.only(*parts)
+
+
+def rolls(
+    score: Score | None, parts: tuple[str, ...] | None, music: Music, frames: int, frame_rate: float
+) -> torch.Tensor | None:
+    """The note roll (`ROLL_CHANNELS`, frames) of a piece; None where all roles are free to play what fits.
+
+    Roles outside `parts` are silent. Before and after its score, a piece is free in what is played.
+    """
+    if score is None:
+        if parts is None:
+            return None
+        return note_roll(Score(()), frames, frame_rate, free=parts)
+    roll = note_roll(score, frames, frame_rate, music.downbeat_s / music.stretch, music.stretch, circle=music.loop)
+    if not music.loop:
+        first = music.downbeat_s * frame_rate
+        times = torch.arange(frames) + 0.5
+        roll[:, (times < first) | (times > first + score.duration_s * frame_rate)] = 0.0
+    return roll
+
+
+def instruments_of(score: Score | None, prompt: str, known: Sequence[str]) -> list[int]:
+    """What plays each role, as places in the network's list `known`; -1 = unknown.
+
+    Where the prompt names instruments of that list, it decides: the score's count only where the prompt names them too,
+    and a single instrument plays a single pitched part. Else the instruments of the score's tracks count.
+    """
+    named = [name for name in known if re.search(rf"(?<![\w-]){re.escape(name)}s?(?![\w-])", prompt.lower())]
+    named = [name for name in named if not any(name != longer and name in longer for longer in named)]
+    players: dict[str, str] = {}
+    for track in () if score is None else score.tracks:
+        if track.instrument is not None and (not named or track.instrument in named):
+            players.setdefault(track.role, track.instrument)
+    pitched = [] if score is None else [role for role in score.roles if role != "drums"]
+    if len(pitched) == 1 and len(named) == 1 and named[0] != "drums":
+        players.setdefault(pitched[0], named[0])
+    return [known.index(players[role]) if players.get(role) in known else -1 for role in ROLES]
+
+
+def changed_regions(
+    before: Score, after: Score, downbeat_s: float, duration_s: float, loop: bool
+) -> list[tuple[float, float]]:
+    """Regions in seconds of a piece in which another score than its own sounds otherwise: the bars in which a changed
+    note begins or sounds, and a moment after them, in which they ring.
+
+    Args:
+        before, after: what the piece plays, and what it is to play.
+        downbeat_s: where the scores begin in the piece.
+        duration_s: of the piece.
+        loop: whether what rings at its end rings on at its beginning.
+
+    Raises:
+        ValueError: scores of other tempo, meter or length, or equal ones.
+    """
+    for name in ("bpm", "time_signature", "bars"):
+        if getattr(before, name) != getattr(after, name):
+            raise ValueError(
+                f"score has {name}={getattr(after, name)}, but the audio was made with {getattr(before, name)}; "
+                "give mask_s, extend_s or strength to say what is to be made anew"
+            )
+    bars = before.changed_bars(after)
+    if not bars:
+        raise ValueError("score has the notes of the audio; nothing is to be made anew")
+    bar_s = float(quarters_per_bar(before.time_signature)) * before.quarter_s
+    regions = []
+    for bar in bars:
+        start, end = downbeat_s + bar * bar_s, downbeat_s + (bar + 1) * bar_s + TAIL_S
+        if start < duration_s:
+            regions.append((max(start, 0.0), min(end, duration_s)))
+        if loop and end > duration_s:
+            regions.append((0.0, end - duration_s))
+    return regions
