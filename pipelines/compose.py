@@ -273,7 +273,6 @@ class Plan:
     text: torch.Tensor | None = None
     bind: bool = True
     bass: torch.Tensor | None = None
-    section: torch.Tensor | None = None
 
 
 def blank(bars: int, bar: int, states: Sequence[int] = (UNKNOWN,) * 4) -> torch.Tensor:
@@ -330,6 +329,7 @@ def conditions_of(plan: Plan, text_dim: int) -> dict[str, torch.Tensor]:
     """Conditions of the network for one piece."""
     text = torch.zeros(text_dim) if plan.text is None else plan.text.float()
     return {
+        "beats": torch.tensor([round(plan.bar / plan.beat)]),
         "minor": torch.tensor([plan.minor]),
         "bpm": torch.tensor([plan.quarter_bpm], dtype=torch.float32),
         "states": torch.tensor([plan.states]),
@@ -384,8 +384,7 @@ def write(
         masked = plan.tokens[first:last] == MASKS
         if not masked.any():
             return
-        section = None if plan.section is None else plan.section[None, begin:last].to(device)
-        logits = composer(plan.tokens[None, begin:last].to(device), where, bar, conditions, section)[0, first - begin :]
+        logits = composer(plan.tokens[None, begin:last].to(device), where, bar, conditions)[0, first - begin :]
         limits = allowed(plan, plan.tokens, first, last)
         for column, part in enumerate(logits.float().cpu().split(SIZES, dim=-1)):
             if column in structure:
