@@ -135,6 +135,8 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(Block(width, heads, kernel, CONDITION) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.exit = nn.Linear(width, patch * width)
+        # What stands at a step and beside it goes round the blocks, which see whole patches.
+        self.near, self.near_mix = nn.Conv1d(width, width, 5, padding=2, groups=width), nn.Linear(width, width)
         self.predict = nn.Linear(width, sum(SIZES))
         for embedding in self.modules():
             if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)):
@@ -179,6 +181,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         x = self.tokens(rows).view(batch, steps, -1) + self.step(number % steps_per_bar[:, None])
         turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
         x = x + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(x.dtype))
+        near = self.near_mix(nn.functional.gelu(self.near(x.transpose(1, 2)).transpose(1, 2)))
         patch = self.config.patch
         x = self.enter(x.reshape(batch, steps // patch, -1))
         seen = None if visible is None else visible.view(batch, -1, patch).any(-1)
@@ -187,7 +190,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = block(x, condition, angles, seen)
         x = self.exit(self.norm(x)).reshape(batch, steps, -1)
-        return self.predict(nn.functional.gelu(x))
+        return self.predict(nn.functional.gelu(x + near))
 
     def _condition(self, conditions: dict[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         """One vector (batch, `CONDITION`) of all conditions of the whole piece."""
