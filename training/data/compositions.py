@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.compose import chord_token, encode_score, key_shift
+from pipelines.compose_tokens import chord_token, encode_score, key_shift
 from pipelines.composer_vivace import DENSITIES, NAMES, ROLE_COLUMNS, UNKNOWN
 from pipelines.vivace_midi import MidiPart, find_roles
 from pipelines.vivace_score import Score, Track

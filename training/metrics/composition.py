@@ -1,4 +1,4 @@
-"""Figures of composed music, on the tokens of `pipelines.composer_vivace`: the same for real scores and for made ones."""
+"""Figures of composed music on the tokens of `pipelines.composer_vivace`, of real scores and of made ones alike."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.compose import chord_classes
+from pipelines.compose_tokens import chord_classes
 from pipelines.composer_vivace import FIRST_PITCH, HOLD, LOWEST_PITCH, NAMES, ROLE_COLUMNS, SIZES
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
