@@ -248,8 +248,9 @@ def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
 STRUCTURE_ONLY = [name in (*STRUCTURE, *ROLE_COLUMNS["drums"]) for name in NAMES]
 
 
-def limits(draft: Draft, first: int, last: int, loop: bool) -> list[torch.Tensor]:
-    """For each column (last - first, size) bool: the tokens that given chords let through at steps [first, last)."""
+def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
+    """For each column (last - first, size) bool: the tokens that may be written at steps [first, last): those that
+    given chords let through, and that have a length."""
     masks = [np.ones((last - first, size), dtype=bool) for size in SIZES]
     steps = np.arange(first, last)
     beat = draft.bar / draft.beats
@@ -268,6 +269,13 @@ def limits(draft: Draft, first: int, last: int, loop: bool) -> list[torch.Tensor
     if first == 0:  # nothing sounds on from before the beginning
         for name in LOWEST_PITCH:
             masks[NAMES.index(name)][0, HOLD] = False
+    if beat % STEPS_PER_QUARTER:  # beats begin within quarters, which have no triplets then
+        masks[NAMES.index("feel")][:, 1] = False
+    feel = draft.tokens[first:last, NAMES.index("feel")].numpy()
+    dead = (feel == 1) & (steps % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1)  # of a triplet
+    for column, name in enumerate(NAMES):
+        if name not in STRUCTURE:
+            masks[column][dead, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
     return [torch.from_numpy(mask) for mask in masks]
 
 
@@ -327,7 +335,7 @@ def write(
     masked = draft.tokens[first:last] == MASKS
     total, structure = masked.sum(0), list(range(len(STRUCTURE)))
     early = STRUCTURE_PASSES if masked[:, structure].any() else 0
-    may = limits(draft, first, last, loop)
+    may = limits(draft, first, last)
     units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
     for number in range(0 if early else STRUCTURE_PASSES, passes):
         masked = draft.tokens[first:last] == MASKS
@@ -358,6 +366,7 @@ def write(
         if number < early:
             for column, unit in zip(structure, units, strict=True):
                 align(draft.tokens[first:last], column, draft.bar, unit, masked[:, column])
+            may = limits(draft, first, last)
 
 
 def draw(
