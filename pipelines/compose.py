@@ -1,463 +1,514 @@
-"""Composing: scores <-> the tokens of `ComposerVivace`, what binds them, and the passes that write a piece."""
+"""Composing: what binds a piece, and the passes in which `ComposerVivace` writes it."""
 
 import math
+import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 
+from .compose_tokens import (
+    chord_token,
+    chords_of,
+    decode_tokens,
+    encode_score,
+    key_shift,
+    steps_per_bar,
+)
 from .composer_vivace import (
     COLUMNS,
+    DENSITIES,
     FIRST_PITCH,
     HOLD,
     LOWEST_PITCH,
-    MAX_STEPS_PER_BAR,
     NAMES,
-    QUALITIES,
     REST,
     ROLE_COLUMNS,
     SIZES,
     STEPS_PER_QUARTER,
     STRUCTURE,
     UNKNOWN,
+    ComposerVivace,
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
-from .vivace_theory import KEYS, PITCH_CLASSES, parse_key, parse_time_signature, read_progression
+from .vivace_theory import KEYS, parse_key, parse_time_signature, read_progression
 
 CHUNK_BARS = 8  # bars that are written together
-CONTEXT_BARS = 16  # bars before them that the network sees
+CHUNK_STEPS = 128  # and the most steps; as many before them are seen
 PASSES = 10
-STRUCTURE_SHARE = 0.3  # of the passes, in which chords and feel are written first
-QUALITY_NAMES = tuple(QUALITIES)
-# General MIDI drum keys of each lane; the first key of a token is the one that is played.
-LANES = {
-    "kick": ((36, 35),),
-    "snare": ((38, 40), (37,), (39,)),
-    "cymbal": ((42, 44), (46,), (51, 53, 59), (49, 52, 55, 57)),
-    "percussion": ((43, 41, 45), (48, 47, 50), (70, 54, 69, 82), (76,)),
-}
-KEY_OF_LANE = {
-    key: (lane, token) for lane, tokens in LANES.items() for token, keys in enumerate(tokens, start=1) for key in keys
-}
+STRUCTURE_PASSES = 3  # of them, in which chords and feel are written
+MAX_SECTIONS = 26
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
+PITCH_CLASSES_OF = {
+    name: (np.arange(COLUMNS[name] - FIRST_PITCH) + LOWEST_PITCH[name]) % 12 for name in LOWEST_PITCH
+}  # of each pitched column's tokens from `FIRST_PITCH` on
 
 
-def steps_per_bar(time_signature: str) -> int:
-    """16ths in a bar.
+@dataclass(frozen=True)
+class MusicPlan:
+    """What a piece is to be.
 
-    Raises:
-        ValueError: if it is odd or above `MAX_STEPS_PER_BAR`, which the composer cannot do with.
+    Attributes:
+        bars: length.
+        bpm: beats a minute, as the pipeline counts them: dotted quarters in "6/8".
+        time_signature: of whole eighths, "4/4".
+        key: "A minor"; None = the seed chooses.
+        chords: a progression from the first bar on, repeated to the end; None = the composer writes them. Chords that
+            are given bind: notes of the lead that begin on a beat and all of the harmony are chord tones, and the bass
+            begins each chord and each bar with the root, or with the bass of a slash chord.
+        parts: the roles that play, some of `ROLES`; the others have no notes. None = as the composer likes.
+        instruments: what plays a role, in the words of the captions: {"lead": "flute"}.
+        density: of a role, in how many of 16 steps a note begins; one that is not named is open.
+        given: notes that stay as they are. A role that has notes here is complete, with its rests, to the end of this
+            score; the other roles in `parts` are written to it.
+        open_bars: (first, last) bars, counted from 0, of `given` that are written anew, in the roles in `parts`.
+        form: "AABA": sections of equal length; a letter that comes again brings its notes again, and with a prime, as
+            in "AA'BA'", a share `vary` of them is new. Or a list of (letter, bars).
+        vary: share of a primed section's notes that is new, by beats and parts, more towards its end.
+        loop: the end leads to the beginning.
     """
-    steps = quarters_per_bar(time_signature) * STEPS_PER_QUARTER
-    if steps.denominator != 1 or steps % 2 or steps > MAX_STEPS_PER_BAR:
-        raise ValueError(f"time_signature is {time_signature!r}; the composer allows bars of whole eighths, up to 15/4")
-    return int(steps)
 
-
-def key_shift(key: str | None) -> int:
-    """Semitones, -6 to 5, that bring the tonic of a key to C."""
-    tonic = 0 if key is None else KEYS.index(parse_key(key)) // 2
-    return (-tonic + 6) % 12 - 6
-
-
-def chord_token(chroma: np.ndarray, root: int, shift: int) -> int:
-    """Token of the chord quality nearest to a chroma (12,) of 0 and 1 with its root (pitch class), moved by a shift."""
-    if not chroma.any():
-        return 0
-    notes = {int(pitch - root) % 12 for pitch in np.nonzero(chroma)[0]}
-    fits = [len(notes & set(steps)) - 0.6 * len(notes ^ set(steps)) for steps in QUALITIES.values()]
-    return 1 + (root + shift) % 12 * len(QUALITIES) + int(np.argmax(fits))
-
-
-def chord_name(token: int, shift: int) -> str:
-    """Symbol of a chord token in the key from which `shift` led to C; "N" for none."""
-    if token == 0:
-        return "N"
-    root, quality = divmod(token - 1, len(QUALITIES))
-    return PITCH_CLASSES[(root - shift) % 12] + QUALITY_NAMES[quality]
-
-
-def _slot(position: float, triplet: bool) -> int:
-    """The step within a quarter that is nearest to a position of 0 to 1; 4 = the next quarter."""
-    nearest = round(position * (3 if triplet else 4))
-    return 4 if triplet and nearest == 3 else nearest
-
-
-def encode_score(score: Score, chords: Sequence[tuple[float, int]] | None = None) -> torch.Tensor:
-    """Tokens (steps, columns) of a score in whole bars, moved to C.
-
-    Args:
-        score: with a key, else it is taken to be in C.
-        chords: (onset in quarters, token of the moved chord) in order; None = those of the score, or masked if it has
-            none.
-    """
-    bar = steps_per_bar(score.time_signature)
-    total, shift = score.bars * bar, key_shift(score.key)
-    grid = np.zeros((total, len(NAMES)), dtype=np.int64)
-    quarter = np.arange(total) % bar // STEPS_PER_QUARTER  # within its bar
-    starts = np.flatnonzero(np.diff(np.arange(total) // bar * 1000 + quarter, prepend=-1))  # first step of each quarter
-    group = np.searchsorted(starts, np.arange(total), side="right") - 1
-    begin_q = starts / STEPS_PER_QUARTER
-    onsets = score.notes()[:, 0]
-    where = np.minimum(np.searchsorted(begin_q, onsets + 1e-6, side="right") - 1, len(starts) - 1)
-    place = onsets - begin_q[where]
-    straight, triplet = (abs(place * n - np.round(place * n)) / n for n in (4, 3))
-    gain = np.bincount(where, weights=straight - triplet, minlength=len(starts))
-    whole = np.diff(np.append(starts, total)) == STEPS_PER_QUARTER
-    is_triplet = (gain > 0.04) & whole
-    grid[:, NAMES.index("feel")] = is_triplet[group]
-
-    def step_of(time: float) -> int:
-        index = min(int(np.searchsorted(begin_q, time + 1e-6, side="right")) - 1, len(starts) - 1)
-        return int(starts[index]) + _slot(time - begin_q[index], bool(is_triplet[index]))
-
-    if chords is None and score.chords is not None:
-        chords = progression_tokens(score, shift)
-    if chords is None:
-        grid[:, 0] = SIZES[0]
-    else:
-        for onset, token in chords:
-            grid[max(step_of(onset), 0) :, 0] = token
-    for role in ("lead", "harmony", "bass"):
-        notes = score.notes(role)
-        order = np.lexsort((notes[:, 2] if role == "bass" else -notes[:, 2], notes[:, 0]))
-        columns = [NAMES.index(name) for name in ROLE_COLUMNS[role]]
-        lines: list[list[tuple[int, int, int]]] = [[] for _ in columns]  # first step, last step, token
-        for onset, duration, pitch, _ in notes[order]:
-            first = step_of(onset)
-            if first >= total:
-                continue
-            last = min(max(step_of(onset + duration), first + 1), total)
-            name = ROLE_COLUMNS[role][0]
-            low, count = LOWEST_PITCH[name], COLUMNS[name] - FIRST_PITCH
-            pitch = int(pitch) + shift
-            while pitch < low:
-                pitch += 12
-            while pitch >= low + count:
-                pitch -= 12
-            token = pitch - low + FIRST_PITCH
-            free = [k for k, line in enumerate(lines) if not line or line[-1][1] <= first]
-            if any(line and line[-1][0] == first and line[-1][2] == token for line in lines):
-                continue
-            if free:  # the voice that is nearest in pitch goes on
-                k = min(free, key=lambda k: abs(lines[k][-1][2] - token) if lines[k] else 6)
-            else:
-                cut = [k for k, line in enumerate(lines) if line[-1][0] < first]
-                if not cut:
-                    continue
-                k = min(cut, key=lambda k: lines[k][-1][0])
-                lines[k][-1] = (lines[k][-1][0], first, lines[k][-1][2])
-            lines[k].append((first, last, token))
-        for column, line in zip(columns, lines, strict=True):
-            for first, last, token in line:
-                grid[first, column] = token
-                grid[first + 1 : last, column] = HOLD
-    for onset, _, pitch, _ in score.notes("drums"):
-        step = step_of(onset)
-        if step < total:
-            lane, token = KEY_OF_LANE.get(int(pitch), ("percussion", 4))
-            column = NAMES.index(lane)
-            grid[step, column] = max(grid[step, column], token)
-    return torch.from_numpy(grid)
-
-
-def progression_tokens(score: Score, shift: int) -> list[tuple[float, int]]:
-    """(onset in quarters, chord token) of a score's chords, repeated to its end."""
-    beats = parse_time_signature(score.time_signature)
-    beat_q = float(quarters_per_bar(score.time_signature)) / beats
-    line = read_progression(score.chords, beats)
-    tokens, beat, k = [], 0, 0
-    while beat < score.bars * beats:
-        chord, count = line[k % len(line)]
-        tokens.append((beat * beat_q, chord_token(chord.chroma, chord.root or 0, shift)))
-        beat, k = beat + count, k + 1
-    return tokens
-
-
-def step_times(tokens: torch.Tensor, bar: int) -> np.ndarray:
-    """Time in quarters of each step, (steps + 1,); the fourth step of a triplet quarter is the next quarter."""
-    steps = len(tokens)
-    number = np.arange(steps + 1)
-    within = number % bar % STEPS_PER_QUARTER
-    feel = np.append(tokens[:, NAMES.index("feel")].numpy(), 0)
-    first = number - within
-    triplet = feel[np.minimum(first, steps)] == 1
-    return first / STEPS_PER_QUARTER + np.where(triplet, np.minimum(within, 3) / 3.0, within / STEPS_PER_QUARTER)
-
-
-def decode_tokens(
-    tokens: torch.Tensor, time_signature: str, key: str | None, bpm: float, instruments: dict[str, str | None]
-) -> Score:
-    """The score of tokens (steps, columns) without masks.
-
-    Accents follow the meter: the first beat of a bar is loudest, then beats, then what lies between.
-
-    Args:
-        tokens: of whole bars.
-        time_signature, key, bpm: of the score.
-        instruments: what plays lead, harmony and bass.
-    """
-    bar, shift = steps_per_bar(time_signature), key_shift(key)
-    times = step_times(tokens, bar)
-    beat = bar / parse_time_signature(time_signature)
-    within = np.arange(len(tokens)) % bar
-    accent = np.where(within == 0, 1.0, np.where(within % beat == 0, 0.92, np.where(within % 2 == 0, 0.84, 0.78)))
-    rows: dict[str, list[tuple[float, float, int, float]]] = {role: [] for role in ROLES}
-    for role in ("lead", "harmony", "bass"):
-        level = {"lead": 0.85, "harmony": 0.68, "bass": 0.8}[role]
-        for name in ROLE_COLUMNS[role]:
-            line = tokens[:, NAMES.index(name)].numpy()
-            for step in np.flatnonzero(line >= FIRST_PITCH):
-                end = step + 1
-                while end < len(line) and line[end] == HOLD:
-                    end += 1
-                pitch = int(line[step]) - FIRST_PITCH + LOWEST_PITCH[name] - shift
-                length = times[end] - times[step]
-                if length > 1e-6:
-                    rows[role].append(
-                        (times[step], length * (0.95 if length > 0.3 else 1.0), pitch, level * accent[step])
-                    )
-    for lane, keys in LANES.items():
-        line = tokens[:, NAMES.index(lane)].numpy()
-        for step in np.flatnonzero(line > 0):
-            rows["drums"].append((times[step], 0.125, keys[int(line[step]) - 1][0], 0.85 * accent[step]))
-    tracks = [Track(role, rows[role], instruments.get(role)) for role in ROLES if rows[role]]
-    chords = chords_of(tokens, time_signature, shift)
-    return Score(tuple(tracks), bpm, time_signature, len(tokens) // bar, key, chords)
-
-
-def chords_of(tokens: torch.Tensor, time_signature: str, shift: int) -> str | None:
-    """The chord column as a progression of symbols with beats, "Am F:2 C:2"; None if there is none."""
-    beats, bar = parse_time_signature(time_signature), steps_per_bar(time_signature)
-    count = len(tokens) // bar * beats
-    column = tokens[:, 0].numpy()
-    names = [chord_name(int(column[round(k * bar / beats)]), shift) for k in range(count)]
-    if set(names) == {"N"}:
-        return None
-    runs: list[list] = []
-    for k, name in enumerate(names):
-        if runs and runs[-1][0] == name and (k % beats or runs[-1][1] % beats):
-            runs[-1][1] += 1
-        else:
-            runs.append([name, 1])
-    return " ".join(name if length == beats else f"{name}:{length}" for name, length in runs)
+    bars: int
+    bpm: float = 100.0
+    time_signature: str = "4/4"
+    key: str | None = None
+    chords: str | None = None
+    parts: tuple[str, ...] | None = None
+    instruments: dict[str, str] = field(default_factory=dict)
+    density: dict[str, float] = field(default_factory=dict)
+    given: Score | None = None
+    open_bars: tuple[tuple[int, int], ...] = ()
+    form: str | Sequence[tuple[str, int]] | None = None
+    vary: float = 0.25
+    loop: bool = False
 
 
 @dataclass
-class Plan:
-    """What a piece is to be, in tokens.
+class Draft:
+    """A piece that is being written, in tokens.
 
     Attributes:
         tokens: (steps, columns), a masked token where the composer writes.
         bar: steps in a bar.
-        beat: steps in a beat.
-        minor: 0, 1 or `UNKNOWN`.
-        quarter_bpm: quarters a minute.
-        states: of lead, harmony, bass and drums 1 = plays, 0 = silent, `UNKNOWN` = as fits.
-        players: of lead, harmony, bass the index of an instrument, or `UNKNOWN`.
-        density: of the four roles a class of `DENSITIES`, or `UNKNOWN`.
-        text: (text_dim,) mean text state, or None.
-        bind: chords bind: strong beats of the lead, all of the harmony, the bass where a chord begins.
-        bass: (steps,) pitch class in C of a stated bass note, -1 = the root of the chord.
+        beats: beats in a bar.
+        conditions: of the network, for one piece.
+        classes: (steps, 12) bool, pitch classes in C that the given chords allow; all True where none is given.
+        bass: (steps,) pitch class in C that the bass must begin with, -1 = any.
+        changes: (steps,) bool, where a given chord begins.
+        bass_plays: the bass may not be silent where it must begin.
     """
 
     tokens: torch.Tensor
     bar: int
-    beat: float
-    minor: int = UNKNOWN
-    quarter_bpm: float = -1.0
-    states: tuple[int, ...] = (UNKNOWN,) * 4
-    players: tuple[int, ...] = (UNKNOWN,) * 3
-    density: tuple[int, ...] = (UNKNOWN,) * 4
-    text: torch.Tensor | None = None
-    bind: bool = True
-    bass: torch.Tensor | None = None
-    section: torch.Tensor | None = None
+    beats: int
+    conditions: dict[str, torch.Tensor]
+    classes: np.ndarray
+    bass: np.ndarray
+    changes: np.ndarray
+    bass_plays: bool = False
 
 
-def blank(bars: int, bar: int, states: Sequence[int] = (UNKNOWN,) * 4) -> torch.Tensor:
-    """Tokens of a piece to be written: all masked, but for roles that are silent."""
-    tokens = MASKS.repeat(bars * bar, 1)
-    for role, state in zip(ROLE_COLUMNS, states, strict=True):
-        if state == 0:
-            for name in ROLE_COLUMNS[role]:
-                tokens[:, NAMES.index(name)] = REST
-    return tokens
-
-
-def chord_classes(token: int) -> list[int]:
-    """Pitch classes in C of a chord token, root first."""
-    if token == 0:
-        return list(range(12))
-    root, quality = divmod(token - 1, len(QUALITIES))
-    return [(root + step) % 12 for step in QUALITIES[QUALITY_NAMES[quality]]]
-
-
-def allowed(plan: Plan, tokens: torch.Tensor, first: int, last: int) -> list[torch.Tensor]:
-    """For each column (last - first, size) bool: the tokens that the chords let through at steps [first, last)."""
-    masks = [torch.ones(last - first, size, dtype=torch.bool) for size in SIZES]
-    if not plan.bind:
-        return masks
-    chord = tokens[:, 0]
-    for step in range(first, last):
-        token = int(chord[step])
-        if token in (0, SIZES[0]):
-            continue
-        changes = step == 0 or int(chord[step - 1]) != token or (step % plan.bar == 0)
-        classes = chord_classes(token)
-        strong = (step % plan.bar) % plan.beat == 0
-        for name in ("lead", *ROLE_COLUMNS["harmony"]):
-            if name == "lead" and not strong:
-                continue
-            mask = masks[NAMES.index(name)][step - first]
-            pitch_class = (torch.arange(len(mask) - FIRST_PITCH) + LOWEST_PITCH[name]) % 12
-            mask[FIRST_PITCH:] = torch.isin(pitch_class, torch.tensor(classes))
-            if name != "lead" and (step == 0 or int(chord[step - 1]) != token):
-                mask[HOLD] = False
-        if changes and plan.states[2] != 0:
-            mask = masks[NAMES.index("bass")][step - first]
-            wanted = classes[0] if plan.bass is None or plan.bass[step] < 0 else int(plan.bass[step])
-            pitch_class = (torch.arange(len(mask) - FIRST_PITCH) + LOWEST_PITCH["bass"]) % 12
-            mask[FIRST_PITCH:] = pitch_class == wanted
-            mask[HOLD] = False
-            if plan.states[2] == 1:
-                mask[REST] = False
-    return masks
-
-
-def conditions_of(plan: Plan, text_dim: int) -> dict[str, torch.Tensor]:
-    """Conditions of the network for one piece."""
-    text = torch.zeros(text_dim) if plan.text is None else plan.text.float()
-    return {
-        "minor": torch.tensor([plan.minor]),
-        "bpm": torch.tensor([plan.quarter_bpm], dtype=torch.float32),
-        "states": torch.tensor([plan.states]),
-        "density": torch.tensor([plan.density]),
-        "players": torch.tensor([plan.players]),
-        "text": text[None],
-    }
-
-
-def align_column(tokens: torch.Tensor, column: int, bar: int, unit: float) -> None:
-    """Let a column keep within each unit of a bar (steps) the token of the unit's first step, in place."""
-    number = torch.arange(len(tokens))
-    within = number % bar
-    first = number - within + (torch.floor(within / unit) * unit).round().long()
-    tokens[:, column] = tokens[first, column]
-
-
-@torch.no_grad()
-def write(
-    composer,
-    plan: Plan,
-    first: int,
-    last: int,
-    generator: torch.Generator,
-    passes: int = PASSES,
-    temperature: float = 1.0,
-    surprise: float = 1.5,
-) -> None:
-    """Write the masked tokens of steps [first, last) of a plan, in place.
-
-    The network sees the `CONTEXT_BARS` bars before them, and what is given within. In each pass it draws all masked
-    tokens and keeps the surest of each column, so many that a cosine of the pass is met: chords and feel first.
-
-    Args:
-        composer: `ComposerVivace`, on the CPU.
-        plan: of the piece; tokens before `first` are complete.
-        first, last: steps, whole bars.
-        generator: of the draws.
-        passes: through the network.
-        temperature: of the draws.
-        surprise: how much chance there is in which tokens are kept, at the beginning.
-    """
-    begin = max(0, first - CONTEXT_BARS * plan.bar)
-    masked = plan.tokens[first:last] == MASKS
-    device = next(composer.parameters()).device
-    conditions = {name: value.to(device) for name, value in conditions_of(plan, composer.config.text_dim).items()}
-    bar, where = torch.tensor([plan.bar], device=device), torch.tensor([begin], device=device)
-    total = masked.sum(0)
-    structure = [NAMES.index(name) for name in STRUCTURE]
-    early = max(1, math.ceil(passes * STRUCTURE_SHARE))
-    for number in range(passes):
-        masked = plan.tokens[first:last] == MASKS
-        if not masked.any():
-            return
-        section = None if plan.section is None else plan.section[None, begin:last].to(device)
-        logits = composer(plan.tokens[None, begin:last].to(device), where, bar, conditions, section)[0, first - begin :]
-        limits = allowed(plan, plan.tokens, first, last)
-        for column, part in enumerate(logits.float().cpu().split(SIZES, dim=-1)):
-            if column in structure:
-                share = min(1.0, (number + 1) / early)
-            else:
-                at = (number + 1 - early / 2) / (passes - early / 2)
-                share = 0.0 if at <= 0 else 1.0 - math.cos(0.5 * math.pi * min(1.0, at))
-            if number == passes - 1:
-                share = 1.0
-            part = (part / temperature).masked_fill(~limits[column], -torch.inf)
-            log_p = torch.log_softmax(part, dim=-1)
-            uniform = torch.rand(part.shape, generator=generator).clamp(1e-9, 1.0 - 1e-7)
-            drawn = (log_p - torch.log(-torch.log(uniform))).argmax(-1)
-            chance = torch.rand(len(drawn), generator=generator).clamp(1e-9, 1.0 - 1e-7)
-            sure = log_p.gather(1, drawn[:, None])[:, 0]
-            sure = sure + surprise * (1.0 - (number + 1) / passes) * -torch.log(-torch.log(chance))
-            here = masked[:, column]
-            keep = math.ceil(share * int(total[column]) - 1e-9) - int(total[column] - here.sum())
-            if keep <= 0:
-                continue
-            order = sure.masked_fill(~here, -torch.inf).argsort(descending=True)[:keep]
-            order = order[here[order]]
-            plan.tokens[first + order, column] = drawn[order]
-        if number < early:  # chords hold for a beat, the feel for a quarter
-            for column, unit in zip(structure, (plan.beat, STEPS_PER_QUARTER), strict=True):
-                span = plan.tokens[first:last]
-                align_column(span, column, plan.bar, unit)
-
-
-def compose(
-    composer, plan: Plan, seed: int, form: Sequence[tuple[str, int]] = (), vary: float = 0.2, **options
-) -> None:
-    """Write all masked tokens of a plan, in place, in chunks of 8 bars that never see what comes after them: a longer
-    piece with the same seed begins as a shorter one.
-
-    Args:
-        composer, plan: see `write`.
-        seed: of the piece.
-        form: sections as (letter, bars); one whose letter was there before takes over its notes, of which the share
-            `vary` is written anew.
-    """
-    total = len(plan.tokens) // plan.bar
-    sections = [(letter, bars) for letter, bars in form] or [("", total)]
-    start, seen = 0, {}
-    for number, (letter, bars) in enumerate(sections):
-        bars = min(bars, total - start)
-        if letter and letter in seen:
-            source, length = seen[letter]
-            _repeat(plan, source, start, min(bars, length), vary, torch.Generator().manual_seed(_mix(seed, number, 1)))
-        else:
-            seen[letter] = (start, bars)
-        for chunk, first in enumerate(range(start, start + bars, CHUNK_BARS)):
-            last = min(first + CHUNK_BARS, start + bars)
-            generator = torch.Generator().manual_seed(_mix(seed, number, 2 + chunk))
-            write(composer, plan, first * plan.bar, last * plan.bar, generator, **options)
-        start += bars
-
-
-def _mix(*numbers: int) -> int:
+def mix(*numbers: int) -> int:
     """A seed that depends on all numbers."""
     return int(np.random.SeedSequence([number % 2**63 for number in numbers]).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _repeat(plan: Plan, source: int, start: int, bars: int, vary: float, generator: torch.Generator) -> None:
-    """Take the tokens of bars from `source` over to those from `start` on where nothing is given there, and mask a
-    share of the notes again, by beats and columns, more of it towards the end of the section."""
-    old = plan.tokens[source * plan.bar : (source + bars) * plan.bar].clone()
-    new = plan.tokens[start * plan.bar : (start + bars) * plan.bar]
-    open_ = new == MASKS
-    beats = max(1, round(len(old) / plan.beat))
-    weight = torch.linspace(0.5, 1.5, beats)
-    draw = torch.rand(beats, len(NAMES), generator=generator) < vary * weight[:, None]
-    draw[:, : len(STRUCTURE)] = False
-    beat = (torch.arange(len(old)) / plan.beat).long().clamp_max(beats - 1)
-    new[open_] = torch.where(draw[beat], MASKS, old)[open_]
+def read_form(form: str | Sequence[tuple[str, int]] | None, bars: int) -> list[tuple[str, int]]:
+    """Sections as (letter, bars), a prime behind the letter kept; their bars add up to `bars`.
+
+    Raises:
+        ValueError: if it is no form, or does not fit the bars.
+    """
+    allowed = f"1 to {MAX_SECTIONS} letters, each perhaps with a prime, as in \"AA'BA'\""
+    if form is None:
+        return [("", bars)]
+    if isinstance(form, str):
+        names: list[str] = []
+        for sign in form.replace("\u2019", "'").replace("-", "").replace(" ", ""):
+            if sign == "'" and names:
+                names[-1] = names[-1][0] + "'"
+            elif sign in string.ascii_letters:
+                names.append(sign.upper())
+            else:
+                raise ValueError(f"form is {form!r}; allowed: {allowed}")
+        if not 1 <= len(names) <= MAX_SECTIONS:
+            raise ValueError(f"form has {len(names)} sections; allowed: {allowed}")
+        if bars % len(names):
+            raise ValueError(f"form is {form!r} with {bars} bars; allowed: a multiple of its {len(names)} sections")
+        return [(name, bars // len(names)) for name in names]
+    sections = [(str(name), int(count)) for name, count in form]
+    if not sections or any(count < 1 for _, count in sections) or sum(count for _, count in sections) != bars:
+        raise ValueError(f"form has sections of {[count for _, count in sections]} bars; allowed: {bars} bars in all")
+    return sections
+
+
+def check_plan(plan: MusicPlan, instruments: Sequence[str]) -> None:
+    """Raise a ValueError for a plan that cannot be carried out."""
+    if isinstance(plan.bars, bool) or not isinstance(plan.bars, int) or not 1 <= plan.bars <= 4000:
+        raise ValueError(f"bars is {plan.bars!r}; allowed: whole numbers from 1 to 4000")
+    for name, roles in (("parts", plan.parts or ()), ("instruments", plan.instruments), ("density", plan.density)):
+        for role in roles:
+            if role not in ROLES:
+                raise ValueError(f"{name} has {role!r}; allowed: {', '.join(ROLES)}")
+    if plan.parts is not None and not plan.parts:
+        raise ValueError(f"parts is empty; allowed: some of {', '.join(ROLES)}")
+    if not 0 <= plan.vary <= 1:
+        raise ValueError(f"vary is {plan.vary!r}; allowed: 0 to 1")
+    if plan.given is not None:
+        if plan.given.time_signature != plan.time_signature:
+            raise ValueError(
+                f"time_signature is {plan.time_signature}, but that of the given notes is {plan.given.time_signature}"
+            )
+        if plan.given.bars > plan.bars:
+            raise ValueError(f"bars is {plan.bars}, but the given notes have {plan.given.bars}")
+    for first, last in plan.open_bars:
+        if plan.given is None or not 0 <= first < last <= plan.given.bars:
+            raise ValueError(f"open_bars has ({first}, {last}); allowed: bars of the given notes, first < last")
+
+
+def choose_key(seed: int) -> str:
+    """A key that the seed chooses: three of five are major."""
+    rng = np.random.default_rng(mix(seed, 0))
+    return KEYS[2 * int(rng.integers(12)) + int(rng.random() < 0.4)]
+
+
+def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | None) -> Draft:
+    """The draft of a plan whose key is chosen: all masked, but for what is given and for roles that are silent."""
+    bar, beats = steps_per_bar(plan.time_signature), parse_time_signature(plan.time_signature)
+    steps, shift = plan.bars * bar, key_shift(plan.key)
+    tokens = MASKS.repeat(steps, 1)
+    silent = () if plan.parts is None else tuple(role for role in ROLES if role not in plan.parts)
+    here = () if plan.given is None else plan.given.roles
+    for role in silent:
+        for name in ROLE_COLUMNS[role]:
+            tokens[:, NAMES.index(name)] = REST
+    if plan.given is not None:
+        keep_given(tokens, plan, bar)
+    classes, bass = np.ones((steps, 12), dtype=bool), np.full(steps, -1)
+    changes = np.zeros(steps, dtype=bool)
+    if plan.chords is not None:
+        line, step, k = read_progression(plan.chords, beats), 0, 0
+        while step < steps:
+            chord, count = line[k % len(line)]
+            last = min(steps, step + count * bar // beats)
+            tokens[step:last, 0] = chord_token(chord.chroma, chord.root or 0, shift)
+            if chord.root is not None:
+                classes[step:last] = np.roll(chord.chroma > 0, shift)
+                root = chord.root if chord.bass is None else chord.bass
+                starts = [step, *range((step // bar + 1) * bar, last, bar)]
+                bass[starts], changes[step] = (root + shift) % 12, True
+            step, k = last, k + 1
+    states = [
+        0 if role in silent and role not in here else 1 if role in here or plan.parts is not None else UNKNOWN
+        for role in ROLES
+    ]
+    players = [UNKNOWN] * 3
+    known = {name: k for k, name in enumerate(composer.config.instruments)}
+    named = {t.role: t.instrument for t in (plan.given.tracks if plan.given is not None else ())} | plan.instruments
+    for k, role in enumerate(ROLES[:3]):
+        players[k] = known.get(named.get(role), UNKNOWN)
+    density = [
+        int(np.searchsorted(DENSITIES, plan.density[role])) if role in plan.density else UNKNOWN for role in ROLES
+    ]
+    minor = UNKNOWN if plan.key is None else int(parse_key(plan.key).endswith("minor"))
+    quarter_bpm = plan.bpm * float(quarters_per_bar(plan.time_signature)) / beats
+    conditions = {
+        "beats": torch.tensor([beats]),
+        "minor": torch.tensor([minor]),
+        "bpm": torch.tensor([quarter_bpm], dtype=torch.float32),
+        "states": torch.tensor([states]),
+        "density": torch.tensor([density]),
+        "players": torch.tensor([players]),
+        "text": (torch.zeros(composer.config.text_dim) if text is None else text.detach().float().cpu())[None],
+    }
+    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1)
+
+
+def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
+    """Write the given notes into tokens, in place, in the roles that have some; where bars are open, only what rings
+    into them from before."""
+    score = replace(plan.given, key=plan.key, chords=None)
+    found = encode_score(score)
+    columns = [NAMES.index(name) for role in score.roles for name in ROLE_COLUMNS[role]]
+    closed = torch.ones(len(found), dtype=torch.bool)
+    for first, last in plan.open_bars:
+        closed[first * bar : last * bar] = False
+    for column in columns:
+        line, keep = found[:, column], closed.clone()
+        for step in range(1, len(line)):
+            if line[step] == HOLD and not STRUCTURE_ONLY[column]:
+                keep[step] = keep[step - 1]  # a note and its end are given, or open, together
+        tokens[: len(line), column] = torch.where(keep, line, tokens[: len(line), column])
+    feel = NAMES.index("feel")
+    tokens[: len(found), feel] = torch.where(closed, found[:, feel], tokens[: len(found), feel])
+
+
+# Columns in which 1 does not mean that a note sounds on.
+STRUCTURE_ONLY = [name in (*STRUCTURE, *ROLE_COLUMNS["drums"]) for name in NAMES]
+
+
+def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
+    """For each column (last - first, size) bool: the tokens that may be written at steps [first, last): those that
+    given chords let through, and that have a length."""
+    masks = [np.ones((last - first, size), dtype=bool) for size in SIZES]
+    steps = np.arange(first, last)
+    beat = draft.bar / draft.beats
+    strong = np.abs((steps % draft.bar) / beat - np.round((steps % draft.bar) / beat)) < 1e-9
+    classes, changes, bass = (part[first:last] for part in (draft.classes, draft.changes, draft.bass))
+    for name in ("lead", *ROLE_COLUMNS["harmony"]):
+        mask, chosen = masks[NAMES.index(name)], strong if name == "lead" else slice(None)
+        mask[chosen, FIRST_PITCH:] = classes[chosen][:, PITCH_CLASSES_OF[name]]
+        if name != "lead":
+            mask[changes, HOLD] = False
+    bound, mask = bass >= 0, masks[NAMES.index("bass")]
+    mask[bound, FIRST_PITCH:] = PITCH_CLASSES_OF["bass"] == bass[bound, None]
+    mask[bound, HOLD] = False
+    if draft.bass_plays:
+        mask[bound, REST] = False
+    if first == 0:  # nothing sounds on from before the beginning
+        for name in LOWEST_PITCH:
+            masks[NAMES.index(name)][0, HOLD] = False
+    if beat % STEPS_PER_QUARTER:  # beats begin within quarters, which have no triplets then
+        masks[NAMES.index("feel")][:, 1] = False
+    feel = draft.tokens[first:last, NAMES.index("feel")].numpy()
+    dead = (feel == 1) & (steps % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1)  # of a triplet
+    for column, name in enumerate(NAMES):
+        if name not in STRUCTURE:
+            masks[column][dead, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
+    return [torch.from_numpy(mask) for mask in masks]
+
+
+def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tensor, int, int]:
+    """The steps that the network sees when it writes [first, last): what is before them and, in a loop, after them.
+
+    Returns:
+        Numbers of steps in the draft, the number of the first one in time, and where among them `first` stands.
+    """
+    before = CHUNK_STEPS // draft.bar * draft.bar or draft.bar
+    total = len(draft.tokens)
+    if not loop:
+        begin = max(0, first - before)
+        return torch.arange(begin, last), begin, first - begin
+    before = max(1, before // draft.bar // 2) * draft.bar
+    begin = first - before
+    return torch.arange(begin, last + before) % total, begin % total, before
+
+
+@torch.no_grad()
+def write(
+    composer: ComposerVivace,
+    draft: Draft,
+    first: int,
+    last: int,
+    generator: torch.Generator,
+    loop: bool = False,
+    passes: int = PASSES,
+    temperature: float = 1.0,
+    surprise: float = 1.5,
+    top_p: float = 1.0,
+) -> None:
+    """Write the masked tokens of steps [first, last) of a draft, in place.
+
+    In each pass the network draws all masked tokens, and the surest of each column stay, so many that a cosine of the
+    pass is met: chords and feel in the first passes, then the notes.
+
+    Args:
+        composer: the network.
+        draft: of the piece; tokens before `first` are complete.
+        first, last: steps, whole bars.
+        generator: of the draws, on the CPU.
+        loop: the piece goes on from its end to its beginning.
+        passes: through the network.
+        temperature: of the draws.
+        surprise: how much chance there is in which tokens stay, at the beginning.
+        top_p: the draws are among the likeliest tokens that together have this probability.
+    """
+    device = next(composer.parameters()).device
+    conditions = {name: value.to(device) for name, value in draft.conditions.items()}
+    rows, begin, offset = window(draft, first, last, loop)
+    patch = composer.config.patch
+    padded = -(-len(rows) // patch) * patch
+    visible = torch.arange(padded)[None] < len(rows) if padded > len(rows) else None
+    visible = None if visible is None else visible.to(device)
+    start, bar = torch.tensor([begin], device=device), torch.tensor([draft.bar], device=device)
+    masked = draft.tokens[first:last] == MASKS
+    total, structure = masked.sum(0), list(range(len(STRUCTURE)))
+    early = STRUCTURE_PASSES if masked[:, structure].any() else 0
+    may = limits(draft, first, last)
+    units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
+    for number in range(0 if early else STRUCTURE_PASSES, passes):
+        masked = draft.tokens[first:last] == MASKS
+        if not masked.any():
+            return
+        seen = MASKS.repeat(padded, 1)
+        seen[: len(rows)] = draft.tokens[rows]
+        logits = composer(seen[None].to(device), start, bar, conditions, visible)[0, offset : offset + last - first]
+        parts = logits.float().cpu().split(SIZES, dim=-1)
+        shares = [
+            min(1.0, (number + 1) / STRUCTURE_PASSES)
+            if column in structure
+            else 1.0 - math.cos(0.5 * math.pi * max(0.0, (number + 1 - early / 2) / (passes - early / 2)))
+            for column in range(len(NAMES))
+        ]
+        for column, part in enumerate(parts):
+            here = masked[:, column]
+            share = 1.0 if number == passes - 1 else shares[column]
+            keep = math.ceil(share * int(total[column]) - 1e-9) - int(total[column] - here.sum())
+            drawn, sure = draw(part / temperature, may[column], generator, top_p)
+            chance = torch.rand(len(drawn), generator=generator).clamp(1e-9, 1.0 - 1e-7)
+            sure = sure + surprise * (1.0 - (number + 1) / passes) * -torch.log(-torch.log(chance))
+            if keep <= 0:
+                continue
+            order = sure.masked_fill(~here, -torch.inf).argsort(descending=True, stable=True)[:keep]
+            order = order[here[order]]
+            draft.tokens[first + order, column] = drawn[order]
+        if number < early:
+            for column, unit in zip(structure, units, strict=True):
+                align(draft.tokens[first:last], column, draft.bar, unit, masked[:, column])
+            may = limits(draft, first, last)
+
+
+def draw(
+    logits: torch.Tensor, may: torch.Tensor, generator: torch.Generator, top_p: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A token for each row of logits (rows, tokens) among those that may be, and the log of its probability."""
+    log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
+    if top_p < 1:
+        ordered, places = log_p.sort(descending=True, dim=-1)
+        beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
+        log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
+    uniform = torch.rand(log_p.shape, generator=generator).clamp(1e-9, 1.0 - 1e-7)
+    drawn = (log_p - torch.log(-torch.log(uniform))).argmax(-1)
+    return drawn, log_p.gather(1, drawn[:, None])[:, 0]
+
+
+def align(tokens: torch.Tensor, column: int, bar: int, unit: float, open_: torch.Tensor) -> None:
+    """Let a column have in each unit of a bar (steps) the token of its first step, in place, where it is open."""
+    number = torch.arange(len(tokens))
+    within = number % bar
+    first = number - within + (torch.floor(within / unit + 1e-9) * unit).round().long()
+    tokens[:, column] = torch.where(open_, tokens[first, column], tokens[:, column])
+
+
+def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.25, loop=False, **options) -> None:
+    """Write all masked tokens of a draft, in place, in chunks that never see what comes after them (but for the
+    beginning of a loop): a longer piece with the same seed begins as a shorter one.
+
+    Args:
+        composer, draft, options: see `write`.
+        seed: of the piece.
+        form: sections as (letter, bars), see `MusicPlan`; () = one.
+        vary: share of a primed section that is new.
+        loop: the end leads to the beginning.
+    """
+    total = len(draft.tokens) // draft.bar
+    chunk_bars = max(1, min(CHUNK_BARS, CHUNK_STEPS // draft.bar))
+    start, before = 0, {}
+    for number, (name, bars) in enumerate(form or [("", total)]):
+        letter = name.rstrip("'")
+        if letter and letter in before:
+            source, length = before[letter]
+            generator = torch.Generator().manual_seed(mix(seed, number, 1))
+            repeat(draft, source, start, min(bars, length), vary if name != letter else 0.0, generator)
+        elif letter:
+            before[letter] = (start, bars)
+        for chunk, first in enumerate(range(start, start + bars, chunk_bars)):
+            last = min(first + chunk_bars, start + bars)
+            generator = torch.Generator().manual_seed(mix(seed, number, 2 + chunk))
+            write(composer, draft, first * draft.bar, last * draft.bar, generator, loop, **options)
+        start += bars
+
+
+def repeat(draft: Draft, source: int, start: int, bars: int, vary: float, generator: torch.Generator) -> None:
+    """Take the tokens of bars from `source` over to those from `start` on where nothing is given there.
+
+    Notes whose given chord is another one stay masked, and so does a share `vary` of the rest, by beats and columns,
+    more of it towards the end.
+    """
+    bar, beat = draft.bar, draft.bar / draft.beats
+    there, here = slice(source * bar, (source + bars) * bar), slice(start * bar, (start + bars) * bar)
+    old, new = draft.tokens[there].clone(), draft.tokens[here]
+    beats = bars * draft.beats
+    share = vary * torch.linspace(0.5, 1.5, beats)
+    again = torch.rand(beats, len(NAMES), generator=generator) < share[:, None]
+    again[:, : len(STRUCTURE)] = False
+    other = torch.from_numpy(
+        (draft.classes[there] != draft.classes[here]).any(1) | (draft.bass[there] != draft.bass[here])
+    )
+    number = (torch.arange(len(old)) / beat + 1e-9).long().clamp_max(beats - 1)
+    again = again[number] | torch.zeros(beats).index_add(0, number, other.float()).gt(0)[number][:, None]
+    new[:] = torch.where(new == MASKS, torch.where(again, MASKS, old), new)
+
+
+def compose_scores(
+    composer: ComposerVivace,
+    plans: Sequence[MusicPlan],
+    seeds: Sequence[int],
+    text: torch.Tensor | None = None,
+    **options,
+) -> list[Score]:
+    """Compose pieces.
+
+    A piece depends on its plan, its text and its seed alone, bit for bit on a CPU, whatever is composed beside it.
+
+    Args:
+        composer: the network.
+        plans: a plan a piece.
+        seeds: a seed a piece.
+        text: (pieces, text_dim) states of the captions, mean over their tokens; None = without words.
+        options: see `write`.
+
+    Returns:
+        A score a piece, in whole bars, with its chords. Given notes are in it as they were given.
+
+    Raises:
+        ValueError: a plan that cannot be carried out; nothing is composed then.
+    """
+    if not len(plans) == len(seeds) == (len(plans) if text is None else len(text)):
+        raise ValueError(f"seeds has {len(seeds)} entries; allowed: {len(plans)}, one for each plan")
+    forms = []
+    for plan in plans:
+        check_plan(plan, composer.config.instruments)
+        forms.append(read_form(plan.form, plan.bars))
+    scores = []
+    for k, (plan, form, seed) in enumerate(zip(plans, forms, seeds, strict=True)):
+        plan = replace(plan, key=parse_key(plan.key) if plan.key else choose_key(seed))
+        scores.append(compose_one(composer, plan, form, seed, None if text is None else text[k], options))
+    return scores
+
+
+def compose_one(composer: ComposerVivace, plan: MusicPlan, form, seed: int, text, options: dict) -> Score:
+    """One piece; see `compose_scores`."""
+    bar = steps_per_bar(plan.time_signature)
+    whole, chunk = plan, max(1, min(CHUNK_BARS, CHUNK_STEPS // bar))
+    if plan.form is None and not plan.loop:  # whole chunks, so that a longer piece begins the same
+        whole = replace(plan, bars=-(-plan.bars // chunk) * chunk)
+        form = [("", whole.bars)]
+    draft = make_draft(composer, whole, text)
+    compose(composer, draft, seed, form, plan.vary, plan.loop, **options)
+    tokens = draft.tokens[: plan.bars * bar]
+    score = decode_tokens(tokens, plan.time_signature, plan.key, plan.bpm, plan.instruments)
+    chords = plan.chords if plan.chords is not None else chords_of(tokens, plan.time_signature, key_shift(plan.key))
+    return replace(score, tracks=tuple(with_given(score, plan)), chords=chords)
+
+
+def with_given(score: Score, plan: MusicPlan) -> list[Track]:
+    """The tracks of a composed score, with the given notes as they were given."""
+    if plan.given is None:
+        return list(score.tracks)
+    quarters = float(quarters_per_bar(plan.time_signature))
+    spans = [(first * quarters, last * quarters) for first, last in plan.open_bars]
+    spans.append((plan.given.bars * quarters, plan.bars * quarters))
+
+    def is_open(onsets: np.ndarray) -> np.ndarray:
+        return np.any([(onsets >= first - 1e-9) & (onsets < last - 1e-9) for first, last in spans], axis=0)
+
+    tracks, left = [], {track.role: track for track in score.tracks}
+    for track in plan.given.tracks:
+        notes = track.notes[~is_open(track.notes[:, 0])]
+        new = left.pop(track.role, None)
+        if new is not None:  # the first track of a role takes its composed notes
+            notes = np.concatenate([notes, new.notes[is_open(new.notes[:, 0])]])
+        tracks.append(replace(track, notes=notes, instrument=plan.instruments.get(track.role, track.instrument)))
+    return [*tracks, *left.values()]

@@ -32,6 +32,7 @@ COLUMNS = {
 NAMES = tuple(COLUMNS)
 STRUCTURE = ("chord", "feel")  # the first columns; what the notes follow
 SIZES = tuple(COLUMNS.values())
+FIRST_ROWS = tuple(sum(SIZES[:k]) + k for k in range(len(SIZES)))  # of each column in the table of embeddings
 ROLE_COLUMNS = {
     "lead": ("lead",), "harmony": tuple(f"harmony{k}" for k in range(VOICES)), "bass": ("bass",),
     "drums": ("kick", "snare", "cymbal", "percussion"),
@@ -40,6 +41,7 @@ REST, HOLD, FIRST_PITCH = 0, 1, 2
 LOWEST_PITCH = {"lead": 48, **{f"harmony{k}": 40 for k in range(VOICES)}, "bass": 24}
 STEPS_PER_QUARTER = 4
 MAX_STEPS_PER_BAR = 60
+MAX_BEATS = 15  # of a bar
 CONDITION = 64  # width of the vector that holds all conditions of the whole piece
 UNKNOWN = -1  # of a condition
 DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders of the classes: in how many of 16 steps a note of a role begins
@@ -88,8 +90,11 @@ class Block(nn.Module):
         q, k, v = (
             part.view(batch, count, self.heads, -1).transpose(1, 2) for part in self.qkv(enter(1)).chunk(3, dim=-1)
         )
-        mask = None if visible is None else visible[:, None, None]
-        y = nn.functional.scaled_dot_product_attention(rotate(q, angles), rotate(k, angles), v, attn_mask=mask)
+        # Written out: few positions, and torch's fused kernel is slow backwards in bfloat16 on a CPU.
+        likeness = rotate(q, angles) @ rotate(k, angles).transpose(-1, -2) * q.shape[-1] ** -0.5
+        if visible is not None:
+            likeness = likeness.masked_fill(~visible[:, None, None], -1e4)
+        y = likeness.float().softmax(-1).to(v.dtype) @ v
         x = x + (1.0 + parts[5]) * self.out(y.transpose(1, 2).reshape(batch, count, width))
         return x + (1.0 + parts[8]) * self.down(nn.functional.gelu(self.up(enter(2))))
 
@@ -111,14 +116,14 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         layers: int = 6,
         heads: int = 6,
         kernel: int = 7,
-        patch: int = 2,
+        patch: int = 4,
         text_dim: int = 128,
         instruments: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.tokens = nn.ModuleList(nn.Embedding(size + 1, width) for size in SIZES)  # the last is the mask
+        self.tokens = nn.EmbeddingBag(sum(SIZES) + len(SIZES), width, mode="sum")  # the last of a column is the mask
         self.step = nn.Embedding(MAX_STEPS_PER_BAR + 1, width)
-        self.section = nn.Embedding(9, width)
+        self.beats = nn.Embedding(MAX_BEATS + 1, width)
         self.phases = nn.Linear(2 * len(self.phrases), width)
         self.enter = nn.Linear(patch * width, width)
         self.mode, self.bpm = nn.Embedding(3, width), nn.Linear(33, width)
@@ -130,9 +135,11 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(Block(width, heads, kernel, CONDITION) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.exit = nn.Linear(width, patch * width)
+        # What stands at a step and beside it goes round the blocks, which see whole patches.
+        self.near, self.near_mix = nn.Conv1d(width, width, 5, padding=2, groups=width), nn.Linear(width, width)
         self.predict = nn.Linear(width, sum(SIZES))
         for embedding in self.modules():
-            if isinstance(embedding, nn.Embedding):
+            if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)):
                 nn.init.normal_(embedding.weight, std=0.3)
 
     phrases = (1, 2, 4, 8, 16)  # bars, of the sine waves that tell where in a phrase a step stands
@@ -152,7 +159,6 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         first_step: torch.Tensor,
         steps_per_bar: torch.Tensor,
         conditions: dict[str, torch.Tensor],
-        section: torch.Tensor | None = None,
         visible: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits of every token of every column, (batch, steps, sum of `SIZES`).
@@ -162,21 +168,20 @@ class ComposerVivace(ModelMixin, ConfigMixin):
                 of `patch`.
             first_step: (batch,) the number of the first row's step, counted from the start of the piece.
             steps_per_bar: (batch,).
-            conditions: (batch,) each, `UNKNOWN` where nothing is stated: `minor` 0 or 1, `bpm` quarters a minute,
+            conditions: (batch,) each, `UNKNOWN` where nothing is stated: `beats` of a bar (2 in 6/8, 3 in 3/4; at most
+                `MAX_BEATS`), `minor` 0 or 1, `bpm` quarters a minute,
                 `states` (batch, 4) 1 = the role plays, 0 = it is silent, `density` (batch, 4) a class of `DENSITIES`,
                 `players` (batch, 3) an instrument of lead, harmony, bass; `text` (batch, text_dim), zero = none.
-            section: (batch, steps) 0 = no section, 1 to 8.
             visible: (batch, steps) bool, False = padding; None = all.
         """
         batch, steps, _ = tokens.shape
         number = first_step[:, None] + torch.arange(steps, device=tokens.device)
         bars = number / steps_per_bar[:, None]
-        x = sum(table(tokens[..., column]) for column, table in enumerate(self.tokens))
-        x = x + self.step(number % steps_per_bar[:, None])
+        rows = (tokens + torch.tensor(FIRST_ROWS, device=tokens.device)).view(batch * steps, -1)
+        x = self.tokens(rows).view(batch, steps, -1) + self.step(number % steps_per_bar[:, None])
         turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
         x = x + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(x.dtype))
-        if section is not None:
-            x = x + self.section(section)
+        near = self.near_mix(nn.functional.gelu(self.near(x.transpose(1, 2)).transpose(1, 2)))
         patch = self.config.patch
         x = self.enter(x.reshape(batch, steps // patch, -1))
         seen = None if visible is None else visible.view(batch, -1, patch).any(-1)
@@ -185,7 +190,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = block(x, condition, angles, seen)
         x = self.exit(self.norm(x)).reshape(batch, steps, -1)
-        return self.predict(nn.functional.gelu(x))
+        return self.predict(nn.functional.gelu(x + near))
 
     def _condition(self, conditions: dict[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         """One vector (batch, `CONDITION`) of all conditions of the whole piece."""
@@ -194,7 +199,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         octave = torch.log2(bpm.clamp_min(1.0) / 100.0)[:, None] * known[:, None]
         waves = octave * math.pi * 2.0 ** (torch.arange(16, device=bpm.device, dtype=dtype) / 4 - 2)
         x = self.bpm(torch.cat([waves.sin(), waves.cos() * known[:, None], known[:, None].to(dtype)], dim=1))
-        x = x + self.mode(conditions["minor"] + 1)
+        x = x + self.mode(conditions["minor"] + 1) + self.beats(conditions["beats"].clamp(0, MAX_BEATS))
         for row in range(len(ROLE_COLUMNS)):
             x = x + self.states[row](conditions["states"][:, row] + 1)
             x = x + self.density[row](conditions["density"][:, row] + 1)

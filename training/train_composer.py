@@ -20,7 +20,7 @@ from training.data.compositions import PLAYERS, Compositions
 from training.run import loop
 from training.run.trainer import Losses, Trainer
 
-CONDITIONS = ("minor", "bpm", "states", "density", "players", "text")
+CONDITIONS = ("beats", "minor", "bpm", "states", "density", "players", "text")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class MaskedCompositions:
         item = self.crops.read(index, rng)
         item["masked"] = draw_mask(item["visible"], int(item["steps_per_bar"]), rng)
         item["masked"] &= item["tokens"] < torch.tensor(SIZES)  # chords that nobody knows stay masked and do not count
-        for name in ("minor", "bpm", "states", "density", "players"):
+        for name in ("beats", "minor", "bpm", "states", "density", "players"):
             gone = torch.from_numpy(np.array(rng.random(item[name].shape) < self.dropout))
             item[name] = torch.where(gone, torch.full_like(item[name], -1), item[name])
         if rng.random() < self.dropout:

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipelines.compose import chord_token, encode_score, key_shift
+from pipelines.compose_tokens import chord_token, encode_score, key_shift
 from pipelines.composer_vivace import DENSITIES, NAMES, ROLE_COLUMNS, UNKNOWN
 from pipelines.vivace_midi import MidiPart, find_roles
 from pipelines.vivace_score import Score, Track
-from pipelines.vivace_theory import KEYS
+from pipelines.vivace_theory import KEYS, parse_time_signature
 from training.config import command
 from training.data.scorebook.build import split_of
 from training.data.scorebook.captions import Facts, captions
@@ -115,9 +115,9 @@ def draw(index: int, scores: dict, settings: Settings) -> dict | None:
         if named:
             players[place] = PLAYERS.index(max(named, key=lambda track: len(track.notes)).instrument)
     return {
-        "tokens": tokens, "caption": caption_of(piece, rng), "work": piece.work, "real": piece.source != "procedural",
+        "tokens": tokens, "caption": caption_of(piece, rng), "work": piece.work, "source": tuple(SOURCES).index(piece.source),
         "row": [
-            len(tokens) // score.bars, int(piece.minor) if piece.tonic is not None else UNKNOWN,
+            len(tokens) // score.bars, parse_time_signature(score.time_signature), int(piece.minor) if piece.tonic is not None else UNKNOWN,
             round(60.0 / score.quarter_s * 100),
             *(int(role in score.roles) for role in ROLE_COLUMNS), *densities(tokens), *players,
         ],
@@ -145,7 +145,8 @@ def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[s
         values = {
             "tokens": torch.from_numpy(np.concatenate([item["tokens"] for item in items]).astype(np.uint8)),
             "lengths": lengths, "rows": torch.tensor([item["row"] for item in items], dtype=torch.int32),
-            "real": torch.tensor([item["real"] for item in items]), "text": torch.stack(states).half(),
+            "source": torch.tensor([item["source"] for item in items], dtype=torch.uint8),
+            "text": torch.stack(states).half(),
         } if items else {}  # fmt: skip
         if values:
             save_file(values, output_dir / f"{split}.safetensors.partial")
@@ -171,7 +172,8 @@ class Compositions:
         if not path.is_file():
             raise ValueError(f"data_dir {folder}: no {path.name} there; make it with training.data.compositions")
         values = load_file(path)
-        self.tokens, self.rows, self.text, self.real = (values[n] for n in ("tokens", "rows", "text", "real"))
+        self.tokens, self.rows, self.text, self.source = (values[n] for n in ("tokens", "rows", "text", "source"))
+        self.real = self.source != tuple(SOURCES).index("procedural")
         self.starts = torch.cat([torch.zeros(1, dtype=torch.long), values["lengths"].cumsum(0)])
         self.steps = steps
 
@@ -180,7 +182,7 @@ class Compositions:
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """A crop with its conditions; `visible` is False where it is padded."""
-        bar, minor, bpm, *rest = self.rows[index].tolist()
+        bar, beats, minor, bpm, *rest = self.rows[index].tolist()
         whole = self.tokens[self.starts[index] : self.starts[index + 1]]
         bars, most = len(whole) // bar, max(1, self.steps // bar)
         first = int(rng.integers(0, max(1, bars - most + 1)))
@@ -190,9 +192,9 @@ class Compositions:
         visible = torch.arange(self.steps) < len(crop)
         return {
             "index": torch.tensor(index), "tokens": tokens, "visible": visible,
-            "first_step": torch.tensor(first * bar), "steps_per_bar": torch.tensor(bar), "minor": torch.tensor(minor),
-            "bpm": torch.tensor(bpm / 100.0), "states": torch.tensor(rest[:4]), "density": torch.tensor(rest[4:8]),
-            "players": torch.tensor(rest[8:11]), "text": self.text[index].float(),
+            "first_step": torch.tensor(first * bar), "steps_per_bar": torch.tensor(bar), "beats": torch.tensor(beats),
+            "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0), "states": torch.tensor(rest[:4]),
+            "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]), "text": self.text[index].float(),
         }  # fmt: skip
 
 
