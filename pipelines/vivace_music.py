@@ -164,8 +164,9 @@ def understand(
 
 
 def settle(
-    words: MusicWords, given: MusicArguments, loop: bool | None, default_duration_s: float, max_duration_s: float
-) -> Music:
+    words: MusicWords, given: MusicArguments, loop: bool | None, default_duration_s: float, max_duration_s: float,
+    in_bars: bool = False,
+) -> Music:  # fmt: skip
     """The music of one piece: the arguments, and what the prompt says where an argument is None.
 
     Bars and chords need a tempo; where none is given, `choose_bpm` takes one. Chords without a length last as long as
@@ -177,12 +178,13 @@ def settle(
         given: the arguments.
         loop: None = as the words say.
         default_duration_s, max_duration_s: of the checkpoint, seconds.
+        in_bars: whether the piece needs a tempo, and whole bars where no length is given, as one that is composed.
 
     Raises:
         ValueError: a value out of range or unreadable, lengths that differ, chords that the piece is too short for, or
             a loop that is no whole number of bars.
     """
-    lengths = (default_duration_s, max_duration_s)
+    lengths = (default_duration_s, max_duration_s, in_bars)
     if loop is None and words.loop:
         try:
             return _settle(words, given, True, *lengths)
@@ -198,7 +200,12 @@ def settle(
 
 
 def _settle(
-    words: MusicWords, given: MusicArguments, loop: bool, default_duration_s: float, max_duration_s: float
+    words: MusicWords,
+    given: MusicArguments,
+    loop: bool,
+    default_duration_s: float,
+    max_duration_s: float,
+    in_bars: bool,
 ) -> Music:
     """`settle` with `loop` decided."""
     max_duration_s = min(max_duration_s, MAX_LOOP_S) if loop else max_duration_s
@@ -240,7 +247,7 @@ def _settle(
         words_bpm = float(Fraction(str(words.bpm)) * unit / beat)
         if abs(words_bpm - bpm) > 1e-6:
             compare("tempo", f"{words_bpm:g} bpm", f"{bpm:g}")
-    counts_bars = bars is not None or given.chords is not None
+    counts_bars = bars is not None or given.chords is not None or in_bars
     if bpm is not None or counts_bars:
         meter = "4/4" if meter is None else meter
     beats_per_bar = None if meter is None else parse_time_signature(meter)
@@ -256,7 +263,7 @@ def _settle(
 
     # 4. The length in whole bars where something asks for them
     num_beats = 0 if given.chords is None else progression_beats(given.chords, beats_per_bar)
-    if bars is None and duration_s is None and (loop or given.chords is not None) and bpm is not None:
+    if bars is None and duration_s is None and (loop or given.chords is not None or in_bars) and bpm is not None:
         unit_bars = -(-num_beats // beats_per_bar) or 1  # bars of a progression, or one
         bars = unit_bars * max(1, int(Fraction(str(default_duration_s)) / length_of(unit_bars)))
     if bars is None and loop and bpm is not None:

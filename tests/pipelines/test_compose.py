@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.compose import MusicPlan, compose_scores, read_form
-from pipelines.compose_tokens import chord_classes, decode_tokens, encode_score, key_shift, steps_per_bar
 from pipelines.composer_vivace import COLUMNS, SIZES, ComposerVivace
+from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import read_progression
+from pipelines.vivace_tokens import decode_tokens, encode_score, key_shift, steps_per_bar
 from training import train_composer
 from training.data import compositions
 from training.data.scorebook.labels import Settings, draw_piece, scores_of

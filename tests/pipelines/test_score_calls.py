@@ -5,8 +5,9 @@ import pytest
 import soundfile
 import torch
 
+from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import ROLES, Score, Track, VivacePipeline, note_roll
-from pipelines.vivace_notes import instruments_of
+from pipelines.vivace_notes import cast, instruments_of
 from pipelines.vivace_score import STATE_CHANNELS
 from tests.conftest import make_pipeline
 
@@ -228,3 +229,115 @@ def test_bad_scores(pipe, arguments, words):
     with pytest.raises(ValueError, match=words) as error:
         pipe("piano", **arguments)
     assert "\n" not in str(error.value)
+
+
+# With a composer.
+
+
+@pytest.fixture(scope="module")
+def composing() -> VivacePipeline:
+    pipe = make_pipeline(instruments=KNOWN)
+    torch.manual_seed(0)
+    composer = ComposerVivace(width=16, layers=1, heads=2, text_dim=16, instruments=KNOWN)
+    with torch.no_grad():
+        for parameter in composer.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return VivacePipeline(**pipe.components | {"composer": composer.eval()}, default_num_inference_steps=2)
+
+
+def test_words_are_composed(composing):
+    out = composing("calm piano", bars=4, bpm=100, seed=3)
+    (score,) = out.scores
+    assert score.bars == 4 and score.bpm == 100 and score.notes().size and score.key == out.conditions[0]["key"]
+    assert out.conditions[0]["chords"] == score.chords is not None
+    other = composing("calm piano", bars=4, bpm=100, seed=4)
+    assert other.scores[0] != score and not np.array_equal(other.audios, out.audios)
+    plain = composing("calm piano", bars=4, bpm=100, seed=3, compose=False)
+    assert plain.scores == [None] and not np.array_equal(plain.audios, out.audios)
+    slow = composing("slow drone", seed=1)  # no length: whole bars at a tempo of the words
+    assert slow.conditions[0]["bars"] == slow.scores[0].bars and slow.conditions[0]["bpm"] == 60
+
+
+def test_composed_alone_beside_others_and_again(composing, tmp_path):
+    both = composing(["piano", "funk"], bars=2, bpm=120, seed=[1, 2], key="A minor")
+    for row, prompt in enumerate(("piano", "funk")):
+        alone = composing(prompt, bars=2, bpm=120, seed=row + 1, key="A minor")
+        assert alone.scores[0] == both.scores[row] and np.array_equal(alone.audios[0], both.audios[row])
+    both.save(tmp_path / "a.wav", 1, midi=True)
+    again = composing.replay(tmp_path / "a.wav")
+    assert again.differences == [] and again.scores == [both.scores[1]]
+    assert Score.load(tmp_path / "a.mid") == both.scores[1]
+    stems = composing("funk", bars=2, bpm=120, seed=2, key="A minor", stems=True)
+    assert stems.scores == [both.scores[1]] and np.array_equal(sum(stems.stems[0].values()), stems.audios[0])
+
+
+def test_what_is_asked_of_the_composer(composing):
+    def score(prompt="music", **more) -> Score:
+        return composing(prompt, **{"bars": 4, "bpm": 120, "seed": 5, "output_type": "np"} | more).scores[0]
+
+    assert set(score("only bass and drums").roles) <= {"bass", "drums"}
+    assert "drums" not in score("jazz without drums").roles and score(parts=["lead"]).roles in {("lead",), ()}
+    chords = score(chords="Am F", key="A minor").chords.split()
+    assert chords[:2] == ["Am", "F"]
+    melody = tune().only("lead")
+    for given in (melody, [(q, 0.5, p, v) for q, _, p, v in melody.notes().tolist()]):
+        led = score(melody=given, bars=2)
+        assert np.array_equal(led.notes("lead"), melody.notes("lead"))
+    full = score(score=tune().only("bass"), compose=True, bars=2)
+    assert np.array_equal(full.notes("bass"), tune().notes("bass"))
+    same = score(form="AA", bars=4)
+    first, last = same.slice_bars(0, 2), same.slice_bars(2, 4)
+    assert len(same.changed_bars(same)) == 0 and np.array_equal(
+        first.notes("lead")[:, :3:2], last.notes("lead")[:, :3:2]
+    )
+    assert score(loop=True).bars == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"form": "A" * 60, "bars": 60}, "form has 60 sections"),
+        ({"form": "AB", "bars": 3}, "form is 'AB' with 3 bars"),
+        ({"form": 5}, "form is 5"),
+        ({"melody": 5}, "melody is a int"),
+        ({"melody": [(0, 1)]}, "melody cannot be read"),
+        ({"melody": tune().only("bass", "drums")}, "melody has the parts bass, drums"),
+        ({"melody": tune(), "score": tune()}, "melody and score"),
+        ({"melody": tune(), "compose": False}, "compose is False"),
+        ({"compose": "yes"}, "compose is yes"),
+        ({"parts": ["kazoo"]}, "'kazoo'"),
+    ],
+)
+def test_bad_plans(composing, arguments, words):
+    with pytest.raises(ValueError, match=words) as error:
+        composing("piano", **arguments)
+    assert "\n" not in str(error.value)
+
+
+def test_without_a_composer(pipe):
+    for name, value in (("compose", True), ("melody", tune()), ("form", "AABA")):
+        with pytest.raises(ValueError, match=f"{name} needs a composer"):
+            pipe("piano", **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("prompt", "parts", "players"),
+    [
+        ("solo piano", ("lead", "harmony", "bass"), {"lead": "piano", "harmony": "piano", "bass": "piano"}),
+        ("only bass and drums", ("bass", "drums"), {}),
+        ("jazz trio without drums", ("lead", "harmony", "bass"), {}),
+        ("just piano and bass", ("lead", "harmony", "bass"), {"lead": "piano", "harmony": "piano"}),
+        ("flute lead, jazz trio with piano", None, {"lead": "flute", "harmony": "piano"}),
+        ("unaccompanied violin", ("lead",), {"lead": "violin"}),
+        ("waltz for accordion and double bass", None, {"harmony": "accordion", "bass": "upright bass"}),
+        (
+            "guitar and saxophone, no bass",
+            ("lead", "harmony", "drums"),
+            {"harmony": "steel guitar", "lead": "alto sax"},
+        ),
+        ("drums only", ("drums",), {}),
+        ("techno", None, {}),
+    ],
+)
+def test_who_plays_by_the_words(prompt, parts, players):
+    assert cast(prompt) == (parts, players)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.compose_tokens import chord_classes
 from pipelines.composer_vivace import FIRST_PITCH, HOLD, LOWEST_PITCH, NAMES, ROLE_COLUMNS, SIZES
+from pipelines.vivace_tokens import chord_classes
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 MINOR = (0, 2, 3, 5, 7, 8, 9, 10, 11)  # with the raised sixth and seventh

@@ -8,14 +8,6 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from .compose_tokens import (
-    chord_token,
-    chords_of,
-    decode_tokens,
-    encode_score,
-    key_shift,
-    steps_per_bar,
-)
 from .composer_vivace import (
     COLUMNS,
     DENSITIES,
@@ -33,6 +25,14 @@ from .composer_vivace import (
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, parse_key, parse_time_signature, read_progression
+from .vivace_tokens import (
+    chord_token,
+    chords_of,
+    decode_tokens,
+    encode_score,
+    key_shift,
+    steps_per_bar,
+)
 
 CHUNK_BARS = 8  # bars that are written together
 CHUNK_STEPS = 128  # and the most steps; as many before them are seen
