@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from latent_sets import contents, read_shard
 from safetensors.torch import load_file
-from test_unet import close, differ, make_inputs, make_unet
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLES, ROLL_CHANNELS, Score, Track, note_roll, role_channels
 from tests.conftest import encode_arguments
+from tests.helpers.latent_sets import contents, read_shard
+from tests.pipelines.test_unet import close, differ, make_inputs, make_unet
 from training import encode_latents, train_unet
 from training.config import UNetRun
 from training.data.latents import LatentCrops, TrainingCrops
