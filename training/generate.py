@@ -9,7 +9,7 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from pipelines.vivace_sampling import set_timesteps
+from pipelines.vivace_process import set_timesteps
 from pipelines.vivace_theory import GRID_CHANNELS
 from training.data.clips import is_blank
 from training.data.latents import row_grid, row_scalars
