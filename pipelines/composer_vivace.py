@@ -47,6 +47,34 @@ UNKNOWN = -1  # of a condition
 DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders of the classes: in how many of 16 steps a note of a role begins
 
 
+PITCHED = tuple(NAMES.index(name) for name in LOWEST_PITCH)
+# Of the notes before and after a step in each pitched column, in the table of embeddings, behind the tokens.
+AROUND_ROWS = tuple(sum(SIZES[c] for c in PITCHED[:k]) for k in range(len(PITCHED)))
+
+
+def notes_around(tokens: torch.Tensor) -> torch.Tensor:
+    """The nearest notes that begin before, and after, each step in each pitched column, as far as they are not masked.
+
+    Args:
+        tokens: (batch, steps, columns).
+
+    Returns:
+        (batch, steps, 2 x pitched columns), those before a step first: the token of the note's beginning, 0 = none.
+    """
+    columns = tokens[..., list(PITCHED)]
+    sizes = torch.tensor([SIZES[column] for column in PITCHED], device=tokens.device)
+    begins = (columns >= FIRST_PITCH) & (columns < sizes)
+    steps = torch.arange(tokens.shape[1], device=tokens.device)[:, None]
+    sides = []
+    for flip in (False, True):
+        values, there = (x.flip(1) if flip else x for x in (columns, begins))
+        last = torch.where(there, steps, -1).cummax(1).values
+        last = nn.functional.pad(last[:, :-1], (0, 0, 1, 0), value=-1)  # before the step, not at it
+        side = torch.where(last >= 0, values.gather(1, last.clamp_min(0)), 0)
+        sides.append(side.flip(1) if flip else side)
+    return torch.cat(sides, dim=-1)
+
+
 def rotate(values: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Rotary embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
@@ -121,7 +149,9 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         instruments: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.tokens = nn.EmbeddingBag(sum(SIZES) + len(SIZES), width, mode="sum")  # the last of a column is the mask
+        # Each column's tokens and its mask; then the notes before a step, then those after it.
+        around = sum(SIZES[column] for column in PITCHED)
+        self.tokens = nn.EmbeddingBag(sum(SIZES) + len(SIZES) + 2 * around, width, mode="sum")
         self.step = nn.Embedding(MAX_STEPS_PER_BAR + 1, width)
         self.beats = nn.Embedding(MAX_BEATS + 1, width)
         self.phases = nn.Linear(2 * len(self.phrases), width)
@@ -177,7 +207,11 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         batch, steps, _ = tokens.shape
         number = first_step[:, None] + torch.arange(steps, device=tokens.device)
         bars = number / steps_per_bar[:, None]
-        rows = (tokens + torch.tensor(FIRST_ROWS, device=tokens.device)).view(batch * steps, -1)
+        behind = sum(SIZES) + len(SIZES)
+        second = behind + sum(SIZES[column] for column in PITCHED)
+        offsets = [behind + row for row in AROUND_ROWS] + [second + row for row in AROUND_ROWS]
+        rows = torch.cat([tokens, notes_around(tokens)], dim=-1)
+        rows = (rows + torch.tensor([*FIRST_ROWS, *offsets], device=tokens.device)).view(batch * steps, -1)
         x = self.tokens(rows).view(batch, steps, -1) + self.step(number % steps_per_bar[:, None])
         turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
         x = x + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(x.dtype))

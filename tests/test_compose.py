@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.compose import MusicPlan, compose_scores, read_form
-from pipelines.compose_tokens import chord_classes, decode_tokens, encode_score, key_shift, steps_per_bar
+from pipelines.compose_tokens import decode_tokens, encode_score, key_shift, steps_per_bar
 from pipelines.composer_vivace import COLUMNS, SIZES, ComposerVivace
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import read_progression
@@ -27,11 +27,8 @@ def composer() -> ComposerVivace:
     return model
 
 
-FAST = {"passes": 5}
-
-
 def write(composer, seed: int = 1, **plan) -> Score:
-    return compose_scores(composer, [MusicPlan(**{"bars": 8, "key": "C major"} | plan)], [seed], **FAST)[0]
+    return compose_scores(composer, [MusicPlan(**{"bars": 8, "key": "C major"} | plan)], [seed])[0]
 
 
 def test_scores_by_rule_come_back():
@@ -72,11 +69,11 @@ def same(a: Score, b: Score) -> bool:
 def test_a_seed_gives_its_piece_alone_and_beside_others(composer):
     text = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     plans = [MusicPlan(8), MusicPlan(5, 90, "6/8"), MusicPlan(12, 120, "3/4", "D minor")]
-    together = compose_scores(composer, plans, [3, 4, 5], text, **FAST)
+    together = compose_scores(composer, plans, [3, 4, 5], text)
     for k, plan in enumerate(plans):
-        assert same(together[k], compose_scores(composer, [plan], [3 + k], text[k : k + 1], **FAST)[0])
-    assert not same(together[0], compose_scores(composer, plans[:1], [7], text[:1], **FAST)[0])
-    assert not same(together[0], compose_scores(composer, plans[:1], [3], text[1:2], **FAST)[0])
+        assert same(together[k], compose_scores(composer, [plan], [3 + k], text[k : k + 1])[0])
+    assert not same(together[0], compose_scores(composer, plans[:1], [7], text[:1])[0])
+    assert not same(together[0], compose_scores(composer, plans[:1], [3], text[1:2])[0])
     assert together[0].key and together[2].key == "D minor"
 
 
