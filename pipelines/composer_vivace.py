@@ -47,6 +47,41 @@ UNKNOWN = -1  # of a condition
 DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders of the classes: in how many of 16 steps a note of a role begins
 
 
+PITCHED = tuple(NAMES.index(name) for name in LOWEST_PITCH)
+# Of the notes before and after a step in each pitched column, in the table of embeddings, behind the tokens.
+AROUND_ROWS = tuple(sum(SIZES[c] for c in PITCHED[:k]) for k in range(len(PITCHED)))
+
+
+INTERVAL_SCALE = 10.0  # of the parameters of intervals, which learn faster by it
+NEAR_STEPS = (4, 16)  # borders of the classes of distance between notes
+PITCHES = max(SIZES[column] for column in PITCHED) - FIRST_PITCH
+
+
+def notes_around(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest notes that begin before, and after, each step in each pitched column, as far as they are not masked.
+
+    Args:
+        tokens: (batch, steps, columns).
+
+    Returns:
+        Two (batch, steps, 2 x pitched columns), those before a step first: the token of the note's beginning, 0 =
+        none, and how many steps away it is.
+    """
+    columns = tokens[..., list(PITCHED)]
+    sizes = torch.tensor([SIZES[column] for column in PITCHED], device=tokens.device)
+    begins = (columns >= FIRST_PITCH) & (columns < sizes)
+    steps = torch.arange(tokens.shape[1], device=tokens.device)[:, None]
+    notes, gaps = [], []
+    for flip in (False, True):
+        values, there = (x.flip(1) if flip else x for x in (columns, begins))
+        last = torch.where(there, steps, -1).cummax(1).values
+        last = nn.functional.pad(last[:, :-1], (0, 0, 1, 0), value=-1)  # before the step, not at it
+        note, gap = torch.where(last >= 0, values.gather(1, last.clamp_min(0)), 0), steps - last
+        notes.append(note.flip(1) if flip else note)
+        gaps.append(gap.flip(1) if flip else gap)
+    return torch.cat(notes, dim=-1), torch.cat(gaps, dim=-1)
+
+
 def rotate(values: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     """Rotary embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
@@ -121,7 +156,9 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         instruments: tuple[str, ...] = (),
     ):
         super().__init__()
-        self.tokens = nn.EmbeddingBag(sum(SIZES) + len(SIZES), width, mode="sum")  # the last of a column is the mask
+        # Each column's tokens and its mask; then the notes before a step, then those after it.
+        around = sum(SIZES[column] for column in PITCHED)
+        self.tokens = nn.EmbeddingBag(sum(SIZES) + len(SIZES) + 2 * around, width, mode="sum")
         self.step = nn.Embedding(MAX_STEPS_PER_BAR + 1, width)
         self.beats = nn.Embedding(MAX_BEATS + 1, width)
         self.phases = nn.Linear(2 * len(self.phrases), width)
@@ -138,6 +175,8 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         # What stands at a step and beside it goes round the blocks, which see whole patches.
         self.near, self.near_mix = nn.Conv1d(width, width, 5, padding=2, groups=width), nn.Linear(width, width)
         self.predict = nn.Linear(width, sum(SIZES))
+        # By side, class of distance, column and interval in semitones from -(PITCHES - 1) on.
+        self.intervals = nn.Parameter(torch.zeros(2, len(NEAR_STEPS) + 1, len(PITCHED), 2 * PITCHES - 1))
         for embedding in self.modules():
             if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)):
                 nn.init.normal_(embedding.weight, std=0.3)
@@ -177,7 +216,12 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         batch, steps, _ = tokens.shape
         number = first_step[:, None] + torch.arange(steps, device=tokens.device)
         bars = number / steps_per_bar[:, None]
-        rows = (tokens + torch.tensor(FIRST_ROWS, device=tokens.device)).view(batch * steps, -1)
+        behind = sum(SIZES) + len(SIZES)
+        second = behind + sum(SIZES[column] for column in PITCHED)
+        offsets = [behind + row for row in AROUND_ROWS] + [second + row for row in AROUND_ROWS]
+        around, gaps = notes_around(tokens)
+        rows = torch.cat([tokens, around], dim=-1)
+        rows = (rows + torch.tensor([*FIRST_ROWS, *offsets], device=tokens.device)).view(batch * steps, -1)
         x = self.tokens(rows).view(batch, steps, -1) + self.step(number % steps_per_bar[:, None])
         turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
         x = x + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(x.dtype))
@@ -190,7 +234,28 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         for block in self.blocks:
             x = block(x, condition, angles, seen)
         x = self.exit(self.norm(x)).reshape(batch, steps, -1)
-        return self.predict(nn.functional.gelu(x + near))
+        return self._with_intervals(self.predict(nn.functional.gelu(x + near)), around, gaps)
+
+    def _with_intervals(self, logits: torch.Tensor, around: torch.Tensor, gaps: torch.Tensor) -> torch.Tensor:
+        """Logits plus what the intervals from the notes before and after speak for; see `notes_around`."""
+        windows = (
+            (INTERVAL_SCALE * self.intervals).unfold(-1, PITCHES, 1).flatten(0, 3)
+        )  # a row for each class, column and place
+        windows = torch.cat([windows, windows.new_zeros(1, PITCHES)])  # the last: no note there
+        _, classes, columns, length = self.intervals.shape
+        places = length - PITCHES + 1
+        near = torch.bucketize(gaps, torch.tensor(NEAR_STEPS, device=gaps.device))
+        side = torch.arange(2 * columns, device=gaps.device) // columns
+        column = torch.arange(2 * columns, device=gaps.device) % columns
+        rows = ((side * classes + near) * columns + column) * places + (PITCHES - 1 - (around - FIRST_PITCH))
+        rows = torch.where(around > 0, rows, len(windows) - 1)
+        rows = rows.unflatten(-1, (2, columns)).transpose(-1, -2).reshape(-1, 2)  # both sides of each column
+        bias = nn.functional.embedding_bag(rows, windows, mode="sum").view(*logits.shape[:2], columns, PITCHES)
+        parts = list(logits.split(SIZES, dim=-1))
+        for k, c in enumerate(PITCHED):
+            low, pitches = parts[c].split([FIRST_PITCH, SIZES[c] - FIRST_PITCH], dim=-1)
+            parts[c] = torch.cat([low, pitches + bias[:, :, k, : pitches.shape[-1]]], dim=-1)
+        return torch.cat(parts, dim=-1)
 
     def _condition(self, conditions: dict[str, torch.Tensor], dtype: torch.dtype) -> torch.Tensor:
         """One vector (batch, `CONDITION`) of all conditions of the whole piece."""

@@ -1,6 +1,5 @@
 """Composing: what binds a piece, and the passes in which `ComposerVivace` writes it."""
 
-import math
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -36,8 +35,9 @@ from .vivace_tokens import (
 
 CHUNK_BARS = 8  # bars that are written together
 CHUNK_STEPS = 128  # and the most steps; as many before them are seen
-PASSES = 10
-STRUCTURE_PASSES = 3  # of them, in which chords and feel are written
+CHORD_LEAD = 2
+TEMPERATURE = 1.0
+TOP_P = 0.95
 MAX_SECTIONS = 26
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
 PITCH_CLASSES_OF = {
@@ -295,6 +295,31 @@ def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tenso
     return torch.arange(begin, last + before) % total, begin % total, before
 
 
+def order(bar: int, beats: int, first: int, last: int) -> np.ndarray:
+    """In which pass each token of steps [first, last) is drawn, (last - first, columns), from 0 on.
+
+    What is strong in the meter comes before what is weak: the first steps of bars, of the 1st, the 5th, the 3rd and
+    7th, the bars between; then the half bars, the beats, the eighths, the rest; chords `CHORD_LEAD` passes before
+    notes. Tokens of one pass are far from each other, with tokens on both sides of them, so that it does little harm
+    that they are drawn without regard to each other.
+    """
+    steps = np.arange(first, last)
+    number, within, beat = steps // bar, steps % bar, bar / beats
+    strength = np.select([number % 8 == 0, number % 4 == 0, number % 2 == 0], [0, 1, 2], 3)  # of the bar
+    at_beat = np.round(within / beat).astype(int)
+    is_beat = np.abs(within - at_beat * beat) < 1e-9
+    level = np.where(within == 0, strength, np.where(within % 2 == 0, 6, 7))
+    level[is_beat & (within > 0)] = 5
+    level[is_beat & (2 * at_beat == beats)] = 4
+    starts = np.maximum.accumulate(np.where(is_beat, np.arange(len(steps)), 0))  # of the beat that a step is in
+    ranks = np.empty((len(steps), len(NAMES)), dtype=int)
+    for column, name in enumerate(NAMES):
+        ranks[:, column] = level + CHORD_LEAD + (name in ("harmony1", "harmony3", "snare", "percussion"))
+    ranks[:, NAMES.index("chord")] = level[starts]
+    ranks[:, NAMES.index("feel")] = strength
+    return ranks
+
+
 @torch.no_grad()
 def write(
     composer: ComposerVivace,
@@ -303,15 +328,10 @@ def write(
     last: int,
     generator: torch.Generator,
     loop: bool = False,
-    passes: int = PASSES,
-    temperature: float = 1.0,
-    surprise: float = 1.5,
-    top_p: float = 1.0,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
 ) -> None:
-    """Write the masked tokens of steps [first, last) of a draft, in place.
-
-    In each pass the network draws all masked tokens, and the surest of each column stay, so many that a cosine of the
-    pass is met: chords and feel in the first passes, then the notes.
+    """Write the masked tokens of steps [first, last) of a draft, in place, in the passes of `order`.
 
     Args:
         composer: the network.
@@ -319,9 +339,7 @@ def write(
         first, last: steps, whole bars.
         generator: of the draws, on the CPU.
         loop: the piece goes on from its end to its beginning.
-        passes: through the network.
         temperature: of the draws.
-        surprise: how much chance there is in which tokens stay, at the beginning.
         top_p: the draws are among the likeliest tokens that together have this probability.
     """
     device = next(composer.parameters()).device
@@ -329,58 +347,35 @@ def write(
     rows, begin, offset = window(draft, first, last, loop)
     patch = composer.config.patch
     padded = -(-len(rows) // patch) * patch
-    visible = torch.arange(padded)[None] < len(rows) if padded > len(rows) else None
-    visible = None if visible is None else visible.to(device)
+    visible = (torch.arange(padded)[None] < len(rows)).to(device) if padded > len(rows) else None
     start, bar = torch.tensor([begin], device=device), torch.tensor([draft.bar], device=device)
     masked = draft.tokens[first:last] == MASKS
-    total, structure = masked.sum(0), list(range(len(STRUCTURE)))
-    early = STRUCTURE_PASSES if masked[:, structure].any() else 0
-    may = limits(draft, first, last)
+    ranks = torch.from_numpy(order(draft.bar, draft.beats, first, last))
     units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
-    for number in range(0 if early else STRUCTURE_PASSES, passes):
-        masked = draft.tokens[first:last] == MASKS
-        if not masked.any():
-            return
+    for rank in ranks[masked].unique().tolist():
+        may = limits(draft, first, last)
         seen = MASKS.repeat(padded, 1)
         seen[: len(rows)] = draft.tokens[rows]
         logits = composer(seen[None].to(device), start, bar, conditions, visible)[0, offset : offset + last - first]
-        parts = logits.float().cpu().split(SIZES, dim=-1)
-        shares = [
-            min(1.0, (number + 1) / STRUCTURE_PASSES)
-            if column in structure
-            else 1.0 - math.cos(0.5 * math.pi * max(0.0, (number + 1 - early / 2) / (passes - early / 2)))
-            for column in range(len(NAMES))
-        ]
-        for column, part in enumerate(parts):
-            here = masked[:, column]
-            share = 1.0 if number == passes - 1 else shares[column]
-            keep = math.ceil(share * int(total[column]) - 1e-9) - int(total[column] - here.sum())
-            drawn, sure = draw(part / temperature, may[column], generator, top_p)
-            chance = torch.rand(len(drawn), generator=generator).clamp(1e-9, 1.0 - 1e-7)
-            sure = sure + surprise * (1.0 - (number + 1) / passes) * -torch.log(-torch.log(chance))
-            if keep <= 0:
+        for column, part in enumerate(logits.float().cpu().split(SIZES, dim=-1)):
+            here = masked[:, column] & (ranks[:, column] == rank)
+            if not here.any():
                 continue
-            order = sure.masked_fill(~here, -torch.inf).argsort(descending=True, stable=True)[:keep]
-            order = order[here[order]]
-            draft.tokens[first + order, column] = drawn[order]
-        if number < early:
-            for column, unit in zip(structure, units, strict=True):
-                align(draft.tokens[first:last], column, draft.bar, unit, masked[:, column])
-            may = limits(draft, first, last)
+            drawn = draw(part[here] / temperature, may[column][here], generator, top_p)
+            draft.tokens[first:last, column][here] = drawn
+            if column < len(STRUCTURE):
+                align(draft.tokens[first:last], column, draft.bar, units[column], here)
 
 
-def draw(
-    logits: torch.Tensor, may: torch.Tensor, generator: torch.Generator, top_p: float
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """A token for each row of logits (rows, tokens) among those that may be, and the log of its probability."""
+def draw(logits: torch.Tensor, may: torch.Tensor, generator: torch.Generator, top_p: float) -> torch.Tensor:
+    """A token for each row of logits (rows, tokens) among those that may be."""
     log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
     if top_p < 1:
-        ordered, places = log_p.sort(descending=True, dim=-1)
+        ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
         beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
         log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
     uniform = torch.rand(log_p.shape, generator=generator).clamp(1e-9, 1.0 - 1e-7)
-    drawn = (log_p - torch.log(-torch.log(uniform))).argmax(-1)
-    return drawn, log_p.gather(1, drawn[:, None])[:, 0]
+    return (log_p - torch.log(-torch.log(uniform))).argmax(-1)
 
 
 def align(tokens: torch.Tensor, column: int, bar: int, unit: float, open_: torch.Tensor) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import load_pipeline
 from training import generate
 from training.config import command, option, parse_config
@@ -108,6 +109,10 @@ class EvaluateRun:
         "measure what the pipeline promises instead (loops, edits, long pieces, ...): all, or names with commas "
         "between (training/tasks)",
     )
+    composer: str | None = option(
+        None, "of tasks: folder of composer weights to measure in place of the checkpoint's composer"
+    )
+    compositions: str = option("data/compositions", "of tasks: folder written by training.data.compositions")
     quick: int | None = option(None, "of tasks: so many clips each, at least 1, in place of the full number")
 
 
@@ -384,7 +389,10 @@ def measure_tasks(config: EvaluateRun, listeners: Listeners, pool: Executor | No
     loops = [row for row in every if row.get("loop")]
     pipe = load_pipeline(config.checkpoint)
     pipe.set_progress_bar_config(disable=True)
-    bench = Bench(pipe, rows, loops, captions, listeners, pool, config.seed, config.checkpoint)
+    composer = ComposerVivace.from_pretrained(config.composer) if config.composer else getattr(pipe, "composer", None)
+    bench = Bench(
+        pipe, rows, loops, captions, listeners, pool, config.seed, config.checkpoint, composer, config.compositions
+    )
     tasks = run_tasks(bench, names, config.quick)
     clock.lap("measuring")
     result = {"tasks": tasks, "arguments": asdict(config), "wall_s": clock.total()}

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from pipelines.composer_families import ComposerSeq2Seq, ComposerWaveNet, StepComposer
 from pipelines.composer_vivace import NAMES, ROLE_COLUMNS, SIZES, STRUCTURE, ComposerVivace, masked_loss
 from training.config import StageRun, command, load_model_config, option, parse_config
 from training.data.compositions import PLAYERS, Compositions
 from training.run import loop
 from training.run.trainer import Losses, Trainer
 
+FAMILIES = {"masked": ComposerVivace, "wavenet": ComposerWaveNet, "seq2seq": ComposerSeq2Seq}
 CONDITIONS = ("beats", "minor", "bpm", "states", "density", "players", "text")
 
 
@@ -30,6 +32,11 @@ class ComposerRun(StageRun):
     model_config: str = "training/configs/small/composer.json"
     data_dir: str = "data/compositions"
     output_dir: str = "runs/small/composer"
+    family: str = option(
+        "masked",
+        "network: ComposerVivace, or one that writes step after step",
+        choices=("masked", "wavenet", "seq2seq"),
+    )
     crop_steps: int = option(256, "16ths of a crop, a multiple of the network's patch", above=0)
     condition_dropout: float = option(
         0.25, "share of items that lack a condition, each on its own", at_least=0, at_most=1
@@ -67,10 +74,10 @@ def draw_mask(visible: torch.Tensor, bar: int, rng: np.random.Generator) -> torc
 
 
 class MaskedCompositions:
-    """Crops with drawn masks and dropped conditions; see `draw_mask`."""
+    """Crops with drawn masks and dropped conditions; see `draw_mask`. With `notes` all notes are masked, and they alone."""
 
-    def __init__(self, crops: Compositions, dropout: float):
-        self.crops, self.dropout = crops, dropout
+    def __init__(self, crops: Compositions, dropout: float, notes: bool = False):
+        self.crops, self.dropout, self.notes = crops, dropout, notes
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -78,6 +85,8 @@ class MaskedCompositions:
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         item = self.crops.read(index, rng)
         item["masked"] = draw_mask(item["visible"], int(item["steps_per_bar"]), rng)
+        if self.notes:
+            item["masked"] = item["visible"][:, None] & (torch.arange(len(NAMES)) >= len(STRUCTURE))
         item["masked"] &= item["tokens"] < torch.tensor(SIZES)  # chords that nobody knows stay masked and do not count
         for name in ("beats", "minor", "bpm", "states", "density", "players"):
             gone = torch.from_numpy(np.array(rng.random(item[name].shape) < self.dropout))
@@ -89,14 +98,16 @@ class MaskedCompositions:
 
 def predict(network: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums of the loss and numbers of masked tokens of a batch, each (columns,)."""
-    tokens = torch.where(batch["masked"], torch.tensor(SIZES, device=batch["tokens"].device), batch["tokens"])
+    tokens, chosen = batch["tokens"], batch["masked"]
+    if not isinstance(getattr(network, "module", network), StepComposer):  # that one sees only what precedes
+        tokens = torch.where(chosen, torch.tensor(SIZES, device=tokens.device), tokens)
     conditions = {name: batch[name] for name in CONDITIONS}
     logits = network(tokens, batch["first_step"], batch["steps_per_bar"], conditions, visible=batch["visible"])
-    return masked_loss(logits, batch["tokens"], batch["masked"])
+    return masked_loss(logits, batch["tokens"], chosen)
 
 
 @torch.no_grad()
-def validate(model: ComposerVivace, items: MaskedCompositions, count: int, batch_size: int = 16) -> dict[str, float]:
+def validate(model: torch.nn.Module, items: MaskedCompositions, count: int, batch_size: int = 16) -> dict[str, float]:
     """Mean loss of a masked token in nats, of all, of real scores and of pieces by rule, and by column."""
     device = next(model.parameters()).device
     sums = {name: torch.zeros(2, len(NAMES)) for name in ("all", "real", "rules")}
@@ -123,13 +134,15 @@ def validate(model: ComposerVivace, items: MaskedCompositions, count: int, batch
 def main(argv: list[str] | None = None) -> None:
     config = parse_config(ComposerRun, argv)
     accelerator = loop.start(config)
-    settings = {"instruments": PLAYERS} | load_model_config(config.model_config, ComposerVivace)
-    model = ComposerVivace.from_pretrained(config.init_from) if config.init_from else ComposerVivace(**settings)
-    if config.crop_steps % model.config.patch:
+    family = FAMILIES[config.family]
+    settings = {"instruments": PLAYERS} | load_model_config(config.model_config, family)
+    model = family.from_pretrained(config.init_from) if config.init_from else family(**settings)
+    if config.family == "masked" and config.crop_steps % model.config.patch:
         raise ValueError(f"crop_steps is {config.crop_steps}; allowed: multiples of the patch, {model.config.patch}")
     crops = {name: Compositions(config.data_dir, name, config.crop_steps) for name in ("train", "validation")}
     items = {
-        name: MaskedCompositions(part, config.condition_dropout * (name == "train")) for name, part in crops.items()
+        name: MaskedCompositions(part, config.condition_dropout * (name == "train"), config.family != "masked")
+        for name, part in crops.items()
     }
     model = model.to(accelerator.device)
     accelerator.print(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.composer_vivace import COLUMNS, SIZES, ComposerVivace
+from pipelines.composer_families import ComposerSeq2Seq, ComposerWaveNet, Live, write_steps
+from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace
 from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import read_progression
@@ -27,11 +28,8 @@ def composer() -> ComposerVivace:
     return model
 
 
-FAST = {"passes": 5}
-
-
 def write(composer, seed: int = 1, **plan) -> Score:
-    return compose_scores(composer, [MusicPlan(**{"bars": 8, "key": "C major"} | plan)], [seed], **FAST)[0]
+    return compose_scores(composer, [MusicPlan(**{"bars": 8, "key": "C major"} | plan)], [seed])[0]
 
 
 def test_scores_by_rule_come_back():
@@ -72,11 +70,11 @@ def same(a: Score, b: Score) -> bool:
 def test_a_seed_gives_its_piece_alone_and_beside_others(composer):
     text = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
     plans = [MusicPlan(8), MusicPlan(5, 90, "6/8"), MusicPlan(12, 120, "3/4", "D minor")]
-    together = compose_scores(composer, plans, [3, 4, 5], text, **FAST)
+    together = compose_scores(composer, plans, [3, 4, 5], text)
     for k, plan in enumerate(plans):
-        assert same(together[k], compose_scores(composer, [plan], [3 + k], text[k : k + 1], **FAST)[0])
-    assert not same(together[0], compose_scores(composer, plans[:1], [7], text[:1], **FAST)[0])
-    assert not same(together[0], compose_scores(composer, plans[:1], [3], text[1:2], **FAST)[0])
+        assert same(together[k], compose_scores(composer, [plan], [3 + k], text[k : k + 1])[0])
+    assert not same(together[0], compose_scores(composer, plans[:1], [7], text[:1])[0])
+    assert not same(together[0], compose_scores(composer, plans[:1], [3], text[1:2])[0])
     assert together[0].key and together[2].key == "D minor"
 
 
@@ -240,6 +238,72 @@ def test_training_goes_on_where_it_stopped(tiny_compositions, tmp_path):
         assert torch.equal(a, b)
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert any("validation/lead" in line for line in log)
+
+
+STEPWISE = {
+    "wavenet": (ComposerWaveNet, {"width": 16, "dilations": (1, 2, 4), "stacks": 1, "text_dim": 16}),
+    "seq2seq": (
+        ComposerSeq2Seq,
+        {"width": 16, "heads": 2, "layers": 1, "encoder_layers": 1, "hidden": 16, "text_dim": 16},
+    ),
+}
+
+
+@pytest.mark.parametrize("family", STEPWISE)
+def test_step_by_step_sees_only_what_precedes_and_writes_as_it_learns(family):
+    torch.manual_seed(0)
+    kind, settings = STEPWISE[family]
+    model = kind(**settings, instruments=("piano",)).eval()
+    conditions = {
+        "beats": torch.tensor([4]), "minor": torch.tensor([0]), "bpm": torch.tensor([100.0]),
+        "states": torch.tensor([[1, 1, 1, 0]]), "density": torch.full((1, 4), -1), "players": torch.full((1, 3), -1),
+        "text": torch.randn(1, 16),
+    }  # fmt: skip
+    structure = torch.zeros(48, 2, dtype=torch.long)
+    structure[:, 0] = torch.arange(48) // 16 * 8 + 1
+    tokens = write_steps(model, structure, 16, conditions, 3)
+    assert torch.equal(tokens, write_steps(model, structure, 16, conditions, 3)) and tokens.shape == (48, len(NAMES))
+    assert (tokens[:, NAMES.index("kick") :] == 0).all() and torch.equal(tokens[:, :2], structure)
+    place, bar = torch.tensor([0]), torch.tensor([16])
+    with torch.no_grad():
+        whole = model(tokens[None], place, bar, conditions)[0]
+        other = tokens.clone()
+        other[30:, 2:] = 0
+        other[29, NAMES.index("bass") :] = 1
+        changed = model(other[None], place, bar, conditions)[0]
+    first = sum(SIZES[: NAMES.index("bass") + 1])  # at step 29 all up to the bass precede what was changed
+    torch.testing.assert_close(whole[:29], changed[:29])
+    torch.testing.assert_close(whole[29, :first], changed[29, :first])
+    assert not torch.allclose(whole[30:], changed[30:])
+    drawn = []  # greedy step by step = greedy with all of the past at once
+    model.draw = lambda hidden, silent, generator, temperature: (drawn.append(hidden), tokens[len(drawn) - 1].clone())[
+        1
+    ]
+    write_steps(model, structure, 16, conditions, 3)
+    with torch.no_grad():
+        hidden = torch.stack(drawn)
+        torch.testing.assert_close(model.columns(hidden[None], tokens[None])[0], whole, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", STEPWISE)
+def test_families_train(tiny_compositions, tmp_path, family):
+    model = tmp_path / "model.json"
+    model.write_text(json.dumps(STEPWISE[family][1]))
+    train_composer.main([
+        "--family", family, "--model_config", str(model), "--data_dir", str(tiny_compositions), "--batch_size", "4",
+        "--crop_steps", "32", "--validate_pieces", "4", "--tracker", "null", "--max_steps", "2",
+        "--output_dir", str(tmp_path / "run"),
+    ])  # fmt: skip
+    STEPWISE[family][0].from_pretrained(tmp_path / "run" / "final")
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["validation/chord"] == 0 and log[-1]["validation/lead"] > 0
+
+
+def test_live_memory_does_not_grow():
+    model = ComposerWaveNet(**STEPWISE["wavenet"][1]).eval()
+    live = Live(model, 16, 0)
+    held = sum(queue.numel() for queue in live.queues)
+    assert held == sum(model.spans) * 16
 
 
 def test_masks_leave_something_to_find():

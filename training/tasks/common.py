@@ -49,6 +49,8 @@ class Bench:
         pool: processes that compute signal features, or None.
         seed: piece i is generated with the seed `seed` + i.
         checkpoint: folder that `pipe` was loaded from.
+        composer: a ComposerVivace, or None.
+        compositions: folder of the pieces that it is measured on.
     """
 
     pipe: object
@@ -59,6 +61,8 @@ class Bench:
     pool: Executor | None
     seed: int
     checkpoint: str
+    composer: object | None = None
+    compositions: str = ""
 
     @property
     def rate(self) -> int:

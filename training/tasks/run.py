@@ -6,6 +6,7 @@ from collections.abc import Callable
 from tqdm import tqdm
 
 from training.tasks.common import Bench, Figure
+from training.tasks.compose import compose
 from training.tasks.contract import contract, level
 from training.tasks.edits import edits, tempo
 from training.tasks.exclusions import exclusions
@@ -29,9 +30,12 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "contract": contract,
     "level": level,
     "speed": speed,
+    "compose": compose,
 }
 # Clips of a task; others have `USUAL_COUNT`.
-COUNTS = {"loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100, "notes": 96, "timbre": 12}
+COUNTS = {
+    "loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100, "notes": 96, "timbre": 12, "compose": 48,
+}  # fmt: skip
 USUAL_COUNT = 16
 
 
