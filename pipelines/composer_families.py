@@ -183,7 +183,7 @@ class ComposerSeq2Seq(StepComposer):
     (T5: Raffel et al. 2020, https://arxiv.org/abs/1910.10683).
 
     Args:
-        width, heads, layers, encoder_layers, hidden: of the T5 model.
+        width, attention_heads, layers, encoder_layers, hidden: of the T5 model.
         text_dim: width of the text states.
         instruments: names that the conditions index.
     """
@@ -192,7 +192,7 @@ class ComposerSeq2Seq(StepComposer):
     def __init__(
         self,
         width: int = 192,
-        heads: int = 6,
+        attention_heads: int = 6,
         layers: int = 5,
         encoder_layers: int = 2,
         hidden: int = 512,
@@ -203,12 +203,12 @@ class ComposerSeq2Seq(StepComposer):
         self.make_parts(width, text_dim, len(instruments))
         self.t5 = T5Model(
             T5Config(
-                vocab_size=1, d_model=width, d_kv=width // heads, d_ff=hidden, num_heads=heads, dropout_rate=0.0,
-                num_layers=encoder_layers, num_decoder_layers=layers, feed_forward_proj="gated-gelu",
-                relative_attention_num_buckets=64, relative_attention_max_distance=256,
+                vocab_size=1, d_model=width, d_kv=width // attention_heads, d_ff=hidden, num_heads=attention_heads,
+                dropout_rate=0.0, num_layers=encoder_layers, num_decoder_layers=layers,
+                feed_forward_proj="gated-gelu", relative_attention_num_buckets=64, relative_attention_max_distance=256,
             )
         )  # fmt: skip
-        self.t5.shared.requires_grad_(False)  # embeddings enter from outside
+        self.t5.shared = self.t5.encoder.embed_tokens = self.t5.decoder.embed_tokens = None  # they enter from outside
 
     def encode(self, tokens: torch.Tensor, conditions: dict[str, torch.Tensor]) -> torch.Tensor:
         """Of the words and of chord and feel of each quarter: (batch, 1 + quarters, width)."""

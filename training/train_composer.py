@@ -74,7 +74,7 @@ def draw_mask(visible: torch.Tensor, bar: int, rng: np.random.Generator) -> torc
 
 
 class MaskedCompositions:
-    """Crops with drawn masks and dropped conditions; see `draw_mask`. With `notes` all notes are masked, and they alone."""
+    """Crops with drawn masks (see `draw_mask`) and dropped conditions; with `notes` all notes are masked, no chords."""
 
     def __init__(self, crops: Compositions, dropout: float, notes: bool = False):
         self.crops, self.dropout, self.notes = crops, dropout, notes

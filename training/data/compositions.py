@@ -115,9 +115,11 @@ def draw(index: int, scores: dict, settings: Settings) -> dict | None:
         if named:
             players[place] = PLAYERS.index(max(named, key=lambda track: len(track.notes)).instrument)
     return {
-        "tokens": tokens, "caption": caption_of(piece, rng), "work": piece.work, "source": tuple(SOURCES).index(piece.source),
+        "tokens": tokens, "caption": caption_of(piece, rng), "work": piece.work,
+        "source": tuple(SOURCES).index(piece.source),
         "row": [
-            len(tokens) // score.bars, parse_time_signature(score.time_signature), int(piece.minor) if piece.tonic is not None else UNKNOWN,
+            len(tokens) // score.bars, parse_time_signature(score.time_signature),
+            int(piece.minor) if piece.tonic is not None else UNKNOWN,
             round(60.0 / score.quarter_s * 100),
             *(int(role in score.roles) for role in ROLE_COLUMNS), *densities(tokens), *players,
         ],
