@@ -2,8 +2,8 @@
 
     python -m training.data.sources.to_midi tune.musicxml --out tune.mid
 
-Of an ABC file with several tunes --tune names one by its number. A score of one stretch of constant meter, at least four
-bars long, is kept; its upbeat stands at the end of a bar of rest.
+Of an ABC file with several tunes --tune names one by its number. The longest stretch of constant meter is kept, of at
+least four bars; its upbeat stands at the end of a bar of rest.
 """
 
 import argparse
