@@ -11,6 +11,7 @@ from .sessions import Session
 from .takes import check_upload
 
 FORMATS = ("wav", "flac")
+NOTES = ("score", "parts", "stems", "midi")  # of a model that plays notes
 
 
 # name: (kind, description for the API panel, an example)
@@ -26,7 +27,7 @@ ARGUMENTS = {
     "time_signature": (gr.Textbox, "As in '4/4', '3/4' or '6/8'. None = as in the words.", None),
     "chords": (gr.Textbox, "As in 'Am F C G', each one bar, or 'Am:2 F:2' with beats; repeated to the end.", None),
     "loop": (gr.Checkbox, "Whether the end leads into the beginning. None = as in the words.", None),
-    "audio": (gr.File, "What to edit: WAV, FLAC, OGG, MP3 or AIFF, as handle_file('loop.wav').", None),
+    "audio": (gr.File, "What to edit: WAV, FLAC, OGG, MP3, AIFF, M4A or WebM, as handle_file('loop.wav').", None),
     "mask_s": (gr.JSON, "Regions [start, end] in seconds to make anew; the rest stays bit for bit.", [[4.0, 6.0]]),
     "extend_s": (gr.JSON, "Seconds to add [before, after] the audio.", None),
     "strength": (gr.Number, "How much of all the audio is made anew: 0 leaves it as it is, 1 leaves nothing.", None),
@@ -38,11 +39,16 @@ ARGUMENTS = {
     "grid_guidance_scale": (gr.Number, "How strictly to follow tempo, key, meter, length and chords. None = as "
                             "guidance_scale.", None),
     "tilt_db": (gr.Number, "Brightness: dB from 100 Hz to 10 kHz.", None),
+    "score": (gr.File, "MIDI file with the notes to play, as handle_file('tune.mid'); of an edit, what the audio is to "
+              "play: the bars that differ are made anew.", None),
+    "parts": (gr.JSON, "Play these alone: lead, harmony, bass, drums. None = all.", ["bass", "drums"]),
+    "stems": (gr.Checkbox, "Whether to give each part of the score alone too; their sum is the piece.", False),
+    "midi": (gr.Checkbox, "Whether to give the notes as MIDI files too, where they are known.", False),
     "audio_format": (gr.Textbox, "wav or flac.", "wav"),
 }  # fmt: skip
 WHOLE = ("bars", "seed", "num_inference_steps", "num_waveforms_per_prompt")
-DEFAULTS = {"num_waveforms_per_prompt": 1, "audio_format": "wav"}
-ASKED = set(ARGUMENTS) - {"audio_format"}
+DEFAULTS = {"num_waveforms_per_prompt": 1, "audio_format": "wav", "stems": False, "midi": False}
+ASKED = set(ARGUMENTS) - {"audio_format", "midi"}
 
 
 def argument(name: str) -> gr.components.Component:
@@ -97,13 +103,17 @@ def check_edit(audio: str | None, mask_s: object, extend_s: object) -> dict:
 def add_endpoints(desk: Desk) -> None:
     """`/generate` and `/edit`; both give the files and what was understood."""
 
-    async def answer(request: gr.Request, values: dict, audio_format: str) -> tuple[list[str], dict]:
+    async def answer(
+        request: gr.Request, values: dict, audio_format: str, midi: bool = False
+    ) -> tuple[list[str], dict]:
         def keep(session: Session, output) -> list[str]:
             folder = session.answer()
             paths = [str(folder / f"vivace-{seed}-{index}.{audio_format}") for index, seed in enumerate(output.seeds)]
             for index, path in enumerate(paths):
-                output.save(path, index)
-            return paths
+                scores, stems = (getattr(output, name, None) for name in ("scores", "stems"))
+                beside = {"midi": midi is True and scores and scores[index], "stems": stems}
+                output.save(path, index, **{name: True for name, wanted in beside.items() if wanted})
+            return paths + sorted(str(path) for path in folder.iterdir() if str(path) not in paths)
 
         try:
             check_format(audio_format)
@@ -117,16 +127,19 @@ def add_endpoints(desk: Desk) -> None:
     async def generate(
         prompt, negative_prompt=None, bars=None, duration_s=None, bpm=None, key=None, time_signature=None, chords=None,
         loop=None, num_waveforms_per_prompt=1, seed=None, num_inference_steps=None, guidance_scale=None,
-        grid_guidance_scale=None, tilt_db=None, audio_format="wav", request: gr.Request = None,
+        grid_guidance_scale=None, tilt_db=None, audio_format="wav", score=None, parts=None, stems=False, midi=False,
+        request: gr.Request = None,
     ):  # fmt: skip
-        """Music from words. The first result lists the files, the second tells seeds and what was understood."""
+        """Music from words. The first result lists the files, pieces first, the second tells seeds and what was
+        understood."""
         values = {name: value for name, value in locals().items() if name in ASKED}
-        return await answer(request, values, audio_format)
+        return await answer(request, values, audio_format, midi)
 
     async def edit(
         prompt, audio, mask_s=None, extend_s=None, strength=None, negative_prompt=None, bpm=None, key=None,
         time_signature=None, chords=None, downbeat_s=None, num_waveforms_per_prompt=1, seed=None,
-        num_inference_steps=None, guidance_scale=None, audio_format="wav", request: gr.Request = None,
+        num_inference_steps=None, guidance_scale=None, audio_format="wav", score=None, midi=False,
+        request: gr.Request = None,
     ):  # fmt: skip
         """Parts of `audio` made anew (`mask_s`), its ends extended (`extend_s`), or all of it varied (`strength`)."""
         values = {name: value for name, value in locals().items() if name in ASKED}
@@ -134,10 +147,11 @@ def add_endpoints(desk: Desk) -> None:
             values |= check_edit(audio, mask_s, extend_s)
         except ValueError as error:
             raise gr.Error(str(error), print_exception=False) from error
-        return await answer(request, values, audio_format)
+        return await answer(request, values, audio_format, midi)
 
     for function in (generate, edit):
         names = [name for name in inspect.signature(function).parameters if name != "request"]
+        names = [name for name in names if desk.plays_notes or name not in NOTES]
         desk.endpoints[function.__name__] = names
         outputs = [gr.File(visible=False, file_count="multiple", label="files"), gr.JSON(visible=False, label="about")]
         gr.Button(visible=False).click(

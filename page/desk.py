@@ -37,6 +37,11 @@ class Desk:
     def __post_init__(self):
         PIPES["pipe"] = self.pipe
 
+    @property
+    def plays_notes(self) -> bool:
+        """Whether the model has note channels."""
+        return bool(self.pipe.unet.config.get("note_channels"))
+
     @staticmethod
     def key(request: gr.Request) -> str:
         """Who asks: the browser by the secret that page.js keeps in it, a program by its session or its address."""

@@ -143,8 +143,8 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     with gr.Row(elem_classes="tight"):
         gr.HTML("<p>Choose a piece in the history, or bring one.</p>", apply_default_css=False)
         upload = gr.UploadButton(
-            "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff"], size="sm", elem_id="upload",
-            scale=0, min_width=150,
+            "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff", ".m4a", ".webm"], size="sm",
+            elem_id="upload", scale=0, min_width=150,
         )  # fmt: skip
     source = deck("Upload a file, or choose Edit beside a piece in the history.", "source")
     with gr.Row(equal_height=False, elem_classes="desk"):

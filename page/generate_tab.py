@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import gradio as gr
 
-from pipelines.pipeline_vivace import KEYS
+from pipelines.pipeline_vivace import KEYS, ROLES
 
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .examples import EXAMPLES
@@ -18,6 +18,7 @@ METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
 FIELDS = (
     "prompt", "negative_prompt", "unit", "length", "bpm", "key", "time_signature", "chords", "loop",
     "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "tilt_db",
+    "score", "parts", "stems",
 )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def blank(config) -> dict:
         "prompt": "", "negative_prompt": "", "unit": "bars", "key": "", "time_signature": "", "chords": "",
         "loop": False, "num_waveforms_per_prompt": 1,
         "num_inference_steps": config.default_num_inference_steps,
-        "guidance_scale": config.default_guidance_scale, "tilt_db": 0,
+        "guidance_scale": config.default_guidance_scale, "tilt_db": 0, "parts": [], "stems": False,
     }  # fmt: skip
 
 
@@ -45,11 +46,12 @@ def arguments_of(settings: dict, config) -> dict:
     arguments["bars" if unit == "bars" else "duration_s"] = length
     arguments["loop"] = arguments["loop"] or None  # the words may say it too
     arguments["tilt_db"] = arguments["tilt_db"] or None
+    arguments["stems"] = arguments["stems"] or None
     return pipeline_arguments(arguments, config)
 
 
-def form(config) -> dict[str, gr.components.Component]:
-    """The fields, by their names."""
+def form(config, notes: bool) -> dict[str, gr.components.Component]:
+    """The fields, by their names; those for notes are seen where the model plays them."""
     first, fields = blank(config), {}
     fields["prompt"] = gr.Textbox(
         label="What should it sound like?", value=EXAMPLES[0][1], lines=2, max_lines=6,
@@ -78,6 +80,16 @@ def form(config) -> dict[str, gr.components.Component]:
         fields["num_waveforms_per_prompt"] = gr.Slider(
             1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[], min_width=160
         )
+    with gr.Accordion("Notes", open=False, visible=notes, elem_classes="more", elem_id="notes"):
+        fields["score"] = gr.File(
+            label="MIDI file to play", file_types=[".mid", ".midi"], height=110, elem_classes="field-score",
+        )  # fmt: skip
+        fields["parts"] = gr.CheckboxGroup(
+            list(ROLES), label="Only these parts", info="none chosen: all", elem_classes="field-parts"
+        )
+        fields["stems"] = gr.Checkbox(
+            label="Also each part alone (stems)", value=False, info="their sum is the piece", elem_classes="field-stems"
+        )
     with gr.Accordion("More", open=False, elem_classes="more") as more:
         fields["negative_prompt"] = gr.Textbox(
             label="What it should not sound like", value="", max_length=MAX_PROMPT, elem_classes="field-negative_prompt"
@@ -105,7 +117,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     config = desk.pipe.config
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
-            fields = form(config)
+            fields = form(config, desk.plays_notes)
             more = fields.pop("more")
             go = gr.Button("Generate", variant="primary", elem_classes="go", elem_id="generate")
             with gr.Row(elem_classes="examples"):

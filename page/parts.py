@@ -77,7 +77,8 @@ DECK = """
       <button type="button" class="deck-play" data-part="play" aria-label="Play"></button>
       <button type="button" class="deck-toggle" data-part="loop" aria-pressed="false">Loop</button>
       <span class="deck-time" data-part="time"></span>
-      <span class="deck-links"><a data-part="wav">WAV</a><a data-part="flac">FLAC</a></span>
+      <span class="deck-links"><a data-part="wav">WAV</a><a data-part="flac">FLAC</a>
+        <a data-part="mid">MIDI</a><a data-part="zip">Stems</a></span>
     </div>
     <div class="deck-pick">
       <label>From <input type="number" step="0.05" min="0" data-part="from" aria-label="Region from, seconds"></label>

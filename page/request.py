@@ -1,9 +1,13 @@
 """What the fields or a client ask for -> arguments of the pipeline, within the limits of a page that many share."""
 
 import math
+import os
 import re
+from pathlib import Path
 
-from pipelines.pipeline_vivace import check_number, parse_key, read_prompt, understand
+from pipelines.pipeline_vivace import Score, check_number, parse_key, read_prompt
+from pipelines.scores import music_of
+from pipelines.vivace_notes import read_parts
 
 MAX_PROMPT = 2000  # characters
 MAX_SECONDS = 120.0  # of one piece
@@ -11,7 +15,7 @@ MAX_VARIATIONS = 4
 MAX_STEPS = 100
 MAX_SEED = 2**31 - 1
 TEXTS = ("prompt", "negative_prompt", "key", "time_signature", "chords")
-CONDITIONS = ("bpm", "key", "time_signature", "bars", "duration_s", "chords")
+MAX_SCORE_BYTES = 2**20
 EDIT = ("audio", "strength", "mask_s", "extend_s", "downbeat_s")
 SHORT = 60  # characters of a value in a message
 
@@ -43,11 +47,29 @@ def check_seed(seed: object) -> int | None:
     return int(seed)
 
 
+def read_score(path: str) -> Score:
+    """The score of an uploaded MIDI file.
+
+    Raises:
+        ValueError: one line: a file that is gone or too large, or no MIDI file.
+    """
+    name = Path(path).name
+    if not os.path.isfile(path):
+        raise ValueError("score is not there any more; upload it again")
+    if os.path.getsize(path) > MAX_SCORE_BYTES:
+        raise ValueError(f"score {name!r} has more than {MAX_SCORE_BYTES // 2**10} KiB; allowed: MIDI files up to that")
+    try:
+        return Score.load(path)
+    except ValueError as error:
+        raise ValueError(str(error).replace(repr(str(path)), repr(name))) from error
+
+
 def pipeline_arguments(values: dict, config) -> dict:
     """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
-        values: by the names of the pipeline's arguments.
+        values: by the names of the pipeline's arguments; score is the path of a MIDI file, or anything else that
+            stands for one that is still to come.
         config: of the pipeline.
 
     Raises:
@@ -55,7 +77,9 @@ def pipeline_arguments(values: dict, config) -> dict:
     """
     values = {name: None if isinstance(value, str) and not value else value for name, value in values.items()}
     out = {name: check_text(name, values.get(name)) for name in TEXTS}
-    if out["prompt"] is None:
+    score = values.get("score")
+    score = read_score(score) if isinstance(score, str) else score
+    if out["prompt"] is None and score is None:
         raise ValueError("prompt is empty; say what the music should sound like, as in 'slow solo piano'")
     for name in ("bpm", "duration_s", "guidance_scale", "grid_guidance_scale", "tilt_db", "downbeat_s"):
         value = values.get(name)
@@ -73,26 +97,25 @@ def pipeline_arguments(values: dict, config) -> dict:
             check_number(name, values[name], low, high, whole=True)
             out[name] = int(values[name])
     out["seed"] = check_seed(values.get("seed"))
-    for name in ("loop", "normalize"):
+    out["score"], out["parts"] = score, values.get("parts") or None
+    read_parts(out["parts"], score if isinstance(score, Score) else None)
+    for name in ("loop", "normalize", "stems"):
         if values.get(name) is not None:
             if not isinstance(values[name], bool):
                 raise ValueError(f"{name} is {shown(values[name])}; allowed: true or false")
             out[name] = values[name]
     out |= {name: values[name] for name in EDIT if values.get(name) is not None}
-    if out.get("audio") is None:
-        understand(
-            out["prompt"],
-            **{name: out.get(name) for name in (*CONDITIONS, "downbeat_s")},
-            default_duration_s=config.default_duration_s,
-            max_duration_s=min(config.max_duration_s, MAX_SECONDS),
-            loop=out.get("loop"),
-        )
+    if out.get("stems") and score is None:
+        raise ValueError("stems needs score: stems are its parts")
+    if out.get("audio") is None and (score is None or isinstance(score, Score)):
+        longest_s = min(config.max_duration_s, MAX_SECONDS)
+        music_of(out["prompt"] or "", out, score, config.default_duration_s, longest_s)
     return {name: value for name, value in out.items() if value is not None}
 
 
 def overridden(arguments: dict) -> str:
     """Where an argument contradicts what the prompt says, one line that tells which of them counts; "" elsewhere."""
-    read, differences = read_prompt(arguments["prompt"]), []
+    read, differences = read_prompt(arguments.get("prompt") or ""), []
 
     def differ(name: str, words: object) -> bool:
         value = arguments.get(name)

@@ -63,6 +63,18 @@ class Take:
     def flac(self) -> Path:
         return self.path.with_suffix(".flac")
 
+    @property
+    def midi(self) -> Path | None:
+        """Its notes, where they are known."""
+        path = self.path.with_suffix(".mid")
+        return path if path.is_file() else None
+
+    @property
+    def stems(self) -> Path | None:
+        """A zip of its parts, where it was made with stems."""
+        path = self.path.with_suffix(".zip")
+        return path if path.is_file() else None
+
 
 class Session:
     """The pieces of one visitor, newest last.

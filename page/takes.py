@@ -1,14 +1,18 @@
 """Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player is told."""
 
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
 
 from pipelines.pipeline_vivace import find_beats, parse_time_signature, write_audio
+from pipelines.scores import LONGEST
+from pipelines.vivace_audio import find_ffmpeg, read_file
+from pipelines.vivace_edit import recipe_grid
+from pipelines.vivace_recipe import find_recipe
 
 from .request import MAX_SECONDS, file_name
 from .sessions import Session, Take
@@ -63,12 +67,19 @@ def keep_output(
     """
     takes = []
     for index, (conditions, seed) in enumerate(zip(output.conditions, output.seeds, strict=True)):
-        title = settings["prompt"]
+        score, stems = (
+            values and values[index] for values in (getattr(output, name, None) for name in ("scores", "stems"))
+        )
+        title = settings["prompt"] or ", ".join(score.instruments if score else ()) or "score"
         name = file_name(title, seed, {take.name for take in session.takes.values()})
         take_id, path = session.new_path(name)
-        output.save(path, index)
+        output.save(path, index, **({"midi": True} if score else {}), **({"stems": True} if stems else {}))
         output.save(path.with_suffix(".flac"), index)
         own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
+        if stems:
+            pack(path.with_suffix(".zip"), [path.with_suffix(f".{role}.wav") for role in stems])
+        if settings.get("score"):  # what was uploaded stays as long as the piece
+            own["score"] = str(shutil.copyfile(settings["score"], path.with_name("score.mid")))
         circle = bool(conditions.get("loop", loop))
         kind = task or ("loop" if circle else "made")
         take = Take(
@@ -80,13 +91,22 @@ def keep_output(
     return takes
 
 
+def pack(path: Path, files: list[Path]) -> None:
+    """A zip of files, which are then removed."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for file in files:
+            zipped.write(file, file.name)
+            file.unlink()
+
+
 def check_upload(path: str | Path) -> None:
     """Refuse what is no short piece of audio, by its size and its header, before it is read.
 
     Raises:
         ValueError: one line that says what is allowed.
     """
-    allowed = f"allowed: {', '.join(KINDS)} of up to {MAX_UPLOAD_BYTES / 2**20:g} MB and {MAX_SECONDS:g} s"
+    more = ", M4A, WebM" if find_ffmpeg() else ""
+    allowed = f"allowed: {', '.join(KINDS)}{more} of up to {MAX_UPLOAD_BYTES / 2**20:g} MB and {MAX_SECONDS:g} s"
     if not os.path.isfile(path):
         raise ValueError(f"audio is not there any more; upload it again ({allowed})")
     size = os.path.getsize(path)
@@ -94,42 +114,62 @@ def check_upload(path: str | Path) -> None:
         raise ValueError(f"audio has {size / 2**20:.1f} MB; {allowed}")
     try:
         about = soundfile.info(str(path))
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"audio cannot be read; {allowed}") from error
-    if about.format not in KINDS:
-        raise ValueError(f"audio is a {about.format} file; {allowed}")
-    if not MIN_UPLOAD_S <= about.duration <= MAX_SECONDS:
-        raise ValueError(f"audio lasts {about.duration:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
-    if not 8000 <= about.samplerate <= 96000 or about.channels > 2:
-        raise ValueError(
-            f"audio has {about.samplerate} Hz and {about.channels} channels; allowed: 8000 to 96000, 1 or 2"
-        )
+        kind, rate, channels, seconds = about.format, about.samplerate, about.channels, about.duration
+    except (OSError, RuntimeError):  # what ffmpeg reads is decoded to see how long it is
+        try:
+            samples, rate = read_file(path, MAX_SECONDS)
+        except ValueError as error:
+            raise ValueError(f"audio cannot be read, or is too long; {allowed}") from error
+        kind, channels, seconds = KINDS[0], samples.shape[0], samples.shape[1] / rate
+    if kind not in KINDS:
+        raise ValueError(f"audio is a {kind} file; {allowed}")
+    if not MIN_UPLOAD_S <= seconds <= MAX_SECONDS:
+        raise ValueError(f"audio lasts {seconds:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
+    if not 8000 <= rate <= 96000 or channels > 2:
+        raise ValueError(f"audio has {rate} Hz and {channels} channels; allowed: 8000 to 96000, 1 or 2")
 
 
 def keep_upload(session: Session, path: str | Path, name: str) -> Take:
-    """A copy of an uploaded file in the session, in 16 bit, with the beats heard in it.
+    """A copy of an uploaded file in the session, in 16 bit, with the beats heard in it. A file of ours keeps its
+    recipe, and has the beats that this says.
 
     Raises:
         ValueError: a file that will not do.
     """
     check_upload(path)
     try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
+        samples, rate = read_file(path, MAX_SECONDS)
+    except ValueError as error:
         raise ValueError("audio is damaged: its header can be read, its samples cannot") from error
-    if not np.isfinite(samples).all():
+    audio = samples.numpy()
+    if not np.isfinite(audio).all():
         raise ValueError("audio has samples that are not finite numbers")
-    audio = np.ascontiguousarray(samples.T)
-    beats = find_beats(torch.from_numpy(audio), rate, None, 4)
-    grid = None if beats is None else {"bpm": round(beats[0], 2), "beats_per_bar": 4, "downbeat_s": beats[1]}
+    recipe, grid, loop = recipe_of(path, audio.shape[1] / rate)
+    if grid is None:
+        beats = find_beats(samples, rate, None, 4)
+        grid = None if beats is None else {"bpm": round(beats[0], 2), "beats_per_bar": 4, "downbeat_s": beats[1]}
     title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
     stem = file_name(title, None, {take.name for take in session.takes.values()})
     take_id, target = session.new_path(stem)
-    write_audio(target, audio, rate)
-    write_audio(target.with_suffix(".flac"), audio, rate)
-    take = Take(take_id, "uploaded", title, stem, target, audio.shape[1] / rate, grid=grid)
+    for file in (target, target.with_suffix(".flac")):
+        write_audio(file, audio, rate, recipe)
+    take = Take(take_id, "uploaded", title, stem, target, audio.shape[1] / rate, grid=grid, loop=loop)
     session.add(take)
     return take
+
+
+def recipe_of(path: str | Path, seconds: float) -> tuple[dict | None, dict | None, bool]:
+    """Recipe, beats and whether it is a loop, of a file of ours; of another one None, None and False."""
+    try:
+        recipe = find_recipe(path)
+    except (ValueError, RecursionError):  # none that can be read
+        return None, None, False
+    found = recipe_grid(recipe, seconds, LONGEST)
+    if not {"bpm", "downbeat_s"} <= set(found):
+        return recipe, None, False
+    beats = parse_time_signature(found["time_signature"])
+    grid = {"bpm": float(found["bpm"]), "beats_per_bar": beats, "downbeat_s": float(found["downbeat_s"])}
+    return recipe, grid, bool(found["loop"])
 
 
 def about(take: Take) -> str:
@@ -150,6 +190,7 @@ def track(take: Take, label: str) -> dict:
     grid = take.grid or {"bpm": None, "beats_per_bar": None, "downbeat_s": None}
     return {
         "id": take.id, "label": label, "name": take.name, "url": link(take.path), "flac": link(take.flac),
+        "mid": take.midi and link(take.midi), "zip": take.stems and link(take.stems),
         "about": f"{take.title}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
     }  # fmt: skip
 
@@ -167,7 +208,8 @@ def history_value(session: Session, search: str = "") -> dict:
     for take in reversed(session.takes.values()):
         row = {
             "id": take.id, "kind": NAMES[take.kind], "title": take.title, "about": about(take), "name": take.name,
-            "wav": link(take.path), "flac": link(take.flac), "restorable": take.settings is not None,
+            "wav": link(take.path), "flac": link(take.flac), "mid": take.midi and link(take.midi),
+            "zip": take.stems and link(take.stems), "restorable": take.settings is not None,
             "slot": next((slot for slot, other in session.pair.items() if other == take.id), None),
         }  # fmt: skip
         text = f"{row['kind']} {row['title']} {row['about']}".lower()

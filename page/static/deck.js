@@ -75,9 +75,10 @@
       this.sound = this.sounds.get(track.url);
       this.duration = this.sound.channels[0].length / this.sound.rate;
       this.position = this.position < this.duration ? this.position : 0;
-      for (const kind of ["wav", "flac"]) {
+      for (const kind of ["wav", "flac", "mid", "zip"]) {
         const link = this.find(kind);
-        link.href = kind === "wav" ? track.url : track.flac;
+        link.hidden = kind !== "wav" && !track[kind];
+        link.href = kind === "wav" ? track.url : track[kind] || "";
         link.download = `${track.name}.${kind}`;
       }
       this.say(track.about);

@@ -3,13 +3,14 @@
   const GROUPS = [
     [["play", "Play"], ["edit", "Edit"], ["restore", "Restore settings"]],
     [["a", "A"], ["b", "B"]],
-    [["wav", "WAV"], ["flac", "FLAC"]],
+    [["wav", "WAV"], ["flac", "FLAC"], ["mid", "MIDI"], ["zip", "Stems"]],
     [["remove", "Remove"]],
   ];
-  const AIMS = { a: "Compare as A", b: "Compare as B", wav: "Download WAV", flac: "Download FLAC" };
+  const AIMS = { a: "Compare as A", b: "Compare as B", wav: "Download WAV", flac: "Download FLAC", mid: "Download MIDI", zip: "Download stems" };
+  const FILES = ["wav", "flac", "mid", "zip"];
 
   function control(take, action, text, act) {
-    const file = take[action] && (action === "wav" || action === "flac");
+    const file = FILES.includes(action);
     const item = document.createElement(file ? "a" : "button");
     item.textContent = text;
     item.setAttribute("aria-label", `${AIMS[action] || text}: ${take.title}`);
@@ -42,7 +43,7 @@
       const box = document.createElement("span");
       box.className = "take-group";
       for (const [action, text] of group)
-        if (action !== "restore" || take.restorable) box.append(control(take, action, text, act));
+        if (FILES.includes(action) ? take[action] : action !== "restore" || take.restorable) box.append(control(take, action, text, act));
       buttons.append(box);
     }
     item.append(words, buttons);

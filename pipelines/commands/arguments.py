@@ -54,6 +54,22 @@ def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
     add("--downbeat_s", type=number, help=f"time of a first beat of a bar, seconds{heard or '; default 0'}")
 
 
+def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
+    """A score, what of it plays, and what is written of it beside the audio."""
+    add = parser.add_argument_group("notes, with a checkpoint that plays them").add_argument
+    how = "gives length, tempo, meter and key where nothing else does"
+    if not stems:
+        how = "alone, the bars whose notes differ from those of --audio are made anew"
+    add("--score", metavar="FILE", help=f"MIDI file with the notes to play; {how}")
+    add("--parts", nargs="+", metavar="ROLE", help="play these alone: lead, harmony, bass, drums")
+    add("--midi", action="store_true", help="write the notes beside the audio: song.wav has song.mid")
+    if stems:
+        add(
+            "--stems", action="store_true", default=None, help="write each part beside it, as song.bass.wav; their sum "
+            "is the piece, sample for sample",
+        )  # fmt: skip
+
+
 def add_strengths(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("strength and sampling").add_argument
     add("--seed", type=int, help="the same seed gives the same file; default: at random, told")

@@ -8,6 +8,7 @@ EXAMPLES = """examples:
   vivace edit --audio loop.wav --strength 0.6 --prompt "church organ" --out varied.wav
   vivace edit --audio loop.wav --mask_s 4:6 --prompt "jazz trio" --out repaired.wav
   vivace edit --audio loop.wav --extend_s 0 10 --prompt "jazz trio" --out longer.wav
+  vivace edit --audio song.wav --score edited.mid --out song2.wav
   vivace edit --batch edits.jsonl --out folder
       edits.jsonl: {"audio": "loop.wav", "mask_s": [[4, 6]], "prompt": "jazz trio", "out": "repaired.wav"}"""
 
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--no_loop", dest="loop", action="store_false", default=None, help="it is none, whatever its tags say")
     arguments.add_words(parser)
     arguments.add_grid(parser, length=False)
+    arguments.add_notes(parser, stems=False)
     arguments.add_strengths(parser)
     arguments.add_batch(parser)
     arguments.add_checkpoint(parser)

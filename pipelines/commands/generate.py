@@ -1,4 +1,4 @@
-"""Words, tempo, key and chords -> an audio file."""
+"""Words, tempo, key, chords and notes -> an audio file."""
 
 import argparse
 
@@ -8,6 +8,7 @@ EXAMPLES = """examples:
   vivace generate --prompt "slow solo piano in A minor, 72 bpm, 4 bars" --seed 7 --out out.wav
   vivace generate --prompt "funk groove" --bars 8 --bpm 96 --key "A minor" --loop --out loop.flac
   vivace generate --prompt "calm piano, 80 bpm" --at "bar 5" "drums and bass enter" --bars 16 --out story.wav
+  vivace generate --score tune.mid --prompt "music box" --parts lead bass --midi --stems --out song.wav
   vivace generate --batch requests.jsonl --out folder --json
       requests.jsonl: {"prompt": "solo flute", "bars": 4, "bpm": 90, "seed": 1, "out": "flute.wav"}"""
 
@@ -15,6 +16,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_words(parser)
     arguments.add_grid(parser, length=True)
+    arguments.add_notes(parser, stems=True)
     arguments.add_strengths(parser)
     arguments.add_sound(parser)
     arguments.add_batch(parser)

@@ -1,4 +1,4 @@
-"""What a checkpoint or an audio file is: parts, recipe, licence, figures."""
+"""What a checkpoint, an audio file or a MIDI file is: parts, recipe, notes, licence, figures."""
 
 import argparse
 import json
@@ -9,13 +9,15 @@ from pipelines.commands import arguments
 EXAMPLES = """examples:
   vivace info checkpoints/small
   vivace info user/vivace-small --revision v1
-  vivace info out.wav --json"""
+  vivace info out.wav --json
+  vivace info tune.mid"""
+MIDI = (".mid", ".midi")
 AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("path", help="checkpoint folder, user/name on the Hub, or audio file")
+    add("path", help="checkpoint folder, user/name on the Hub, audio file or MIDI file")
     add("--revision", help="branch, tag or commit on the Hub")
     arguments.add_json(parser)
 
@@ -44,6 +46,22 @@ def about_audio(path: Path) -> dict:
     return about | {"recipe": find_recipe(path)}
 
 
+def about_notes(path: Path) -> dict:
+    """What a MIDI file holds, as a score that is played."""
+    from pipelines.scores import about_score
+    from pipelines.vivace_score import Score
+
+    return {"file": str(path), "format": "MIDI", "score": about_score(Score.load(path))}
+
+
+def score_of_audio(about: dict) -> dict:
+    """The notes that an audio file plays, by its recipe."""
+    from pipelines.scores import about_score, score_of_recipe
+
+    score = score_of_recipe(about["recipe"], about["duration_s"])
+    return {"score": None if score is None else about_score(score)}
+
+
 def about_checkpoint(name: str, revision: str | None) -> dict:
     """What a folder or repository holds."""
     from pipelines.card import describe
@@ -68,14 +86,28 @@ def show(value: object, indent: str = "") -> list[str]:
 
 def run(args: argparse.Namespace) -> int:
     path = Path(args.path)
-    is_audio = path.is_file() or path.suffix.lower() in AUDIO
-    if is_audio and not path.is_file():
+    kind = path.suffix.lower()
+    is_file = path.is_file() or kind in AUDIO + MIDI
+    if is_file and not path.is_file():
         raise ValueError(f"path is {args.path!r}: no such file")
-    about = about_audio(path) if is_audio else about_checkpoint(args.path, args.revision)
+    if kind in MIDI:
+        about = about_notes(path)
+    else:
+        about = about_audio(path) if is_file else about_checkpoint(args.path, args.revision)
+    if is_file and kind not in MIDI:
+        about |= score_of_audio(about)
     if args.json:
         print(json.dumps(about))
-    else:
-        print("\n".join(show(about)))
-        if is_audio and about["recipe"] is None:
-            print("no recipe: not written by Vivace, or its tags were removed")
+        return 0
+    if is_file:
+        from pipelines.scores import score_lines
+
+        if about["score"] is not None:
+            about["score"] = score_lines(about["score"])
+        if about.get("recipe") is not None:  # its own text of the score is for programs
+            arguments = {name: value for name, value in about["recipe"]["arguments"].items() if name != "score"}
+            about["recipe"] = about["recipe"] | {"arguments": arguments}
+    print("\n".join(show(about)))
+    if "recipe" in about and about["recipe"] is None:
+        print("no recipe: not written by Vivace, or its tags were removed")
     return 0

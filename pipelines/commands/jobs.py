@@ -11,10 +11,11 @@ from pathlib import Path
 FORMATS = (".wav", ".flac")
 # Of the command, not of a piece.
 OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype",
-       "threads", "json", "run")  # fmt: skip
+       "threads", "json", "midi", "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
-TEXTS = ("audio", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
-UNDERSTOOD = ("bpm", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "downbeat_s")
+TEXTS = ("audio", "score", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
+SCORED = ("score",)  # of these a piece has notes that are known
+ROLES = ("lead", "harmony", "bass", "drums")
 
 
 @dataclass
@@ -25,17 +26,34 @@ class Job:
         request: its arguments; what was not said is left to it.
         path: the file to write; several pieces get numbers.
         name: how to name it in a message: "" on its own, "requests.jsonl, line 3: " in a batch.
+        midi: whether its notes are written beside it.
     """
 
     request: dict
     path: Path
     name: str = ""
+    midi: bool = False
 
     @property
     def paths(self) -> list[Path]:
         """One file for each piece."""
         count = self.request.get("num_waveforms_per_prompt", 1)
         return [self.path] if count == 1 else [self.path.with_stem(f"{self.path.stem}_{i + 1}") for i in range(count)]
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that it may write: those of `paths`, and beside each its notes and its stems."""
+        files = []
+        for path in self.paths:
+            files += [path] + [path.with_suffix(".mid")] * self.midi
+            files += [path.with_suffix(f".{role}{path.suffix}") for role in ROLES if self.request.get("stems")]
+        return files
+
+    @property
+    def done(self) -> bool:
+        """Whether its pieces, and the notes beside them, are there."""
+        notes = [path.with_suffix(".mid") for path in self.paths if self.midi]
+        return all(path.is_file() for path in self.paths + notes)
 
 
 def check_output(out: str) -> Path:
@@ -47,10 +65,15 @@ def check_output(out: str) -> Path:
     path = Path(out)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"out is {out!r}; allowed: a file name that ends in .wav or .flac")
-    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise ValueError(f"out is {out!r}; its folder must exist and be writable")
-    check_file(path)
+    check_place(path)
     return path
+
+
+def check_place(path: Path) -> None:
+    """Raise a ValueError unless a file can be written there."""
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ValueError(f"out is {str(path)!r}; its folder must exist and be writable")
+    check_file(path)
 
 
 def check_file(path: Path) -> None:
@@ -98,9 +121,9 @@ def read_jobs(args: argparse.Namespace) -> list[Job]:
     if args.batch is None:
         if args.skip_existing:
             raise ValueError("skip_existing needs batch: it leaves out lines whose file is there")
-        job = Job(shared, check_output(args.out or "out.wav"))
+        job = Job(shared, check_output(args.out or "out.wav"), midi=args.midi)
         check_count(job)
-        for path in job.paths:
+        for path in job.files:
             check_file(path)
         return [job]
     if args.out is None or Path(args.out).suffix.lower() in FORMATS:
@@ -108,17 +131,18 @@ def read_jobs(args: argparse.Namespace) -> list[Job]:
     nearest = next(folder for folder in (Path(args.out), *Path(args.out).absolute().parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"out is {args.out!r}; {str(nearest)!r} is no folder that can be written to")
-    return read_batch(Path(args.batch), Path(args.out), shared, set(vars(args)) - set(OWN))
+    return read_batch(Path(args.batch), Path(args.out), shared, set(vars(args)) - set(OWN), args.midi)
 
 
-def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str]) -> list[Job]:
+def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str], midi: bool) -> list[Job]:
     """A job for each line of a JSONL file; empty lines are none.
 
     Args:
         file: to read.
         folder: for the audio files.
         shared: what holds where a line does not say it.
-        allowed: names that a line may have, beside "out".
+        allowed: names that a line may have, beside "out" and "midi".
+        midi: whether the notes of a piece are written where its line does not say it.
 
     Raises:
         ValueError: no such file, a line that is no request, or two lines with one file.
@@ -136,7 +160,7 @@ def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str]) -> lis
             row = json.loads(line)
         except ValueError as error:
             raise ValueError(f"{name}no JSON ({error})") from error
-        check_row(row, allowed | {"out"}, name)
+        check_row(row, allowed | {"out", "midi"}, name)
         out = row.pop("out", f"{count:04d}.wav")
         if Path(out).name != out or out.startswith(".") or Path(out).suffix.lower() not in FORMATS:
             raise ValueError(f"{name}out is {out!r}; allowed: a name without a folder that ends in .wav or .flac")
@@ -147,16 +171,18 @@ def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str]) -> lis
             request = shared | request
         if is_timeline(request.get("prompt")):
             request["prompt"] = [tuple(entry) for entry in request["prompt"]]
-        job = Job(request, folder / out, name)
+        job = Job(request, folder / out, name, request.pop("midi", midi))
+        if not isinstance(job.midi, bool):
+            raise ValueError(f"{name}midi is {job.midi!r}; allowed: true or false")
         jobs.append(job)
         check_count(job)
-        for path in job.paths:
+        for path in job.files:
             try:
                 check_file(path)
             except ValueError as error:
                 raise ValueError(f"{name}{error}") from error
             if path in taken:
-                raise ValueError(f"{name}out is {path.name!r}, as in line {taken[path]}; give each line its own")
+                raise ValueError(f"{name}writes {path.name!r}, as in line {taken[path]}; give each line its own out")
             taken[path] = count
     if not jobs:
         raise ValueError(f'batch is {str(file)!r}, which has no line; give a JSON object a line, as in {{"bars": 4}}')
@@ -190,12 +216,14 @@ def check_count(job: Job) -> None:
 
 
 def texts_of(request: dict) -> list[str]:
-    """The texts of a request: one, a timeline's or a morph's.
+    """The texts of a request: one, a timeline's or a morph's; none where a score speaks for itself.
 
     Raises:
         ValueError: no prompt, an empty one, or two.
     """
     prompt, morph = request.get("prompt"), request.get("morph")
+    if prompt is None and morph is None and "score" in request:
+        return []
     if (prompt is None) == (morph is None):
         raise ValueError("prompt and morph: give exactly one of them, as in --prompt 'slow solo piano'")
     if is_timeline(prompt) or (isinstance(prompt, list) and all(isinstance(entry, tuple) for entry in prompt)):
@@ -209,35 +237,76 @@ def texts_of(request: dict) -> list[str]:
     return texts
 
 
-def check_job(job: Job, edit: bool, index: dict) -> None:
+def check_notes(job: Job, notes: bool):
+    """The score of a job, or None. Raise a ValueError for what is wrong with it and its parts.
+
+    Args:
+        job: to check.
+        notes: whether the checkpoint plays notes.
+    """
+    from pipelines.scores import load_score
+    from pipelines.vivace_midi import load_mido
+    from pipelines.vivace_notes import read_parts
+
+    request = job.request
+    for name in ("score", "parts"):
+        if name in request and not notes:
+            raise ValueError(f"{name} needs a network that plays notes; this checkpoint's has no note channels")
+    score = load_score(request["score"]) if "score" in request else None
+    read_parts(request.get("parts"), score)
+    if not isinstance(request.get("stems", False), bool):
+        raise ValueError(f"stems is {request['stems']!r}; allowed: true or false")
+    if request.get("stems") and not any(name in request for name in SCORED):
+        raise ValueError("stems needs score: stems are its parts")
+    if job.midi:
+        load_mido()
+        own = Path(request.get("audio", "")).is_file() and has_score(request["audio"])
+        if not own and not any(name in request for name in SCORED):
+            raise ValueError("midi needs score: no other notes are known")
+        for path in job.files:
+            if score is not None and path.is_file() and path.samefile(request["score"]):
+                raise ValueError(f"midi would write over score {request['score']!r}; give out another name")
+    return score
+
+
+def has_score(path: str) -> bool:
+    """Whether an audio file was made from a score, by its recipe."""
+    from pipelines.vivace_recipe import find_recipe
+
+    try:
+        return (find_recipe(path) or {"arguments": {}})["arguments"].get("score") is not None
+    except ValueError:  # no file that libsndfile reads
+        return False
+
+
+def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
     """Raise a ValueError for what can be refused before the model is loaded.
 
     Args:
         job: to check.
         edit: whether it starts from audio.
         index: the checkpoint's model_index.json.
+        notes: whether the checkpoint plays notes.
     """
-    from pipelines.vivace_music import understand
+    from pipelines.scores import music_of
+    from pipelines.vivace_edit import Lengths, open_source, regions_of_score
     from pipelines.vivace_theory import check_number
 
     request = job.request
     try:
         texts = texts_of(request)
-        if edit:
-            if "audio" not in request:
-                raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
-            if not any(name in request for name in EDITS):
+        if edit and "audio" not in request:
+            raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
+        if edit and not Path(request["audio"]).is_file():
+            raise ValueError(f"audio is {request['audio']!r}: no such file")
+        score = check_notes(job, notes)
+        lengths = Lengths(index["default_duration_s"], index["max_duration_s"])
+        if not edit:
+            music_of(". ".join(texts), request, score, lengths.default_s, lengths.longest_s)
+        elif not any(name in request for name in EDITS):
+            if score is None:
                 raise ValueError(f"{', '.join(EDITS)}: give one of them to say what is to be done to audio")
-            if not Path(request["audio"]).is_file():
-                raise ValueError(f"audio is {request['audio']!r}: no such file")
-        else:
-            understand(
-                ". ".join(texts),
-                **{name: request.get(name) for name in UNDERSTOOD},
-                default_duration_s=index["default_duration_s"],
-                max_duration_s=index["max_duration_s"],
-                loop=request.get("loop"),
-            )
+            regions_of_score(score, *open_source(request["audio"], None), lengths)
         check_count(job)
         if "num_inference_steps" in request:
             check_number("num_inference_steps", request["num_inference_steps"], 1, 1000, whole=True)

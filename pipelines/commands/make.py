@@ -14,7 +14,7 @@ def load(args: argparse.Namespace, before=None):
 
     Args:
         args: checkpoint, revision, variant, trust, device, dtype, threads.
-        before: called with model_index.json before any weight is read.
+        before: called with model_index.json, and whether the network plays notes, before any weight is read.
     """
     from pipelines.hub import (
         check_checkpoint,
@@ -24,6 +24,7 @@ def load(args: argparse.Namespace, before=None):
         pick_device,
         quiet_libraries,
     )
+    from pipelines.scores import plays_notes
     from pipelines.threads import set_threads
 
     quiet_libraries()
@@ -33,7 +34,7 @@ def load(args: argparse.Namespace, before=None):
     folder = find_checkpoint(args.checkpoint, args.revision, args.variant)
     index = check_checkpoint(folder)
     if before is not None:
-        before(index)
+        before(index, plays_notes(folder))
     pipe = load_pipeline(folder, args.variant, args.dtype).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     return pipe, device
@@ -50,11 +51,11 @@ def make(args: argparse.Namespace) -> int:
     """
     jobs, edit = read_jobs(args), "audio" in vars(args)
     if args.skip_existing:
-        jobs = [job for job in jobs if not all(path.is_file() for path in job.paths)]
+        jobs = [job for job in jobs if not job.done]
 
-    def check(index: dict) -> None:
+    def check(index: dict, notes: bool) -> None:
         for job in jobs:
-            check_job(job, edit, index)
+            check_job(job, edit, index, notes)
 
     pipe, device = load(args, check)
     if args.batch is None:
@@ -83,22 +84,28 @@ def call(pipe, job: Job, device: str) -> list[dict]:
     begin = time.perf_counter()
     out = pipe(**job.request)
     took_s = time.perf_counter() - begin
-    return [write(out, index, path, took_s, device) for index, path in enumerate(job.paths)]
+    return [write(out, index, path, took_s, device, job.midi) for index, path in enumerate(job.paths)]
 
 
-def write(out, index: int, path: Path, took_s: float, device: str) -> dict:
-    """Write one piece.
+def write(out, index: int, path: Path, took_s: float, device: str, midi: bool = False) -> dict:
+    """Write one piece, with the stems that it was made with, and its notes.
 
     Raises:
         OSError: if it cannot be written.
     """
+    stems = getattr(out, "stems", None)  # an older checkpoint's output has none
+    beside = {"midi": midi, "stems": bool(stems)}
     try:
-        out.save(path, index)
+        out.save(path, index, **{name: True for name, wanted in beside.items() if wanted})
     except ValueError as error:
         raise OSError(str(error)) from error
+    files = {"midi": str(path.with_suffix(".mid"))} if midi else {}
+    if stems:
+        files["stems"] = {role: str(path.with_suffix(f".{role}{path.suffix}")) for role in stems[index]}
     channels, samples = out.audios[index].shape
     return {
         "file": str(path),
+        **files,
         "seed": out.seeds[index],
         "duration_s": samples / out.sampling_rate,
         "sampling_rate": out.sampling_rate,
@@ -125,13 +132,19 @@ def conditions_text(conditions: dict) -> str:
 def report(piece: dict) -> str:
     speed = piece["duration_s"] / piece["took_s"]
     return (
-        f"file        {piece['file']}\n"
-        f"length      {piece['duration_s']:.3f} s, {piece['sampling_rate']} Hz, {piece['channels']} channel(s)\n"
+        "".join(f"{name:<12}{file}\n" for name, file in files_of(piece))
+        + f"length      {piece['duration_s']:.3f} s, {piece['sampling_rate']} Hz, {piece['channels']} channel(s)\n"
         f"seed        {piece['seed']}\n"
         f"understood  {conditions_text(piece['understood'])}\n"
         + "".join(f"note        {note}\n" for note in piece["understood"].get("notes", ()))
         + f"speed       {piece['took_s']:.1f} s on {piece['device']}, {speed:.1f} x real time"
     )
+
+
+def files_of(piece: dict) -> list[tuple[str, str]]:
+    """What was written, with the kind of each file."""
+    files = [(name, piece[name]) for name in ("file", "midi") if name in piece]
+    return files + [("stem", file) for file in piece.get("stems", {}).values()]
 
 
 def line(piece: dict) -> str:

@@ -9,8 +9,9 @@ import mido
 import numpy as np
 import pytest
 
+from pipelines.vivace_score import Score as Played
 from training.data.scorebook.piece import Part, Score, bar_q, beat_q, load_bank, save_bank, score_notes
-from training.data.sources import load_scores
+from training.data.sources import load_scores, to_midi
 from training.data.sources.abc import read_abc
 from training.data.sources.bars import align_bars
 from training.data.sources.fetch import find_freedoom, find_music21, find_soundfont
@@ -341,3 +342,17 @@ def test_given_paths_are_checked(find, tmp_path):
     for path in (wrong, tmp_path / "absent"):
         with pytest.raises(ValueError, match=path.name):
             find(path)
+
+
+def test_a_tune_becomes_a_midi_file(tmp_path):
+    (tmp_path / "a.abc").write_text("X:3\nT:One\nM:3/4\nL:1/4\nQ:1/4=90\nK:G\nD|G2B|d2B|c2A|G2D|E2F|G3|\n")
+    (tmp_path / "b.musicxml").write_bytes(xml_score(UPPER, LOWER))
+    to_midi.main([str(tmp_path / "a.abc")])
+    tune = Played.load(tmp_path / "a.mid")
+    assert (tune.time_signature, tune.bpm, tune.key, tune.roles) == ("3/4", 90.0, "G major", ("lead",))
+    assert tune.notes()[:2, [0, 2]].tolist() == [[2.0, 62.0], [3.0, 67.0]]  # the upbeat ends a bar of rest
+    to_midi.main([str(tmp_path / "b.musicxml"), "--out", str(tmp_path / "c.mid")])
+    assert len(Played.load(tmp_path / "c.mid").notes()) > 8
+    for words, message in ((["a.abc", "--tune", "4"], "the file has: 3"), (["no.xml"], "no such file")):
+        with pytest.raises(ValueError, match=message):
+            to_midi.main([str(tmp_path / words[0]), *words[1:]])
