@@ -238,14 +238,8 @@ class ComposerVivace(ModelMixin, ConfigMixin):
 
     def _with_intervals(self, logits: torch.Tensor, around: torch.Tensor, gaps: torch.Tensor) -> torch.Tensor:
         """Logits plus what the intervals from the notes before and after speak for; see `notes_around`."""
-<<<<<<< HEAD
-        windows = (
-            (INTERVAL_SCALE * self.intervals).unfold(-1, PITCHES, 1).flatten(0, 3)
-        )  # a row for each class, column and place
-=======
         # A row for each side, class of distance, column and place of the note.
         windows = (INTERVAL_SCALE * self.intervals).unfold(-1, PITCHES, 1).flatten(0, 3)
->>>>>>> w/composer
         windows = torch.cat([windows, windows.new_zeros(1, PITCHES)])  # the last: no note there
         _, classes, columns, length = self.intervals.shape
         places = length - PITCHES + 1

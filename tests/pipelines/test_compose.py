@@ -6,13 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-<<<<<<< HEAD:tests/pipelines/test_compose.py
-from pipelines.composer_families import ComposerSeq2Seq, ComposerWaveNet, Live, write_steps
-=======
-from pipelines.compose import MusicPlan, compose_scores, read_form
-from pipelines.compose_tokens import decode_tokens, encode_score, key_shift, steps_per_bar
 from pipelines.composer_families import ComposerSeq2Seq, ComposerWaveNet, write_steps
->>>>>>> w/composer:tests/test_compose.py
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace
 from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat

@@ -9,7 +9,8 @@ from diffusers.utils.dynamic_modules_utils import get_relative_imports
 from tests.conftest import ROOT
 
 PIPELINE = ROOT / "pipelines" / "pipeline_vivace.py"
-HELPERS = sorted((ROOT / "pipelines").glob("vivace_*.py"))  # published beside the pipeline's file
+# Published beside the pipeline's file.
+HELPERS = sorted([*(ROOT / "pipelines").glob("vivace_*.py"), ROOT / "pipelines" / "composer_vivace.py"])
 PUBLISHED = [
     *sorted((ROOT / "autoencoder").glob("autoencoder_*.py")),
     PIPELINE,
