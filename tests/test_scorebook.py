@@ -26,6 +26,8 @@ def options(folder, **changes):
         "seed": 3,
         "clip_s": 2,
         "num_workers": 1,
+        "sampling_rate": 24000,
+        "channels": 1,
         "soundfont": find_soundfont(),
         "sources": "procedural",
     }
@@ -305,3 +307,78 @@ def test_damaged_soundfont_is_one_line(tmp_path):
     damaged.write_bytes(b"RIFF\x10\0\0\0sfbkJUNK")
     with pytest.raises(ValueError, match=r"damaged\.sf2"):
         build.main(options(tmp_path / "out", soundfont=damaged))
+
+
+# ---- notes ----------------------------------------------------------------------------------------------------------
+
+
+def note_rows(row):
+    notes = row["notes"]
+    return np.array([notes[name] for name in ("part", "onset_s", "duration_s", "pitch", "velocity")]).T
+
+
+def onset_strength(audio, rate, hop):
+    """Rise of the log spectrum, summed over frequency; frame k is centred k * hop samples after the start."""
+    size = 512
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, size // 2), size)[::hop] * np.hanning(size)
+    spectrum = np.log1p(1000.0 * np.abs(np.fft.rfft(frames)))
+    return np.maximum(0.0, np.diff(spectrum, axis=0)).sum(axis=1)
+
+
+def lag_s(audio, onsets, rate):
+    """By how much the audio's onsets are later than those stated: the best match within 60 ms, to 2 ms."""
+    hop = round(0.002 * rate)
+    strength = onset_strength(audio, rate, hop)
+    train = np.zeros(len(strength))
+    places = np.round(onsets * rate / hop - 0.5).astype(int)
+    np.add.at(train, places[(places >= 0) & (places < len(train))], 1.0)
+    train = np.convolve(train, np.hanning(7), "same")
+    lags = np.arange(-30, 31)
+    scores = [np.dot(np.roll(train, lag), strength) for lag in lags]
+    return lags[int(np.argmax(scores))] * hop / rate
+
+
+def plucked(rows, seconds, rate):
+    """Synthetic notes of known onset: three partials that decay, at the labelled times and pitches."""
+    audio = np.zeros(round(seconds * rate) + rate)
+    for _, onset, length, pitch, velocity in rows:
+        time_s = np.arange(round(min(length, 0.5) * rate)) / rate
+        wave = sum(np.sin(2 * np.pi * k * 440 * 2 ** ((pitch - 69) / 12) * time_s) / k for k in (1, 2, 3))
+        first = round(max(onset, 0.0) * rate)
+        audio[first : first + len(wave)] += (0.1 * velocity * wave * np.exp(-6 * time_s))[: len(audio) - first]
+    return audio[: round(seconds * rate)]
+
+
+def test_notes_are_where_the_audio_has_them(book):
+    differences = []
+    for row in read(book).values():
+        rows, rate = note_rows(row), row["sampling_rate"]
+        assert rows[:, 1].tolist() == sorted(rows[:, 1]) and ((rows[:, 4] > 0) & (rows[:, 4] <= 1)).all()
+        assert ((rows[:, 1] < row["duration_s"]) & (rows[:, 1] + rows[:, 2] > 0)).all()
+        assert set(rows[:, 0]) == set(range(len(row["parts"])))
+        assert {p["role"] for p in row["parts"]} <= {"lead", "harmony", "bass", "drums"}
+        assert {p["instrument"] for p in row["parts"]} - {"drums"} == set(row["instruments"])
+        onsets = rows[rows[:, 1] >= 0, 1]
+        real = lag_s(row["samples"][0], onsets, rate)
+        differences.append(real - lag_s(plucked(rows, row["duration_s"], rate), onsets, rate))
+    assert abs(np.median(differences)) <= 0.005
+
+
+def test_labelled_pitches_are_in_the_spectrum(book):
+    found, others = [], []
+    for row in read(book).values():
+        rate = row["sampling_rate"]
+        lead = [k for k, part in enumerate(row["parts"]) if part["role"] == "lead"]
+        for part, onset, length, pitch, _ in note_rows(row):
+            if part not in lead or length < 0.25 or onset < 0 or onset + 0.25 > row["duration_s"]:
+                continue
+            piece = row["samples"][0][round(onset * rate) :][: rate // 4] * np.hanning(rate // 4)
+            power = np.square(np.abs(np.fft.rfft(piece, 4 * rate)))
+
+            def near(at, power=power):
+                f = 440 * 2 ** ((at - 69) / 12)
+                return power[round(4 * f * 0.985) : round(4 * f * 1.015)].max()
+
+            found.append(max(near(pitch), near(pitch + 12)))
+            others.append(max(near(pitch + 1), near(pitch + 13)))
+    assert len(found) >= 10 and np.mean(np.array(found) > np.array(others)) > 0.9

@@ -20,13 +20,22 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data import clips
-from training.data.scorebook.labels import SOURCES, Settings, draw_form, draw_piece, loop_s, row_of, scores_of
+from training.data.scorebook.labels import (
+    SOURCES,
+    Settings,
+    draw_form,
+    draw_piece,
+    loop_s,
+    note_columns,
+    row_of,
+    scores_of,
+)
 from training.data.scorebook.piece import Piece, Track
 from training.data.scorebook.render import Renderer, SilenceError
 from training.data.sources.fetch import SOUNDFONT_LICENSES, find_soundfont, find_soundfonts
 from training.run.checkpoints import write_json, write_text
 
-VERSION = 3  # to be raised whenever the same arguments make other clips or captions
+VERSION = 4  # to be raised whenever the same arguments make other clips or captions
 SHARD_CLIPS = 240
 _worker: dict = {}  # settings and scores, loaded once in each process
 
@@ -65,11 +74,11 @@ def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] 
             piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
             clip_s = loop_s(piece, clip_s, settings.sampling_rate)
         try:
-            audio, audible = renderer.render(piece, clip_s, rng, loop)
+            audio, audible, notes = renderer.render(piece, clip_s, rng, loop)
         except SilenceError:
             continue
         if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in audible):
-            return split_of(piece.work), _row(settings, index, piece, audible, audio, clip_s, loop, soundfont)
+            return split_of(piece.work), _row(settings, index, piece, audible, notes, audio, clip_s, loop, soundfont)
     raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
 
 
@@ -78,6 +87,7 @@ def _row(
     index: int,
     piece: Piece,
     audible: list[Track],
+    notes: list[np.ndarray],
     audio: np.ndarray,
     clip_s: float,
     loop: bool,
@@ -85,6 +95,7 @@ def _row(
 ) -> dict:
     rate, seed = settings.sampling_rate, (settings.seed, index)
     row = row_of(piece, audible, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
+    row |= note_columns(audible, notes)
     return row | {"audio": {"bytes": clips.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
 
 
@@ -296,8 +307,8 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
         help="an .sf2 or .sf3 file with a General MIDI bank; may be given several times, each clip is played with one",
     )
     parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
-    parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
-    parser.add_argument("--channels", type=int, default=1, help="1 or 2")
+    parser.add_argument("--sampling_rate", type=int, default=44100, help="Hz")
+    parser.add_argument("--channels", type=int, default=2, help="1 or 2")
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument(

@@ -190,6 +190,34 @@ def row_of(
     }  # fmt: skip
 
 
+NOTE_ROLES = {
+    "melody": "lead", "voice": "lead", "chords": "harmony", "arpeggio": "harmony", "pad": "harmony", "bass": "bass",
+    "drums": "drums", "percussion": "drums",
+}  # fmt: skip
+
+
+def note_columns(audible: list[Track], notes: list[np.ndarray]) -> dict:
+    """The columns `parts` and `notes` of training/data/clips.py.
+
+    Args:
+        audible: tracks that are heard.
+        notes: of each of them, from `Renderer.render`.
+    """
+    parts = [
+        {"role": NOTE_ROLES[t.role], "instrument": "drums" if t.preset[0] == 128 else t.name, "program": t.preset[1]}
+        for t in audible
+    ]
+    rows = np.concatenate([np.column_stack([np.full(len(own), k), own]) for k, own in enumerate(notes)])
+    part, onset, length, pitch, velocity = rows[np.lexsort((rows[:, 3], rows[:, 1]))].T
+    return {
+        "parts": parts,
+        "notes": {
+            "part": part.astype(int).tolist(), "onset_s": onset.tolist(), "duration_s": length.tolist(),
+            "pitch": pitch.astype(int).tolist(), "velocity": velocity.tolist(),
+        },
+    }  # fmt: skip
+
+
 def _density(piece: Piece, audible: list[Track], clip_s: float) -> float:
     """Note onsets a second in the clip, of all audible parts together."""
     starts = np.concatenate([piece.seconds(track.notes[:, 0]) for track in audible])
