@@ -14,8 +14,16 @@ from pipelines.vivace_theory import parse_time_signature
 from training.data import clips
 from training.data.clips import read_audio, read_rows
 from training.data.scorebook import build
+from training.data.scorebook.captions import (
+    DRUMS_ALONE,
+    DRUMS_ALONE_HELDOUT,
+    NO_BASS,
+    NO_BASS_HELDOUT,
+    NO_DRUMS,
+    NO_DRUMS_HELDOUT,
+)
 from training.data.scorebook.instruments import INSTRUMENTS
-from training.data.scorebook.labels import loop_s
+from training.data.scorebook.labels import loop_s, row_of
 from training.data.scorebook.styles import STYLES
 from training.data.sources.fetch import find_soundfont, find_soundfonts
 
@@ -65,7 +73,7 @@ def test_rows_are_complete_and_audio_is_sound(book):
         assert len(row["text_heldout"]) == len(row["stated_heldout"]) == 4 and not set(row["text"]) & set(
             row["text_heldout"]
         )
-        assert all(name in INSTRUMENTS for name in row["instruments"]) and row["instruments"]
+        assert all(name in INSTRUMENTS for name in row["instruments"]) and row["parts"]
         assert row["melody_instrument"] is None or row["melody_instrument"] in row["instruments"]
         assert row["split"] == build.split_of(row["work"])
         assert row["style"] in STYLES and row["license"] and row["soundfont"] == "FluidR3Mono_GM"
@@ -310,6 +318,33 @@ def test_damaged_soundfont_is_one_line(tmp_path):
 
 
 # ---- notes ----------------------------------------------------------------------------------------------------------
+
+
+def test_players_change_and_roles_are_left_out():
+    settings = build.Settings(5, ("procedural",), 44100, 2, 10.0, ("x.sf2",), "none")
+    few, pairs = 0, {}
+    for index in range(80):
+        piece, _ = build.draw_piece(settings, build.first_setting(index), {})
+        before = {t.role for t in piece.tracks}
+        first_names = [t.name for t in piece.tracks]
+        build.set_players(piece, settings, index)
+        few += {t.role for t in piece.tracks} != before
+        pairs.setdefault(piece.work, []).append(build.draw_form(settings, index)[1])
+        if index % 2 and {t.role for t in piece.tracks} == before:
+            pitched = [(a, t.name) for a, t in zip(first_names, piece.tracks, strict=True) if t.name in INSTRUMENTS]
+            assert all(a != b for a, b in pitched)
+        row = row_of(piece, piece.tracks, np.full((2, 10), 0.1), 44100, 10.0, (5, index), False, "x")
+        names = {t.name for t in piece.tracks}
+        if names == {"drums"}:
+            assert row["key"] is None and row["chord_symbols"] == [None] * len(row["beats_s"])
+        for text in row["text"] + row["text_heldout"]:
+            if any(words in text for words in (*NO_BASS, *NO_BASS_HELDOUT)):
+                assert not {t.role for t in piece.tracks} & {"bass", "voice"}
+            if any(words in text for words in (*NO_DRUMS, *NO_DRUMS_HELDOUT)):
+                assert not names & {"drums", "percussion"}
+            if any(words in text for words in (*DRUMS_ALONE, *DRUMS_ALONE_HELDOUT)):
+                assert names == {"drums"}
+    assert few >= 0.15 * 80 and all(len(forms) == 2 and forms[0] == forms[1] for forms in pairs.values())
 
 
 def note_rows(row):

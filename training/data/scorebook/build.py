@@ -25,10 +25,12 @@ from training.data.scorebook.labels import (
     Settings,
     draw_form,
     draw_piece,
+    first_setting,
     loop_s,
     note_columns,
     row_of,
     scores_of,
+    set_players,
 )
 from training.data.scorebook.piece import Piece, Track
 from training.data.scorebook.render import Renderer, SilenceError
@@ -61,14 +63,15 @@ def _start_worker(settings: Settings) -> None:
 def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] | None:
     """The split and the row of clip `index`, or None if its split is not in `settings`.
 
-    An excerpt with 25 % of silence or more, or without a pitched part, is drawn again.
+    An excerpt with 25 % of silence or more, or without a pitched part that its piece has, is drawn again.
     """
     soundfont, loop = draw_form(settings, index)
     renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
     for attempt in range(8):
-        piece, rng = draw_piece(settings, index, scores, attempt)
+        piece, rng = draw_piece(settings, first_setting(index), scores, attempt)
         if split_of(piece.work) not in settings.splits:
             return None  # before it is rendered
+        set_players(piece, settings, index)
         clip_s = settings.clip_s
         if loop:
             piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
@@ -77,7 +80,9 @@ def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] 
             audio, audible, notes = renderer.render(piece, clip_s, rng, loop)
         except SilenceError:
             continue
-        if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in audible):
+        if silent_share(audio, settings.sampling_rate) < 0.25 and (
+            any(t.preset[0] != 128 for t in audible) or all(t.preset[0] == 128 for t in piece.tracks)
+        ):
             return split_of(piece.work), _row(settings, index, piece, audible, notes, audio, clip_s, loop, soundfont)
     raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
 
