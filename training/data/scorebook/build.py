@@ -273,9 +273,10 @@ task_categories: [text-to-audio]
 {info["captions"]} captions. {info["loops"]} clips are whole-bar loops that repeat seamlessly; {info["on_downbeat"]}
 begin on a downbeat. {", ".join(f"{split} {n}" for split, n in info["clips"].items())} clips, split by work.
 
-`datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `text_heldout` are paraphrases in words and
-templates that no `text` uses; `stated` and `stated_heldout` hold the labels that each caption states. Made by
-`python -m training.data.scorebook` from the arguments in info.json; the same arguments make the same bytes.
+`datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `parts` and `notes` hold the notes that are
+heard, in seconds; clips 2k and 2k + 1 have the same notes and other instruments. `text_heldout` are paraphrases
+in words and templates that no `text` uses; `stated` and `stated_heldout` hold the labels that each caption states. Made
+by `python -m training.data.scorebook` from the arguments in info.json; the same arguments make the same bytes.
 
 ![histograms](histograms.png)
 
