@@ -336,7 +336,7 @@ def test_players_change_and_roles_are_left_out():
         row = row_of(piece, piece.tracks, np.full((2, 10), 0.1), 44100, 10.0, (5, index), False, "x")
         names = {t.name for t in piece.tracks}
         if names == {"drums"}:
-            assert row["key"] is None and row["chord_symbols"] == [None] * len(row["beats_s"])
+            assert row["key"] is None and not any(row["chord_symbols"])
         stated = row["stated"] + row["stated_heldout"]
         for text, said in zip(row["text"] + row["text_heldout"], stated, strict=True):
             if any(words in text for words in (*NO_BASS, *NO_BASS_HELDOUT)):
