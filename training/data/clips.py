@@ -30,6 +30,12 @@ STATED = pa.struct({
     "instruments": _TEXTS, "drums": _TRUTH, "style": _TEXT, "moods": _TEXTS, "bpm": _TRUTH, "key": _TRUTH,
     "bars": _TRUTH,
 })  # fmt: skip
+# The parts that are heard, and their notes, sorted by onset: seconds from the start of the clip as it sounds.
+PART = pa.struct({"role": _TEXT, "instrument": _TEXT, "program": pa.int16()})
+NOTES = pa.struct({
+    "part": pa.list_(pa.int16()), "onset_s": pa.list_(pa.float32()), "duration_s": pa.list_(pa.float32()),
+    "pitch": pa.list_(pa.int16()), "velocity": pa.list_(pa.float32()),
+})  # fmt: skip
 # All but the first four may be null.
 COLUMNS: dict[str, pa.DataType] = {
     "audio": pa.struct({"bytes": pa.binary(), "path": _TEXT}), "duration_s": _NUMBER, "sampling_rate": _COUNT,
@@ -41,6 +47,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "genre": _TEXT, "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT, "soundfont": _TEXT,
     "work": _TEXT, "title": _TEXT, "composer": _TEXT, "source": _TEXT, "license": _TEXT, "seed": pa.list_(_COUNT),
     "peak": _NUMBER, "rms_db": _NUMBER,
+    "parts": pa.list_(PART), "notes": NOTES,
 }  # fmt: skip
 
 

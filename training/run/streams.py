@@ -56,6 +56,7 @@ class ClipStream(IntEnum):
     SONG = 1
     LABELS = 2
     FORM = 3
+    PLAYERS = 4
 
 
 def item_rng(seed: int, stream: Stream | Measure, *position: int) -> np.random.Generator:

@@ -20,13 +20,24 @@ import numpy as np
 from tqdm import tqdm
 
 from training.data import clips
-from training.data.scorebook.labels import SOURCES, Settings, draw_form, draw_piece, loop_s, row_of, scores_of
+from training.data.scorebook.labels import (
+    SOURCES,
+    Settings,
+    draw_form,
+    draw_piece,
+    first_setting,
+    loop_s,
+    note_columns,
+    row_of,
+    scores_of,
+    set_players,
+)
 from training.data.scorebook.piece import Piece, Track
 from training.data.scorebook.render import Renderer, SilenceError
 from training.data.sources.fetch import SOUNDFONT_LICENSES, find_soundfont, find_soundfonts
 from training.run.checkpoints import write_json, write_text
 
-VERSION = 3  # to be raised whenever the same arguments make other clips or captions
+VERSION = 4  # to be raised whenever the same arguments make other clips or captions
 SHARD_CLIPS = 240
 _worker: dict = {}  # settings and scores, loaded once in each process
 
@@ -52,24 +63,27 @@ def _start_worker(settings: Settings) -> None:
 def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] | None:
     """The split and the row of clip `index`, or None if its split is not in `settings`.
 
-    An excerpt with 25 % of silence or more, or without a pitched part, is drawn again.
+    An excerpt with 25 % of silence or more, or without a pitched part that its piece has, is drawn again.
     """
     soundfont, loop = draw_form(settings, index)
     renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
     for attempt in range(8):
-        piece, rng = draw_piece(settings, index, scores, attempt)
+        piece, rng = draw_piece(settings, first_setting(index), scores, attempt)
         if split_of(piece.work) not in settings.splits:
             return None  # before it is rendered
+        set_players(piece, settings, index)
         clip_s = settings.clip_s
         if loop:
             piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
             clip_s = loop_s(piece, clip_s, settings.sampling_rate)
         try:
-            audio, audible = renderer.render(piece, clip_s, rng, loop)
+            audio, audible, notes = renderer.render(piece, clip_s, rng, loop)
         except SilenceError:
             continue
-        if silent_share(audio, settings.sampling_rate) < 0.25 and any(t.preset[0] != 128 for t in audible):
-            return split_of(piece.work), _row(settings, index, piece, audible, audio, clip_s, loop, soundfont)
+        if silent_share(audio, settings.sampling_rate) < 0.25 and (
+            any(t.preset[0] != 128 for t in audible) or all(t.preset[0] == 128 for t in piece.tracks)
+        ):
+            return split_of(piece.work), _row(settings, index, piece, audible, notes, audio, clip_s, loop, soundfont)
     raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
 
 
@@ -78,6 +92,7 @@ def _row(
     index: int,
     piece: Piece,
     audible: list[Track],
+    notes: list[np.ndarray],
     audio: np.ndarray,
     clip_s: float,
     loop: bool,
@@ -85,6 +100,7 @@ def _row(
 ) -> dict:
     rate, seed = settings.sampling_rate, (settings.seed, index)
     row = row_of(piece, audible, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
+    row |= note_columns(audible, notes)
     return row | {"audio": {"bytes": clips.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
 
 
@@ -257,9 +273,10 @@ task_categories: [text-to-audio]
 {info["captions"]} captions. {info["loops"]} clips are whole-bar loops that repeat seamlessly; {info["on_downbeat"]}
 begin on a downbeat. {", ".join(f"{split} {n}" for split, n in info["clips"].items())} clips, split by work.
 
-`datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `text_heldout` are paraphrases in words and
-templates that no `text` uses; `stated` and `stated_heldout` hold the labels that each caption states. Made by
-`python -m training.data.scorebook` from the arguments in info.json; the same arguments make the same bytes.
+`datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `parts` and `notes` hold the notes that are
+heard, in seconds; clips 2k and 2k + 1 have the same notes and other instruments. `text_heldout` are paraphrases
+in words and templates that no `text` uses; `stated` and `stated_heldout` hold the labels that each caption states. Made
+by `python -m training.data.scorebook` from the arguments in info.json; the same arguments make the same bytes.
 
 ![histograms](histograms.png)
 
@@ -296,8 +313,8 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
         help="an .sf2 or .sf3 file with a General MIDI bank; may be given several times, each clip is played with one",
     )
     parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
-    parser.add_argument("--sampling_rate", type=int, default=24000, help="Hz")
-    parser.add_argument("--channels", type=int, default=1, help="1 or 2")
+    parser.add_argument("--sampling_rate", type=int, default=44100, help="Hz")
+    parser.add_argument("--channels", type=int, default=2, help="1 or 2")
     parser.add_argument("--clip_s", type=float, default=10.0, help="length of a clip in seconds")
     parser.add_argument("--num_workers", type=int, default=os.cpu_count(), help="processes")
     parser.add_argument(

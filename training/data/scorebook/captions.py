@@ -56,6 +56,10 @@ NOUNS = ("music", "track", "piece", "instrumental", "song", "tune")
 HELDOUT_NOUNS = ("recording", "cue", "composition", "background music")
 # How captions of music without drums or percussion say so; the pipeline says it in the first of these.
 NO_DRUMS = ("without drums", "without drums", "no drums", "no drums or percussion", "without percussion", "drumless")
+NO_BASS = ("without bass", "no bass", "without a bass line", "bass-free")
+NO_BASS_HELDOUT = ("lacking any bass", "minus the bass")
+DRUMS_ALONE = ("drums only", "just drums", "drum solo", "drums alone", "only a drum beat", "unaccompanied drums")
+DRUMS_ALONE_HELDOUT = ("nothing except a drummer", "a drummer playing by themselves")
 NO_DRUMS_HELDOUT = ("minus the drums", "free of percussion", "lacking any beat")
 
 
@@ -86,6 +90,7 @@ class Facts:
     dynamics: str
     loop: bool = False
     complete: bool = False
+    bassless: bool = False  # nothing plays in the bass, nor could be called a bass
 
     @property
     def drumless(self) -> bool:
@@ -224,12 +229,16 @@ class Speaker:
         self.stated.drums = False
         return self.pick(NO_DRUMS_HELDOUT if self.heldout else NO_DRUMS)
 
+    def no_bass(self) -> str:
+        return self.pick(NO_BASS_HELDOUT if self.heldout else NO_BASS)
+
     def details(self, most: int = 4) -> list[str]:
         """At most `most` of tempo (in about 40 % of captions), key (25 %), meter or bars (15 %), room (10 %) and, where
         there are no drums, their absence (25 %)."""
         key_share = 0.27 if self.facts.key else 0.0
         shares = ((self.number, 0.42), (self.key, key_share), (self.meter, 0.15), (self.room, 0.1))
         shares += ((self.absence, 0.25),) if self.facts.drumless else ()
+        shares += ((self.no_bass, 0.15),) if self.facts.complete and self.facts.bassless else ()
         chosen = [write for write, share in shares if self.chance(share)]
         return [chosen[k]() for k in self.rng.permutation(len(chosen))[:most]]
 
@@ -344,6 +353,13 @@ def _only(s: Speaker) -> str:
     return ", ".join([text, *s.details()])
 
 
+def _drums_alone(s: Speaker) -> str:
+    s.stated.drums = True
+    text = s.pick(DRUMS_ALONE_HELDOUT if s.heldout else DRUMS_ALONE)
+    form = s.pick((lambda: text, lambda: f"{s.style()}, {text}", lambda: f"{text}, {s.mood()}"))
+    return ", ".join([form(), *s.details()])
+
+
 def _heldout_request(s: Speaker) -> str:
     text = "please make " + _a(f"{s.mood()} {s.style()} {s.noun()}")
     players = s.chosen(2)
@@ -374,6 +390,8 @@ def captions(
         forms.remove(_lead)
     if facts.complete and 1 <= len(facts.instruments) <= 3:
         forms.append(_only)
+    if facts.complete and not facts.instruments and facts.drums == "drums":
+        forms += [_drums_alone, _drums_alone, _drums_alone]
     alone = len(facts.instruments) == 1 and facts.drums is None
     return _distinct(speaker(facts, rng, False), [*forms, _solo, _solo] if alone else forms, count)
 

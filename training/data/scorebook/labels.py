@@ -23,13 +23,17 @@ from training.data.scorebook.arrange import (
 )
 from training.data.scorebook.captions import Facts, captions, heldout_captions
 from training.data.scorebook.harmony import Chord, chroma, symbol
-from training.data.scorebook.piece import Piece, Score, Track
+from training.data.scorebook.instruments import INSTRUMENTS, with_role
+from training.data.scorebook.piece import Piece, Score, Track, fit_range, pick_preset
 from training.data.sources import load_scores
 from training.run.streams import ClipStream
 
 # Probability of each source of pieces.
 SOURCES = {"procedural": 0.40, "folk": 0.40, "classical": 0.15, "freedoom": 0.05}
 LOOP_SHARE = 0.1  # probability that a clip is a loop
+SINGLE_SHARE = 0.27  # probability that only one or two roles of a piece with more play
+ALONE_WEIGHTS = {"lead": 0.4, "harmony": 0.25, "bass": 0.2, "drums": 0.15}  # which role is left
+ROLE_LETTERS = {"melody": "m", "voice": "e", "chords": "c", "arpeggio": "a", "pad": "p", "bass": "b"}
 LONGEST_LOOP = 1.3  # longest loop, in units of `Settings.clip_s`
 CAPTIONS, HELDOUT_CAPTIONS = 8, 4  # captions of a clip
 
@@ -107,8 +111,43 @@ def draw_piece(
 
 def draw_form(settings: Settings, index: int) -> tuple[str, bool]:
     """The SoundFont (path) of clip `index`, and whether it is a loop."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.FORM]))
-    return settings.soundfonts[int(rng.integers(len(settings.soundfonts)))], bool(rng.random() < LOOP_SHARE)
+    rng, own = (
+        np.random.default_rng(np.random.SeedSequence([settings.seed, number, ClipStream.FORM]))
+        for number in (first_setting(index), index)
+    )
+    return settings.soundfonts[int(own.integers(len(settings.soundfonts)))], bool(rng.random() < LOOP_SHARE)
+
+
+def first_setting(index: int) -> int:
+    """The clip whose notes clip `index` has: clips come in pairs of the same notes, played by other instruments."""
+    return index - index % 2
+
+
+def set_players(piece: Piece, settings: Settings, index: int) -> None:
+    """Choose who plays, in place: the second clip of a pair has other instruments, some clips have one or two roles.
+
+    The other instruments can play the role; in a third of the cases they are any that reach its range.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PLAYERS]))
+    if index != first_setting(index):
+        changed: dict[tuple[str, str], tuple[str, tuple[int, int]]] = {}
+        for track in piece.tracks:
+            if track.name not in INSTRUMENTS:
+                continue
+            if (track.name, track.role) not in changed:
+                letter = ROLE_LETTERS[track.role]
+                odd = letter in "mca" and rng.random() < 1.0 / 3.0
+                players = [i for i in (with_role("m") if odd else with_role(letter)) if i.name != track.name]
+                player = players[int(rng.integers(len(players)))]
+                changed[track.name, track.role] = player.name, pick_preset(player, rng)
+            track.name, track.preset = changed[track.name, track.role]
+            track.notes = fit_range(track.notes, INSTRUMENTS[track.name])
+    roles = sorted({NOTE_ROLES[track.role] for track in piece.tracks})
+    if len(roles) > 1 and rng.random() < SINGLE_SHARE:
+        size = 2 if len(roles) > 2 and rng.random() < 0.35 else 1
+        weights = np.array([ALONE_WEIGHTS[role] for role in roles])
+        kept = set(rng.choice(roles, size, replace=False, p=weights / weights.sum()).tolist())
+        piece.tracks = [track for track in piece.tracks if NOTE_ROLES[track.role] in kept]
 
 
 def loop_s(piece: Piece, clip_s: float, sampling_rate: int) -> float:
@@ -156,20 +195,22 @@ def row_of(
     beats = [downbeat_s + k * beat_s for k in range(-back, math.ceil(clip_s / beat_s) + 1)]
     beats = [max(0.0, b) for b in beats if b < clip_s - 1e-6]
     downbeats = [b for b in (downbeat_s + k * bar_s for k in range(math.ceil(clip_s / bar_s) + 1)) if b < clip_s - 1e-6]
-    chords = [_chord_at(piece, b) for b in beats]
+    pitched = any(track.preset[0] != 128 for track in piece.tracks)  # drums alone have neither key nor chords
+    chords = [_chord_at(piece, b) if pitched else None for b in beats]
     named = [t for t in audible if t.name not in ("drums", "percussion")]
     roles = {t.name: t.role for t in reversed(named)}  # of an instrument with several parts, the first
     names = list(dict.fromkeys(t.name for t in named))
     melody = next((t.name for t in audible if t.role == "melody"), None)
     drums = next((t.name for t in audible if t.role in ("drums", "percussion")), None)
     bars = clip_s / bar_s
-    key = None if piece.tonic is None else KEYS[2 * piece.tonic + piece.minor]
+    key = None if piece.tonic is None or not pitched else KEYS[2 * piece.tonic + piece.minor]
     on_downbeat = downbeat_s < 1e-6
     facts = Facts(
         piece.style, piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), tuple(names),
         melody, drums, piece.bpm, key, piece.meter,
         round(bars) if abs(bars - round(bars)) < 0.02 and on_downbeat else None, piece.room, piece.dynamics, loop,
         complete=len(audible) == len(piece.tracks),
+        bassless=not any(t.role in ("bass", "voice") or _is_bass(t) for t in piece.tracks),
     )  # fmt: skip
     texts, heldout = captions(facts, CAPTIONS, rng), heldout_captions(facts, HELDOUT_CAPTIONS, rng)
     return {
@@ -190,10 +231,42 @@ def row_of(
     }  # fmt: skip
 
 
+NOTE_ROLES = {
+    "melody": "lead", "voice": "lead", "chords": "harmony", "arpeggio": "harmony", "pad": "harmony", "bass": "bass",
+    "drums": "drums", "percussion": "drums",
+}  # fmt: skip
+
+
+def note_columns(audible: list[Track], notes: list[np.ndarray]) -> dict:
+    """The columns `parts` and `notes` of training/data/clips.py.
+
+    Args:
+        audible: tracks that are heard.
+        notes: of each of them, from `Renderer.render`.
+    """
+    parts = [
+        {"role": NOTE_ROLES[t.role], "instrument": "drums" if t.preset[0] == 128 else t.name, "program": t.preset[1]}
+        for t in audible
+    ]
+    rows = np.concatenate([np.column_stack([np.full(len(own), k), own]) for k, own in enumerate(notes)])
+    part, onset, length, pitch, velocity = rows[np.lexsort((rows[:, 3], rows[:, 1]))].T
+    return {
+        "parts": parts,
+        "notes": {
+            "part": part.astype(int).tolist(), "onset_s": onset.tolist(), "duration_s": length.tolist(),
+            "pitch": pitch.astype(int).tolist(), "velocity": velocity.tolist(),
+        },
+    }  # fmt: skip
+
+
 def _density(piece: Piece, audible: list[Track], clip_s: float) -> float:
     """Note onsets a second in the clip, of all audible parts together."""
     starts = np.concatenate([piece.seconds(track.notes[:, 0]) for track in audible])
     return round(float(((starts >= 0.0) & (starts < clip_s)).sum() / clip_s), 2)
+
+
+def _is_bass(track: Track) -> bool:
+    return track.name in INSTRUMENTS and "b" in INSTRUMENTS[track.name].roles and track.name != "piano"
 
 
 def _chord_at(piece: Piece, seconds: float) -> Chord | None:

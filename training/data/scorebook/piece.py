@@ -15,7 +15,7 @@ import numpy as np
 
 from pipelines.vivace_theory import parse_time_signature
 from training.data.scorebook.harmony import Chord
-from training.data.scorebook.instruments import INSTRUMENTS, Instrument
+from training.data.scorebook.instruments import Instrument
 
 TICKS_PER_Q = 10080  # 2^5 * 3^2 * 5 * 7: every duration of notated music we read is a whole number of ticks
 _BANK_FORMAT = 1
@@ -187,11 +187,6 @@ class Track:
     preset: tuple[int, int]
     role: str
     notes: np.ndarray
-
-    @property
-    def attack_s(self) -> float:
-        """How much earlier the notes are started, seconds."""
-        return INSTRUMENTS[self.name].attack_s if self.name in INSTRUMENTS else 0.0
 
 
 @dataclass

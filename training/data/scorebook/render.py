@@ -8,7 +8,8 @@ from scipy.ndimage import minimum_filter1d, uniform_filter1d
 from scipy.signal import butter as butterworth
 from scipy.signal import fftconvolve, lfilter, sosfilt
 
-from training.data.scorebook.piece import Piece, Track
+from training.data.scorebook.instruments import INSTRUMENTS
+from training.data.scorebook.piece import Piece, Track, as_notes
 
 _ROLE_DB = {
     "melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0, "drums": -2.0,
@@ -21,6 +22,8 @@ _ROOMS = {"room": (0.45, 0.20), "hall": (1.6, 0.22), "cathedral": (3.0, 0.28)}  
 _PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounding notes
 _FRESH_PREROLL_S = 0.15  # room for slow attacks that are started before their beat
 _LOOP_TAIL_S = 0.1  # music after a loop, so that its end is filtered like its middle
+_RISE_S = 0.15  # in which the beginning of a note is looked for
+_LEAST_S = 0.03  # shortest note
 
 
 class SilenceError(ValueError):
@@ -53,6 +56,7 @@ class Renderer:
         self.channels = channels
         self.rate = 2 * sampling_rate if sampling_rate <= 32000 else sampling_rate
         self.synth = tinysoundfont.Synth(samplerate=self.rate)
+        self.leads: dict[tuple[int, int], float] = {}
         try:
             self.font = self.synth.sfload(str(soundfont))
         except (RuntimeError, tinysoundfont.SoundFontException) as error:
@@ -83,9 +87,28 @@ class Renderer:
         self.synth.generate_simple(round(0.15 * self.rate))
         return np.frombuffer(buffer, dtype=np.float32).reshape(-1, 2)
 
+    def lead_s(self, track: Track) -> float:
+        """How much earlier than it is to be heard a note of a track is started, seconds; 0 for drums.
+
+        Samples begin with some milliseconds of noise or silence and rise slowly or fast. A note counts as begun in the
+        middle between the times at which it reaches a twentieth and a third of its peak in the first 150 ms; the mean
+        over two pitches is taken.
+        """
+        if track.name not in INSTRUMENTS:
+            return 0.0
+        if track.preset not in self.leads:
+            instrument, total = INSTRUMENTS[track.name], round(_RISE_S * self.rate)
+            found = []
+            for pitch in ((2 * instrument.low + instrument.high) // 3, (instrument.low + 2 * instrument.high) // 3):
+                sound = self.part(track, [(0, True, pitch, 90), (total - 1, False, pitch, 0)], total).mean(axis=1)
+                level = np.sqrt(uniform_filter1d(np.square(sound, dtype=np.float64), round(0.003 * self.rate)))
+                found += [float(np.argmax(level >= level.max() / part)) for part in (20.0, 3.0)]
+            self.leads[track.preset] = round(float(np.mean(found)) / self.rate, 4)
+        return self.leads[track.preset]
+
     def render(
         self, piece: Piece, clip_s: float, rng: np.random.Generator, loop: bool = False
-    ) -> tuple[np.ndarray, list[Track]]:
+    ) -> tuple[np.ndarray, list[Track], list[np.ndarray]]:
         """The whole clip.
 
         A loop is rendered three times in a row and the second pass is kept: notes and reverberation of the first ring
@@ -96,7 +119,9 @@ class Renderer:
             loop: whether the clip is to repeat seamlessly.
 
         Returns:
-            audio float32 (channels, samples) with a peak of at most 0.7, and its audible tracks.
+            audio float32 (channels, samples) with a peak of at most 0.7; its audible tracks; and of each of them the
+            notes as they are heard, (n, 4): onset and length in seconds (a note that rings in from before the clip
+            has a negative onset), MIDI pitch, velocity in (0, 1].
 
         Raises:
             SilenceError: if nothing sounds.
@@ -108,12 +133,15 @@ class Renderer:
         times = self.rate // self.sampling_rate
         cut, total = before * times, (before + samples + after) * times
         mix = np.zeros((total, self.channels))
-        levels: list[tuple[float, Track]] = []
+        levels: list[tuple[float, Track, np.ndarray]] = []
         for track in piece.tracks:
+            lead_s = self.lead_s(track)
             if loop:
-                events = _loop_events(piece, track, samples * times, clip_s, total, rng)
+                notes = _loop_notes(piece, track, clip_s, rng)
+                events = _loop_events(notes, lead_s, samples * times, clip_s, total)
             else:
-                events = _events(piece, track, clip_s, cut, total, self.rate, rng)
+                notes = _notes(piece, track, clip_s, preroll_s, rng)
+                events = _events(notes, lead_s, cut, total, self.rate)
             sound = self.part(track, events, total)
             mono = sound.mean(axis=1)
             level, loudness = _active_rms(mono, self.rate), _rms(mono[cut:])
@@ -122,7 +150,7 @@ class Renderer:
             if level < 1e-6 or loudness < 1e-7:
                 continue
             gain = 10.0 ** (gain_db / 20.0) / level
-            levels.append((loudness * gain, track))
+            levels.append((loudness * gain, track, notes[notes[:, 0] + notes[:, 1] > 0.0]))
             if self.channels == 1:
                 mix[:, 0] += gain * mono
             else:
@@ -135,59 +163,73 @@ class Renderer:
         mix = sosfilt(butterworth(2, 25.0, "highpass", fs=self.sampling_rate, output="sos"), mix, axis=0)
         mix = _in_room(mix, piece.room, self.sampling_rate, rng)
         mix = np.pad(mix, ((0, max(0, before + samples - len(mix))), (0, 0)))[before : before + samples]
-        loudest = max(level for level, _ in levels)
-        audible = [track for level, track in levels if level > loudest * 10.0 ** (INAUDIBLE_DB / 20.0)]
-        return _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32), audible
+        least = max(level for level, _, _ in levels) * 10.0 ** (INAUDIBLE_DB / 20.0)
+        audible = [(track, notes) for level, track, notes in levels if level > least]
+        audio = _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32)
+        return audio, [track for track, _ in audible], [notes for _, notes in audible]
 
 
 Event = tuple[int, bool, int, int]  # sample, is on, pitch, velocity
 
 
-def _played(piece: Piece, track: Track, rng: np.random.Generator) -> list[tuple[float, float, float, int, int]]:
+def _played(piece: Piece, track: Track, rng: np.random.Generator) -> list[tuple[float, float, float, float, float]]:
     """Notes as played: start and end in seconds after the start of the clip, shift of both, pitch, velocity."""
     starts = piece.seconds(track.notes[:, 0])
     ends = piece.seconds(track.notes[:, 0] + track.notes[:, 1])
     spread = 0.0 if track.role in ("drums", "percussion") else 0.004
-    shift = np.clip(rng.normal(0.0, 1.0, len(starts)), -2.0, 2.0) * spread - track.attack_s
+    shift = np.clip(rng.normal(0.0, 1.0, len(starts)), -2.0, 2.0) * spread
     # tinysoundfont's velocity law is shallower than usual.
-    strength = np.maximum(1, np.round(127.0 * np.minimum(1.0, track.notes[:, 3]) ** 1.6)).astype(int)
-    return list(zip(starts, ends, shift, track.notes[:, 2].astype(int).tolist(), strength.tolist(), strict=True))
+    strength = np.maximum(1, np.round(127.0 * np.minimum(1.0, track.notes[:, 3]) ** 1.6)) / 127.0
+    return list(zip(starts, ends, shift, track.notes[:, 2], strength, strict=True))
+
+
+def _notes(piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.random.Generator) -> np.ndarray:
+    """Notes of one part as they are heard, (n, 4): onset and length in seconds, pitch, velocity; those that sound
+    between `preroll_s` before the clip and its end."""
+    notes = []
+    for start, end, move, pitch, velocity in _played(piece, track, rng):
+        if start >= clip_s or end <= -preroll_s + 0.03:
+            continue
+        if piece.fresh and start < -1e-6 and end < 0.25:
+            continue  # too little of it is left
+        first = max((max(start, 0.0) if piece.fresh else start) + move, -preroll_s)
+        notes.append((first, max(_LEAST_S, end + move - first), pitch, velocity))
+    return as_notes(notes)
+
+
+def _loop_notes(piece: Piece, track: Track, clip_s: float, rng: np.random.Generator) -> np.ndarray:
+    """As `_notes`, of those that begin within a loop; onsets within [0, clip_s), lengths of at most `clip_s`."""
+    return as_notes([
+        ((start + move) % clip_s, max(_LEAST_S, min(end - start, clip_s)), pitch, velocity)
+        for start, end, move, pitch, velocity in _played(piece, track, rng)
+        if -1e-6 <= start < clip_s - 1e-6
+    ])  # fmt: skip
 
 
 def _in_order(events: list[Event], total: int) -> list[Event]:
     return sorted((e for e in events if 0 <= e[0] < total), key=lambda e: (e[0], e[1], e[2]))
 
 
-def _events(
-    piece: Piece, track: Track, clip_s: float, cut: int, total: int, rate: int, rng: np.random.Generator
-) -> list[Event]:
+def _events(notes: np.ndarray, lead_s: float, cut: int, total: int, rate: int) -> list[Event]:
     """Note events of one part, in the order in which they happen, for a clip that begins at sample `cut`."""
-    preroll_s, events = cut / rate, []
-    for start, end, move, pitch, velocity in _played(piece, track, rng):
-        if start >= clip_s or end <= -preroll_s + 0.03:
-            continue
-        if piece.fresh and start < -1e-6 and end < 0.25:
-            continue  # too little of it is left
-        start = max(start, 0.0) if piece.fresh else start
-        first = round((max(start + move, -preroll_s) + preroll_s) * rate)
-        last = max(first + round(0.03 * rate), round((end + move + preroll_s) * rate))
-        events += [(first, True, pitch, velocity), (last, False, pitch, 0)]
+    events = []
+    for onset, length, pitch, velocity in notes:
+        first = max(0, cut + round((onset - lead_s) * rate))
+        last = max(first + round(_LEAST_S * rate), cut + round((onset + length - lead_s) * rate))
+        events += [(first, True, int(pitch), round(127.0 * velocity)), (last, False, int(pitch), 0)]
     return _in_order(events, total)
 
 
-def _loop_events(
-    piece: Piece, track: Track, period: int, clip_s: float, total: int, rng: np.random.Generator
-) -> list[Event]:
-    """Note events of three passes through the notes that begin within the clip, each pass `period` samples long."""
+def _loop_events(notes: np.ndarray, lead_s: float, period: int, clip_s: float, total: int) -> list[Event]:
+    """Note events of three passes through the notes of a loop, each pass `period` samples long."""
     events, rate = [], period / clip_s
-    for start, end, move, pitch, velocity in _played(piece, track, rng):
-        if not -1e-6 <= start < clip_s - 1e-6:
-            continue
-        first = round((start + move) * rate)
-        last = max(first + round(0.03 * rate), round((min(end, start + clip_s) + move) * rate))
+    for onset, length, pitch, velocity in notes:
+        first = round((onset - lead_s) * rate)
+        last = max(first + round(_LEAST_S * rate), round((onset + length - lead_s) * rate))
         for begin in (0, period, 2 * period):
             # What would start before the first pass starts with it: that pass is not kept.
-            events += [(max(0, begin + first), True, pitch, velocity), (begin + last, False, pitch, 0)]
+            strength = round(127.0 * velocity)
+            events += [(max(0, begin + first), True, int(pitch), strength), (begin + last, False, int(pitch), 0)]
     return _in_order(events, total)
 
 

@@ -14,8 +14,16 @@ from pipelines.vivace_theory import parse_time_signature
 from training.data import clips
 from training.data.clips import read_audio, read_rows
 from training.data.scorebook import build
+from training.data.scorebook.captions import (
+    DRUMS_ALONE,
+    DRUMS_ALONE_HELDOUT,
+    NO_BASS,
+    NO_BASS_HELDOUT,
+    NO_DRUMS,
+    NO_DRUMS_HELDOUT,
+)
 from training.data.scorebook.instruments import INSTRUMENTS
-from training.data.scorebook.labels import loop_s
+from training.data.scorebook.labels import loop_s, row_of
 from training.data.scorebook.styles import STYLES
 from training.data.sources.fetch import find_soundfont, find_soundfonts
 
@@ -26,6 +34,8 @@ def options(folder, **changes):
         "seed": 3,
         "clip_s": 2,
         "num_workers": 1,
+        "sampling_rate": 24000,
+        "channels": 1,
         "soundfont": find_soundfont(),
         "sources": "procedural",
     }
@@ -63,7 +73,7 @@ def test_rows_are_complete_and_audio_is_sound(book):
         assert len(row["text_heldout"]) == len(row["stated_heldout"]) == 4 and not set(row["text"]) & set(
             row["text_heldout"]
         )
-        assert all(name in INSTRUMENTS for name in row["instruments"]) and row["instruments"]
+        assert all(name in INSTRUMENTS for name in row["instruments"]) and row["parts"]
         assert row["melody_instrument"] is None or row["melody_instrument"] in row["instruments"]
         assert row["split"] == build.split_of(row["work"])
         assert row["style"] in STYLES and row["license"] and row["soundfont"] == "FluidR3Mono_GM"
@@ -305,3 +315,107 @@ def test_damaged_soundfont_is_one_line(tmp_path):
     damaged.write_bytes(b"RIFF\x10\0\0\0sfbkJUNK")
     with pytest.raises(ValueError, match=r"damaged\.sf2"):
         build.main(options(tmp_path / "out", soundfont=damaged))
+
+
+# ---- notes ----------------------------------------------------------------------------------------------------------
+
+
+def test_players_change_and_roles_are_left_out():
+    settings = build.Settings(5, ("procedural",), 44100, 2, 10.0, ("x.sf2",), "none")
+    few, pairs = 0, {}
+    for index in range(80):
+        piece, _ = build.draw_piece(settings, build.first_setting(index), {})
+        before = {t.role for t in piece.tracks}
+        first_names = [t.name for t in piece.tracks]
+        build.set_players(piece, settings, index)
+        few += {t.role for t in piece.tracks} != before
+        pairs.setdefault(piece.work, []).append(build.draw_form(settings, index)[1])
+        if index % 2 and {t.role for t in piece.tracks} == before:
+            pitched = [(a, t.name) for a, t in zip(first_names, piece.tracks, strict=True) if t.name in INSTRUMENTS]
+            assert all(a != b for a, b in pitched)
+        row = row_of(piece, piece.tracks, np.full((2, 10), 0.1), 44100, 10.0, (5, index), False, "x")
+        names = {t.name for t in piece.tracks}
+        if names == {"drums"}:
+            assert row["key"] is None and not any(row["chord_symbols"])
+        stated = row["stated"] + row["stated_heldout"]
+        for text, said in zip(row["text"] + row["text_heldout"], stated, strict=True):
+            if any(words in text for words in (*NO_BASS, *NO_BASS_HELDOUT)):
+                assert not {t.role for t in piece.tracks} & {"bass", "voice"}
+            if any(words in text for words in (*NO_DRUMS, *NO_DRUMS_HELDOUT)):
+                assert not names & {"drums", "percussion"}
+            alone = any(words in text for words in (*DRUMS_ALONE, *DRUMS_ALONE_HELDOUT))
+            if alone and not said["instruments"]:  # "piano and drums only" names what else plays
+                assert names <= {"drums", "percussion"}
+    assert few >= 0.15 * 80 and all(len(forms) == 2 and forms[0] == forms[1] for forms in pairs.values())
+
+
+def note_rows(row):
+    notes = row["notes"]
+    return np.array([notes[name] for name in ("part", "onset_s", "duration_s", "pitch", "velocity")]).T
+
+
+def onset_strength(audio, rate, hop):
+    """Rise of the log spectrum, summed over frequency; frame k is centred k * hop samples after the start."""
+    size = 512
+    frames = np.lib.stride_tricks.sliding_window_view(np.pad(audio, size // 2), size)[::hop] * np.hanning(size)
+    spectrum = np.log1p(1000.0 * np.abs(np.fft.rfft(frames)))
+    return np.maximum(0.0, np.diff(spectrum, axis=0)).sum(axis=1)
+
+
+def lag_s(audio, onsets, rate):
+    """By how much the audio's onsets are later than those stated: the best match within 60 ms, to 2 ms."""
+    hop = round(0.002 * rate)
+    strength = onset_strength(audio, rate, hop)
+    train = np.zeros(len(strength))
+    places = np.round(onsets * rate / hop - 0.5).astype(int)
+    np.add.at(train, places[(places >= 0) & (places < len(train))], 1.0)
+    train = np.convolve(train, np.hanning(7), "same")
+    lags = np.arange(-30, 31)
+    scores = [np.dot(np.roll(train, lag), strength) for lag in lags]
+    return lags[int(np.argmax(scores))] * hop / rate
+
+
+def plucked(rows, seconds, rate):
+    """Synthetic notes of known onset: three partials that decay, at the labelled times and pitches."""
+    audio = np.zeros(round(seconds * rate) + rate)
+    for _, onset, length, pitch, velocity in rows:
+        time_s = np.arange(round(min(length, 0.5) * rate)) / rate
+        wave = sum(np.sin(2 * np.pi * k * 440 * 2 ** ((pitch - 69) / 12) * time_s) / k for k in (1, 2, 3))
+        first = round(max(onset, 0.0) * rate)
+        audio[first : first + len(wave)] += (0.1 * velocity * wave * np.exp(-6 * time_s))[: len(audio) - first]
+    return audio[: round(seconds * rate)]
+
+
+def test_notes_are_where_the_audio_has_them(book):
+    differences = []
+    for row in read(book).values():
+        rows, rate = note_rows(row), row["sampling_rate"]
+        assert rows[:, 1].tolist() == sorted(rows[:, 1]) and ((rows[:, 4] > 0) & (rows[:, 4] <= 1)).all()
+        assert ((rows[:, 1] < row["duration_s"]) & (rows[:, 1] + rows[:, 2] > 0)).all()
+        assert set(rows[:, 0]) == set(range(len(row["parts"])))
+        assert {p["role"] for p in row["parts"]} <= {"lead", "harmony", "bass", "drums"}
+        assert {p["instrument"] for p in row["parts"]} - {"drums"} == set(row["instruments"])
+        onsets = rows[rows[:, 1] >= 0, 1]
+        real = lag_s(row["samples"][0], onsets, rate)
+        differences.append(real - lag_s(plucked(rows, row["duration_s"], rate), onsets, rate))
+    assert abs(np.median(differences)) <= 0.005
+
+
+def test_labelled_pitches_are_in_the_spectrum(book):
+    found, others = [], []
+    for row in read(book).values():
+        rate = row["sampling_rate"]
+        lead = [k for k, part in enumerate(row["parts"]) if part["role"] == "lead"]
+        for part, onset, length, pitch, _ in note_rows(row):
+            if part not in lead or length < 0.25 or onset < 0 or onset + 0.25 > row["duration_s"]:
+                continue
+            piece = row["samples"][0][round(onset * rate) :][: rate // 4] * np.hanning(rate // 4)
+            power = np.square(np.abs(np.fft.rfft(piece, 4 * rate)))
+
+            def near(at, power=power):
+                f = 440 * 2 ** ((at - 69) / 12)
+                return power[round(4 * f * 0.985) : round(4 * f * 1.015)].max()
+
+            found.append(max(near(pitch), near(pitch + 12)))
+            others.append(max(near(pitch + 1), near(pitch + 13)))
+    assert len(found) >= 10 and np.mean(np.array(found) > np.array(others)) > 0.9
