@@ -89,7 +89,7 @@ class Stft:
                 a start does not matter for what follows, so that a clip may be cut there.
             rounds: how many bins away a louder bin may be.
         """
-        batch, bins, frames = magnitude.shape
+        bins, frames = magnitude.shape[1:]
         longest = max(b - a for a, b in zip(starts, [*starts[1:], frames], strict=True))
         index = torch.tensor(starts, device=magnitude.device)[:, None] + torch.arange(longest, device=magnitude.device)
         ends = torch.tensor([*starts[1:], frames], device=magnitude.device)[:, None] - 1
@@ -150,12 +150,10 @@ class Span:
         rounded = np.round((self.times[::every] // every + 0.5) * (length * every / self.frames))
         return rounded * (self.samples / length)
 
-    def windows(
-        self, stft: Stft, every: int, factor: int, device: torch.device | str, shifted: bool = True
-    ) -> tuple[torch.Tensor | None, int]:
+    def windows(self, stft: Stft, every: int, factor: int, device: torch.device) -> tuple[torch.Tensor | None, int]:
         """For `Stft`: where the windows of each `every`-th frame of a circle lie, at a rate lower by `factor`, and how
-        many samples there are; None and 0 for frames in a row. Those of a part of a circle are counted from its first
-        sample, unless not `shifted`."""
+        many samples there are; None and 0 for frames in a row. Those of a part of a circle are counted on from sample 0
+        of the circle, which may lie before or behind them."""
         if self.samples is None:
             return None, 0
         length = round(self.samples / factor)
@@ -163,6 +161,8 @@ class Span:
         if self.turns is None:
             return (places % length).to(device), length
         places = places + length * torch.from_numpy(self.turns[::every])[:, None]
-        if shifted:
-            places = places - places[0, 0]
-        return places.to(device), int(places[-1, -1]) + 1
+        return places.to(device), int(places[-1, -1] - places[0, 0]) + 1
+
+    def first(self, places: torch.Tensor | None) -> int:
+        """Where the sound of windows at these places begins."""
+        return 0 if places is None or self.turns is None else int(places[0, 0])

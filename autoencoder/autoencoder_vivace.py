@@ -365,21 +365,25 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
         """
         joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
-        frames = magnitude.shape[3]
-        span = Span(np.arange(frames), frames, circle_samples)
-        return self._find_phase(Spectra(joint, magnitude), span, iterations)
+        return self._search(Spectra(joint, magnitude), circle_samples, iterations)
+
+    def _search(self, spectra: Spectra, circle_samples: int | None = None, iterations: int | None = None):
+        frames = spectra.joint.shape[2]
+        return self._find_phase(spectra, Span(np.arange(frames), frames, circle_samples), iterations)
 
     def _find_phase(self, spectra: Spectra, span: Span, iterations: int | None = None) -> torch.Tensor:
         """The iteration, for STFT frames at the places of the span."""
         iterations = self.config.phase_iterations if iterations is None else iterations
         joint, device = spectra.joint, spectra.joint.device
         circle, samples = span.windows(self.stft, 1, 1, device)
+        circle = None if circle is None else circle - span.first(circle)
         phasor = self._first_phase(span.times, device)
         if self.config.first_phase == "gradient":
             phasor = self.stft.gradient_phase(joint, phasor, span.starts(PERIOD))
         else:
             phasor = phasor.expand_as(joint)
         low = None if spectra.low is None else self._low_phase(spectra.low, span)
+        previous = None
         for iteration in range(iterations + 1):
             if low is not None:
                 phasor = torch.cat([low, phasor[:, low.shape[1] :]], dim=1)
@@ -400,6 +404,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         long = Stft(config.low_size // factor, self.hop_length // factor)
         short = Stft(config.stft_size // factor, config.stft_hop // factor)
         circle, samples = span.windows(long, every, factor, device)
+        begin = span.first(circle)
+        circle = None if circle is None else circle - begin
         first = self._first_phase(span.times[::every], device)[:bins]
         phasor, previous = long.gradient_phase(magnitude, first, [n // every for n in span.starts(PERIOD)]), None
         for _ in range(config.low_iterations):
@@ -409,6 +415,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             previous = consistent
         audio = long.inverse(magnitude * phasor, circle, samples)
         circle, _ = span.windows(short, 1, factor, device)
+        circle = None if circle is None else circle - begin
         phasor = short.forward(audio, circle)[:, : int(config.low_hertz * config.stft_size / config.sampling_rate)]
         phasor = phasor / (phasor.abs() + 1e-9)
         if circle is None:
@@ -495,15 +502,15 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             margin = self._reach[0]
             around = torch.arange(-margin, frames + margin, device=latents.device) % frames
             features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
-        spectra = self.features_to_spectra(features)
-        times = np.arange(spectra.joint.shape[2])
-        return self._find_phase(spectra, Span(times, len(times), circle_samples))
+        return self._search(self.features_to_spectra(features), circle_samples)
 
     def _decode_span(self, latents: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """The samples of frames [first, last) within the whole, from no more frames than they depend on."""
         reach, period = self._reach
         begin = max(0, first - reach) // period * period
-        audio = self._decode(latents[:, :, begin : last + reach])
+        early = max(0, begin - self._blocks_reach)  # a phase by gradients depends on all frames since `begin`
+        features = self.decode_features(latents[:, :, early : last + reach])[:, begin - early :]
+        audio = self._search(self.features_to_spectra(features))
         return audio[:, :, (first - begin) * self.hop_length : (last - begin) * self.hop_length]
 
     def _decode_arc(self, latents: torch.Tensor, first: int, last: int, samples: int) -> tuple[int, torch.Tensor]:
@@ -519,7 +526,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         turns, times = np.divmod(np.arange(begin * per_frame, end * per_frame), frames * per_frame)
         span = Span(times, frames * per_frame, samples, turns)
         audio = self._find_phase(self.features_to_spectra(features), span)
-        start = int(span.windows(self.stft, 1, 1, "cpu", shifted=False)[0][0, 0])
+        start = span.first(span.windows(self.stft, 1, 1, latents.device)[0])
         low, high = (round(edge * samples / frames) for edge in (first, last))
         return low, audio[:, :, low - start : high - start]
 
@@ -585,7 +592,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             if ready > done:
                 yield self._decode_span(held, done - begin, ready - begin)
                 done = ready
-                drop = max(0, done - reach) // period * period - begin
+                drop = max(0, (done - reach) // period - -(-self._blocks_reach // period)) * period - begin
                 held, begin = held[:, :, max(drop, 0) :], begin + max(drop, 0)
         if held is not None and done < begin + held.shape[2]:
             yield self._decode_span(held, done - begin, held.shape[2])

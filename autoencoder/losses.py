@@ -4,6 +4,7 @@ Rendered music holds little above 5 kHz, so a plain mean over linear bins would 
 therefore weighted by how densely hearing covers them, and logs are floored with the model's own floor (-80 dB).
 """
 
+import itertools
 import math
 
 import torch
@@ -60,7 +61,7 @@ class SpectralLoss(nn.Module):
         mel = mel_filterbank(num_bins, sampling_rate, num_mels)
         if edges is not None:
             weight, mel = (
-                torch.stack([x[..., low:high].sum(-1) for low, high in zip(edges, edges[1:], strict=False)], -1)
+                torch.stack([x[..., low:high].sum(-1) for low, high in itertools.pairwise(edges)], -1)
                 for x in (weight, mel)
             )
         self.register_buffer("band_weight", weight / weight.mean(), persistent=False)
