@@ -74,50 +74,50 @@ class Stft:
         return overlap_add(pieces) / (weight if circle is None else weight.clamp_min(1e-8))  # 0 only at ends of an arc
 
     def gradient_phase(
-        self, magnitude: torch.Tensor, first: torch.Tensor, starts: list[int], rounds: int = 1
+        self, magnitude: torch.Tensor, first: torch.Tensor, starts: list[int], places: np.ndarray, hop: float
     ) -> torch.Tensor:
         """Unit phasors (batch, bins, frames) from the gradients of log-magnitudes (batch, bins, frames).
 
-        From frame to frame each bin turns by its own phase step; within a frame bins take over the phase of louder ones
-        nearby, by the phase steps between bins. Every step is a sum of phasors weighted by power, so that a small
+        From frame to frame each bin turns by its own phase step; within a frame bins take over the phase of a louder
+        neighbour, by the phase step between them. Every step is a sum of phasors weighted by power, so that a small
         change of the magnitudes is a small change of the phase.
 
         Args:
-            magnitude: of frames `hop` samples apart.
+            magnitude: as `forward` gives them, their absolute values.
             first: phasors (bins, frames) from which frames that begin anew take their phase.
             starts: the frames that begin anew, ascending, 0 first; others go on from the one before. What comes before
                 a start does not matter for what follows, so that a clip may be cut there.
-            rounds: how many bins away a louder bin may be.
+            places: (frames,), where the frames are centred, samples.
+            hop: how far apart they are on average, samples.
         """
         bins, frames = magnitude.shape[1:]
         longest = max(b - a for a, b in zip(starts, [*starts[1:], frames], strict=True))
         index = torch.tensor(starts, device=magnitude.device)[:, None] + torch.arange(longest, device=magnitude.device)
         ends = torch.tensor([*starts[1:], frames], device=magnitude.device)[:, None] - 1
         index = torch.minimum(index, ends)  # (segments, longest)
-        size, hop = self.size, self.hop
+        away = torch.from_numpy(np.diff(places, prepend=0.0)).to(magnitude)[index].T[:, None, :, None]
+        size = self.size
         gamma = 0.25645 * size * size  # the Gaussian nearest to a Hann window
         sizes = magnitude[:, :, index].permute(3, 0, 2, 1)  # (longest, batch, segments, bins)
         log = (sizes + 1e-5).log()
         sideways = nn.functional.pad(log.flatten(0, 1), (1, 1), mode="replicate").unflatten(0, log.shape[:2])
-        step = (hop * size / gamma / 2.0) * (sideways[..., 2:] - sideways[..., :-2])
-        step = step + (2.0 * math.pi * hop / size) * torch.arange(bins, device=magnitude.device)
+        step = (size / gamma / 2.0) * (sideways[..., 2:] - sideways[..., :-2])  # radians a sample
+        step = step + (2.0 * math.pi / size) * torch.arange(bins, device=magnitude.device)
         later, before = log[[*range(1, longest), longest - 1]], log[[0, *range(longest - 1)]]
         across = (-gamma / (hop * size) / 2.0) * (later - before)
         across = (across[..., 1:] + across[..., :-1]) / 2.0 - math.pi
         power = sizes.square() + 1e-10
         turn = torch.polar(torch.ones_like(across), across)  # from a bin to the one above
-        forth = torch.polar(power[1:], (step[1:] + step[:-1]) / 2.0)
+        forth = torch.polar(power[1:], away[1:] * (step[1:] + step[:-1]) / 2.0)
         found = torch.empty(sizes.shape, dtype=turn.dtype, device=magnitude.device)
         phasor = first[:, index[:, 0]].T * power[0]
         for n in range(longest):
             if n:
                 phasor = phasor * forth[n - 1]
-            for _ in range(rounds):
-                spread = phasor.clone()
-                spread[..., 1:] += phasor[..., :-1] * turn[n]
-                spread[..., :-1] += phasor[..., 1:] * turn[n].conj()
-                phasor = spread
-            phasor = phasor / (phasor.abs() + 1e-20)
+            spread = phasor.clone()
+            spread[..., 1:] += phasor[..., :-1] * turn[n]
+            spread[..., :-1] += phasor[..., 1:] * turn[n].conj()
+            phasor = spread / (spread.abs() + 1e-20)
             found[n] = phasor
         lengths = (ends[:, 0] - index[:, 0] + 1).tolist()
         pieces = [found[:length, :, k] for k, length in enumerate(lengths)]
@@ -143,12 +143,18 @@ class Span:
         """Places in `times` where the first phase begins anew."""
         return [n for n, time in enumerate(self.times) if n == 0 or time % period == 0]
 
-    def centres(self, every: int, factor: int) -> np.ndarray:
-        """Of a circle, where the frames' windows are centred, in samples: of each `every`-th frame, rounded to a whole
-        sample of a rate that is lower by `factor`."""
-        length = round(self.samples / factor)
-        rounded = np.round((self.times[::every] // every + 0.5) * (length * every / self.frames))
-        return rounded * (self.samples / length)
+    def hop(self, stft: Stft, every: int, factor: int) -> float:
+        """How far apart each `every`-th frame is from the next, in samples of a rate lower by `factor`."""
+        return stft.hop if self.samples is None else round(self.samples / factor) * every / self.frames
+
+    def places(self, stft: Stft, every: int, factor: int) -> np.ndarray:
+        """On which sample each `every`-th frame is centred, at that rate; on the circle unrolled where the frames go
+        round it."""
+        hop = self.hop(stft, every, factor)
+        places = (self.times[::every] // every + 0.5) * hop
+        if self.samples is None:
+            return places
+        return np.round(places) + (0 if self.turns is None else round(self.samples / factor) * self.turns[::every])
 
     def windows(self, stft: Stft, every: int, factor: int, device: torch.device) -> tuple[torch.Tensor | None, int]:
         """For `Stft`: where the windows of each `every`-th frame of a circle lie, at a rate lower by `factor`, and how

@@ -2,12 +2,13 @@
 
 The latents hold what the ear follows, log-magnitude spectra, and not the phase, which for a steady tone would turn
 many times between two latent frames and would have to be generated as well. The decoder predicts magnitudes and finds
-a phase that agrees with them by the fast Griffin-Lim iteration (Perraudin, Balazs and Sondergaard 2013, "A fast
+a phase that agrees with them, from phase gradients or an irregular phase on, by the fast Griffin-Lim iteration (Perraudin, Balazs and Sondergaard 2013, "A fast
 Griffin-Lim algorithm"), unrolled a fixed number of times. Encoder and decoder are ConvNeXt blocks (Liu et al. 2022) at
 the latent rate around a linear path that starts as principal component analysis, so training begins at the optimum of
 linear coding.
 
-This file is published with every checkpoint and imports only torch, numpy and diffusers.
+This file is published with every checkpoint, with autoencoder_bands.py and autoencoder_phase.py beside it; they
+import only torch, numpy and diffusers.
 """
 
 import math
@@ -22,6 +23,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
+from .autoencoder_bands import band_sums, bands_of, mel_edges, widening
 from .autoencoder_phase import Span, Stft
 
 IMAGE_LIMIT = 1e-3  # share of the power below which a channel, or the side, counts as silent: -30 dB
@@ -80,40 +82,6 @@ class Spectra:
     joint: torch.Tensor
     channels: torch.Tensor
     low: torch.Tensor | None = None
-
-
-def _widening(num_bins: int, spacing: float, fine_hertz: float | None) -> list[int]:
-    """Edges of bands of bins: one bin each up to `fine_hertz`, then in proportion to the frequency."""
-    edges = [0]
-    while edges[-1] < num_bins:
-        width = 1 if fine_hertz is None else max(1, round(edges[-1] * spacing / fine_hertz))
-        edges.append(min(num_bins, edges[-1] + width))
-    return edges
-
-
-def _mel_edges(num_bins: int, nyquist: float, bands: int) -> list[int]:
-    """Edges of so many bands of bins, evenly spaced on the mel scale where they are wide enough; none for 0 bands."""
-    if not bands:
-        return []
-    places = np.linspace(0.0, math.log10(1.0 + nyquist / 700.0), bands + 1)
-    edges = np.round(700.0 * (10.0**places - 1.0) / nyquist * num_bins).astype(int)
-    lowest = np.arange(bands + 1)  # a bin each at least
-    return [
-        int(edge) for edge in np.minimum(np.maximum.accumulate(np.maximum(edges, lowest)), num_bins - bands + lowest)
-    ]
-
-
-def _bands_of(edges: list[int], device: torch.device) -> torch.Tensor:
-    """The band of each bin, (bins,)."""
-    widths = torch.tensor(edges, device=device).diff()
-    return torch.arange(len(edges) - 1, device=device).repeat_interleave(widths)
-
-
-def _band_sums(values: torch.Tensor, edges: list[int], dim: int) -> torch.Tensor:
-    """Sums over the bins of each band."""
-    shape = list(values.shape)
-    shape[dim] = len(edges) - 1
-    return values.new_zeros(shape).index_add_(dim, _bands_of(edges, values.device), values)
 
 
 class ConvNeXtBlock(nn.Module):
@@ -214,8 +182,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         self.stft = Stft(stft_size, stft_hop)
         self._stft, self._istft, self._circle = self.stft.forward, self.stft.inverse, self.stft.circle
         self.num_bins = self.stft.num_bins
-        self.band_edges = _widening(self.num_bins, sampling_rate / stft_size, fine_hertz)
-        self.stereo_edges = _mel_edges(self.num_bins, sampling_rate / 2.0, stereo_bands)
+        self.band_edges = widening(self.num_bins, sampling_rate / stft_size, fine_hertz)
+        self.stereo_edges = mel_edges(self.num_bins, sampling_rate / 2.0, stereo_bands)
         self.low_bins, self.low_stft = 0, Stft(low_size, hop_length)
         if low_size:
             self.low_bins = round(low_hertz * low_size / sampling_rate) + 1
@@ -286,7 +254,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             parts = [self._image(power[:, 0], power[:, 1], side, per_frame)]
         if len(self.band_edges) <= self.num_bins:
             magnitude = (
-                _band_sums(magnitude, self.band_edges, 1)
+                band_sums(magnitude, self.band_edges, 1)
                 / torch.tensor(self.band_edges, device=audio.device).diff()[:, None]
             )
         log = self._level(magnitude).transpose(1, 2).unflatten(1, (-1, per_frame))  # (b * c, frames, per_frame, bands)
@@ -300,7 +268,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """Powers (batch, bins, stft frames) -> the stereo image (batch, frames, 2 * stereo_bands): by how much the left
         channel is louder than the right one, and the side than the mid, in units of 40 dB, limited to about 30 dB."""
         left, right, side = (
-            _band_sums(x.unflatten(2, (-1, per_frame)).sum(3), self.stereo_edges, 1) for x in (left, right, side)
+            band_sums(x.unflatten(2, (-1, per_frame)).sum(3), self.stereo_edges, 1) for x in (left, right, side)
         )
         mid, total = ((left + right) / 2.0 - side).clamp_min(0.0), left + right
         floor = 10.0 ** (self.config.floor_db / 10.0)  # where next to nothing sounds, the image is the middle
@@ -331,12 +299,12 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         magnitude = self._unlevel(spectra).unflatten(2, (1 if self.stereo_edges else channels, per_frame, -1))
         magnitude = magnitude.permute(0, 2, 4, 1, 3).flatten(3)  # (batch, channels, bands, frames * per_frame)
         if len(self.band_edges) <= self.num_bins:
-            magnitude = magnitude[:, :, _bands_of(self.band_edges, features.device)]
+            magnitude = magnitude[:, :, bands_of(self.band_edges, features.device)]
         if not self.stereo_edges:
             joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
         else:
             joint = magnitude[:, 0]
-            gains = self._gains(image)[:, :, _bands_of(self.stereo_edges, features.device)]
+            gains = self._gains(image)[:, :, bands_of(self.stereo_edges, features.device)]
             magnitude = magnitude * gains.repeat_interleave(per_frame, dim=3)
         return Spectra(joint, magnitude, self._unlevel(low).transpose(1, 2) if self.low_bins else None)
 
@@ -377,11 +345,10 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         joint, device = spectra.joint, spectra.joint.device
         circle, samples = span.windows(self.stft, 1, 1, device)
         circle = None if circle is None else circle - span.first(circle)
-        phasor = self._first_phase(span.times, device)
         if self.config.first_phase == "gradient":
-            phasor = self.stft.gradient_phase(joint, phasor, span.starts(PERIOD))
+            phasor = self._gradient_phase(self.stft, joint, span, 1, 1)
         else:
-            phasor = phasor.expand_as(joint)
+            phasor = self._first_phase(span.times, device).expand_as(joint)
         low = None if spectra.low is None else self._low_phase(spectra.low, span)
         previous = None
         for iteration in range(iterations + 1):
@@ -396,6 +363,13 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         spectrum = spectra.channels * phasor[:, None]
         return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
 
+    def _gradient_phase(self, stft: Stft, magnitude: torch.Tensor, span: Span, every: int, factor: int) -> torch.Tensor:
+        """Phasors of magnitudes (batch, bins, frames) of each `every`-th frame, at a rate lower by `factor`."""
+        first = self._first_phase(span.times[::every], magnitude.device)[: magnitude.shape[1]]
+        starts = [n // every for n in span.starts(PERIOD)]
+        places, hop = span.places(stft, every, factor), span.hop(stft, every, factor)
+        return stft.gradient_phase(magnitude, first, starts, places, hop)
+
     def _low_phase(self, magnitude: torch.Tensor, span: Span) -> torch.Tensor:
         """Phasors of the lowest bins (batch, bins, stft frames) from magnitudes (batch, low bins, latent frames) of the
         long window: the same search, at a rate that has room for little else, heard through the short window."""
@@ -406,8 +380,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         circle, samples = span.windows(long, every, factor, device)
         begin = span.first(circle)
         circle = None if circle is None else circle - begin
-        first = self._first_phase(span.times[::every], device)[:bins]
-        phasor, previous = long.gradient_phase(magnitude, first, [n // every for n in span.starts(PERIOD)]), None
+        phasor, previous = self._gradient_phase(long, magnitude, span, every, factor), None
         for _ in range(config.low_iterations):
             consistent = long.forward(long.inverse(magnitude * phasor, circle, samples), circle)[:, :bins]
             moved = consistent if previous is None else consistent + config.phase_momentum * (consistent - previous)
@@ -420,7 +393,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         phasor = phasor / (phasor.abs() + 1e-9)
         if circle is None:
             return phasor
-        late = (span.centres(1, 1) - span.centres(1, factor)) / config.stft_size  # at the low rate places are rounded
+        scale = span.samples / round(span.samples / factor)  # places at the low rate are rounded
+        late = (span.places(self.stft, 1, 1) - span.places(short, 1, factor) * scale) / config.stft_size
         turns = 2.0 * math.pi * torch.arange(phasor.shape[1])[:, None] * torch.from_numpy(late)
         return phasor * torch.polar(torch.ones_like(turns), turns).to(phasor)
 
