@@ -4,6 +4,7 @@ Rendered music holds little above 5 kHz, so a plain mean over linear bins would 
 therefore weighted by how densely hearing covers them, and logs are floored with the model's own floor (-80 dB).
 """
 
+import itertools
 import math
 
 import torch
@@ -38,18 +39,33 @@ class SpectralLoss(nn.Module):
         num_mels: bands of the mel distance.
         audio_channels: of stereo, mel and power compare mid and side too. Both channels of the decoder have one phase,
             so that these are half the sum, and half the absolute difference, of their magnitudes.
+        edges: of bands in which bins are gathered, each with the mean magnitude of its bins; None = each bin is one.
 
     There is no complex distance: the phase that the decoder finds by iteration has no weights, and agrees with the
     magnitudes and not with the phase of the original, so that such a distance would only add noise to the gradient.
     """
 
-    def __init__(self, num_bins: int, sampling_rate: int, floor_db: float, num_mels: int = 80, audio_channels: int = 1):
+    def __init__(
+        self,
+        num_bins: int,
+        sampling_rate: int,
+        floor_db: float,
+        num_mels: int = 80,
+        audio_channels: int = 1,
+        edges: list[int] | None = None,
+    ):
         super().__init__()
         self.floor_db, self.audio_channels = floor_db, audio_channels
         frequencies = torch.linspace(0.0, sampling_rate / 2.0, num_bins)
         weight = 1.0 / (frequencies + 300.0)  # roughly the density of bands on the mel scale
+        mel = mel_filterbank(num_bins, sampling_rate, num_mels)
+        if edges is not None:
+            weight, mel = (
+                torch.stack([x[..., low:high].sum(-1) for low, high in itertools.pairwise(edges)], -1)
+                for x in (weight, mel)
+            )
         self.register_buffer("band_weight", weight / weight.mean(), persistent=False)
-        self.register_buffer("mel", mel_filterbank(num_bins, sampling_rate, num_mels), persistent=False)
+        self.register_buffer("mel", mel, persistent=False)
 
     def magnitude(self, features: torch.Tensor) -> torch.Tensor:
         """Features -> linear magnitude plus the floor, (batch, frames, spectra, bins); of stereo with mid and side."""
@@ -75,6 +91,45 @@ class SpectralLoss(nn.Module):
             "mel": ((ours @ self.mel.T).log10() - (theirs @ self.mel.T).log10()).abs().mean(),
             "power": ((ours**0.3 - theirs**0.3).abs() * self.band_weight).mean(),
         }
+
+
+class FeatureLoss(nn.Module):
+    """Distances between all features of an `AutoencoderVivace`: its spectra, its stereo image, its low magnitudes.
+
+    Args:
+        model: gives the layout of the features.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        config = model.config
+        channels = 1 if model.stereo_edges else config.audio_channels
+        self.spectral = SpectralLoss(
+            model.num_bins, config.sampling_rate, config.floor_db, audio_channels=channels, edges=model.band_edges
+        )
+        self.sizes = model.feature_sizes
+        further = [name for name, size in zip(("image", "low"), self.sizes[1:], strict=True) if size]
+        self.names = ("log", "mel", "power", *further)
+        if self.sizes[1]:  # share of each band of bins in each band of the image
+            narrow, wide = (torch.tensor(edges) for edges in (model.band_edges, model.stereo_edges))
+            shared = torch.minimum(narrow[1:, None], wide[None, 1:]) - torch.maximum(narrow[:-1, None], wide[None, :-1])
+            self.register_buffer("shares", shared.clamp_min(0) / wide.diff(), persistent=False)
+
+    def forward(self, predicted: torch.Tensor, reference: torch.Tensor) -> dict[str, torch.Tensor]:
+        """`SpectralLoss` of the spectra, and:
+
+        image: mean |difference| of the stereo image in units of 40 dB, weighted by the loudness of its band.
+        low: mean |difference| of the low magnitudes in units of 40 dB, weighted by their loudness.
+        """
+        ours, theirs = (x.float().split(self.sizes, dim=2) for x in (predicted, reference))
+        losses = self.spectral(ours[0], theirs[0])
+        bands = self.spectral.band_weight.shape[0]
+        loudness = ((theirs[0] + 1.0) / 2.0).unflatten(2, (-1, bands)).mean(2)  # 0 at the floor, 1 at full scale
+        for name, place in (("image", 1), ("low", 2)):
+            if self.sizes[place]:
+                weight = (loudness @ self.shares).repeat(1, 1, 2) if name == "image" else (theirs[2] + 1.0) / 2.0
+                losses[name] = ((ours[place] - theirs[place]).abs() * weight).mean()
+        return losses
 
 
 class WaveformLoss(nn.Module):

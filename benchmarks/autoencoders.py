@@ -45,7 +45,7 @@ VARIANTS = {
     "encodec": Variant("autoencoder_encodec.json", run={"crop_frames": 64}),  # 50 Hz: the same seconds
     "channels_16": Variant(model={"latent_channels": 16}),
     "channels_32": Variant(model={"latent_channels": 32}),
-    "rate_50": Variant(model={"hop_length": 480}, run={"crop_frames": 64}),
+    "rate_75": Variant(model={"hop_length": 588}, run={"crop_frames": 96}),
     "noise_0": Variant(run={"latent_noise": 0.0}),
     "noise_0.3": Variant(run={"latent_noise": 0.3}),
     "kl_0": Variant(run={"kl_weight": 0.0}),

@@ -167,6 +167,12 @@ class AutoencoderRun(StageRun):
     log_weight: float = option(1.0, "weight of the L1 between log magnitudes, weighted by band", at_least=0)
     mel_weight: float = option(1.0, "weight of the L1 between log-mel magnitudes", at_least=0)
     power_weight: float = option(1.0, "weight of the L1 between magnitudes to the power 0.3", at_least=0)
+    image_weight: float = option(
+        1.0, "weight of the L1 between levels of the stereo image, where stereo_bands codes it", at_least=0
+    )
+    low_weight: float = option(
+        1.0, "weight of the L1 between log magnitudes of the long window, where low_size asks for them", at_least=0
+    )
     stft_weight: float = option(
         1.0, "weight of the distance of magnitudes; of AutoencoderEncodec alone, which gives audio", at_least=0
     )

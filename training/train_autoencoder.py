@@ -13,7 +13,7 @@ from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.classes import Autoencoder, autoencoder_class, load_autoencoder
 from autoencoder.discriminators import MultiBandDiscriminator, MultiScaleSTFTDiscriminator
-from autoencoder.losses import SpectralLoss, WaveformLoss
+from autoencoder.losses import FeatureLoss, WaveformLoss
 from training.config import AutoencoderRun, command, load_model_config, parse_config
 from training.data.clips import AudioCrops, read_audio, read_rows
 from training.run import dry_run, loop
@@ -35,18 +35,11 @@ class Autoencoded(NamedTuple):
 class SpectralAutoencoding(nn.Module):
     """Audio -> losses between log spectra, in one forward pass as DDP requires."""
 
-    NAMES = ("log", "mel", "power")
-
     def __init__(self, model: AutoencoderVivace, config: AutoencoderRun):
         super().__init__()
         self.model, self.frozen = model, config.freeze_encoder
-        self.loss = SpectralLoss(
-            model.num_bins,
-            model.config.sampling_rate,
-            model.config.floor_db,
-            audio_channels=model.config.audio_channels,
-        )
-        self.weights = {name: getattr(config, f"{name}_weight") for name in self.NAMES}
+        self.loss = FeatureLoss(model)
+        self.weights = {name: getattr(config, f"{name}_weight") for name in self.loss.names}
 
     def discriminator(self, filters: int) -> nn.Module:
         """A discriminator of spectra, since no weights of the model determine the phase of the waveform."""

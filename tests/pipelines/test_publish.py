@@ -70,7 +70,8 @@ def test_layout(tiny_checkpoint):
         "scheduler/scheduler_config.json", "text_encoder/config.json", "text_encoder/model.safetensors",
         "tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json",
         "unet/config.json", "unet/diffusion_pytorch_model.safetensors", "unet/unet_1d_condition_vivace.py",
-        "vae/autoencoder_vivace.py", "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
+        "vae/autoencoder_bands.py", "vae/autoencoder_phase.py", "vae/autoencoder_vivace.py",
+        "vae/config.json", "vae/diffusion_pytorch_model.safetensors",
     ])  # fmt: skip
     index = json.loads((tiny_checkpoint / "model_index.json").read_text())
     assert index["_class_name"] == ["pipeline_vivace", "VivacePipeline"] and index["vivace_format"] == 1
