@@ -300,7 +300,8 @@ def load_native(folder: str | Path, variant: str | None = None, dtype: str = "fl
             if kind is None:
                 raise ValueError(f"{part} is a {name}, which is not in this checkout")
             options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in WEIGHTS else {}
-            components[part] = kind.from_pretrained(Path(folder).resolve() / part, **options)
+            load = kind.from_pretrained  # type: ignore[union-attr]
+            components[part] = load(Path(folder).resolve() / part, **options)
         settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}
         return VivacePipeline(**components, **settings)
     except LOAD_ERRORS as error:

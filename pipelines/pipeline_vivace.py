@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -137,6 +138,11 @@ PUBLIC = (  # of `Music`, what an output states
 )  # fmt: skip
 
 
+def number(value: Any) -> Any:
+    """A number of numpy as one of Python; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
 @contextmanager
 def one_line() -> Iterator[None]:
     """A ValueError that is raised in here has one line, whatever values it shows."""
@@ -225,13 +231,14 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts(type(self), self.components)
-        self.guidance_rows, self.trained_with = None, scheduler
+        self.guidance_rows: int | None = None
+        self.trained_with = scheduler
         self._begin_without_calls(default_guidance_scale)
 
     def __copy__(self):
         """Another pipeline with the same parts."""
         other = object.__new__(type(self))
-        vars(other).update(vars(self))
+        other.__dict__.update(vars(self))
         return other
 
     def __repr__(self) -> str:
@@ -241,11 +248,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
             lambda m: f"{m[1]}[{m[2].count(',') + 1} numbers]",
             super().__repr__(),
         )
-
-    @property
-    def frame_rate(self) -> float:
-        """Latent frames a second."""
-        return self.vae.config.sampling_rate / self.vae.hop_length
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -431,12 +433,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
             ValueError: one line that names the argument, its value and what is allowed.
         """
         # 1. What holds for the whole call: defaults of the checkpoint, checks, a scheduler of its own
-        num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, sampling_rate = (
-            value.item() if isinstance(value, np.generic) else value
-            for value in (
-                num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, sampling_rate,
-            )
-        )  # fmt: skip
+        num_inference_steps, num_waveforms_per_prompt = number(num_inference_steps), number(num_waveforms_per_prompt)
+        apg_eta, apg_momentum = number(apg_eta), number(apg_momentum)
+        apg_norm_threshold, sampling_rate = number(apg_norm_threshold), number(sampling_rate)
         config = self.config
         num_inference_steps = config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = config.default_guidance_scale if guidance_scale is None else guidance_scale
@@ -566,8 +565,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
             made = sampler.latents(progress.update)
 
             # 7. Decode to audio, and bring it to its level
-            audios: list = []
-            parts_of: list[dict | None] = []
+            audios: Any = []
+            parts_of: list[dict] = []
             if output_type == "latent":
                 rows = [torch.cat(list(chunks), dim=2)[0] for chunks in made]
                 audios = [torch.nn.functional.pad(row, (0, shape[2] - row.shape[1])) for row in rows]
@@ -576,7 +575,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
                 for item, own in zip(pieces, takes, strict=True):
                     if stems:
                         levelled = self._leveller(item).level_parts([self._decode(one, next(decoded)) for one in own])
-                        parts_of.append(dict(zip(item.score.roles, levelled, strict=True)))
+                        parts_of.append(dict(zip([one.parts[0] for one in own if one.parts], levelled, strict=True)))
                         audios.append(torch.stack(list(parts_of[-1].values())).sum(0))
                     else:
                         audios.append(torch.cat(list(self._finish(item, next(decoded))), dim=1))
@@ -619,7 +618,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
                 for item in pieces
             ]
             output.scores, output.stems = [item.score for item in pieces], parts_of or None
-            output.weights = Weights.of(self.vae, self.unet, self.text_encoder)
+            output.weights = Weights.of(self.vae, self.unet, self.text_encoder)  # type: ignore[misc]
         return output
 
     @made_on_cpu

@@ -59,6 +59,8 @@ class CallStateMixin:
     A pipeline may be called in several threads or tasks at once, and within a callback: what a call changes is its own.
     """
 
+    maybe_free_model_hooks: Callable  # of DiffusionPipeline
+
     def _begin_without_calls(self, guidance_scale: float) -> None:
         """Set up a new pipeline, which no call has used."""
         self.latest_state = CallState(guidance_scale)  # of the call that began last

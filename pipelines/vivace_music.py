@@ -7,6 +7,7 @@ transformers, and files published beside it.
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from .vivace_reading import BPM_RANGE, MusicWords, read_music
 from .vivace_theory import (
@@ -217,7 +218,7 @@ def _settle(
 
     # 1. Key and meter
     key = words.key if given.key is None else spell_key(given.key)
-    if given.key is not None and words.key is not None and parse_key(words.key) != parse_key(key):
+    if given.key is not None and words.key is not None and parse_key(words.key) != parse_key(given.key):
         compare("key", words.key, key)
     meter = words.time_signature
     if given.time_signature is not None:
@@ -225,7 +226,8 @@ def _settle(
         compare("meter", words.time_signature, meter)
 
     # 2. The length that is given, in bars or in seconds
-    bars, duration_s = given.bars, given.duration_s
+    bars = given.bars
+    duration_s: Any = given.duration_s
     if bars is None and duration_s is None:
         bars = words.bars
         duration_s = words.duration_s if bars is None else None
@@ -238,6 +240,8 @@ def _settle(
         check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
 
     # 3. The tempo, which bars and chords need
+    bpm: Any
+    exact_bpm: Any
     bpm, exact_bpm, counted = stated_tempo(words, given.bpm, meter, given.beat_unit)
     if counted is not None:
         notes.append(counted)
@@ -250,11 +254,13 @@ def _settle(
     counts_bars = bars is not None or given.chords is not None or in_bars
     if bpm is not None or counts_bars:
         meter = "4/4" if meter is None else meter
-    beats_per_bar = None if meter is None else parse_time_signature(meter)
+    beats_per_bar: Any = None if meter is None else parse_time_signature(meter)
     reason = None
     if bpm is None and counts_bars:
         unread = any(note.startswith("tempo:") for note in notes)
-        bpm, reason = choose_bpm(words.prompt, bars and Fraction(bars * beats_per_bar), duration_s, unread)
+        bpm, reason = choose_bpm(
+            words.prompt, None if bars is None else Fraction(bars * beats_per_bar), duration_s, unread
+        )
         check_number("bpm", bpm, *BPM_RANGE, f"beats a minute ({reason})")
         exact_bpm = Fraction(str(bpm))
 
@@ -306,7 +312,7 @@ def _settle(
         duration_s=duration_s,
         bpm=bpm,
         bpm_reason=reason,
-        beat_unit=None if bpm is None else beat_unit_name(beat_length(meter)),
+        beat_unit=None if bpm is None else beat_unit_name(beat_length(meter or "4/4")),
         key=key,
         time_signature=meter,
         beats_per_bar=beats_per_bar,

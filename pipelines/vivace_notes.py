@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,8 @@ def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
 
 def named_instruments(prompt: str) -> dict[str, str]:
     """Instruments that a prompt names, in their order, each with the words after it up to the next comma."""
-    text, found = prompt.lower(), {}
+    text = prompt.lower()
+    found: dict[str, str] = {}
     names = {name: name for name in PROGRAMS} | ALIASES
     pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     for match in re.finditer(rf"(?<![\w-])({pattern})s?(?![\w-])", text):
@@ -176,7 +178,7 @@ def arguments_of_score(score: Score, given: MusicArguments, words: MusicWords) -
     time_signature = choose("time_signature", score.time_signature)
     key = choose("key", score.key)
     chords = given.chords if given.chords is not None else score.chords
-    length = {"bars": given.bars, "duration_s": given.duration_s}
+    length: dict[str, Any] = {"bars": given.bars, "duration_s": given.duration_s}
     if all(value is None for value in (*length.values(), words.bars, words.duration_s)):
         length["bars"] = score.bars
     bpm = given.bpm if tempo is not None else score.bpm
@@ -192,7 +194,7 @@ def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Scor
     )
     bar_s = float(quarters_per_bar(music.time_signature)) * fitted.quarter_s
     longest = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
-    fitted = fitted.slice_bars(0, min(longest, fitted.bars))
+    fitted = fitted.slice_bars(0, min(longest, fitted.bars or longest))
     return fitted if parts is None else fitted.only(*parts)
 
 

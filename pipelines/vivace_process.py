@@ -12,6 +12,7 @@ transformers, and files published beside it.
 import copy
 import inspect
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def at_level(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor
 
 # Whether a scheduler that was put into a pipeline samples what its network was trained for.
 
-TRIAL = {"steps": 20, "values": 256, "mean": 0.5, "std": 0.5}  # see `try_out`
+TRIAL: dict[str, Any] = {"steps": 20, "values": 256, "mean": 0.5, "std": 0.5}  # see `try_out`
 TRIED: dict[tuple, str | None] = {}  # scheduler and process -> what is wrong with it
 # Settings that make a scheduler unfit, as they should be; with each of them and then with all it is tried again.
 REMEDIES = (

@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
+from typing import Any
 
 import torch
 from diffusers.utils import dynamic_modules_utils
@@ -137,7 +138,7 @@ def settle_parts(kind: type, components: dict) -> None:
         module = sys.modules.get(name)
         if module is None or is_settled(name):
             continue
-        copy = settled_copy(Path(module.__file__))
+        copy = settled_copy(Path(str(module.__file__)))
         for one in part.modules() if isinstance(part, torch.nn.Module) else [part]:
             if type(one).__module__ == name:
                 one.__class__ = getattr(copy, type(one).__name__)
@@ -229,7 +230,7 @@ def last_the_index(file: Path) -> tuple[bool, str]:
 
 def ship(kind: type, folder: Path) -> list[str]:
     """Write the file of a class, and the files beside it that it imports, into `folder`; [stem, class name]."""
-    source = Path(inspect.getsourcefile(kind))
+    source = Path(str(inspect.getsourcefile(kind)))
     for name, text in read_sources(source).items():
         (folder / name).write_text(text, encoding="utf-8")
     return [source.stem, kind.__name__]
@@ -329,6 +330,8 @@ PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr
 class PublishMixin:
     """Saving of a pipeline with its code, alone and to the Hub, and pickling. Comes before `DiffusionPipeline`."""
 
+    components: dict[str, Any]
+
     def __reduce__(self):
         """Pickled with its parts; another process needs nothing but diffusers and the same module cache."""
         return object.__new__, (Importable(type(self)),), vars(self)
@@ -355,7 +358,7 @@ class PublishMixin:
         remote = {name: kwargs.pop(name) for name in PUSH if name in kwargs}
         with written_beside(folder) as fresh:
             options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
-            super().save_pretrained(fresh, **options, **kwargs)
+            super().save_pretrained(fresh, **options, **kwargs)  # type: ignore[misc]
         if push_to_hub:
             push_saved(self._upload_folder, folder, **remote)
 
@@ -387,7 +390,7 @@ class PublishMixin:
         `DiffusionPipeline.from_pretrained(..., trust_remote_code=True)` where this project is not installed.
         """
         check_savable(self.components)
-        super().save_config(save_directory)
+        super().save_config(save_directory)  # type: ignore[misc]
         ship_code(type(self), self.components, Path(save_directory))
 
     def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):

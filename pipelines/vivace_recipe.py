@@ -350,7 +350,7 @@ class VivacePipelineOutput(BaseOutput):
         weights: of the pipeline, for their digest; not one of the values that the output holds as a tuple or dict.
     """
 
-    weights: ClassVar[Weights | None] = None
+    weights: ClassVar[Any] = None  # `Weights`, set by a call; no field, so that the output has none as a tuple or dict
 
     audios: np.ndarray | torch.Tensor | list
     sampling_rate: int
@@ -374,7 +374,7 @@ class VivacePipelineOutput(BaseOutput):
         The digest is computed here, since it takes seconds for a large model. It is "unknown" if the weights have
         changed or were deleted in the meantime, or if they cannot be read.
         """
-        one = self.recipes[index]
+        one = (self.recipes or [])[index]
         if self.weights is None:
             return one
         return one | {"made_with": {"weights": self.weights.digest()} | one["made_with"]}

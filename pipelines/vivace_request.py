@@ -8,9 +8,10 @@ transformers, and files published beside it.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
@@ -156,12 +157,13 @@ PER_ITEM = (
 
 
 def choose_seeds(
-    seed: int | Sequence[int] | None,
-    generator: torch.Generator | Sequence[torch.Generator] | None,
+    seed: Any,
+    generator: Any,
     num_prompts: int,
     per_prompt: int,
 ) -> list[int]:
-    """One seed per output, from `seed` or `generator` (one or a list), else from torch's global generator.
+    """One seed per output, from `seed` (an int or several) or `generator` (one or several), else from torch's global
+    generator.
 
     Raises:
         ValueError: both are given, a number of entries that fits neither prompts nor outputs, or no seed.
@@ -302,11 +304,12 @@ def make_requests(
     columns = {name: spread(name, value, count, shared.get(name, False)) for name, value in per_item.items()}
     for i, prompt in enumerate(prompts):
         own = {name: column[i] for name, column in columns.items()}
-        given, strengths, tone = (
-            kind(**{one.name: own[one.name] for one in fields(kind)}) for kind in (MusicArguments, Strengths, Tone)
-        )
+        given = MusicArguments(**{one.name: own[one.name] for one in fields(MusicArguments)})
+        strengths = Strengths(**{one.name: own[one.name] for one in fields(Strengths)})
+        tone = Tone(**{one.name: own[one.name] for one in fields(Tone)})
         loop, negative, edit, words, score = own["loop"], own["negative_prompt"], edits[i], prompt.words, own["score"]
-        parts, remarks = read_parts(own["parts"], score), []
+        parts = read_parts(own["parts"], score)
+        remarks: list[str] = []
         if not plays_notes and (score is not None or parts is not None):
             name = "parts" if score is None else "score"
             raise ValueError(f"{name} needs a network that plays notes; this checkpoint's has no note channels")

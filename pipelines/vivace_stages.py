@@ -6,6 +6,7 @@ transformers, and files published beside it.
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,18 @@ def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
 
 class StagesMixin:
     """Methods of the pipeline that its stages call, and that encode and decode audio."""
+
+    vae: Any  # these are the pipeline's
+    composer: Any
+    components: dict[str, Any]
+    encode_prompt: Callable
+    _execution_device: torch.device
+    _running: Callable
+
+    @property
+    def frame_rate(self) -> float:
+        """Latent frames a second."""
+        return self.vae.config.sampling_rate / self.vae.hop_length
 
     def _latent_scale(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and standard deviation of the autoencoder's latents, each (latent_channels, 1)."""
@@ -61,7 +74,7 @@ class StagesMixin:
 
         if isinstance(chunks, list):
             (latents,) = chunks
-            options = {"loop": True} if loop else {}
+            options: dict[str, Any] = {"loop": True} if loop else {}
             if loop and samples is not None and "samples" in inspect.signature(self.vae.decode).parameters:
                 options["samples"] = samples
             audio = self.vae.decode(raw(latents), **options).sample[0].float()
@@ -77,7 +90,7 @@ class StagesMixin:
             return self._execution_device
         models = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
         hooks = [getattr(module, "_hf_hook", None) for part in models for module in part.modules()]
-        devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
+        devices = [one for one in (getattr(hook, "execution_device", None) for hook in hooks) if one is not None]
         weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
         return torch.device([*devices, *weights][0])
 

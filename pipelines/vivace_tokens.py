@@ -83,7 +83,7 @@ def encode_score(score: Score, chords: Sequence[tuple[float, int]] | None = None
             none.
     """
     bar = steps_per_bar(score.time_signature)
-    total, shift = score.bars * bar, key_shift(score.key)
+    total, shift = (score.bars or 1) * bar, key_shift(score.key)
     grid = np.zeros((total, len(NAMES)), dtype=np.int64)
     quarter = np.arange(total) % bar // STEPS_PER_QUARTER  # within its bar
     starts = np.flatnonzero(np.diff(np.arange(total) // bar * 1000 + quarter, prepend=-1))  # first step of each quarter
@@ -156,9 +156,9 @@ def progression_tokens(score: Score, shift: int) -> list[tuple[float, int]]:
     """(onset in quarters, chord token) of a score's chords, repeated to its end."""
     beats = parse_time_signature(score.time_signature)
     beat_q = float(quarters_per_bar(score.time_signature)) / beats
-    line = read_progression(score.chords, beats)
+    line = read_progression(score.chords or "", beats)
     tokens, beat, k = [], 0, 0
-    while beat < score.bars * beats:
+    while beat < (score.bars or 1) * beats:
         chord, count = line[k % len(line)]
         tokens.append((beat * beat_q, chord_token(chord.chroma, chord.root or 0, shift)))
         beat, k = beat + count, k + 1
@@ -212,7 +212,7 @@ def decode_tokens(
         line = tokens[:, NAMES.index(lane)].numpy()
         for step in np.flatnonzero((line > 0) & (np.diff(times) > 0)):  # the fourth step of a triplet has no length
             rows["drums"].append((times[step], 0.125, keys[int(line[step]) - 1][0], 0.85 * accent[step]))
-    tracks = [Track(role, rows[role], instruments.get(role)) for role in ROLES if rows[role]]
+    tracks = [Track(role, np.asarray(rows[role]), instruments.get(role)) for role in ROLES if rows[role]]
     chords = chords_of(tokens, time_signature, shift)
     return Score(tuple(tracks), bpm, time_signature, len(tokens) // bar, key, chords)
 

@@ -1,5 +1,7 @@
+from .composer_vivace import __doc__ as _composer_vivace
 from .vivace_audio import __doc__ as _vivace_audio
 from .vivace_callbacks import __doc__ as _vivace_callbacks
+from .vivace_compose import __doc__ as _vivace_compose
 from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_edit import __doc__ as _vivace_edit
 from .vivace_level import __doc__ as _vivace_level
@@ -14,5 +16,6 @@ from .vivace_recipe import __doc__ as _vivace_recipe
 from .vivace_request import __doc__ as _vivace_request
 from .vivace_sampling import __doc__ as _vivace_sampling
 from .vivace_score import __doc__ as _vivace_score
+from .vivace_stages import __doc__ as _vivace_stages
 from .vivace_theory import __doc__ as _vivace_theory
 from .pipeline_vivace import VivacePipeline

@@ -11,9 +11,10 @@ import copy
 import inspect
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,14 +22,16 @@ from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .vivace_audio import fit_circle, resample
-from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu, on_cpu
+from .composer_vivace import ComposerVivace
+from .vivace_audio import resample
+from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu
+from .vivace_compose import MusicPlan
 from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
-from .vivace_edit import Edit, Lengths, find_beats, kept_frames, network_input, prompt_for_score, read_edits, splice
-from .vivace_level import LOUDNESS_LUFS, Leveller, loudness, true_peak_db
+from .vivace_edit import Edit, Lengths, find_beats, prompt_for_score, read_edits
+from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Music, understand
-from .vivace_notes import read_score
+from .vivace_notes import read_melody, read_score
 from .vivace_process import check_process, noise_level
 from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
@@ -55,6 +58,7 @@ from .vivace_sampling import (
     windows,
 )
 from .vivace_score import ROLES, Score, Track, note_roll
+from .vivace_stages import StagesMixin
 from .vivace_theory import (
     BEAT_HARMONICS,
     GRID_CHANNELS,
@@ -73,20 +77,70 @@ from .vivace_theory import (
 )
 
 __all__ = [
-    "BEAT_HARMONICS", "BPM_RANGE", "CIRCLE_MARGIN", "CROSSFADE_S", "FORMAT", "GRID_CHANNELS", "KEYS",
-    "MAX_BEATS_PER_BAR", "MIN_DURATION_S", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW", "Conditions", "Edit",
-    "Exclusion", "Guidance", "Music", "MusicWords", "Request", "Score", "Track", "VivacePipeline",
+    "BEAT_HARMONICS",
+    "BPM_RANGE",
+    "CIRCLE_MARGIN",
+    "CROSSFADE_S",
+    "FORMAT",
+    "GRID_CHANNELS",
+    "KEYS",
+    "MAX_BEATS_PER_BAR",
+    "MIN_DURATION_S",
+    "NOISE_BLOCK",
+    "PITCH_CLASSES",
+    "ROLES",
+    "WINDOW",
+    "ComposerVivace",
+    "Conditions",
+    "Edit",
+    "Exclusion",
+    "Guidance",
+    "Music",
+    "MusicPlan",
+    "MusicWords",
+    "Request",
+    "Score",
+    "Track",
+    "VivacePipeline",
     "VivacePipelineOutput",
-    "check_number", "choose_seeds", "find_beats", "frame_grid", "frame_noise", "is_timeline", "loudness", "midi_of",
-    "noise_level", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_note", "parse_time_signature",
-    "read_chord", "read_exclusion", "read_key", "read_music", "read_prompt", "read_recipe", "resample", "spell_key",
-    "true_peak_db", "understand", "windows", "write_audio",
+    "check_number",
+    "choose_seeds",
+    "find_beats",
+    "frame_grid",
+    "frame_noise",
+    "is_timeline",
+    "loudness",
+    "midi_of",
+    "noise_level",
+    "note_roll",
+    "parse_chord",
+    "parse_chords",
+    "parse_key",
+    "parse_note",
+    "parse_time_signature",
+    "read_chord",
+    "read_exclusion",
+    "read_key",
+    "read_music",
+    "read_prompt",
+    "read_recipe",
+    "resample",
+    "spell_key",
+    "true_peak_db",
+    "understand",
+    "windows",
+    "write_audio",
 ]  # fmt: skip
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
 PUBLIC = (  # of `Music`, what an output states
     "bpm", "bpm_reason", "beat_unit", "key", "time_signature", "bars", "duration_s", "chords", "loop", "notes",
 )  # fmt: skip
+
+
+def number(value: Any) -> Any:
+    """A number of numpy as one of Python; anything else as it is."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 @contextmanager
@@ -98,16 +152,7 @@ def one_line() -> Iterator[None]:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def cut(chunks: Iterable[torch.Tensor], samples: int) -> Iterator[torch.Tensor]:
-    """Chunks (channels, n) up to that many samples in all."""
-    for chunk in chunks:
-        yield chunk[:, :samples]
-        samples -= chunk.shape[1]
-        if samples <= 0:
-            return
-
-
-class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
+class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
@@ -123,6 +168,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
         text_encoder: any transformers encoder that gives `last_hidden_state`; may be None beside `prompt_embeds`.
         tokenizer: of that encoder. Without `vae` or `unet` (None) only `encode_prompt` works.
         scheduler: the one that the UNet was trained for, or one of the same process.
+        composer: `ComposerVivace`, which writes the notes that the UNet plays; None = the UNet chooses them.
         default_num_inference_steps, default_guidance_scale, default_duration_s: used where a call does not say.
         default_guidance_low, default_guidance_high: likewise, the noise levels between which guidance is on.
         default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
@@ -140,7 +186,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
-    _optional_components = ["text_encoder", "tokenizer"]  # noqa: RUF012 (read by diffusers as a plain list)
+    _optional_components = ["text_encoder", "tokenizer", "composer"]  # noqa: RUF012 (read by diffusers as a plain list)
     _callback_tensor_inputs = ["latents", "prompt_embeds"]  # noqa: RUF012
 
     def __init__(
@@ -150,6 +196,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
         text_encoder: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         scheduler: SchedulerMixin,
+        composer: ModelMixin | None = None,
         default_num_inference_steps: int = 32,
         default_guidance_scale: float = 3.0,
         default_duration_s: float = 10.0,
@@ -171,7 +218,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 f"guidance_channels has {len(guidance_channels)} values; needed: one for each of the "
                 f"{vae.config.latent_channels} latent channels, or None"
             )
-        self.register_modules(vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler)
+        self.register_modules(
+            vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler, composer=composer
+        )
         self.register_to_config(
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
@@ -182,13 +231,14 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
         settle_parts(type(self), self.components)
-        self.guidance_rows, self.trained_with = None, scheduler
+        self.guidance_rows: int | None = None
+        self.trained_with = scheduler
         self._begin_without_calls(default_guidance_scale)
 
     def __copy__(self):
         """Another pipeline with the same parts."""
         other = object.__new__(type(self))
-        vars(other).update(vars(self))
+        other.__dict__.update(vars(self))
         return other
 
     def __repr__(self) -> str:
@@ -198,11 +248,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             lambda m: f"{m[1]}[{m[2].count(',') + 1} numbers]",
             super().__repr__(),
         )
-
-    @property
-    def frame_rate(self) -> float:
-        """Latent frames a second."""
-        return self.vae.config.sampling_rate / self.vae.hop_length
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -241,45 +286,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
     def disable_vae_tiling(self) -> None:
         """Decode pieces whole again."""
         self.vae.disable_tiling()
-
-    def _latent_scale(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and standard deviation of the autoencoder's latents, each (latent_channels, 1)."""
-        config = self.vae.config
-        if config.latents_mean is None or config.latents_std is None:
-            return like.new_zeros(1, 1), like.new_ones(1, 1)
-        return like.new_tensor(config.latents_mean)[:, None], like.new_tensor(config.latents_std)[:, None]
-
-    @torch.no_grad()
-    def encode_audio(self, audio: torch.Tensor) -> torch.Tensor:
-        """Audio (batch, channels, samples) at the pipeline's rate -> standardised latents, fp32."""
-        latents = self.vae.encode(audio.to(self.vae.dtype)).latent_dist.mode().float()
-        mean, std = self._latent_scale(latents)
-        return (latents - mean) / std
-
-    @torch.no_grad()
-    def decode_latents(
-        self, chunks: Iterable[torch.Tensor], loop: bool, samples: int | None = None
-    ) -> Iterator[torch.Tensor]:
-        """Standardised latents (1, latent_channels, n) of one piece, as a list of one or in chunks as they come ->
-        audio (channels, samples) fp32 in chunks. One piece at a time: neighbours cannot change a sample.
-
-        A loop is decoded to `samples` at equal pitch if the autoencoder can, else it is stretched there, pitch and all.
-        """
-
-        def raw(latents: torch.Tensor) -> torch.Tensor:
-            mean, std = self._latent_scale(latents)
-            return (latents * std + mean).to(self.vae.dtype)
-
-        if isinstance(chunks, list):
-            (latents,) = chunks
-            options = {"loop": True} if loop else {}
-            if loop and samples is not None and "samples" in inspect.signature(self.vae.decode).parameters:
-                options["samples"] = samples
-            audio = self.vae.decode(raw(latents), **options).sample[0].float()
-            yield fit_circle(audio, samples) if loop and samples is not None else audio
-        else:
-            for audio in self.vae.stream_decode(raw(latents) for latents in chunks):
-                yield audio[0].float()
 
     @made_on_cpu
     @torch.no_grad()
@@ -332,6 +338,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
         score: Score | str | Path | list | None = None,
         parts: list[str] | list[list[str]] | None = None,
         stems: bool = False,
+        compose: bool | list[bool] | None = None,
+        melody: Score | str | Path | list | np.ndarray | None = None,
+        form: str | list[tuple[str, int]] | None = None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -410,6 +419,13 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 of lists = one for each prompt.
             stems: also make each part of the score alone, on the same noise. The piece is then their sum, bit for bit,
                 and the output's `stems` has them by role.
+            compose: whether the composer writes the notes, per prompt; None = if there is one and neither `score` nor
+                `audio` is given. With a score it writes the roles that have no notes. What is composed is a function
+                of the seed and the arguments, and is in the output's `scores` and in the recipe.
+            melody: the lead, to which the rest is composed: a `Score`, the name of a MIDI file, or notes as rows of
+                onset and duration in quarters, pitch and velocity.
+            form: sections of what is composed, "AABA": a letter that comes again brings its notes again, with a prime
+                ("AA'BA") varied; or a list of (letter, bars).
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
@@ -417,12 +433,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             ValueError: one line that names the argument, its value and what is allowed.
         """
         # 1. What holds for the whole call: defaults of the checkpoint, checks, a scheduler of its own
-        num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, sampling_rate = (
-            value.item() if isinstance(value, np.generic) else value
-            for value in (
-                num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, sampling_rate,
-            )
-        )  # fmt: skip
+        num_inference_steps, num_waveforms_per_prompt = number(num_inference_steps), number(num_waveforms_per_prompt)
+        apg_eta, apg_momentum = number(apg_eta), number(apg_momentum)
+        apg_norm_threshold, sampling_rate = number(apg_norm_threshold), number(sampling_rate)
         config = self.config
         num_inference_steps = config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = config.default_guidance_scale if guidance_scale is None else guidance_scale
@@ -455,10 +468,17 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 prompt = prompt_for_score(scores, spread("audio", audio, len(scores), not isinstance(audio, list)))
             prompts = read_prompts(prompt, morph, None if prompt_embeds is None else len(prompt_embeds))
             scores = spread("score", scores if isinstance(score, (list, tuple)) else scores[0], len(prompts), False)
+            rows = (
+                melody
+                if isinstance(melody, list) and any(isinstance(one, (str, Path, Score)) for one in melody)
+                else None
+            )
+            melodies = read_melody(melody) if rows is None else [read_melody(one) for one in rows]
             lengths = Lengths(config.default_duration_s, config.max_duration_s)
             edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
                 "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
+                "compose": compose, "melody": melodies, "form": form,
                 "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,
@@ -479,6 +499,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 one_prompt=prompt is None or isinstance(prompt, str) or is_timeline(prompt),
                 unwanted_states=negative_prompt_embeds is not None,
                 plays_notes=bool(self.unet.config.get("note_channels")),
+                composes=bool(self.unet.config.get("note_channels")) and self.composer is not None,
                 score_guidance_scale=config.default_score_guidance_scale,
             )
             shape = (len(requests), self.vae.config.latent_channels, max(item.frames for item in requests))
@@ -487,13 +508,11 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             if output_type == "stream" and len(requests) != 1:
                 raise ValueError(f"stream makes one piece at a time, and {len(requests)} were asked for")
             check_flag("stems", stems)
+            if stems and any(item.score is None and item.plan is None for item in requests):
+                raise ValueError("stems is True without a score; stems are the parts of one: give score")
             if stems and (output_type not in ("np", "pt") or audio is not None or latents is not None):
                 raise ValueError("stems is True; allowed with output_type 'np' or 'pt', without audio and latents")
-            pieces, takes = requests, [[item] for item in requests]  # what is made of each piece: it, or its parts
-            if stems:
-                takes = [item.alone() for item in pieces]
-                requests = [item for own in takes for item in own]
-                shape = (len(requests), *shape[1:])
+            pieces = requests
 
         device = self._device
         state = CallState(
@@ -502,7 +521,13 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             scheduler,
         )
         with self._running(state):
-            # 3. Conditions of the network: texts, grid, lengths
+            # 3. Compose, where notes are to be written; then one request for each part where stems are made
+            self._compose([item for item in pieces if item.plan is not None], prompt_embeds, prompt_attention_mask)
+            takes = [item.alone() if stems else [item] for item in pieces]
+            requests = [item for own in takes for item in own]
+            shape = (len(requests), *shape[1:])
+
+            # 4. Conditions of the network: texts, grid, lengths
             states, mask = text_states(
                 requests,
                 GivenStates("prompt_embeds", prompt_embeds, prompt_attention_mask),
@@ -521,12 +546,12 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 requests, apg_eta, apg_norm_threshold, apg_momentum, config.guidance_slow, channels, device
             )
 
-            # 4. Noise of each seed, and the latents of given audio that are kept
+            # 5. Noise of each seed, and the latents of given audio that are kept
             noise, generators = self._draw_noise(requests, shape)
             noise = (noise if latents is None else latents.float()).to(device)
             clean, keep = self._encode_edits(requests, noise)
 
-            # 5. Denoise
+            # 6. Denoise
             sampler = Sampler(
                 Denoiser(self.unet, scheduler, num_inference_steps, self.guidance_rows), requests, conditions, guidance,
                 self.frame_rate, noise, generators, clean, keep, state,
@@ -539,9 +564,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 return self._stream(requests[0], sampler, progress.update, state)
             made = sampler.latents(progress.update)
 
-            # 6. Decode to audio, and bring it to its level
-            audios: list = []
-            parts_of: list[dict | None] = []
+            # 7. Decode to audio, and bring it to its level
+            audios: Any = []
+            parts_of: list[dict] = []
             if output_type == "latent":
                 rows = [torch.cat(list(chunks), dim=2)[0] for chunks in made]
                 audios = [torch.nn.functional.pad(row, (0, shape[2] - row.shape[1])) for row in rows]
@@ -550,7 +575,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 for item, own in zip(pieces, takes, strict=True):
                     if stems:
                         levelled = self._leveller(item).level_parts([self._decode(one, next(decoded)) for one in own])
-                        parts_of.append(dict(zip(item.score.roles, levelled, strict=True)))
+                        parts_of.append(dict(zip([one.parts[0] for one in own if one.parts], levelled, strict=True)))
                         audios.append(torch.stack(list(parts_of[-1].values())).sum(0))
                     else:
                         audios.append(torch.cat(list(self._finish(item, next(decoded))), dim=1))
@@ -560,7 +585,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
             if len({item.shape[-1] for item in audios}) == 1:
                 audios = np.stack(audios) if output_type == "np" else torch.stack(audios)
 
-        # 7. The output, with a recipe for each piece
+        # 8. The output, with a recipe for each piece
         edit = pieces[0].edit
         output = VivacePipelineOutput(
             audios=audios,
@@ -593,86 +618,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, DiffusionPipeline):
                 for item in pieces
             ]
             output.scores, output.stems = [item.score for item in pieces], parts_of or None
-            output.weights = Weights.of(self.vae, self.unet, self.text_encoder)
+            output.weights = Weights.of(self.vae, self.unet, self.text_encoder)  # type: ignore[misc]
         return output
-
-    @property
-    def _device(self) -> torch.device:
-        """Where the parts compute: also where one is offloaded and its weights are nowhere between its runs."""
-        if self._execution_device.type != "meta":
-            return self._execution_device
-        models = [part for part in self.components.values() if isinstance(part, torch.nn.Module)]
-        hooks = [getattr(module, "_hf_hook", None) for part in models for module in part.modules()]
-        devices = [hook.execution_device for hook in hooks if getattr(hook, "execution_device", None) is not None]
-        weights = [one.device for part in models for one in part.parameters() if one.device.type != "meta"]
-        return torch.device([*devices, *weights][0])
-
-    def _draw_noise(self, requests: list[Request], shape: tuple) -> tuple[torch.Tensor, list[torch.Generator]]:
-        """Noise (pieces, latent_channels, frames) of the requests' seeds, and the generators after it."""
-        noise, generators = torch.zeros(shape, dtype=torch.float32), []
-        for row, item in enumerate(requests):
-            noise[row, :, : item.frames], source = frame_noise(item.seed, item.frames, shape[1])
-            generators.append(source)
-        return noise, generators
-
-    def _encode_edits(self, requests: list[Request], noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents of given audio, zero where there is none, and which frames are kept, (pieces, frames) bool."""
-        clean, keep = torch.zeros_like(noise), torch.zeros_like(noise[:, 0], dtype=torch.bool)
-        rate, channels, hop = self.vae.config.sampling_rate, self.vae.config.audio_channels, self.vae.hop_length
-        for row, item in enumerate(requests):
-            if item.edit is None:
-                continue
-            margin = CIRCLE_MARGIN if item.loop else 0
-            audio = network_input(item.edit, rate, channels, item.frames * hop, margin * hop)
-            encoded = self.encode_audio(audio.to(noise.device))[0]
-            clean[row, :, : item.frames] = encoded[:, margin : margin + item.frames]
-            keep[row, : item.frames] = kept_frames(item.edit, item.frames, self.frame_rate)
-            keep[row] |= item.strength == 0.0
-        return clean, keep
-
-    def _decode(self, item: Request, latents: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Latents of one piece in chunks -> its audio (channels, samples) fp32 as decoded."""
-        return torch.cat(list(cut(self.decode_latents(latents, item.loop, item.samples), item.samples)), dim=1)
-
-    def _leveller(self, item: Request) -> Leveller:
-        """What brings a piece to its level and tone."""
-        tone, rate = item.tone, self.vae.config.sampling_rate
-        return Leveller(
-            rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
-            tone.fade_in_s, tone.fade_out_s, item.loop,
-        )  # fmt: skip
-
-    def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
-        """Latents of one piece in chunks -> its audio (channels, n) fp32, in chunks that together have its length.
-
-        The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
-        """
-        if item.edit is not None and item.strength == 0.0:
-            yield item.edit.audio
-            return
-        if item.edit is not None:
-            ceiling = item.tone.true_peak_dbtp if item.tone.normalize else None
-            yield splice(item.edit, self._decode(item, latents), self.vae.config.sampling_rate, ceiling)
-            return
-        leveller = self._leveller(item)
-        decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
-        if whole:
-            decoded = list(decoded)
-            leveller.measure(decoded)
-        yield from leveller.run(decoded)
-
-    @torch.no_grad()
-    def _stream(self, item: Request, sampler: Sampler, on_step: Callable, state: CallState) -> Iterator[np.ndarray]:
-        """The chunks of one piece, each made when it is taken."""
-        with self._running(state):
-            with on_cpu():
-                chunks = self._finish(item, sampler.latents(on_step)[0], whole=False)
-            while True:
-                with on_cpu():
-                    chunk = next(chunks, None)
-                if chunk is None:
-                    break
-                yield chunk.cpu().numpy()
 
     @made_on_cpu
     def replay(self, path: str | Path, audio: np.ndarray | torch.Tensor | str | Path | None = None):

@@ -106,7 +106,7 @@ def music_grid(music: Music, frames: int, frame_rate: float) -> torch.Tensor:
     """The grid (22, frames) of a piece: its tempo, meter, first downbeat and chords."""
     if music.bpm is None:
         return frame_grid(frames, frame_rate)
-    bpm, beats, chroma = music.bpm * music.stretch, music.beats_per_bar, None
+    bpm, beats, chroma = music.bpm * music.stretch, music.beats_per_bar or 4, None
     if music.chords is not None:
         beats_needed = math.ceil((frames / frame_rate - music.downbeat_s) * bpm / 60.0) + 1
         chroma = parse_chords(music.chords, beats, max(beats_needed, 1))

@@ -7,6 +7,7 @@ transformers, and files published beside it.
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -340,7 +341,7 @@ class Lengths:
     longest_s: float
 
 
-def open_source(source: object, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:
+def open_source(source: Any, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:
     """What a call is given as audio -> audio and rate as `read_audio` takes them, and the recipe if it is one of ours.
 
     Raises:

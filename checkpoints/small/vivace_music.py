@@ -7,6 +7,7 @@ transformers, and files published beside it.
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from .vivace_reading import BPM_RANGE, MusicWords, read_music
 from .vivace_theory import (
@@ -164,8 +165,9 @@ def understand(
 
 
 def settle(
-    words: MusicWords, given: MusicArguments, loop: bool | None, default_duration_s: float, max_duration_s: float
-) -> Music:
+    words: MusicWords, given: MusicArguments, loop: bool | None, default_duration_s: float, max_duration_s: float,
+    in_bars: bool = False,
+) -> Music:  # fmt: skip
     """The music of one piece: the arguments, and what the prompt says where an argument is None.
 
     Bars and chords need a tempo; where none is given, `choose_bpm` takes one. Chords without a length last as long as
@@ -177,12 +179,13 @@ def settle(
         given: the arguments.
         loop: None = as the words say.
         default_duration_s, max_duration_s: of the checkpoint, seconds.
+        in_bars: whether the piece needs a tempo, and whole bars where no length is given, as one that is composed.
 
     Raises:
         ValueError: a value out of range or unreadable, lengths that differ, chords that the piece is too short for, or
             a loop that is no whole number of bars.
     """
-    lengths = (default_duration_s, max_duration_s)
+    lengths = (default_duration_s, max_duration_s, in_bars)
     if loop is None and words.loop:
         try:
             return _settle(words, given, True, *lengths)
@@ -198,7 +201,12 @@ def settle(
 
 
 def _settle(
-    words: MusicWords, given: MusicArguments, loop: bool, default_duration_s: float, max_duration_s: float
+    words: MusicWords,
+    given: MusicArguments,
+    loop: bool,
+    default_duration_s: float,
+    max_duration_s: float,
+    in_bars: bool,
 ) -> Music:
     """`settle` with `loop` decided."""
     max_duration_s = min(max_duration_s, MAX_LOOP_S) if loop else max_duration_s
@@ -210,7 +218,7 @@ def _settle(
 
     # 1. Key and meter
     key = words.key if given.key is None else spell_key(given.key)
-    if given.key is not None and words.key is not None and parse_key(words.key) != parse_key(key):
+    if given.key is not None and words.key is not None and parse_key(words.key) != parse_key(given.key):
         compare("key", words.key, key)
     meter = words.time_signature
     if given.time_signature is not None:
@@ -218,7 +226,8 @@ def _settle(
         compare("meter", words.time_signature, meter)
 
     # 2. The length that is given, in bars or in seconds
-    bars, duration_s = given.bars, given.duration_s
+    bars = given.bars
+    duration_s: Any = given.duration_s
     if bars is None and duration_s is None:
         bars = words.bars
         duration_s = words.duration_s if bars is None else None
@@ -231,6 +240,8 @@ def _settle(
         check_number("duration_s", duration_s, MIN_DURATION_S, max_duration_s, "s")
 
     # 3. The tempo, which bars and chords need
+    bpm: Any
+    exact_bpm: Any
     bpm, exact_bpm, counted = stated_tempo(words, given.bpm, meter, given.beat_unit)
     if counted is not None:
         notes.append(counted)
@@ -240,14 +251,16 @@ def _settle(
         words_bpm = float(Fraction(str(words.bpm)) * unit / beat)
         if abs(words_bpm - bpm) > 1e-6:
             compare("tempo", f"{words_bpm:g} bpm", f"{bpm:g}")
-    counts_bars = bars is not None or given.chords is not None
+    counts_bars = bars is not None or given.chords is not None or in_bars
     if bpm is not None or counts_bars:
         meter = "4/4" if meter is None else meter
-    beats_per_bar = None if meter is None else parse_time_signature(meter)
+    beats_per_bar: Any = None if meter is None else parse_time_signature(meter)
     reason = None
     if bpm is None and counts_bars:
         unread = any(note.startswith("tempo:") for note in notes)
-        bpm, reason = choose_bpm(words.prompt, bars and Fraction(bars * beats_per_bar), duration_s, unread)
+        bpm, reason = choose_bpm(
+            words.prompt, None if bars is None else Fraction(bars * beats_per_bar), duration_s, unread
+        )
         check_number("bpm", bpm, *BPM_RANGE, f"beats a minute ({reason})")
         exact_bpm = Fraction(str(bpm))
 
@@ -256,7 +269,7 @@ def _settle(
 
     # 4. The length in whole bars where something asks for them
     num_beats = 0 if given.chords is None else progression_beats(given.chords, beats_per_bar)
-    if bars is None and duration_s is None and (loop or given.chords is not None) and bpm is not None:
+    if bars is None and duration_s is None and (loop or given.chords is not None or in_bars) and bpm is not None:
         unit_bars = -(-num_beats // beats_per_bar) or 1  # bars of a progression, or one
         bars = unit_bars * max(1, int(Fraction(str(default_duration_s)) / length_of(unit_bars)))
     if bars is None and loop and bpm is not None:
@@ -299,7 +312,7 @@ def _settle(
         duration_s=duration_s,
         bpm=bpm,
         bpm_reason=reason,
-        beat_unit=None if bpm is None else beat_unit_name(beat_length(meter)),
+        beat_unit=None if bpm is None else beat_unit_name(beat_length(meter or "4/4")),
         key=key,
         time_signature=meter,
         beats_per_bar=beats_per_bar,

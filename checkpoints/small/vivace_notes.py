@@ -9,14 +9,28 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import torch
 
 from .vivace_music import Music, MusicArguments
+from .vivace_prompt import read_exclusion
 from .vivace_reading import MusicWords
-from .vivace_score import ROLES, Score, note_roll, quarters_per_bar
+from .vivace_score import PROGRAMS, ROLES, Score, Track, note_roll, quarters_per_bar
 from .vivace_theory import parse_key
 
+# What words call an instrument that has another name here. Longer ones come first.
+ALIASES = {
+    "double bass": "upright bass", "acoustic bass": "upright bass", "bass guitar": "electric bass",
+    "rhodes": "electric piano", "strings": "string ensemble", "string section": "string ensemble",
+    "brass": "brass section", "horns": "brass section", "horn": "french horn", "saxophone": "alto sax",
+    "sax": "alto sax", "acoustic guitar": "steel guitar", "classical guitar": "nylon guitar", "guitar": "steel guitar",
+    "pad": "warm pad", "synth": "saw lead", "vibes": "vibraphone", "chiptune": "square lead", "8-bit": "square lead",
+}  # fmt: skip
+KEYS_PROGRAMS = (*range(8), *range(16, 24), 46)  # two hands: they play a bass line as well
+CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53, *range(88, 96))
+BASS_PROGRAMS = (*range(32, 40), 43, 58)
 TAIL_S = 0.4  # after a changed bar, in which its notes still ring
 
 
@@ -33,6 +47,35 @@ def read_score(score: object) -> Score | None:
     if isinstance(score, (str, os.PathLike)):
         return Score.load(score)
     raise ValueError(f"score is a {type(score).__name__}; allowed: a Score, or the name of a MIDI file")
+
+
+def read_melody(melody: object) -> Score | None:
+    """What a call is given as its melody, as the lead of a score: notes, a `Score`, or the name of a MIDI file.
+
+    Of a score it is the lead, or its only part. Notes are rows of onset and duration in quarters, pitch and velocity;
+    without a velocity they have 0.8.
+
+    Raises:
+        ValueError: anything else, or a score of several parts without a lead.
+    """
+    if melody is None:
+        return None
+    if isinstance(melody, (list, tuple, np.ndarray)):
+        try:
+            notes = [(*row, 0.8) if len(row) == 3 else tuple(row) for row in melody]
+            return Score((Track("lead", np.asarray(notes, dtype=np.float64)),))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"melody cannot be read as rows of onset, duration, pitch, velocity ({error})") from error
+    try:
+        score = read_score(melody)
+    except ValueError as error:
+        raise ValueError(str(error).replace("score is", "melody is")) from error
+    assert score is not None
+    if "lead" in score.roles:
+        return score.only("lead")
+    if len(score.roles) != 1 or score.roles == ("drums",):
+        raise ValueError(f"melody has the parts {', '.join(score.roles) or 'none'}; needed: a lead, or a single part")
+    return replace(score, tracks=tuple(replace(track, role="lead") for track in score.tracks))
 
 
 def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
@@ -53,6 +96,59 @@ def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
     if score is not None and missing:
         raise ValueError(f"parts has {missing[0]!r}; the score has: {', '.join(score.roles) or 'no notes'}")
     return tuple(role for role in ROLES if role in names)
+
+
+def named_instruments(prompt: str) -> dict[str, str]:
+    """Instruments that a prompt names, in their order, each with the words after it up to the next comma."""
+    text = prompt.lower()
+    found: dict[str, str] = {}
+    names = {name: name for name in PROGRAMS} | ALIASES
+    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    for match in re.finditer(rf"(?<![\w-])({pattern})s?(?![\w-])", text):
+        found.setdefault(names[match[1]], re.split("[,.;]", text[match.end() :])[0])
+    return found
+
+
+def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    """Who plays what by the words of a prompt, for music that is composed.
+
+    "Flute lead" plays the lead, a bass the bass; of the others, instruments of chords play the harmony and the rest the
+    lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums" are obeyed.
+
+    Returns:
+        The roles that play, None = open; and what plays a role, for those that the words name.
+    """
+    exclusion = read_exclusion(prompt)
+    players: dict[str, str] = {}
+    named = named_instruments(exclusion.words)
+    for name, after in named.items():
+        program = PROGRAMS[name]
+        wanted = ["harmony", "lead"] if program in CHORD_PROGRAMS else ["lead", "harmony"]
+        if program in BASS_PROGRAMS:
+            wanted = ["bass"]
+        if re.match(r"\s*(?:lead|melody|solo|tune|plays? (?:the|a) (?:lead|melody|tune))\b", after):
+            wanted = ["lead", *wanted]
+        role = next((role for role in wanted if role not in players), None)
+        if role is not None:
+            players[role] = name
+    solo = re.search(r"(?<![\w-])solo\b(?!\s*$)", exclusion.words.lower()) is not None
+    alone = solo and len(named) == 1
+    roles = set(players)
+    if exclusion.exclusive or alone:
+        roles |= {role for role in ("bass", "drums") if role in exclusion.exclusive}
+        if len(players) == 1 and "harmony" in players and not roles & {"bass", "drums"}:
+            name = players["harmony"]
+            roles |= {"lead", "harmony"} | ({"bass"} if PROGRAMS[name] in KEYS_PROGRAMS else set())
+            players = dict.fromkeys(roles, name)
+        elif "harmony" in roles and "lead" not in roles:
+            roles.add("lead")
+            players.setdefault("lead", players["harmony"])
+    else:
+        roles = set()
+    silent = {role for role in ("bass", "drums") if role in exclusion.excluded}
+    silent |= {"drums"} if exclusion.drumless else set()
+    parts = tuple(role for role in ROLES if (role in roles if roles else role not in silent))
+    return (parts if roles or silent else None), {role: name for role, name in players.items() if role not in silent}
 
 
 def describe(score: Score) -> str:
@@ -82,7 +178,7 @@ def arguments_of_score(score: Score, given: MusicArguments, words: MusicWords) -
     time_signature = choose("time_signature", score.time_signature)
     key = choose("key", score.key)
     chords = given.chords if given.chords is not None else score.chords
-    length = {"bars": given.bars, "duration_s": given.duration_s}
+    length: dict[str, Any] = {"bars": given.bars, "duration_s": given.duration_s}
     if all(value is None for value in (*length.values(), words.bars, words.duration_s)):
         length["bars"] = score.bars
     bpm = given.bpm if tempo is not None else score.bpm
@@ -98,7 +194,7 @@ def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Scor
     )
     bar_s = float(quarters_per_bar(music.time_signature)) * fitted.quarter_s
     longest = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
-    fitted = fitted.slice_bars(0, min(longest, fitted.bars))
+    fitted = fitted.slice_bars(0, min(longest, fitted.bars or longest))
     return fitted if parts is None else fitted.only(*parts)
 
 

@@ -7,19 +7,22 @@ This file is published with every checkpoint and imports only the standard libra
 transformers, and files published beside it.
 """
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import torch
 
+from .vivace_compose import MusicPlan, read_form
 from .vivace_edit import GRID, Edit, Lengths, grid_of_audio
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_music import Music, MusicArguments, settle
-from .vivace_notes import arguments_of_score, fit_score, read_parts
+from .vivace_notes import arguments_of_score, cast, fit_score, read_parts
 from .vivace_prompt import Prompt, check_flag, check_text, is_list_of_pairs, keep_out, share_of, spread
-from .vivace_score import Score
+from .vivace_score import ROLES, Score
 from .vivace_theory import check_number
 
 
@@ -100,6 +103,7 @@ class Request:
         score: the notes that are played, in the tempo and the length of the piece; None = those that fit.
         parts: roles that play; None = all.
         place: of its prompt among those of the call.
+        plan: what is to be composed before it is played, or None.
     """
 
     texts: list[str | None]
@@ -117,6 +121,7 @@ class Request:
     score: Score | None = None
     parts: tuple[str, ...] | None = None
     place: int = 0
+    plan: MusicPlan | None = None
 
     @property
     def strength(self) -> float:
@@ -127,6 +132,12 @@ class Request:
     def loop(self) -> bool:
         """Whether its end leads into its beginning."""
         return self.music.loop
+
+    def play(self, score: Score) -> None:
+        """Take what was composed as the score, with its key and chords, as if it had been given."""
+        self.arguments = self.arguments | {"score": score.to_text(), "compose": False, "melody": None, "form": None}
+        self.music = replace(self.music, key=self.music.key or score.key, chords=score.chords)
+        self.score, self.plan = fit_score(score, self.music, self.parts), None
 
     def alone(self) -> list["Request"]:
         """Each part of its score as a request of its own, with the same seed.
@@ -140,18 +151,19 @@ class Request:
 
 
 PER_ITEM = (
-    "negative_prompt", "loop", "score", "parts",
+    "negative_prompt", "loop", "score", "parts", "compose", "melody", "form",
     *(one.name for kind in (MusicArguments, Strengths, Tone) for one in fields(kind)),
 )  # fmt: skip
 
 
 def choose_seeds(
-    seed: int | Sequence[int] | None,
-    generator: torch.Generator | Sequence[torch.Generator] | None,
+    seed: Any,
+    generator: Any,
     num_prompts: int,
     per_prompt: int,
 ) -> list[int]:
-    """One seed per output, from `seed` or `generator` (one or a list), else from torch's global generator.
+    """One seed per output, from `seed` (an int or several) or `generator` (one or several), else from torch's global
+    generator.
 
     Raises:
         ValueError: both are given, a number of entries that fits neither prompts nor outputs, or no seed.
@@ -216,6 +228,38 @@ def check_call(
         raise ValueError(f"callback_on_step_end_tensor_inputs has {', '.join(unknown)}; allowed: {allowed}")
 
 
+def make_plan(
+    prompt: Prompt, music: Music, known: Score | None, parts: tuple[str, ...] | None, form: object
+) -> MusicPlan:
+    """What is to be composed for a piece.
+
+    Args:
+        prompt: whose words name instruments, and what does not play.
+        music: tempo, meter, key, chords and length.
+        known: notes that are given and stay.
+        parts: roles that play; None = those of the words.
+        form: sections.
+    """
+    assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
+    own, instruments = cast(". ".join(text for text in prompt.texts if text is not None))
+    bar_s = music.beats_per_bar * 60.0 / music.bpm
+    bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
+    given = None if known is None else fit_score(known, replace(music, bars=bars), None)
+    parts = own if parts is None else parts
+    if parts is not None and given is not None:
+        parts = tuple(role for role in ROLES if role in {*parts, *given.roles})
+    if isinstance(form, (list, tuple)):
+        form = [tuple(section) for section in form]
+    elif form is not None and not isinstance(form, str):
+        raise ValueError(f"form is {form!r}; allowed: letters, as in 'AABA', or a list of (letter, bars)")
+    plan = MusicPlan(
+        bars=bars, bpm=float(music.bpm), time_signature=music.time_signature, key=music.key, chords=music.chords,
+        parts=parts, instruments=instruments, given=given, form=form, loop=music.loop,
+    )  # fmt: skip
+    read_form(plan.form, plan.bars)
+    return plan
+
+
 def make_requests(
     prompts: list[Prompt],
     per_item: Mapping[str, object],
@@ -228,6 +272,7 @@ def make_requests(
     one_prompt: bool = False,
     unwanted_states: bool = False,
     plays_notes: bool = False,
+    composes: bool = False,
     score_guidance_scale: float | None = None,
 ) -> list[Request]:
     """One request for each output.
@@ -243,6 +288,7 @@ def make_requests(
         one_prompt: whether a list of chords is one progression for all, rather than a progression for each prompt.
         unwanted_states: whether text states are given in place of what is to be kept out.
         plays_notes: whether the network has note channels.
+        composes: whether there is a composer.
         score_guidance_scale: strength of grid and notes where a piece plays notes and none is given.
 
     Raises:
@@ -253,15 +299,17 @@ def make_requests(
         "chords": one_prompt,
         "guidance_interval": not is_list_of_pairs(per_item["guidance_interval"]),
         "parts": not is_list_of_pairs(per_item["parts"]),
+        "form": count == 1 or is_list_of_pairs(per_item["form"]),
     }
     columns = {name: spread(name, value, count, shared.get(name, False)) for name, value in per_item.items()}
     for i, prompt in enumerate(prompts):
         own = {name: column[i] for name, column in columns.items()}
-        given, strengths, tone = (
-            kind(**{one.name: own[one.name] for one in fields(kind)}) for kind in (MusicArguments, Strengths, Tone)
-        )
+        given = MusicArguments(**{one.name: own[one.name] for one in fields(MusicArguments)})
+        strengths = Strengths(**{one.name: own[one.name] for one in fields(Strengths)})
+        tone = Tone(**{one.name: own[one.name] for one in fields(Tone)})
         loop, negative, edit, words, score = own["loop"], own["negative_prompt"], edits[i], prompt.words, own["score"]
-        parts, remarks = read_parts(own["parts"], score), []
+        parts = read_parts(own["parts"], score)
+        remarks: list[str] = []
         if not plays_notes and (score is not None or parts is not None):
             name = "parts" if score is None else "score"
             raise ValueError(f"{name} needs a network that plays notes; this checkpoint's has no note channels")
@@ -274,8 +322,23 @@ def make_requests(
         strengths.check()
         tone.check(loop, lengths.longest_s)
         arguments = own | {"prompt": prompt.given, "strength": None}
-        if score is not None:
-            given, remarks = arguments_of_score(score, given, words)
+        melody = own["melody"]
+        for name in ("compose", "melody", "form"):
+            if own[name] not in (None, False) and not composes:
+                raise ValueError(f"{name} needs a composer and a network that plays notes; this checkpoint has none")
+            if own[name] is not None and edit is not None:
+                raise ValueError(f"{name} is given with audio; what is composed is a new piece: leave one of them out")
+        if own["compose"] is not None:
+            check_flag("compose", own["compose"])
+        if own["compose"] is False and (melody is not None or own["form"] is not None):
+            raise ValueError("compose is False, but melody or form is given; they say what to compose")
+        if melody is not None and score is not None:
+            raise ValueError("melody and score: give one of them; a score with its lead alone is a melody")
+        composed = edit is None and composes and own["compose"] is not False
+        composed = composed and (score is None or own["compose"] is True or own["form"] is not None)
+        known = melody if score is None else score
+        if known is not None:
+            given, remarks = arguments_of_score(known, given, words)
             if edit is not None:
                 given = replace(given, bars=own["bars"], duration_s=own["duration_s"])
         if edit is not None:
@@ -287,7 +350,7 @@ def make_requests(
             arguments |= {name: getattr(given, name) for name in (*GRID, "beat_unit")}  # a replay need not find them
             if given.downbeat_s is not None:
                 given = replace(given, downbeat_s=given.downbeat_s + edit.offset_s)
-        music = settle(words, given, loop, lengths.default_s, lengths.longest_s)
+        music = settle(words, given, loop, lengths.default_s, lengths.longest_s, composed)
         samples = round(music.duration_s * sampling_rate)  # exact for bars: the duration is a fraction
         frames, stretch = -(-samples // hop_length), 1.0
         if music.loop:  # a whole number of frames, as near as can be; the decoded circle gets its exact length
@@ -295,9 +358,13 @@ def make_requests(
             stretch = samples / (frames * hop_length)
         music = replace(music, duration_s=samples / sampling_rate, stretch=stretch)
         arguments["score"] = None if score is None else score.to_text()
+        plan = None
+        if composed:
+            plan = make_plan(prompt, music, known, parts, own["form"])
+            score, parts = None, plan.parts if parts is not None else None
         if score is not None:
             score = fit_score(score, music, parts)
-        if score_guidance_scale is not None and strengths.grid_guidance_scale is None and (score or parts):
+        if score_guidance_scale is not None and strengths.grid_guidance_scale is None and (score or parts or plan):
             strengths = replace(strengths, grid_guidance_scale=score_guidance_scale)
         music.notes.extend(remarks)
         weights = prompt.weights(music, frames, sampling_rate / hop_length)
@@ -310,7 +377,7 @@ def make_requests(
             requests.append(
                 Request(
                     wanted, weights, unwanted, unwanted_weights, music, samples, frames, seed, strengths, tone,
-                    arguments, edit, score, parts, i,
+                    arguments, edit, score, parts, i, plan,
                 )
             )  # fmt: skip
     return requests

@@ -95,11 +95,14 @@ class Guidance:
         text = [row.guidance_scale for row in rows]
         grid = [row.guidance_scale if row.grid_guidance_scale is None else row.grid_guidance_scale for row in rows]
         low, high = zip(*(row.guidance_interval for row in rows), strict=True)
-        columns = (text, grid, [row.guidance_rescale for row in rows], low, high)
-        columns = [torch.tensor(column, dtype=torch.float32, device=device) for column in columns]
+        columns = [
+            torch.tensor(column, dtype=torch.float32, device=device)
+            for column in (text, grid, [row.guidance_rescale for row in rows], low, high)
+        ]
         negative = [row.negative_guidance_scale for row in rows]
         negative = torch.tensor(negative, dtype=torch.float32, device=device)
-        return cls(*columns, eta, threshold, momentum, slow, channels, negative=negative)
+        text, grid, rescale, below, above = columns
+        return cls(text, grid, rescale, below, above, eta, threshold, momentum, slow, channels, negative=negative)
 
     def with_scale(self, scale: float, together: list[bool]) -> "Guidance":
         """Another strength of the text; also of the grid for items where they go `together`."""
@@ -349,7 +352,7 @@ class Denoiser:
             out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
         if guidance.slow != 1.0 or guidance.channels is not None:
             out = full + guidance.weighed(out - full, conditions.visible)
-        if negative:
+        if negative and guidance.negative is not None:
             away = (full[conditions.unwanted_owner] - unwanted) * conditions.unwanted_weights[:, None]
             away = away * guidance.negative[conditions.unwanted_owner, None, None]
             nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)

@@ -2,12 +2,13 @@
 
 The latents hold what the ear follows, log-magnitude spectra, and not the phase, which for a steady tone would turn
 many times between two latent frames and would have to be generated as well. The decoder predicts magnitudes and finds
-a phase that agrees with them by the fast Griffin-Lim iteration (Perraudin, Balazs and Sondergaard 2013, "A fast
-Griffin-Lim algorithm"), unrolled a fixed number of times. Encoder and decoder are ConvNeXt blocks (Liu et al. 2022) at
-the latent rate around a linear path that starts as principal component analysis, so training begins at the optimum of
-linear coding.
+a phase that agrees with them, from phase gradients or an irregular phase on, by the fast Griffin-Lim iteration
+(Perraudin, Balazs and Sondergaard 2013, "A fast Griffin-Lim algorithm"), unrolled a fixed number of times. Encoder and
+decoder are ConvNeXt blocks (Liu et al. 2022) at the latent rate around a linear path that starts as principal component
+analysis, so training begins at the optimum of linear coding.
 
-This file is published with every checkpoint and imports only torch, numpy and diffusers.
+This file is published with every checkpoint, with autoencoder_bands.py and autoencoder_phase.py beside it; they
+import only torch, numpy and diffusers.
 """
 
 import math
@@ -21,6 +22,12 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
+
+from .autoencoder_bands import band_sums, bands_of, mel_edges, widening
+from .autoencoder_phase import Span, Stft
+
+IMAGE_LIMIT = 1e-3  # share of the power below which a channel, or the side, counts as silent: -30 dB
+PERIOD = 48  # STFT frames after which the first phase begins anew
 
 
 class DiagonalGaussian:
@@ -62,6 +69,21 @@ class AudioDecoderOutput(BaseOutput):
     sample: torch.Tensor
 
 
+@dataclass
+class Spectra:
+    """What is decoded before there is a phase.
+
+    joint: magnitudes (batch, bins, stft frames) of all channels together, for which the phase is found.
+    channels: (batch, channels, bins, stft frames): what each channel has in the place of `joint`; complex if the
+        channels differ in phase.
+    low: magnitudes of the long window (batch, low bins, latent frames), or None.
+    """
+
+    joint: torch.Tensor
+    channels: torch.Tensor
+    low: torch.Tensor | None = None
+
+
 class ConvNeXtBlock(nn.Module):
     """Depthwise convolution over time, then a pointwise MLP; (batch, frames, dim) in and out."""
 
@@ -91,6 +113,13 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         dim, encoder_layers, decoder_layers, expansion, kernel_size: width and depth of the ConvNeXt stacks.
         floor_db: magnitudes below this level (dB re full-scale sine) are treated as silence.
         phase_iterations, phase_momentum: of the fast Griffin-Lim iteration.
+        first_phase: from which it begins: "irregular", or "gradient" (four iterations then do as well as sixteen).
+        fine_hertz: above this frequency bins are gathered in bands that widen with it; None = no bands.
+        stereo_bands: of stereo, bands in which the image is coded beside one spectrum of both channels together, so
+            that it keeps level differences and width; 0 = a spectrum for each channel.
+        low_size: window in samples, longer than `stft_size`, of further magnitudes up to `low_hertz`; it tells apart
+            low notes, and so keeps them in tune; 0 = none.
+        low_hertz, low_iterations: highest frequency of the long window and iterations of its phase.
         latents_mean, latents_std: per channel, set by stage 2; standardised = (latents - mean) / std.
     """
 
@@ -114,6 +143,12 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         floor_db: float = -80.0,
         phase_iterations: int = 16,
         phase_momentum: float = 0.99,
+        first_phase: str = "irregular",
+        fine_hertz: float | None = None,
+        stereo_bands: int = 0,
+        low_size: int = 0,
+        low_hertz: float = 500.0,
+        low_iterations: int = 8,
         latents_mean: list[float] | None = None,
         latents_std: list[float] | None = None,
     ):
@@ -125,13 +160,40 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
                 f"hop_length {hop_length}, stft_size {stft_size} and stft_hop {stft_hop} samples do not fit: stft_hop "
                 "must divide both, stft_size must be at least twice stft_hop and their difference even"
             )
+        if first_phase not in ("irregular", "gradient"):
+            raise ValueError(f"first_phase is {first_phase!r}; allowed: irregular, gradient")
+        if fine_hertz is not None and not 0 < fine_hertz <= sampling_rate / 2:
+            raise ValueError(f"fine_hertz is {fine_hertz:g}; allowed: above 0, up to half of sampling_rate, or None")
+        if stereo_bands and (audio_channels != 2 or not 1 <= stereo_bands <= stft_size // 16):
+            raise ValueError(
+                f"stereo_bands is {stereo_bands}; allowed: 0, or with two channels up to stft_size / 16 "
+                f"({stft_size // 16})"
+            )
+        if low_size and (low_size <= stft_size or low_size % hop_length or (low_size - hop_length) % 2):
+            raise ValueError(
+                f"low_size is {low_size}; allowed: 0 or a multiple of hop_length above stft_size whose difference from "
+                "hop_length is even"
+            )
         for name, values in (("latents_mean", latents_mean), ("latents_std", latents_std)):
             if values is not None and len(values) != latent_channels:
                 raise ValueError(f"{name} has {len(values)} values; needed: one per latent channel ({latent_channels})")
         self.hop_length = hop_length
         self.tile_frames: int | None = None
-        self.num_bins = stft_size // 2 + 1
-        features = audio_channels * (hop_length // stft_hop) * self.num_bins
+        self.stft = Stft(stft_size, stft_hop)
+        self._stft, self._istft, self._circle = self.stft.forward, self.stft.inverse, self.stft.circle
+        self.num_bins = self.stft.num_bins
+        self.band_edges = widening(self.num_bins, sampling_rate / stft_size, fine_hertz)
+        self.stereo_edges = mel_edges(self.num_bins, sampling_rate / 2.0, stereo_bands)
+        self.low_bins, self.low_stft = 0, Stft(low_size, hop_length)
+        if low_size:
+            self.low_bins = round(low_hertz * low_size / sampling_rate) + 1
+            common = math.gcd(stft_hop, (stft_size - stft_hop) // 2, (low_size - hop_length) // 2)
+            rates = [n for n in range(1, common + 1) if common % n == 0 and sampling_rate >= 3 * n * low_hertz]
+            self.low_factor = max(rates, default=1)  # by which the sampling rate is divided for the low phases
+        spectra = (hop_length // stft_hop) * (len(self.band_edges) - 1)
+        # features of the spectra, of the stereo image, and of the low magnitudes, in this order
+        self.feature_sizes = [spectra if stereo_bands else audio_channels * spectra, 2 * stereo_bands, self.low_bins]
+        features = sum(self.feature_sizes)
 
         self.encoder_linear = nn.Linear(features, latent_channels)
         self.encoder_in = nn.Linear(features, dim)
@@ -160,83 +222,102 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """Latent frames per second."""
         return self.config.sampling_rate / self.hop_length
 
-    def _window(self, like: torch.Tensor) -> torch.Tensor:
-        return torch.hann_window(self.config.stft_size, device=like.device, dtype=torch.float32)
+    def _level(self, magnitude: torch.Tensor) -> torch.Tensor:
+        """Magnitudes on the log scale of the features: -1 is the floor (`floor_db`), +1 is full scale."""
+        level = 10.0 ** (self.config.floor_db / 20.0)
+        log = torch.log10(magnitude + level) * (-20.0 / self.config.floor_db)  # floor -> -1, full scale -> 0
+        return 2.0 * log + 1.0
 
-    def _circle(self, frames: int, samples: int) -> torch.Tensor:
-        """Where each window of a circle lies, (stft frames, stft_size): the frames share its samples evenly, whatever
-        their number, so that a circle of any length keeps its pitch; `stft_hop` apart where that divides it. The first
-        and last windows reach below 0 and beyond `samples`: there the circle closes."""
-        size = self.config.stft_size
-        centres = ((torch.arange(frames, dtype=torch.float64) + 0.5) * (samples / frames)).round().long()
-        return centres[:, None] + torch.arange(size) - size // 2
-
-    def _stft(self, audio: torch.Tensor, circle: torch.Tensor | None = None) -> torch.Tensor:
-        """(batch, samples) with samples a multiple of stft_hop -> (batch, bins, samples / stft_hop), complex.
-
-        STFT frame j is centred on sample (j + 0.5) * stft_hop, so that frames tile the clip with none to spare; those
-        of a circle lie where `_circle` says. A full-scale sine has magnitude 1 (0 dB).
-        """
-        size, hop, window = self.config.stft_size, self.config.stft_hop, self._window(audio)
-        if circle is not None:
-            spectrum = torch.fft.rfft(audio[:, circle] * window).transpose(1, 2)
-        else:
-            edge = (size - hop) // 2
-            padded = nn.functional.pad(audio, (edge, edge))
-            spectrum = torch.stft(padded, size, hop, window=window, center=False, return_complex=True)
-        return spectrum * (4.0 / size)
-
-    def _istft(self, spectrum: torch.Tensor, circle: torch.Tensor | None = None, samples: int = 0) -> torch.Tensor:
-        """Least-squares inverse of `_stft` (Griffin and Lim 1984, eq. 6): (batch, bins, frames) -> (batch, samples);
-        a circle's length has to be told."""
-        size, hop = self.config.stft_size, self.config.stft_hop
-        edge, frames = (size - hop) // 2, spectrum.shape[-1]
-        window = self._window(spectrum)
-        pieces = torch.fft.irfft(spectrum * (size / 4.0), n=size, dim=1) * window[:, None]
-        overlap = size // hop
-
-        def overlap_add(columns: torch.Tensor) -> torch.Tensor:  # (batch, size, frames) -> (batch, samples)
-            if circle is not None:
-                total = columns.new_zeros(columns.shape[0], samples)
-                return total.index_add_(1, circle.flatten(), columns.transpose(1, 2).flatten(1))
-            total = columns.new_zeros(columns.shape[0], frames + overlap - 1, hop)
-            blocks = columns.transpose(1, 2).unflatten(2, (overlap, hop))  # (batch, frames, overlap, hop)
-            for k in range(overlap):
-                total[:, k : k + frames] += blocks[:, :, k]
-            return total.flatten(1)[:, edge : edge + frames * hop]
-
-        weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
-        return overlap_add(pieces) / (weight if circle is None else weight.clamp_min(1e-8))  # 0 only at ends of an arc
+    def _unlevel(self, features: torch.Tensor) -> torch.Tensor:
+        """Inverse of `_level`."""
+        level = 10.0 ** (self.config.floor_db / 20.0)
+        log = (features.float().clamp(-1.2, 1.5) - 1.0) / 2.0 * (self.config.floor_db / -20.0)
+        return (10.0**log - level).clamp(0.0, 2.0)  # 2: the most that a window's sum allows audio in [-1, 1]
 
     def audio_to_features(self, audio: torch.Tensor) -> torch.Tensor:
         """Audio (batch, audio_channels, samples) -> log spectra (batch, frames, features) in about [-1, 1].
 
-        -1 is the floor (`floor_db`), +1 is full scale. One latent frame gathers hop_length / stft_hop STFT frames.
+        -1 is the floor (`floor_db`), +1 is full scale. One latent frame gathers hop_length / stft_hop STFT frames of
+        each channel; with `stereo_bands` of both channels together, and then the levels of the stereo image. Last come
+        the low magnitudes of the longer window, if there is one.
         """
         batch, channels, samples = audio.shape
-        padded = nn.functional.pad(audio.float(), (0, -samples % self.hop_length))
-        magnitude = self._stft(padded.flatten(0, 1)).abs()  # (batch * channels, bins, stft frames)
-        level = 10.0 ** (self.config.floor_db / 20.0)
-        log = torch.log10(magnitude + level) * (-20.0 / self.config.floor_db)  # floor -> -1, full scale -> 0
-        per_frame = self.hop_length // self.config.stft_hop
-        log = (2.0 * log + 1.0).transpose(1, 2).unflatten(1, (-1, per_frame))  # (b * c, frames, per_frame, bins)
-        return log.unflatten(0, (batch, channels)).permute(0, 2, 1, 3, 4).flatten(2)
+        padded = nn.functional.pad(audio.float(), (0, -samples % self.hop_length)).flatten(0, 1)
+        spectrum = self._stft(padded)  # (batch * channels, bins, stft frames)
+        magnitude, per_frame = spectrum.abs(), self.hop_length // self.config.stft_hop
+        parts = []
+        if self.stereo_edges:
+            spectrum, magnitude = (x.unflatten(0, (batch, channels)) for x in (spectrum, magnitude))
+            power = magnitude.square()
+            magnitude = power.mean(1, keepdim=True).sqrt().flatten(0, 1)
+            side = (spectrum[:, 0] - spectrum[:, 1]).abs().square() / 4.0
+            parts = [self._image(power[:, 0], power[:, 1], side, per_frame)]
+        if len(self.band_edges) <= self.num_bins:
+            magnitude = (
+                band_sums(magnitude, self.band_edges, 1)
+                / torch.tensor(self.band_edges, device=audio.device).diff()[:, None]
+            )
+        log = self._level(magnitude).transpose(1, 2).unflatten(1, (-1, per_frame))  # (b * c, frames, per_frame, bands)
+        parts.insert(0, log.unflatten(0, (batch, -1)).permute(0, 2, 1, 3, 4).flatten(2))
+        if self.low_bins:
+            low = self.low_stft.forward(padded)[:, : self.low_bins].abs().square().unflatten(0, (batch, channels))
+            parts.append(self._level(low.mean(1).sqrt()).transpose(1, 2))
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+    def _image(self, left: torch.Tensor, right: torch.Tensor, side: torch.Tensor, per_frame: int) -> torch.Tensor:
+        """Powers (batch, bins, stft frames) -> the stereo image (batch, frames, 2 * stereo_bands): by how much the left
+        channel is louder than the right one, and the side than the mid, in units of 40 dB, limited to about 30 dB."""
+        left, right, side = (
+            band_sums(x.unflatten(2, (-1, per_frame)).sum(3), self.stereo_edges, 1) for x in (left, right, side)
+        )
+        mid, total = ((left + right) / 2.0 - side).clamp_min(0.0), left + right
+        floor = 10.0 ** (self.config.floor_db / 10.0)  # where next to nothing sounds, the image is the middle
+        pairs = []
+        for one, other, size in ((left, right, total), (side, mid, total / 2.0)):
+            least = IMAGE_LIMIT * size + floor
+            pairs.append(torch.log10((one + least) / (other + least)) / 4.0)
+        return torch.cat(pairs, dim=1).transpose(1, 2)
+
+    def _gains(self, image: torch.Tensor) -> torch.Tensor:
+        """Inverse of `_image`: -> factors (batch, 2, stereo_bands, frames), complex, of a joint spectrum. Their sizes
+        make the level difference; the phases turn apart by what the energy of the side asks, one band to the left
+        and the next to the right, so that a wide sound is no delay between the channels."""
+        shares = []
+        for part in image.float().clamp(-1.0, 1.0).transpose(1, 2).chunk(2, dim=1):
+            ratio = 10.0 ** (4.0 * part)
+            shares.append(((ratio * (1.0 + IMAGE_LIMIT) - IMAGE_LIMIT) / (1.0 + ratio)).clamp(0.0, 1.0))
+        left, side = shares
+        both = (left * (1.0 - left)).sqrt()
+        angle = torch.acos(((1.0 - 2.0 * side) / (2.0 * both + 1e-6)).clamp(-1.0, 1.0)) / 2.0
+        angle = torch.where(torch.arange(angle.shape[1], device=angle.device)[:, None] % 2 == 0, angle, -angle)
+        return torch.stack([torch.polar((2.0 * left).sqrt(), angle), torch.polar((2.0 - 2.0 * left).sqrt(), -angle)], 1)
+
+    def features_to_spectra(self, features: torch.Tensor) -> Spectra:
+        """Inverse of `audio_to_features`, but for the phase: (batch, frames, features) -> `Spectra`."""
+        per_frame, channels = self.hop_length // self.config.stft_hop, self.config.audio_channels
+        spectra, image, low = features.split(self.feature_sizes, dim=2)
+        magnitude = self._unlevel(spectra).unflatten(2, (1 if self.stereo_edges else channels, per_frame, -1))
+        magnitude = magnitude.permute(0, 2, 4, 1, 3).flatten(3)  # (batch, channels, bands, frames * per_frame)
+        if len(self.band_edges) <= self.num_bins:
+            magnitude = magnitude[:, :, bands_of(self.band_edges, features.device)]
+        if not self.stereo_edges:
+            joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
+        else:
+            joint = magnitude[:, 0]
+            gains = self._gains(image)[:, :, bands_of(self.stereo_edges, features.device)]
+            magnitude = magnitude * gains.repeat_interleave(per_frame, dim=3)
+        return Spectra(joint, magnitude, self._unlevel(low).transpose(1, 2) if self.low_bins else None)
 
     def features_to_magnitude(self, features: torch.Tensor) -> torch.Tensor:
         """Inverse of the log scale: (batch, frames, features) -> magnitudes (batch, channels, bins, stft frames)."""
-        channels, per_frame = self.config.audio_channels, self.hop_length // self.config.stft_hop
-        level = 10.0 ** (self.config.floor_db / 20.0)
-        log = (features.float().clamp(-1.2, 1.5) - 1.0) / 2.0 * (self.config.floor_db / -20.0)
-        magnitude = (10.0**log - level).clamp(0.0, 2.0)  # 2: the most that a window's sum allows audio in [-1, 1]
-        magnitude = magnitude.unflatten(2, (channels, per_frame, self.num_bins))
-        return magnitude.permute(0, 2, 4, 1, 3).flatten(3)  # (batch, channels, bins, frames * per_frame)
+        return self.features_to_spectra(features).channels.abs()
 
     def _first_phase(self, times: np.ndarray, device: torch.device) -> torch.Tensor:
         """A fixed irregular phase (bins, frames) as unit phasors for STFT frames by number, the same on every device.
 
-        It repeats every 48 STFT frames, so a tile that starts on a multiple of that is decoded as within the whole.
+        It repeats every PERIOD STFT frames, so a tile that starts on a multiple of that is decoded as within the whole.
         """
-        bins, times = np.arange(self.num_bins)[:, None], (times % 48)[None, :]
+        bins, times = np.arange(self.num_bins)[:, None], (times % PERIOD)[None, :]
         turns = np.sin(12.9898 * bins + 78.233 * times) * 43758.5453
         phase = torch.from_numpy((2.0 * math.pi * (turns - np.floor(turns))).astype(np.float32)).to(device)
         return torch.polar(torch.ones_like(phase), phase)
@@ -251,34 +332,72 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         With P_A the projection on the given magnitudes and P_C the one on spectra of real signals:
         t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
         """
-        frames = magnitude.shape[3]
-        circle = None if circle_samples is None else self._circle(frames, circle_samples) % circle_samples
-        return self._find_phase(magnitude, np.arange(frames), iterations, circle, circle_samples or 0)
-
-    def _find_phase(
-        self,
-        magnitude: torch.Tensor,
-        times: np.ndarray,
-        iterations: int | None = None,
-        circle: torch.Tensor | None = None,
-        samples: int = 0,
-    ) -> torch.Tensor:
-        """The iteration, for STFT frames of these numbers, whose windows lie one after the other or as told."""
-        iterations = self.config.phase_iterations if iterations is None else iterations
-        batch, channels = magnitude.shape[:2]
-        circle = None if circle is None else circle.to(magnitude.device)
         joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
-        phasor = self._first_phase(times, magnitude.device).expand_as(joint)
+        return self._search(Spectra(joint, magnitude), circle_samples, iterations)
+
+    def _search(self, spectra: Spectra, circle_samples: int | None = None, iterations: int | None = None):
+        frames = spectra.joint.shape[2]
+        return self._find_phase(spectra, Span(np.arange(frames), frames, circle_samples), iterations)
+
+    def _find_phase(self, spectra: Spectra, span: Span, iterations: int | None = None) -> torch.Tensor:
+        """The iteration, for STFT frames at the places of the span."""
+        iterations = self.config.phase_iterations if iterations is None else iterations
+        joint, device = spectra.joint, spectra.joint.device
+        circle, samples = span.windows(self.stft, 1, 1, device)
+        circle = None if circle is None else circle - span.first(circle)
+        if self.config.first_phase == "gradient":
+            phasor = self._gradient_phase(self.stft, joint, span, 1, 1)
+        else:
+            phasor = self._first_phase(span.times, device).expand_as(joint)
+        low = None if spectra.low is None else self._low_phase(spectra.low, span)
         previous = None
-        for _ in range(iterations):
+        for iteration in range(iterations + 1):
+            if low is not None:
+                phasor = torch.cat([low, phasor[:, low.shape[1] :]], dim=1)
+            if iteration == iterations:
+                break
             consistent = self._stft(self._istft(joint * phasor, circle, samples), circle)
-            moved = (
-                consistent if previous is None else consistent + self.config.phase_momentum * (consistent - previous)
-            )
+            moved = consistent if iteration == 0 else consistent + self.config.phase_momentum * (consistent - previous)
             phasor = moved / (moved.abs() + 1e-9)
             previous = consistent
-        spectrum = magnitude * phasor[:, None]
-        return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, (batch, channels))
+        spectrum = spectra.channels * phasor[:, None]
+        return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
+
+    def _gradient_phase(self, stft: Stft, magnitude: torch.Tensor, span: Span, every: int, factor: int) -> torch.Tensor:
+        """Phasors of magnitudes (batch, bins, frames) of each `every`-th frame, at a rate lower by `factor`."""
+        first = self._first_phase(span.times[::every], magnitude.device)[: magnitude.shape[1]]
+        starts = [n // every for n in span.starts(PERIOD)]
+        places, hop = span.places(stft, every, factor), span.hop(stft, every, factor)
+        return stft.gradient_phase(magnitude, first, starts, places, hop)
+
+    def _low_phase(self, magnitude: torch.Tensor, span: Span) -> torch.Tensor:
+        """Phasors of the lowest bins (batch, bins, stft frames) from magnitudes (batch, low bins, latent frames) of the
+        long window: the same search, at a rate that has room for little else, heard through the short window."""
+        config, every = self.config, self.hop_length // self.config.stft_hop
+        factor, device, bins = self.low_factor, magnitude.device, magnitude.shape[1]
+        long = Stft(config.low_size // factor, self.hop_length // factor)
+        short = Stft(config.stft_size // factor, config.stft_hop // factor)
+        circle, samples = span.windows(long, every, factor, device)
+        begin = span.first(circle)
+        circle = None if circle is None else circle - begin
+        phasor, previous = self._gradient_phase(long, magnitude, span, every, factor), None
+        for _ in range(config.low_iterations):
+            consistent = long.forward(long.inverse(magnitude * phasor, circle, samples), circle)[:, :bins]
+            moved = consistent if previous is None else consistent + config.phase_momentum * (consistent - previous)
+            phasor = moved / (moved.abs() + 1e-9)
+            previous = consistent
+        audio = long.inverse(magnitude * phasor, circle, samples)
+        circle, _ = span.windows(short, 1, factor, device)
+        circle = None if circle is None else circle - begin
+        phasor = short.forward(audio, circle)[:, : int(config.low_hertz * config.stft_size / config.sampling_rate)]
+        phasor = phasor / (phasor.abs() + 1e-9)
+        if circle is None:
+            return phasor
+        assert span.samples is not None
+        scale = span.samples / round(span.samples / factor)  # places at the low rate are rounded
+        late = (span.places(self.stft, 1, 1) - span.places(short, 1, factor) * scale) / config.stft_size
+        turns = 2.0 * math.pi * torch.arange(phasor.shape[1])[:, None] * torch.from_numpy(late)
+        return phasor * torch.polar(torch.ones_like(turns), turns).to(phasor)
 
     # ---- latents -------------------------------------------------------------------------------------------------
 
@@ -338,41 +457,51 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         return sum(block.mix.kernel_size[0] // 2 for block in self.decoder_blocks)
 
     @property
-    def _reach(self) -> tuple[int, int]:
-        """Latent frames on each side that a decoded sample depends on, and the period of the first phase."""
+    def _search_reach(self) -> int:
+        """Samples on each side that the search for a phase sees."""
         config = self.config
         samples = (config.phase_iterations + 1) * config.stft_size  # each iteration looks one window further
-        per_frame = self.hop_length // config.stft_hop
-        return self._blocks_reach + -(-samples // self.hop_length) + 1, 48 // math.gcd(48, per_frame)
+        return samples + ((config.low_iterations + 2) * config.low_size if self.low_bins else 0)
+
+    @property
+    def _reach(self) -> tuple[int, int]:
+        """Latent frames on each side that a decoded sample depends on, and the period of the first phase."""
+        per_frame = self.hop_length // self.config.stft_hop
+        return self._blocks_reach + -(-self._search_reach // self.hop_length) + 1, PERIOD // math.gcd(PERIOD, per_frame)
 
     def _decode(self, latents: torch.Tensor, circle_samples: int | None = None) -> torch.Tensor:
+        frames = latents.shape[2]
         if circle_samples is None:
-            return self.magnitude_to_audio(self.features_to_magnitude(self.decode_features(latents)))
-        frames, margin = latents.shape[2], self._reach[0]
-        around = torch.arange(-margin, frames + margin, device=latents.device) % frames
-        features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
-        return self.magnitude_to_audio(self.features_to_magnitude(features), circle_samples=circle_samples)
+            features = self.decode_features(latents)
+        else:
+            margin = self._reach[0]
+            around = torch.arange(-margin, frames + margin, device=latents.device) % frames
+            features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
+        return self._search(self.features_to_spectra(features), circle_samples)
 
     def _decode_span(self, latents: torch.Tensor, first: int, last: int) -> torch.Tensor:
         """The samples of frames [first, last) within the whole, from no more frames than they depend on."""
         reach, period = self._reach
         begin = max(0, first - reach) // period * period
-        audio = self._decode(latents[:, :, begin : last + reach])
+        early = max(0, begin - self._blocks_reach)  # a phase by gradients depends on all frames since `begin`
+        features = self.decode_features(latents[:, :, early : last + reach])[:, begin - early :]
+        audio = self._search(self.features_to_spectra(features))
         return audio[:, :, (first - begin) * self.hop_length : (last - begin) * self.hop_length]
 
     def _decode_arc(self, latents: torch.Tensor, first: int, last: int, samples: int) -> tuple[int, torch.Tensor]:
         """Of a circle of so many samples, those of frames [first, last), and where they begin."""
-        config, frames, blocks = self.config, latents.shape[2], self._blocks_reach
-        reach = -(-(config.phase_iterations + 1) * config.stft_size * frames // samples) + 1
+        frames, blocks = latents.shape[2], self._blocks_reach
+        reach = -(-self._search_reach * frames // samples) + 1
         begin, end = first - reach, last + reach  # on the circle unrolled, more than once if it is short
+        if self.config.first_phase == "gradient":
+            begin -= begin % frames % self._reach[1]  # where the phase begins anew
         around = torch.arange(begin - blocks, end + blocks, device=latents.device) % frames
         features = self.decode_features(latents[:, :, around])[:, blocks : blocks + end - begin]
-        per_frame = self.hop_length // config.stft_hop
+        per_frame = self.hop_length // self.config.stft_hop
         turns, times = np.divmod(np.arange(begin * per_frame, end * per_frame), frames * per_frame)
-        windows = self._circle(frames * per_frame, samples)[times] + samples * torch.from_numpy(turns)[:, None]
-        start = int(windows[0, 0])
-        magnitude = self.features_to_magnitude(features)
-        audio = self._find_phase(magnitude, times, None, windows - start, int(windows[-1, -1]) - start + 1)
+        span = Span(times, frames * per_frame, samples, turns)
+        audio = self._find_phase(self.features_to_spectra(features), span)
+        start = span.first(span.windows(self.stft, 1, 1, latents.device)[0])
         low, high = (round(edge * samples / frames) for edge in (first, last))
         return low, audio[:, :, low - start : high - start]
 
@@ -438,7 +567,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             if ready > done:
                 yield self._decode_span(held, done - begin, ready - begin)
                 done = ready
-                drop = max(0, done - reach) // period * period - begin
+                drop = max(0, (done - reach) // period - -(-self._blocks_reach // period)) * period - begin
                 held, begin = held[:, :, max(drop, 0) :], begin + max(drop, 0)
         if held is not None and done < begin + held.shape[2]:
             yield self._decode_span(held, done - begin, held.shape[2])

@@ -1,0 +1,509 @@
+"""Composing: what binds a piece, and the passes in which `ComposerVivace` writes it."""
+
+import string
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from .composer_vivace import (
+    COLUMNS,
+    DENSITIES,
+    FIRST_PITCH,
+    HOLD,
+    LOWEST_PITCH,
+    NAMES,
+    REST,
+    ROLE_COLUMNS,
+    SIZES,
+    STEPS_PER_QUARTER,
+    STRUCTURE,
+    UNKNOWN,
+    ComposerVivace,
+)
+from .vivace_score import ROLES, Score, Track, quarters_per_bar
+from .vivace_theory import KEYS, parse_key, parse_time_signature, read_progression
+from .vivace_tokens import (
+    chord_token,
+    chords_of,
+    decode_tokens,
+    encode_score,
+    key_shift,
+    steps_per_bar,
+)
+
+CHUNK_BARS = 8  # bars that are written together
+CHUNK_STEPS = 128  # and the most steps; as many before them are seen
+CHORD_LEAD = 2
+TEMPERATURE = 1.0
+TOP_P = 0.92
+MAX_SECTIONS = 26
+MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
+PITCH_CLASSES_OF = {
+    name: (np.arange(COLUMNS[name] - FIRST_PITCH) + LOWEST_PITCH[name]) % 12 for name in LOWEST_PITCH
+}  # of each pitched column's tokens from `FIRST_PITCH` on
+
+
+@dataclass(frozen=True)
+class MusicPlan:
+    """What a piece is to be.
+
+    Attributes:
+        bars: length.
+        bpm: beats a minute, as the pipeline counts them: dotted quarters in "6/8".
+        time_signature: of whole eighths, "4/4".
+        key: "A minor"; None = the seed chooses.
+        chords: a progression from the first bar on, repeated to the end; None = the composer writes them. Chords that
+            are given bind: notes of the lead that begin on a beat and all of the harmony are chord tones, and the bass
+            begins each chord and each bar with the root, or with the bass of a slash chord.
+        parts: the roles that play, some of `ROLES`; the others have no notes. None = as the composer likes.
+        instruments: what plays a role, in the words of the captions: {"lead": "flute"}.
+        density: of a role, in how many of 16 steps a note begins; one that is not named is open.
+        given: notes that stay as they are. A role that has notes here is complete, with its rests, to the end of this
+            score; the other roles in `parts` are written to it.
+        open_bars: (first, last) bars, counted from 0, of `given` that are written anew, in the roles in `parts`.
+        form: "AABA": sections of equal length; a letter that comes again brings its notes again, and with a prime, as
+            in "AA'BA'", a share `vary` of them is new. Or a list of (letter, bars).
+        vary: share of a primed section's notes that is new, by beats and parts, more towards its end.
+        loop: the end leads to the beginning.
+    """
+
+    bars: int
+    bpm: float = 100.0
+    time_signature: str = "4/4"
+    key: str | None = None
+    chords: str | None = None
+    parts: tuple[str, ...] | None = None
+    instruments: dict[str, str] = field(default_factory=dict)
+    density: dict[str, float] = field(default_factory=dict)
+    given: Score | None = None
+    open_bars: tuple[tuple[int, int], ...] = ()
+    form: str | Sequence[tuple[str, int]] | None = None
+    vary: float = 0.25
+    loop: bool = False
+
+
+@dataclass
+class Draft:
+    """A piece that is being written, in tokens.
+
+    Attributes:
+        tokens: (steps, columns), a masked token where the composer writes.
+        bar: steps in a bar.
+        beats: beats in a bar.
+        conditions: of the network, for one piece.
+        classes: (steps, 12) bool, pitch classes in C that the given chords allow; all True where none is given.
+        bass: (steps,) pitch class in C that the bass must begin with, -1 = any.
+        changes: (steps,) bool, where a given chord begins.
+        bass_plays: the bass may not be silent where it must begin.
+    """
+
+    tokens: torch.Tensor
+    bar: int
+    beats: int
+    conditions: dict[str, torch.Tensor]
+    classes: np.ndarray
+    bass: np.ndarray
+    changes: np.ndarray
+    bass_plays: bool = False
+
+
+def mix(*numbers: int) -> int:
+    """A seed that depends on all numbers."""
+    return int(np.random.SeedSequence([number % 2**63 for number in numbers]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def read_form(form: str | Sequence[tuple[str, int]] | None, bars: int) -> list[tuple[str, int]]:
+    """Sections as (letter, bars), a prime behind the letter kept; their bars add up to `bars`.
+
+    Raises:
+        ValueError: if it is no form, or does not fit the bars.
+    """
+    allowed = f"1 to {MAX_SECTIONS} letters, each perhaps with a prime, as in \"AA'BA'\""
+    if form is None:
+        return [("", bars)]
+    if isinstance(form, str):
+        names: list[str] = []
+        for sign in form.replace("\u2019", "'").replace("-", "").replace(" ", ""):
+            if sign == "'" and names:
+                names[-1] = names[-1][0] + "'"
+            elif sign in string.ascii_letters:
+                names.append(sign.upper())
+            else:
+                raise ValueError(f"form is {form!r}; allowed: {allowed}")
+        if not 1 <= len(names) <= MAX_SECTIONS:
+            raise ValueError(f"form has {len(names)} sections; allowed: {allowed}")
+        if bars % len(names):
+            raise ValueError(f"form is {form!r} with {bars} bars; allowed: a multiple of its {len(names)} sections")
+        return [(name, bars // len(names)) for name in names]
+    sections = [(str(name), int(count)) for name, count in form]
+    if not sections or any(count < 1 for _, count in sections) or sum(count for _, count in sections) != bars:
+        raise ValueError(f"form has sections of {[count for _, count in sections]} bars; allowed: {bars} bars in all")
+    return sections
+
+
+def check_plan(plan: MusicPlan, instruments: Sequence[str]) -> None:
+    """Raise a ValueError for a plan that cannot be carried out."""
+    if isinstance(plan.bars, bool) or not isinstance(plan.bars, int) or not 1 <= plan.bars <= 4000:
+        raise ValueError(f"bars is {plan.bars!r}; allowed: whole numbers from 1 to 4000")
+    for name, roles in (("parts", plan.parts or ()), ("instruments", plan.instruments), ("density", plan.density)):
+        for role in roles:
+            if role not in ROLES:
+                raise ValueError(f"{name} has {role!r}; allowed: {', '.join(ROLES)}")
+    if plan.parts is not None and not plan.parts:
+        raise ValueError(f"parts is empty; allowed: some of {', '.join(ROLES)}")
+    if not 0 <= plan.vary <= 1:
+        raise ValueError(f"vary is {plan.vary!r}; allowed: 0 to 1")
+    if plan.given is not None:
+        if plan.given.time_signature != plan.time_signature:
+            raise ValueError(
+                f"time_signature is {plan.time_signature}, but that of the given notes is {plan.given.time_signature}"
+            )
+        if plan.given.bars > plan.bars:
+            raise ValueError(f"bars is {plan.bars}, but the given notes have {plan.given.bars}")
+    for first, last in plan.open_bars:
+        if plan.given is None or not 0 <= first < last <= plan.given.bars:
+            raise ValueError(f"open_bars has ({first}, {last}); allowed: bars of the given notes, first < last")
+
+
+def choose_key(seed: int) -> str:
+    """A key that the seed chooses: three of five are major."""
+    rng = np.random.default_rng(mix(seed, 0))
+    return KEYS[2 * int(rng.integers(12)) + int(rng.random() < 0.4)]
+
+
+def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | None) -> Draft:
+    """The draft of a plan whose key is chosen: all masked, but for what is given and for roles that are silent."""
+    bar, beats = steps_per_bar(plan.time_signature), parse_time_signature(plan.time_signature)
+    steps, shift = plan.bars * bar, key_shift(plan.key)
+    tokens = MASKS.repeat(steps, 1)
+    silent = () if plan.parts is None else tuple(role for role in ROLES if role not in plan.parts)
+    here = () if plan.given is None else plan.given.roles
+    for role in silent:
+        for name in ROLE_COLUMNS[role]:
+            tokens[:, NAMES.index(name)] = REST
+    if plan.given is not None:
+        keep_given(tokens, plan, bar)
+    classes, bass = np.ones((steps, 12), dtype=bool), np.full(steps, -1)
+    changes = np.zeros(steps, dtype=bool)
+    if plan.chords is not None:
+        line, step, k = read_progression(plan.chords, beats), 0, 0
+        while step < steps:
+            chord, count = line[k % len(line)]
+            last = min(steps, step + count * bar // beats)
+            tokens[step:last, 0] = chord_token(chord.chroma, chord.root or 0, shift)
+            if chord.root is not None:
+                classes[step:last] = np.roll(chord.chroma > 0, shift)
+                root = chord.root if chord.bass is None else chord.bass
+                starts = [step, *range((step // bar + 1) * bar, last, bar)]
+                bass[starts], changes[step] = (root + shift) % 12, True
+            step, k = last, k + 1
+    states = [
+        0 if role in silent and role not in here else 1 if role in here or plan.parts is not None else UNKNOWN
+        for role in ROLES
+    ]
+    players = [UNKNOWN] * 3
+    known = {name: k for k, name in enumerate(composer.config.instruments)}
+    named = {t.role: t.instrument for t in (plan.given.tracks if plan.given is not None else ())} | plan.instruments
+    for k, role in enumerate(ROLES[:3]):
+        players[k] = known.get(named.get(role), UNKNOWN)
+    density = [
+        int(np.searchsorted(DENSITIES, plan.density[role])) if role in plan.density else UNKNOWN for role in ROLES
+    ]
+    minor = UNKNOWN if plan.key is None else int(parse_key(plan.key).endswith("minor"))
+    quarter_bpm = plan.bpm * float(quarters_per_bar(plan.time_signature)) / beats
+    conditions = {
+        "beats": torch.tensor([beats]),
+        "minor": torch.tensor([minor]),
+        "bpm": torch.tensor([quarter_bpm], dtype=torch.float32),
+        "states": torch.tensor([states]),
+        "density": torch.tensor([density]),
+        "players": torch.tensor([players]),
+        "text": (torch.zeros(composer.config.text_dim) if text is None else text.detach().float().cpu())[None],
+    }
+    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1)
+
+
+def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
+    """Write the given notes into tokens, in place, in the roles that have some; where bars are open, only what rings
+    into them from before."""
+    score = replace(plan.given, key=plan.key, chords=None)
+    found = encode_score(score)
+    columns = [NAMES.index(name) for role in score.roles for name in ROLE_COLUMNS[role]]
+    closed = torch.ones(len(found), dtype=torch.bool)
+    for first, last in plan.open_bars:
+        closed[first * bar : last * bar] = False
+    for column in columns:
+        line, keep = found[:, column], closed.clone()
+        for step in range(1, len(line)):
+            if line[step] == HOLD and not STRUCTURE_ONLY[column]:
+                keep[step] = keep[step - 1]  # a note and its end are given, or open, together
+        tokens[: len(line), column] = torch.where(keep, line, tokens[: len(line), column])
+    feel = NAMES.index("feel")
+    tokens[: len(found), feel] = torch.where(closed, found[:, feel], tokens[: len(found), feel])
+
+
+# Columns in which 1 does not mean that a note sounds on.
+STRUCTURE_ONLY = [name in (*STRUCTURE, *ROLE_COLUMNS["drums"]) for name in NAMES]
+
+
+def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
+    """For each column (last - first, size) bool: the tokens that may be written at steps [first, last): those that
+    given chords let through, and that have a length."""
+    masks = [np.ones((last - first, size), dtype=bool) for size in SIZES]
+    steps = np.arange(first, last)
+    beat = draft.bar / draft.beats
+    strong = np.abs((steps % draft.bar) / beat - np.round((steps % draft.bar) / beat)) < 1e-9
+    classes, changes, bass = (part[first:last] for part in (draft.classes, draft.changes, draft.bass))
+    for name in ("lead", *ROLE_COLUMNS["harmony"]):
+        mask, chosen = masks[NAMES.index(name)], strong if name == "lead" else slice(None)
+        mask[chosen, FIRST_PITCH:] = classes[chosen][:, PITCH_CLASSES_OF[name]]
+        if name != "lead":
+            mask[changes, HOLD] = False
+    bound, mask = bass >= 0, masks[NAMES.index("bass")]
+    mask[bound, FIRST_PITCH:] = PITCH_CLASSES_OF["bass"] == bass[bound, None]
+    mask[bound, HOLD] = False
+    if draft.bass_plays:
+        mask[bound, REST] = False
+    if first == 0:  # nothing sounds on from before the beginning
+        for name in LOWEST_PITCH:
+            masks[NAMES.index(name)][0, HOLD] = False
+    if beat % STEPS_PER_QUARTER:  # beats begin within quarters, which have no triplets then
+        masks[NAMES.index("feel")][:, 1] = False
+    feel = draft.tokens[first:last, NAMES.index("feel")].numpy()
+    dead = (feel == 1) & (steps % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1)  # of a triplet
+    for column, name in enumerate(NAMES):
+        if name not in STRUCTURE:
+            masks[column][dead, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
+    return [torch.from_numpy(mask) for mask in masks]
+
+
+def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tensor, int, int]:
+    """The steps that the network sees when it writes [first, last): what is before them and, in a loop, after them.
+
+    Returns:
+        Numbers of steps in the draft, the number of the first one in time, and where among them `first` stands.
+    """
+    before = CHUNK_STEPS // draft.bar * draft.bar or draft.bar
+    total = len(draft.tokens)
+    if not loop:
+        begin = max(0, first - before)
+        return torch.arange(begin, last), begin, first - begin
+    before = max(1, before // draft.bar // 2) * draft.bar
+    begin = first - before
+    return torch.arange(begin, last + before) % total, begin % total, before
+
+
+def order(bar: int, beats: int, first: int, last: int) -> np.ndarray:
+    """In which pass each token of steps [first, last) is drawn, (last - first, columns), from 0 on.
+
+    What is strong in the meter comes before what is weak: the first steps of bars, of the 1st, the 5th, the 3rd and
+    7th, the bars between; then the half bars, the beats, the eighths, the rest; chords `CHORD_LEAD` passes before
+    notes. Tokens of one pass are far from each other, with tokens on both sides of them, so that it does little harm
+    that they are drawn without regard to each other.
+    """
+    steps = np.arange(first, last)
+    number, within, beat = steps // bar, steps % bar, bar / beats
+    strength = np.select([number % 8 == 0, number % 4 == 0, number % 2 == 0], [0, 1, 2], 3)  # of the bar
+    at_beat = np.round(within / beat).astype(int)
+    is_beat = np.abs(within - at_beat * beat) < 1e-9
+    level = np.where(within == 0, strength, np.where(within % 2 == 0, 6, 7))
+    level[is_beat & (within > 0)] = 5
+    level[is_beat & (2 * at_beat == beats)] = 4
+    starts = np.maximum.accumulate(np.where(is_beat, np.arange(len(steps)), 0))  # of the beat that a step is in
+    ranks = np.empty((len(steps), len(NAMES)), dtype=int)
+    for column, name in enumerate(NAMES):
+        ranks[:, column] = level + CHORD_LEAD + (name in ("harmony1", "harmony3", "snare", "percussion"))
+    ranks[:, NAMES.index("chord")] = level[starts]
+    ranks[:, NAMES.index("feel")] = strength
+    return ranks
+
+
+@torch.no_grad()
+def write(
+    composer: ComposerVivace,
+    draft: Draft,
+    first: int,
+    last: int,
+    generator: torch.Generator,
+    loop: bool = False,
+    temperature: float = TEMPERATURE,
+    top_p: float = TOP_P,
+) -> None:
+    """Write the masked tokens of steps [first, last) of a draft, in place, in the passes of `order`.
+
+    Args:
+        composer: the network.
+        draft: of the piece; tokens before `first` are complete.
+        first, last: steps, whole bars.
+        generator: of the draws, on the CPU.
+        loop: the piece goes on from its end to its beginning.
+        temperature: of the draws.
+        top_p: the draws are among the likeliest tokens that together have this probability.
+    """
+    device = next(composer.parameters()).device
+    conditions = {name: value.to(device) for name, value in draft.conditions.items()}
+    rows, begin, offset = window(draft, first, last, loop)
+    patch = composer.config.patch
+    padded = -(-len(rows) // patch) * patch
+    visible = (torch.arange(padded)[None] < len(rows)).to(device) if padded > len(rows) else None
+    start, bar = torch.tensor([begin], device=device), torch.tensor([draft.bar], device=device)
+    masked = draft.tokens[first:last] == MASKS
+    ranks = torch.from_numpy(order(draft.bar, draft.beats, first, last))
+    units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
+    for rank in ranks[masked].unique().tolist():
+        may = limits(draft, first, last)
+        seen = MASKS.repeat(padded, 1)
+        seen[: len(rows)] = draft.tokens[rows]
+        logits = composer(seen[None].to(device), start, bar, conditions, visible)[0, offset : offset + last - first]
+        for column, part in enumerate(logits.float().cpu().split(SIZES, dim=-1)):
+            here = masked[:, column] & (ranks[:, column] == rank)
+            if not here.any():
+                continue
+            drawn = draw(part[here] / temperature, may[column][here], generator, top_p)
+            draft.tokens[first:last, column][here] = drawn
+            if column < len(STRUCTURE):
+                align(draft.tokens[first:last], column, draft.bar, units[column], here)
+
+
+def draw(logits: torch.Tensor, may: torch.Tensor, generator: torch.Generator, top_p: float) -> torch.Tensor:
+    """A token for each row of logits (rows, tokens) among those that may be."""
+    log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
+    if top_p < 1:
+        ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
+        beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
+        log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
+    uniform = torch.rand(log_p.shape, generator=generator).clamp(1e-9, 1.0 - 1e-7)
+    return (log_p - torch.log(-torch.log(uniform))).argmax(-1)
+
+
+def align(tokens: torch.Tensor, column: int, bar: int, unit: float, open_: torch.Tensor) -> None:
+    """Let a column have in each unit of a bar (steps) the token of its first step, in place, where it is open."""
+    number = torch.arange(len(tokens))
+    within = number % bar
+    first = number - within + (torch.floor(within / unit + 1e-9) * unit).round().long()
+    tokens[:, column] = torch.where(open_, tokens[first, column], tokens[:, column])
+
+
+def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.25, loop=False, **options) -> None:
+    """Write all masked tokens of a draft, in place, in chunks that never see what comes after them (but for the
+    beginning of a loop): a longer piece with the same seed begins as a shorter one.
+
+    Args:
+        composer, draft, options: see `write`.
+        seed: of the piece.
+        form: sections as (letter, bars), see `MusicPlan`; () = one.
+        vary: share of a primed section that is new.
+        loop: the end leads to the beginning.
+    """
+    total = len(draft.tokens) // draft.bar
+    chunk_bars = max(1, min(CHUNK_BARS, CHUNK_STEPS // draft.bar))
+    start, before = 0, {}
+    for number, (name, bars) in enumerate(form or [("", total)]):
+        letter = name.rstrip("'")
+        if letter and letter in before:
+            source, length = before[letter]
+            generator = torch.Generator().manual_seed(mix(seed, number, 1))
+            repeat(draft, source, start, min(bars, length), vary if name != letter else 0.0, generator)
+        elif letter:
+            before[letter] = (start, bars)
+        for chunk, first in enumerate(range(start, start + bars, chunk_bars)):
+            last = min(first + chunk_bars, start + bars)
+            generator = torch.Generator().manual_seed(mix(seed, number, 2 + chunk))
+            write(composer, draft, first * draft.bar, last * draft.bar, generator, loop, **options)
+        start += bars
+
+
+def repeat(draft: Draft, source: int, start: int, bars: int, vary: float, generator: torch.Generator) -> None:
+    """Take the tokens of bars from `source` over to those from `start` on where nothing is given there.
+
+    Notes whose given chord is another one stay masked, and so does a share `vary` of the rest, by beats and columns,
+    more of it towards the end.
+    """
+    bar, beat = draft.bar, draft.bar / draft.beats
+    there, here = slice(source * bar, (source + bars) * bar), slice(start * bar, (start + bars) * bar)
+    old, new = draft.tokens[there].clone(), draft.tokens[here]
+    beats = bars * draft.beats
+    share = vary * torch.linspace(0.5, 1.5, beats)
+    again = torch.rand(beats, len(NAMES), generator=generator) < share[:, None]
+    again[:, : len(STRUCTURE)] = False
+    other = torch.from_numpy(
+        (draft.classes[there] != draft.classes[here]).any(1) | (draft.bass[there] != draft.bass[here])
+    )
+    number = (torch.arange(len(old)) / beat + 1e-9).long().clamp_max(beats - 1)
+    again = again[number] | torch.zeros(beats).index_add(0, number, other.float()).gt(0)[number][:, None]
+    new[:] = torch.where(new == MASKS, torch.where(again, MASKS, old), new)
+
+
+def compose_scores(
+    composer: ComposerVivace,
+    plans: Sequence[MusicPlan],
+    seeds: Sequence[int],
+    text: torch.Tensor | None = None,
+    **options,
+) -> list[Score]:
+    """Compose pieces.
+
+    A piece depends on its plan, its text and its seed alone, bit for bit on a CPU, whatever is composed beside it.
+
+    Args:
+        composer: the network.
+        plans: a plan a piece.
+        seeds: a seed a piece.
+        text: (pieces, text_dim) states of the captions, mean over their tokens; None = without words.
+        options: see `write`.
+
+    Returns:
+        A score a piece, in whole bars, with its chords. Given notes are in it as they were given.
+
+    Raises:
+        ValueError: a plan that cannot be carried out; nothing is composed then.
+    """
+    if not len(plans) == len(seeds) == (len(plans) if text is None else len(text)):
+        raise ValueError(f"seeds has {len(seeds)} entries; allowed: {len(plans)}, one for each plan")
+    forms = []
+    for plan in plans:
+        check_plan(plan, composer.config.instruments)
+        forms.append(read_form(plan.form, plan.bars))
+    scores = []
+    for k, (plan, form, seed) in enumerate(zip(plans, forms, seeds, strict=True)):
+        plan = replace(plan, key=parse_key(plan.key) if plan.key else choose_key(seed))
+        scores.append(compose_one(composer, plan, form, seed, None if text is None else text[k], options))
+    return scores
+
+
+def compose_one(composer: ComposerVivace, plan: MusicPlan, form, seed: int, text, options: dict) -> Score:
+    """One piece; see `compose_scores`."""
+    bar = steps_per_bar(plan.time_signature)
+    whole, chunk = plan, max(1, min(CHUNK_BARS, CHUNK_STEPS // bar))
+    if plan.form is None and not plan.loop:  # whole chunks, so that a longer piece begins the same
+        whole = replace(plan, bars=-(-plan.bars // chunk) * chunk)
+        form = [("", whole.bars)]
+    draft = make_draft(composer, whole, text)
+    compose(composer, draft, seed, form, plan.vary, plan.loop, **options)
+    tokens = draft.tokens[: plan.bars * bar]
+    score = decode_tokens(tokens, plan.time_signature, plan.key, plan.bpm, plan.instruments)
+    chords = plan.chords if plan.chords is not None else chords_of(tokens, plan.time_signature, key_shift(plan.key))
+    return replace(score, tracks=tuple(with_given(score, plan)), chords=chords)
+
+
+def with_given(score: Score, plan: MusicPlan) -> list[Track]:
+    """The tracks of a composed score, with the given notes as they were given."""
+    if plan.given is None:
+        return list(score.tracks)
+    quarters = float(quarters_per_bar(plan.time_signature))
+    spans = [(first * quarters, last * quarters) for first, last in plan.open_bars]
+    spans.append((plan.given.bars * quarters, plan.bars * quarters))
+
+    def is_open(onsets: np.ndarray) -> np.ndarray:
+        return np.any([(onsets >= first - 1e-9) & (onsets < last - 1e-9) for first, last in spans], axis=0)
+
+    tracks, left = [], {track.role: track for track in score.tracks}
+    for track in plan.given.tracks:
+        notes = track.notes[~is_open(track.notes[:, 0])]
+        new = left.pop(track.role, None)
+        if new is not None:  # the first track of a role takes its composed notes
+            notes = np.concatenate([notes, new.notes[is_open(new.notes[:, 0])]])
+        tracks.append(replace(track, notes=notes, instrument=plan.instruments.get(track.role, track.instrument)))
+    return [*tracks, *left.values()]
