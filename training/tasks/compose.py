@@ -128,7 +128,7 @@ def beside_works(
     ]
     figures.append(Figure(f"{kind}: parts as asked, share", float(np.mean(played)), len(played)))
     figures.append(Figure(f"{kind}: CPU seconds for {BARS} bars of 4/4", took, len(rows)))
-    return figures + [density_figure(composer, crops, rows, works, kind, seed)]
+    return [*figures, density_figure(composer, crops, rows, works, kind, seed)]
 
 
 def density_figure(
