@@ -1,7 +1,9 @@
 """Scores: exact through MIDI files, told apart from what is no score, and laid out in frames as they sound."""
 
+import base64
 import io
 import math
+import zlib
 
 import mido
 import numpy as np
@@ -74,6 +76,13 @@ def scale(start=60, count=8, step=0.5):
 
 def lead(*arguments, **options) -> Track:
     return Track("lead", [(onset, length, pitch, 0.8) for onset, length, pitch, _ in scale(*arguments, **options)])
+
+
+@pytest.mark.parametrize("text", [b'{"tracks": [], "bars": 1' + b" " * 2**25 + b"}", b"[" * 2**20])
+def test_a_hostile_text_is_no_score(text):
+    """What unpacks to far more than any score, and what is nested too deep."""
+    with pytest.raises(ValueError, match="cannot be read from text"):
+        Score.from_text(base64.b85encode(zlib.compress(text)).decode())
 
 
 @pytest.mark.parametrize("seed", range(14))

@@ -34,6 +34,11 @@ LEFT_OUT = {  # first words -> why
     "ruff": "style; `make quality`",
     "accelerate launch": "test_training.py runs two processes",
     "python app.py": "does not end; test_app.py talks to it",
+    "vivace generate --score": "the shipped checkpoint has no note channels; test_score_commands.py",
+    "vivace edit --audio song.wav --score": "likewise",
+    "vivace replay song.wav": "likewise",
+    "vivace midi song.wav": "likewise",
+    "vivace info tune.mid": "likewise",
     "vivace publish": "needs a Hub; test_hub.py has one",
     "hf auth login": "asks a person",
     "cd": "of commands that are left out",
@@ -105,6 +110,8 @@ def test_python_blocks_run(newcomer, capsys, page):
     ran = 0
     for body in blocks((ROOT / page).read_text(), "python"):
         if "user/" in body or "gradio_client" in body:  # need the Hub (test_hub.py has one), the page (test_app.py)
+            continue
+        if "score=" in body:  # needs a checkpoint that plays notes; test_score_calls.py
             continue
         exec(compile(body, page, "exec"), {"__name__": "readme"})
         ran += 1
