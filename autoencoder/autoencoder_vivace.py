@@ -2,10 +2,10 @@
 
 The latents hold what the ear follows, log-magnitude spectra, and not the phase, which for a steady tone would turn
 many times between two latent frames and would have to be generated as well. The decoder predicts magnitudes and finds
-a phase that agrees with them, from phase gradients or an irregular phase on, by the fast Griffin-Lim iteration (Perraudin, Balazs and Sondergaard 2013, "A fast
-Griffin-Lim algorithm"), unrolled a fixed number of times. Encoder and decoder are ConvNeXt blocks (Liu et al. 2022) at
-the latent rate around a linear path that starts as principal component analysis, so training begins at the optimum of
-linear coding.
+a phase that agrees with them, from phase gradients or an irregular phase on, by the fast Griffin-Lim iteration
+(Perraudin, Balazs and Sondergaard 2013, "A fast Griffin-Lim algorithm"), unrolled a fixed number of times. Encoder and
+decoder are ConvNeXt blocks (Liu et al. 2022) at the latent rate around a linear path that starts as principal component
+analysis, so training begins at the optimum of linear coding.
 
 This file is published with every checkpoint, with autoencoder_bands.py and autoencoder_phase.py beside it; they
 import only torch, numpy and diffusers.
