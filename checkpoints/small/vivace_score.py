@@ -28,6 +28,7 @@ ROLES = ("lead", "harmony", "bass", "drums")
 TICKS = 960  # to the quarter
 MAX_NOTES = 50_000
 MAX_BARS = 4000
+MAX_TEXT = 2**24  # characters of a score's text when unpacked; `MAX_NOTES` take less than a tenth
 LOWEST, HIGHEST = 21, 108  # pitches of a note roll, those of a piano
 # Instruments by General MIDI program, in the words of the captions; rare programs have the name of a near one.
 PROGRAM_NAMES = tuple(re.split(r",\s*", """
@@ -298,13 +299,13 @@ class Score:
             ValueError: if it is none.
         """
         try:
-            content = json.loads(zlib.decompress(base64.b85decode(text)))
+            content = json.loads(zlib.decompressobj().decompress(base64.b85decode(text), MAX_TEXT))
             tracks = [
                 Track(role, np.reshape(flat, (-1, 4)) / (TICKS, TICKS, 1, 127), instrument)
                 for role, instrument, flat in content.pop("tracks")
             ]
             return cls(tuple(tracks), **content)
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, zlib.error) as error:
             raise ValueError(f"score cannot be read from text ({type(error).__name__}: {error})") from error
 
     def save(self, path: str | os.PathLike) -> None:
