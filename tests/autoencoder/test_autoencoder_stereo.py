@@ -82,11 +82,7 @@ def test_phase_gradients_need_fewer_iterations():
 
 
 def test_low_notes_that_lie_close_keep_their_pitch():
-<<<<<<< HEAD:tests/autoencoder/test_autoencoder_stereo.py
-    """A fifth at 110 Hz: 60 ms do not part its notes, 200 ms do. Error: the share of energy 3 Hz or more off them."""
-=======
     """A fifth at 110 Hz: 60 ms do not part its notes, 200 ms do. Error: share of energy 3 Hz or more beside them."""
->>>>>>> w/ae:tests/test_autoencoder_stereo.py
     audio = torch.stack([sine(110.0) + sine(164.8)] * 2)
     errors = []
     for settings in ({"low_size": 1600, "low_iterations": 8}, {"low_size": 0}):
