@@ -24,17 +24,17 @@ def plays_notes(folder: str | Path) -> bool:
     return bool(config.get("note_channels"))
 
 
-def load_score(path: object) -> Score:
-    """The score of a MIDI file that somebody names.
+def load_score(path: object, name: str = "score") -> Score:
+    """The score of a MIDI file that the argument `name` names.
 
     Raises:
         ValueError: one line: no text, no such file, or one that is no MIDI file of type 0 or 1 with notes.
     """
     if not isinstance(path, str):
-        raise ValueError(f"score is {path!r}; allowed: the name of a MIDI file")
+        raise ValueError(f"{name} is {path!r}; allowed: the name of a MIDI file")
     if Path(path).suffix.lower() in NOTATION:
         raise ValueError(
-            f"score is {path!r}; allowed: a MIDI file (MusicXML and ABC become one by "
+            f"{name} is {path!r}; allowed: a MIDI file (MusicXML and ABC become one by "
             "`python -m training.data.sources.to_midi`)"
         )
     return Score.load(path)

@@ -68,6 +68,12 @@ def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
             "--stems", action="store_true", default=None, help="write each part beside it, as song.bass.wav; their sum "
             "is the piece, sample for sample",
         )  # fmt: skip
+        add(
+            "--compose", action=argparse.BooleanOptionalAction, help="whether the checkpoint's composer writes the notes; "
+            "default: if it has one and no --score is given; with --score it writes the roles that have no notes",
+        )  # fmt: skip
+        add("--melody", metavar="FILE", help="MIDI file with the lead, to which the rest is composed")
+        add("--form", help="sections of what is composed: AABA, AA'BA'")
 
 
 def add_strengths(parser: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ FORMATS = (".wav", ".flac")
 OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype",
        "threads", "json", "midi", "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
-TEXTS = ("audio", "score", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
-SCORED = ("score",)  # of these a piece has notes that are known
+TEXTS = ("audio", "score", "melody", "form", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
+SCORED = ("score", "melody", "compose", "form")  # with these a piece has notes that can be written
 ROLES = ("lead", "harmony", "bass", "drums")
 
 
@@ -237,31 +237,38 @@ def texts_of(request: dict) -> list[str]:
     return texts
 
 
-def check_notes(job: Job, notes: bool):
+def check_notes(job: Job, notes: bool, composes: bool):
     """The score of a job, or None. Raise a ValueError for what is wrong with it and its parts.
 
     Args:
         job: to check.
         notes: whether the checkpoint plays notes.
+        composes: whether it has a composer.
     """
     from pipelines.scores import load_score
     from pipelines.vivace_midi import load_mido
-    from pipelines.vivace_notes import read_parts
+    from pipelines.vivace_notes import read_melody, read_parts
 
     request = job.request
     for name in ("score", "parts"):
         if name in request and not notes:
             raise ValueError(f"{name} needs a network that plays notes; this checkpoint's has no note channels")
+    for name in ("compose", "melody", "form"):
+        if request.get(name) and not composes:
+            raise ValueError(f"{name} needs a composer and a network that plays notes; this checkpoint has none")
+    if "melody" in request:
+        read_melody(load_score(request["melody"], "melody"))
     score = load_score(request["score"]) if "score" in request else None
     read_parts(request.get("parts"), score)
     if not isinstance(request.get("stems", False), bool):
         raise ValueError(f"stems is {request['stems']!r}; allowed: true or false")
-    if request.get("stems") and not any(name in request for name in SCORED):
+    written = composes and request.get("compose") is not False
+    if request.get("stems") and not written and not any(name in request for name in SCORED):
         raise ValueError("stems needs score: stems are its parts")
     if job.midi:
         load_mido()
         own = Path(request.get("audio", "")).is_file() and has_score(request["audio"])
-        if not own and not any(name in request for name in SCORED):
+        if not own and not written and not any(name in request for name in SCORED):
             raise ValueError("midi needs score: no other notes are known")
         for path in job.files:
             if score is not None and path.is_file() and path.samefile(request["score"]):
@@ -299,7 +306,8 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
             raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
         if edit and not Path(request["audio"]).is_file():
             raise ValueError(f"audio is {request['audio']!r}: no such file")
-        score = check_notes(job, notes)
+        composer = index.get("composer") not in (None, [None, None])
+        score = check_notes(job, notes, notes and composer)
         lengths = Lengths(index["default_duration_s"], index["max_duration_s"])
         if not edit:
             music_of(". ".join(texts), request, score, lengths.default_s, lengths.longest_s)
