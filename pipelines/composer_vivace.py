@@ -153,7 +153,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         kernel: int = 7,
         patch: int = 4,
         text_dim: int = 128,
-        instruments: tuple[str, ...] = (),
+        instruments: list[str] | None = None,
     ):
         super().__init__()
         # Each column's tokens and its mask; then the notes before a step, then those after it.
@@ -166,7 +166,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         self.mode, self.bpm = nn.Embedding(3, width), nn.Linear(33, width)
         self.states = nn.ModuleList(nn.Embedding(3, width) for _ in ROLE_COLUMNS)
         self.density = nn.ModuleList(nn.Embedding(len(DENSITIES) + 2, width) for _ in ROLE_COLUMNS)
-        self.player = nn.ModuleList(nn.Embedding(len(instruments) + 1, width) for _ in range(3))
+        self.player = nn.ModuleList(nn.Embedding(len(instruments or ()) + 1, width) for _ in range(3))
         self.text = nn.Linear(text_dim + 1, width)
         self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, CONDITION), nn.SiLU())
         self.blocks = nn.ModuleList(Block(width, heads, kernel, CONDITION) for _ in range(layers))

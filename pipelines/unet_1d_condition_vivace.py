@@ -303,7 +303,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         linear_taps: int = 0,
         note_channels: int = 0,
         note_dim: int = 192,
-        instruments: tuple[str, ...] = (),
+        instruments: list[str] | None = None,
     ):
         super().__init__()
         if linear_taps and (linear_taps < 0 or linear_taps % 2 == 0 or in_channels != out_channels):
@@ -320,10 +320,11 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if attention_head_dim % 2 or any(w % attention_head_dim for w, a in zip(widths, attention, strict=True) if a):
             got = f"got {attention_head_dim} for block_out_channels {widths}"
             raise ValueError(f"attention_head_dim must be even and divide the levels with attention, {got}")
+        instruments = list(instruments or ())
         if instruments and not note_channels:
             raise ValueError(f"instruments has {len(instruments)} names; allowed: none where note_channels is 0")
         if len(set(instruments)) < len(instruments):
-            twice = next(name for name in instruments if list(instruments).count(name) > 1)
+            twice = next(name for name in instruments if instruments.count(name) > 1)
             raise ValueError(f"instruments has {twice!r} twice; allowed: each name once")
         self.gradient_checkpointing = False
         self.conv_in = Conv(in_channels, widths[0], 3, padding=1)

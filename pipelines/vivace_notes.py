@@ -69,7 +69,7 @@ def read_melody(melody: object) -> Score | None:
     try:
         score = read_score(melody)
     except ValueError as error:
-        raise ValueError(str(error).replace("score is", "melody is")) from error
+        raise ValueError(re.sub("^score", "melody", str(error))) from error
     assert score is not None
     if "lead" in score.roles:
         return score.only("lead")

@@ -77,7 +77,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     items = TrainingCrops(crops, config)
     model = build(config, crops).to(accelerator.device)
     if model.config.note_channels:
-        crops.instruments = model.config.instruments
+        crops.instruments = model.config.instruments or []
     if config.dry_run:
 
         def loss_of(batch: dict) -> torch.Tensor:

@@ -204,7 +204,7 @@ def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | N
         for role in ROLES
     ]
     players = [UNKNOWN] * 3
-    known = {name: k for k, name in enumerate(composer.config.instruments)}
+    known = {name: k for k, name in enumerate(composer.config.instruments or ())}
     named = {t.role: t.instrument for t in (plan.given.tracks if plan.given is not None else ())} | plan.instruments
     for k, role in enumerate(ROLES[:3]):
         players[k] = known.get(named.get(role), UNKNOWN)
@@ -464,7 +464,7 @@ def compose_scores(
         raise ValueError(f"seeds has {len(seeds)} entries; allowed: {len(plans)}, one for each plan")
     forms = []
     for plan in plans:
-        check_plan(plan, composer.config.instruments)
+        check_plan(plan, composer.config.instruments or ())
         forms.append(read_form(plan.form, plan.bars))
     scores = []
     for k, (plan, form, seed) in enumerate(zip(plans, forms, seeds, strict=True)):

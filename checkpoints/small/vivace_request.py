@@ -324,7 +324,7 @@ def make_requests(
         arguments = own | {"prompt": prompt.given, "strength": None}
         melody = own["melody"]
         for name in ("compose", "melody", "form"):
-            if own[name] not in (None, False) and not composes:
+            if own[name] is not None and own[name] is not False and not composes:
                 raise ValueError(f"{name} needs a composer and a network that plays notes; this checkpoint has none")
             if own[name] is not None and edit is not None:
                 raise ValueError(f"{name} is given with audio; what is composed is a new piece: leave one of them out")

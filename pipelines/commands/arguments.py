@@ -69,8 +69,8 @@ def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
             "is the piece, sample for sample",
         )  # fmt: skip
         add(
-            "--compose", action=argparse.BooleanOptionalAction, help="whether the composer writes the notes; default: if the "
-            "checkpoint has one and no --score is given; with --score it writes the roles that have no notes",
+            "--compose", action=argparse.BooleanOptionalAction, help="whether the composer writes the notes; default: "
+            "if there is one and no --score is given; with --score it writes the roles that have no notes",
         )  # fmt: skip
         add("--melody", metavar="FILE", help="MIDI file with the lead, to which the rest is composed")
         add("--form", help="sections of what is composed: AABA, AA'BA'")

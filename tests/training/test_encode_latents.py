@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.vivace_conditions import encode_texts
 from tests.helpers.latent_sets import (
     ALL_KEPT,
     CHANGES,
@@ -258,8 +258,7 @@ def test_training_reads_as_many_tokens_of_a_caption_as_the_pipeline(words, base,
     run(data_changed(lambda rows, at: [row | {"text": [caption]} for row in rows])(inputs, tmp_path), tmp_path / "made")
     item = LatentCrops(str(tmp_path / "made"), "train", 16).read(0, np.random.default_rng(0))
     parts = encode_latents.load_text_encoder(str(inputs.text_encoder))
-    pipe = SimpleNamespace(text_encoder=parts[0], tokenizer=parts[1])
     with torch.no_grad():
-        states, mask = pipe.encode_prompt([caption], torch.device("cpu"))
+        states, mask = encode_texts(*parts, [caption], torch.device("cpu"))
     assert int(item["text_mask"].sum()) == int(mask.sum()) == min(words, 64)
     torch.testing.assert_close(item["text"][item["text_mask"]], states[0], atol=2e-3, rtol=2e-3)

@@ -128,7 +128,7 @@ def timbre(bench: Bench, count: int) -> list[Figure]:
             ways: dict[str, tuple] = {"without notes": ()}
             if plays:
                 ways["words alone"] = (roll,)
-                ways[NAMED_TOO] = (roll, instrument_index({"lead": name}, list(config.instruments)))
+                ways[NAMED_TOO] = (roll, instrument_index({"lead": name}, list(config.instruments or ())))
             for way, given in ways.items():
                 audio = draw(bench.pipe, row, f"solo {name}", bench.seed + number, *given)
                 (tags,) = bench.listeners.tagger.probabilities([audio], bench.rate)
