@@ -18,4 +18,5 @@ from .vivace_sampling import __doc__ as _vivace_sampling
 from .vivace_score import __doc__ as _vivace_score
 from .vivace_stages import __doc__ as _vivace_stages
 from .vivace_theory import __doc__ as _vivace_theory
+from .vivace_tokens import __doc__ as _vivace_tokens
 from .pipeline_vivace import VivacePipeline

@@ -75,6 +75,7 @@ from .vivace_theory import (
     read_chord,
     spell_key,
 )
+from .vivace_tokens import encode_score
 
 __all__ = [
     "BEAT_HARMONICS",
@@ -105,6 +106,7 @@ __all__ = [
     "VivacePipelineOutput",
     "check_number",
     "choose_seeds",
+    "encode_score",
     "find_beats",
     "frame_grid",
     "frame_noise",
