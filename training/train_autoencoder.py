@@ -115,6 +115,9 @@ def initialise_linear_path(model: AutoencoderVivace, config: AutoencoderRun) -> 
     Returns the share of variance that the components hold.
     """
     rows = read_rows(config.data_dir, "train")
+    found, needed = len(read_audio(rows[0])), model.config.audio_channels
+    if found != needed:
+        raise ValueError(f"data_dir {config.data_dir}: clips have {found} channels; needed by model_config: {needed}")
     chosen = loop.item_rng(config.seed, loop.Stream.PCA_CLIPS).choice(
         len(rows), min(config.pca_clips, len(rows)), replace=False
     )

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoencoder.autoencoder_phase import Stft
-from autoencoder.autoencoder_vivace import AutoencoderVivace
+from autoencoder.autoencoder_vivace import AutoencoderVivace, Stft
 from autoencoder.losses import FeatureLoss
 
 RATE, HOP = 8000, 320

@@ -34,14 +34,14 @@ def test_trained_resumed_bitwise_and_encoded(tiny_data, tiny_text_encoder, tmp_p
 
 
 def test_a_loss_that_is_not_finite_is_named_and_the_checkpoint_kept(tiny_data, tmp_path, monkeypatch):
-    plain, calls = train_autoencoder.SpectralLoss.forward, []
+    plain, calls = train_autoencoder.FeatureLoss.forward, []
 
     def failing(self, predicted, reference):
         calls.append(1)
         losses = plain(self, predicted, reference)
         return {**losses, "mel": losses["mel"] * float("nan")} if len(calls) == 6 else losses  # 3 steps, 2 clips, here
 
-    monkeypatch.setattr(train_autoencoder.SpectralLoss, "forward", failing)
+    monkeypatch.setattr(train_autoencoder.FeatureLoss, "forward", failing)
     with pytest.raises(FloatingPointError, match="mel not finite after step 3; the last checkpoint is kept"):
         train_autoencoder.main([*CONFIG, "--data_dir", str(tiny_data), "--output_dir", str(tmp_path)])
     assert [path.name for path in loop.checkpoints(str(tmp_path))] == ["step_00000003"]
