@@ -71,7 +71,10 @@ def run_for(minutes: float, stage: Callable[[list[str]], object], settings: dict
 def train(variant: Variant, folder: Path, data_dir: str, minutes: float, batch_size: int) -> tuple[Autoencoder, int]:
     """Train for `minutes` of CPU time, the start of the weights included; returns the model and its number of steps."""
     channels = len(read_audio(read_rows(data_dir, "train")[0]))
-    architecture = json.loads((CONFIGS / variant.base).read_text()) | {"audio_channels": channels} | variant.model
+    architecture = json.loads((CONFIGS / variant.base).read_text()) | {"audio_channels": channels}
+    if channels == 1 and "stereo_bands" in architecture:
+        architecture["stereo_bands"] = 0
+    architecture |= variant.model
     (folder / "model.json").write_text(json.dumps(architecture))
     settings = {
         "model_config": folder / "model.json", "data_dir": data_dir, "output_dir": folder / "run", "tracker": "null",
