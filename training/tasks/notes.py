@@ -46,7 +46,7 @@ def notes(bench: Bench, count: int) -> list[Figure]:
         transcriber = Transcriber()
     except ValueError as error:
         return [Figure(f"left out: {error}", None, 0)]
-    instruments = list(bench.pipe.unet.config.get("instruments", ()))
+    instruments = list(bench.pipe.unet.config.get("instruments") or ())
     asked = [notes_by_role(row, note_rows(row)) for row in rows]
     clips: dict[str, list[np.ndarray]] = {"real clips": [read_audio(row).mean(dim=0).numpy() for row in rows]}
     rates = {"real clips": [int(row["sampling_rate"]) for row in rows]}

@@ -193,6 +193,14 @@ def test_timbre_counts_first_guesses(noted_bench):
     }
 
 
+def test_a_network_that_plays_no_notes_is_measured_without(noted_bench, tiny_pipeline, monkeypatch):
+    """As the shipped one: it names no instruments."""
+    asked = [notes_by_role(row, note_rows(row))["lead"] for row in noted_bench.rows[:3]]
+    monkeypatch.setattr(tasks, "Transcriber", lambda: Echo([*asked * 2, *[np.zeros((0, 4))] * 3]))
+    f1, *_ = tasks.notes(replace(noted_bench, pipe=tiny_pipeline), 96)
+    assert f1.value is None and f1.beside == {"real clips": 1.0, "autoencoder": 1.0, "without notes": 0.0}
+
+
 def test_data_without_notes_is_named(noted_bench):
     bare = replace(noted_bench, rows=noted_bench.rows[3:])
     assert tasks.notes(bare, 4)[0].name == "notes: no clip of the data has notes"
