@@ -105,18 +105,18 @@ class ComposerWaveNet(StepComposer):
         dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128),
         stacks: int = 2,
         text_dim: int = 128,
-        instruments: tuple[str, ...] = (),
+        instruments: list[str] | None = None,
     ):
         super().__init__()
-        self.make_parts(width, text_dim, len(instruments))
+        self.make_parts(width, text_dim, len(instruments or ()))
         self.spans = [dilation for _ in range(stacks) for dilation in dilations]
         self.taps = nn.ModuleList(nn.Linear(2 * width, 2 * width) for _ in self.spans)
-        self.told = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in self.spans)
+        self.enter_words = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in self.spans)
         self.out = nn.ModuleList(nn.Linear(width, 2 * width) for _ in self.spans)  # residual and skip
 
     def layer(self, k: int, x: torch.Tensor, before: torch.Tensor, words: torch.Tensor):
         """Residual and skip of a layer from its input now and a dilation ago."""
-        gate, value = (self.taps[k](torch.cat([before, x], dim=-1)) + self.told[k](words)).chunk(2, dim=-1)
+        gate, value = (self.taps[k](torch.cat([before, x], dim=-1)) + self.enter_words[k](words)).chunk(2, dim=-1)
         return self.out[k](gate.sigmoid() * value.tanh()).chunk(2, dim=-1)
 
     def forward(self, tokens, first_step, steps_per_bar, conditions, visible=None) -> torch.Tensor:
@@ -197,10 +197,10 @@ class ComposerSeq2Seq(StepComposer):
         encoder_layers: int = 2,
         hidden: int = 512,
         text_dim: int = 128,
-        instruments: tuple[str, ...] = (),
+        instruments: list[str] | None = None,
     ):
         super().__init__()
-        self.make_parts(width, text_dim, len(instruments))
+        self.make_parts(width, text_dim, len(instruments or ()))
         self.t5 = T5Model(
             T5Config(
                 vocab_size=1, d_model=width, d_kv=width // attention_heads, d_ff=hidden, num_heads=attention_heads,

@@ -31,7 +31,7 @@ from .vivace_edit import Edit, Lengths, find_beats, prompt_for_score, read_edits
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Music, understand
-from .vivace_notes import read_melody, read_score
+from .vivace_notes import read_melodies, read_score
 from .vivace_process import check_process, noise_level
 from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
@@ -470,17 +470,11 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
                 prompt = prompt_for_score(scores, spread("audio", audio, len(scores), not isinstance(audio, list)))
             prompts = read_prompts(prompt, morph, None if prompt_embeds is None else len(prompt_embeds))
             scores = spread("score", scores if isinstance(score, (list, tuple)) else scores[0], len(prompts), False)
-            rows = (
-                melody
-                if isinstance(melody, list) and any(isinstance(one, (str, Path, Score)) for one in melody)
-                else None
-            )
-            melodies = read_melody(melody) if rows is None else [read_melody(one) for one in rows]
             lengths = Lengths(config.default_duration_s, config.max_duration_s)
             edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
                 "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
-                "compose": compose, "melody": melodies, "form": form,
+                "compose": compose, "melody": read_melodies(melody), "form": form,
                 "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,

@@ -399,6 +399,7 @@ def read_edits(
         if place not in done:
             sound, rate, recipe = open_source(source, sampling_rate)
             if score is not None and mask is None and own is None and extend_s is None:
+                sound, rate = read_audio(sound, rate, lengths.longest_s)  # once, for its length as for the edit
                 mask = regions_of_score(score, sound, rate, recipe, lengths)
             done[place] = make_edit(sound, rate, own, mask, extend_s, lengths.longest_s, recipe)
         edits.append(done[place])

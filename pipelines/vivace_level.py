@@ -190,10 +190,13 @@ class Leveller:
             self.gain = self.choose_gain(audio, inside)
         return self._limit(audio, self.gain, peaks(audio))
 
+    def _allowed(self, high: torch.Tensor) -> torch.Tensor:
+        """The gain, up to 1, that each sample may have whose true peak is `high` (n,)."""
+        return (self.limit / high.clamp_min(1e-9)).clamp_max(1.0)
+
     def _limit(self, audio: torch.Tensor, gain: float, high: torch.Tensor) -> torch.Tensor:
         """Audio times `gain`, turned down where its true peaks, `high` (n,) before the gain, would exceed the limit."""
-        audio = audio * gain
-        need = (self.limit / (high * gain).clamp_min(1e-9)).clamp_max(1.0)  # gain that each sample may have
+        audio, need = audio * gain, self._allowed(high * gain)
         if bool((need == 1.0).all()):
             return audio
         return (audio * limiter_gain(need, self.ahead)).clamp(-1.0, 1.0)
@@ -207,6 +210,11 @@ class Leveller:
         out = left.clamp(0.0, 1.0) if self.fade_out else torch.ones_like(position)
         return audio * (torch.sin(math.pi / 2 * into) * torch.sin(math.pi / 2 * out)).square().to(audio)
 
+    def _around(self, size: int, device: torch.device) -> tuple[torch.Tensor, slice]:
+        """Places of a circle of `size` samples with as much of its other end as the filters reach, and the circle."""
+        index = torch.arange(-self.reach, size + self.reach, device=device) % size
+        return index, slice(self.reach, self.reach + size)
+
     def level_parts(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Parts (channels, samples) of a whole piece -> stems whose sum has the level and tone of the piece.
 
@@ -214,16 +222,15 @@ class Leveller:
         their sum is exact, in memory as in files.
         """
         size = parts[0].shape[1]
-        index, inside = torch.arange(size), slice(None)
+        index, inside = torch.arange(size, device=parts[0].device), slice(None)
         if self.loop:
-            index, inside = torch.arange(-self.reach, size + self.reach) % size, slice(self.reach, self.reach + size)
-        coloured = [self._colour(part[:, index.to(part.device)]) for part in parts]
+            index, inside = self._around(size, parts[0].device)
+        coloured = [self._colour(part[:, index]) for part in parts]
         turned = torch.ones_like(coloured[0][0])
         if self.target is not None:
             mix = torch.stack(coloured).sum(0)
-            high, gain = peaks(mix), self.choose_gain(mix, inside)
-            need = (self.limit / (high * gain).clamp_min(1e-9)).clamp_max(1.0)
-            turned = gain * limiter_gain(need, self.ahead)
+            gain = self.choose_gain(mix, inside)
+            turned = gain * limiter_gain(self._allowed(peaks(mix) * gain), self.ahead)
         stems = [self._fade((part * turned)[:, inside], 0) for part in coloured]
         return [(stem * 32768.0).round() / 32768.0 for stem in stems]
 
@@ -232,9 +239,7 @@ class Leveller:
         held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out
         for chunk in chunks:
             if self.loop:
-                size = chunk.shape[1]
-                index = torch.arange(-self.reach, size + self.reach, device=chunk.device) % size
-                inside = slice(self.reach, self.reach + size)
+                index, inside = self._around(chunk.shape[1], chunk.device)
                 yield self._level(chunk[:, index], inside)[:, inside]
                 return
             held = chunk if held is None else torch.cat([held, chunk], dim=1)

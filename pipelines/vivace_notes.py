@@ -78,6 +78,13 @@ def read_melody(melody: object) -> Score | None:
     return replace(score, tracks=tuple(replace(track, role="lead") for track in score.tracks))
 
 
+def read_melodies(melody: object) -> Score | list[Score | None] | None:
+    """`read_melody` of one, or of each in a list of scores and file names; a list of notes is one melody."""
+    if isinstance(melody, list) and any(isinstance(one, (str, os.PathLike, Score)) for one in melody):
+        return [read_melody(one) for one in melody]
+    return read_melody(melody)
+
+
 def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
     """The roles that are to play, in the order of `ROLES`; None = all.
 
