@@ -1,7 +1,13 @@
 """A tiny pipeline of real parts and tiny runs of the stages, made here: nothing is downloaded."""
 
+# ruff: noqa: E402
 import json
+import os
 from pathlib import Path
+
+# Before numba is imported: processes that write one cache of compiled functions at once can spoil it, and then crash.
+ROOT = Path(__file__).resolve().parent.parent  # of the repository
+os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / os.environ.get("PYTEST_XDIST_WORKER", "main"))
 
 import numpy as np
 import pytest
@@ -21,7 +27,6 @@ from pipelines.vivace_score import ROLL_CHANNELS
 from training import encode_latents, train_autoencoder
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads
-ROOT = Path(__file__).resolve().parent.parent  # of the repository
 WORDS = ["<pad>", "<unk>", "</s>", "slow", "fast", "calm", "solo", "piano", "drums", "loud", "jazz", "in", "bpm"]
 
 

@@ -37,7 +37,7 @@ from training.metrics.distribution import (
     too_few,
 )
 from training.metrics.embedding import DEFAULT_EMBEDDER, Embedder, load_embedder
-from training.metrics.features import ClipAnalysis
+from training.metrics.features import ClipAnalysis, compile_alone
 from training.metrics.folder import Clips, folder_rows, load_clips
 from training.metrics.listening import Listeners, analyse, load_listeners
 from training.metrics.reconstruction import Codec, reconstruction_figures
@@ -413,7 +413,7 @@ def main(argv: list[str] | None = None) -> int:
     embedder = None if config.tasks is not None else load_embedder(config.embedder)
     # Spawned, since a fork of a process with torch's threads may hang.
     context = multiprocessing.get_context("spawn")
-    workers = ProcessPoolExecutor(config.num_workers, context) if config.num_workers else nullcontext()
+    workers = ProcessPoolExecutor(config.num_workers, context, compile_alone) if config.num_workers else nullcontext()
     with workers as pool:
         if config.tasks is not None:
             return measure_tasks(config, listeners, pool)

@@ -1,10 +1,13 @@
 """The analysis of one clip, computed once and shared by all metrics; it does not use what was requested."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import librosa
 import numpy as np
 import soxr
+from filelock import FileLock
+from huggingface_hub import constants
 
 from training.metrics.signal import signal_figures
 
@@ -85,6 +88,18 @@ def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
     onset = onset_strength(audio)
     tempo, beats = track(onset)
     return ClipFeatures(duration_s, onset, tempo, beats, chroma(audio), figures)
+
+
+def compile_alone() -> None:
+    """Have librosa's functions compiled that `clip_features` needs, by one process at a time.
+
+    numba keeps what it compiles in files beside the library. Two processes that write their index at once can mix the
+    entries up, and every process that loads such an entry later crashes.
+    """
+    folder = Path(constants.HF_HOME)
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "vivace-librosa.lock"):
+        clip_features(np.random.default_rng(0).normal(0.0, 0.1, 2 * LISTEN_RATE).astype(np.float32), LISTEN_RATE)
 
 
 def onset_strength(audio: np.ndarray) -> np.ndarray:

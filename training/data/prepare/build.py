@@ -30,6 +30,7 @@ from training.data.prepare.fingerprint import find_duplicates, fingerprint
 from training.data.prepare.labellers import load_listeners
 from training.data.prepare.listing import Item, Listing, caption_of_name, caption_of_tags, labels_of_tags, reason_of
 from training.data.prepare.settings import Settings
+from training.metrics.features import compile_alone
 from training.metrics.signal import loudness
 from training.run.checkpoints import replace_folder, write_json
 
@@ -45,6 +46,8 @@ _listeners: dict = {}
 def start_worker(settings: Settings) -> None:
     """Load the listeners once in each process; one thread each."""
     torch.set_num_threads(1)
+    if settings.labels:
+        compile_alone()
     _listeners["networks"] = load_listeners(settings.beat_tracker, settings.key_network) if settings.labels else None
 
 
