@@ -21,11 +21,15 @@ from training.run.trainer import Losses, Trainer
 from training.watch import Watch
 
 NOTE_SETTINGS = ("note_channels", "note_dim", "instruments")
+LATENT_SETTINGS = ("in_channels", "out_channels", "frame_cond_channels")
 
 
-def load_start(config: UNetRun) -> UNet1DConditionModel:
-    """The network of `init_from`: a folder of one, or a checkpoint folder with unet/. One without notes gains those of
-    `model_config`, if that has some, and predicts at first what it did without.
+def load_start(config: UNetRun, latent_channels: int) -> UNet1DConditionModel:
+    """The network of `init_from`: a folder of one, or a checkpoint folder with unet/.
+
+    One without notes gains those of `model_config`, if that has some, and predicts at first what it did without. One
+    for the latents of another autoencoder begins with new first and last layers where `model_config` has
+    `latent_channels`, and keeps the rest.
 
     Raises:
         ValueError: it has no model.
@@ -36,12 +40,20 @@ def load_start(config: UNetRun) -> UNet1DConditionModel:
         raise ValueError(f"init_from {config.init_from}: no folder with a model's config.json")
     model = UNet1DConditionModel.from_pretrained(folder)
     sizes = load_model_config(config.model_config, UNet1DConditionModel)
-    wanted = {name: sizes[name] for name in NOTE_SETTINGS if name in sizes}
-    if model.config.note_channels or not wanted.get("note_channels"):
+    names = [] if model.config.note_channels or not sizes.get("note_channels") else [*NOTE_SETTINGS]
+    if sizes.get("in_channels") == latent_channels != model.config.in_channels:
+        names += [*LATENT_SETTINGS, "linear_taps"]
+    if not names:
         return model
-    grown = UNet1DConditionModel.from_config(model.config, **wanted)
-    missing, _ = grown.load_state_dict(model.state_dict(), strict=False)
-    assert all(name.startswith("note_path.") for name in missing)
+    grown = UNet1DConditionModel.from_config(model.config, **{name: sizes[name] for name in names if name in sizes})
+    old, new = model.state_dict(), grown.state_dict()
+    if "in_channels" in names and model.conv_frame_cond is not None and grown.conv_frame_cond is not None:
+        # The frames of the latents that are kept come after everything else.
+        name, shared = "conv_frame_cond.weight", model.config.frame_cond_channels - model.config.in_channels
+        new[name][:, :shared] = old[name][:, :shared]
+    fresh = ("conv_in.", "conv_out.", "linear_path.") if "in_channels" in names else ()
+    fits = {n: v for n, v in old.items() if n in new and v.shape == new[n].shape and not n.startswith(fresh)}
+    grown.load_state_dict(new | fits)
     return grown
 
 
@@ -52,7 +64,7 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
         ValueError: its channels differ from those of the latents or of note rolls, or `init_from` has no model.
     """
     if config.init_from:
-        model = load_start(config)
+        model = load_start(config, crops.about["latent_channels"])
     else:
         model = UNet1DConditionModel(**load_model_config(config.model_config, UNet1DConditionModel))
     if model.config.in_channels != crops.about["latent_channels"]:
@@ -62,7 +74,8 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
         )
     if model.config.note_channels not in (0, ROLL_CHANNELS):
         raise ValueError(f"note_channels is {model.config.note_channels}; allowed: 0 or {ROLL_CHANNELS}")
-    if model.linear_path is not None and not (config.init_from or config.dry_run):
+    # Zero in a new network, and where `init_from` was for other latents.
+    if model.linear_path is not None and not model.linear_path.weight.any() and not config.dry_run:
         start_linear_path(model, load_scheduler(config.scheduler_config), crops, config.seed)
     return model
 

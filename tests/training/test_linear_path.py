@@ -155,3 +155,33 @@ def test_latents_of_another_width_are_told_before_filters_are_made(tiny_latents,
     run = ["--config", "training/configs/tiny/unet.yaml", "--data_dir", str(tiny_latents)]
     with pytest.raises(ValueError, match=r"in_channels is 6; the latents in .* have 4 channels"):
         train_unet.main([*run, "--output_dir", str(tmp_path / "run"), "--model_config", str(tmp_path / "unet.json")])
+
+
+def test_weights_for_other_latents_keep_what_fits(tiny_latents, tmp_path):
+    """First and last layers begin anew, so that at first only the linear path predicts; all else is as it was."""
+    sizes = json.loads(Path("training/configs/tiny/unet.json").read_text())
+    more = 2 - sizes["in_channels"]
+    wide = {"in_channels": 2, "out_channels": 2, "frame_cond_channels": sizes["frame_cond_channels"] + more}
+    torch.manual_seed(1)
+    start = UNet1DConditionModel(**sizes | wide)
+    for parameter in start.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    start.save_pretrained(tmp_path / "start" / "unet")
+    (tmp_path / "unet.json").write_text(json.dumps({**sizes, "linear_taps": 65}))
+    train_unet.main([
+        "--config", "training/configs/tiny/unet.yaml", "--data_dir", str(tiny_latents),
+        "--output_dir", str(tmp_path / "run"), "--model_config", str(tmp_path / "unet.json"),
+        "--init_from", str(tmp_path / "start"), "--max_steps", "1", "--learning_rate", "1e-30", "--weight_decay", "0",
+    ])  # fmt: skip
+    grown = UNet1DConditionModel.from_pretrained(tmp_path / "run/final")
+    assert grown.config.in_channels == sizes["in_channels"] and grown.config.linear_taps == 65
+    old, new = start.state_dict(), grown.state_dict()
+    fresh = ("conv_in.", "conv_out.", "linear_path.", "conv_frame_cond.weight")
+    assert all(torch.allclose(old[name], new[name]) for name in old if not name.startswith(fresh))
+    shared = sizes["frame_cond_channels"] - sizes["in_channels"]
+    name = "conv_frame_cond.weight"
+    assert torch.allclose(old[name][:, :shared], new[name][:, :shared]) and not new[name][:, shared:].any()
+    sample = torch.randn(2, sizes["in_channels"], 9)
+    with torch.no_grad():
+        linear = grown.linear_path(sample, torch.full((2,), 500.0))
+        assert torch.allclose(grown(sample, 500).sample, linear, atol=1e-6) and linear.abs().max() > 0.1
