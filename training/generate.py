@@ -1,7 +1,6 @@
 """Generate clips from the captions and labels of rows, and pass real clips through a pipeline's autoencoder."""
 
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,10 @@ import soundfile
 import torch
 from tqdm import tqdm
 
-from pipelines.vivace_process import set_timesteps
-from pipelines.vivace_theory import GRID_CHANNELS
 from training.data.clips import is_blank
-from training.data.latents import row_grid, row_scalars
 from training.metrics.request import anchored_request, chords_text
 from training.run.checkpoints import write_text
-from training.run.streams import Measure, item_rng, torch_rng
+from training.run.streams import Measure, item_rng
 
 KEPT = ("bpm", "time_signature", "beats_per_bar", "key", "instruments", "drums", "style", "work", "license")
 
@@ -111,78 +107,6 @@ def generate(
         out = pipe(**requests, **shared)
         audios += [np.asarray(audio, dtype=np.float32).mean(axis=0) for audio in out.audios]
     return audios
-
-
-def frames_of(row: dict, frame_rate: float) -> int:
-    """Latent frames of a clip of the row's length."""
-    return math.ceil(row["duration_s"] * frame_rate - 1e-6)
-
-
-@torch.no_grad()
-def draw(
-    pipe,
-    row: dict,
-    caption: str,
-    seed: int,
-    note_roll: torch.Tensor | None = None,
-    role_instruments: torch.Tensor | None = None,
-    num_inference_steps: int | None = None,
-    guidance: tuple[float, float] = (2.5, 1.5),
-) -> np.ndarray:
-    """A clip (samples,) drawn from a pipeline's network with notes, without the pipeline's own call.
-
-    Three passes a step: without conditions, with the words, and with the words, the grid and the notes, each led away
-    from the one before in a strength of its own.
-
-    Args:
-        pipe: a VivacePipeline.
-        row: labels: length, tempo, meter, key, chords.
-        caption: the prompt.
-        seed: of the noise.
-        note_roll: (`ROLL_CHANNELS`, frames); None = every role is free.
-        role_instruments: long (4,); None = unknown.
-        num_inference_steps: None = the checkpoint's.
-        guidance: of the words, and of grid and notes.
-    """
-    frames = frames_of(row, pipe.frame_rate)
-    device, channels = pipe.unet.device, pipe.unet.config.in_channels
-    states, read = pipe.encode_prompt([caption], device)
-    nothing = {"duration_s": math.nan, "bpm": math.nan, "key": -1, "beats_per_bar": -1}
-    scalars = {
-        name: torch.stack([torch.full_like(value, nothing[name])] * 2 + [value])
-        for name, value in row_scalars(row, frames / pipe.frame_rate).items()
-    }
-    frame_cond = torch.zeros(3, GRID_CHANNELS + 1 + channels, frames)
-    frame_cond[2, :GRID_CHANNELS] = row_grid(row, 0, frames, pipe.frame_rate)
-    frame_cond[:, GRID_CHANNELS] = 1.0  # all is to be generated
-    notes = {}
-    if note_roll is not None:
-        notes["note_roll"] = torch.stack([torch.zeros_like(note_roll)] * 2 + [note_roll])
-    if role_instruments is not None:
-        notes["role_instruments"] = torch.stack([torch.full_like(role_instruments, -1)] * 2 + [role_instruments])
-    scheduler = type(pipe.scheduler).from_config(pipe.scheduler.config)
-    steps = num_inference_steps or pipe.config.default_num_inference_steps
-    timesteps = set_timesteps(scheduler, steps, 1.0, device)
-    latents = torch.randn(1, channels, frames, generator=torch_rng(seed, Measure.DRAWN_NOISE))
-    latents = latents.to(device) * getattr(scheduler, "init_noise_sigma", 1.0)
-    for timestep in timesteps:
-        inputs = latents
-        if hasattr(scheduler, "scale_model_input"):
-            inputs = scheduler.scale_model_input(latents, timestep)
-        free, words, full = pipe.unet(
-            inputs.expand(3, -1, -1),
-            timestep,
-            states.expand(3, -1, -1),
-            encoder_attention_mask=read.expand(3, -1) & torch.tensor([[False], [True], [True]], device=device),
-            frame_cond=frame_cond.to(device),
-            added_cond_kwargs=scalars,
-            **{name: value.to(device) for name, value in notes.items()},
-            return_dict=False,
-        )[0].split(1)
-        prediction = free + guidance[0] * (words - free) + guidance[1] * (full - words)
-        latents = scheduler.step(prediction, timestep, latents, return_dict=False)[0]
-    (audio,) = pipe.decode_latents([latents], False)
-    return audio.mean(dim=0).cpu().numpy()[: round(row["duration_s"] * pipe.vae.config.sampling_rate)]
 
 
 def save_clips(

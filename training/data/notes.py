@@ -7,11 +7,12 @@ that no part has is silent in the clip.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 
-from pipelines.vivace_score import ROLES, events_roll, role_channels
+from pipelines.vivace_score import ROLES, TICKS, Score, Track, events_roll, quarters_per_bar, role_channels
 from training.config import UNetRun
 
 FIELDS = ("part", "onset_s", "duration_s", "pitch", "velocity")
@@ -81,6 +82,29 @@ def instruments_by_role(row: dict, values: np.ndarray) -> dict[str, str | None]:
             sums = weight[part["role"]]
             sums[part["instrument"]] = sums.get(part["instrument"], 0.0) + float((own[:, 2] * own[:, 4]).sum())
     return {role: max(sums, key=lambda name: sums[name]) if sums else None for role, sums in weight.items()}
+
+
+def score_of(row: dict, bars: int, time_signature: str, chords: str | None = None) -> Score:
+    """The first whole bars of a clip as a score, from its first downbeat on; notes that ring in are left out.
+
+    Args:
+        row: with notes, tempo and the place of the first downbeat.
+        bars: how many of its bars.
+        time_signature: of the row.
+        chords: of these bars, as the pipeline takes them.
+    """
+    score = Score((), row["bpm"], time_signature, bars, row.get("key"), chords)
+    end = bars * float(quarters_per_bar(time_signature))
+    part, onset, duration, pitch, velocity = note_rows(row).T.astype(np.float64)
+    begin, length = (onset - row["downbeat_s"]) / score.quarter_s, duration / score.quarter_s
+    begin[np.abs(begin) < 1.0 / TICKS] = 0.0
+    notes = np.column_stack([begin, np.minimum(length, end - begin), pitch, velocity])
+    inside = (begin >= 0.0) & (begin < end - 1.0 / TICKS)
+    tracks = [
+        Track(entry["role"], notes[inside & (part == number)], entry.get("instrument"))
+        for number, entry in enumerate(row["parts"])
+    ]
+    return replace(score, tracks=tuple(tracks))
 
 
 def frames_roll(notes: dict[str, np.ndarray] | None, offset: int, frames: int, frame_rate: float) -> torch.Tensor:

@@ -45,7 +45,6 @@ class Measure(IntEnum):
     SUBSETS = 7
     RESAMPLES = 8
     REFERENCE_ORDER = 9
-    DRAWN_NOISE = 10
 
 
 @unique

@@ -2,21 +2,13 @@
 
 import numpy as np
 
-from pipelines.vivace_score import PITCHED, PROGRAMS, ROLES
+from pipelines.vivace_score import PITCHED, PROGRAMS, Score
 from training.data.clips import read_audio
-from training.data.notes import (
-    frames_roll,
-    has_notes,
-    instrument_index,
-    instruments_by_role,
-    note_rows,
-    notes_by_role,
-)
-from training.generate import draw, frames_of, reconstruct
+from training.data.notes import has_notes, score_of
+from training.generate import meter_of, reconstruct
 from training.metrics.transcriber import NoteFigures, Transcriber, note_figures
-from training.tasks.common import Bench, Figure, share
+from training.tasks.common import Bench, Figure, arguments_for, make, mono, progression, share
 
-NAMED_TOO = "words and role"
 LONGEST_S = 12.0  # of the clips whose notes are played
 NAMED = (
     "piano", "flute", "violin", "music box", "trumpet", "accordion", "nylon guitar", "distorted guitar", "organ",
@@ -24,10 +16,36 @@ NAMED = (
 )  # fmt: skip
 
 
-def chosen_rows(bench: Bench, count: int) -> list[dict]:
-    """The first rows of the bench with pitched notes, of a length that training saw."""
+def chosen(bench: Bench, count: int) -> dict[str, list]:
+    """Arguments of the pipeline, with scores, for the first rows of the bench that have pitched notes and are of a
+    length that training saw; `rows` are these rows."""
     rows = [row for row in bench.rows if has_notes(row) and row["duration_s"] <= LONGEST_S]
-    return [row for row in rows if any(part["role"] in PITCHED for part in row["parts"])][:count]
+    rows = [row for row in rows if any(part["role"] in PITCHED for part in row["parts"]) and whole_bars(row)][:count]
+    bars = [whole_bars(row) for row in rows]
+    captions = [bench.captions[bench.rows.index(row)] for row in rows]
+    scores = [
+        score_of(row, n, meter_of(row), progression(row, n * row["beats_per_bar"]))
+        for row, n in zip(rows, bars, strict=True)
+    ]
+    return arguments_for(rows, captions, bars) | {"score": scores, "rows": rows}
+
+
+def whole_bars(row: dict) -> int:
+    """Whole bars of a clip from its first downbeat on."""
+    return int((row["duration_s"] - row["downbeat_s"]) * row["bpm"] / 60.0 / row["beats_per_bar"] + 1e-3)
+
+
+def without(arguments: dict[str, list], *names: str) -> dict[str, list]:
+    return {name: values for name, values in arguments.items() if name not in names}
+
+
+def in_seconds(score: Score) -> dict[str, np.ndarray]:
+    """Notes of each pitched role, (n, 4): onset and end in seconds, pitch, velocity."""
+    notes = {role: score.notes(role).copy() for role in PITCHED}
+    for values in notes.values():
+        values[:, 1] += values[:, 0]
+        values[:, :2] *= score.quarter_s
+    return notes
 
 
 def mean(values: list[float | None]) -> float | None:
@@ -37,52 +55,41 @@ def mean(values: list[float | None]) -> float | None:
 
 
 def notes(bench: Bench, count: int) -> list[Figure]:
-    """How a transcriber's notes match those asked for, of clips made with these notes; beside them real clips, these
-    through the autoencoder, clips made without notes, and chance: clips made with the notes of another clip."""
-    rows = chosen_rows(bench, count)
+    """How a transcriber's notes match those asked for, of pieces made with these notes; beside them real clips, these
+    through the autoencoder, pieces made without notes, and chance: pieces made with the notes of another clip."""
+    arguments = chosen(bench, count)
+    rows, scores = arguments["rows"], arguments["score"]
     if not rows:
         return [Figure("notes: no clip of the data has notes", None, 0)]
     try:
         transcriber = Transcriber()
     except ValueError as error:
         return [Figure(f"left out: {error}", None, 0)]
-    instruments = list(bench.pipe.unet.config.get("instruments") or ())
-    asked = [notes_by_role(row, note_rows(row)) for row in rows]
-    clips: dict[str, list[np.ndarray]] = {"real clips": [read_audio(row).mean(dim=0).numpy() for row in rows]}
-    rates = {"real clips": [int(row["sampling_rate"]) for row in rows]}
-    if set(rates["real clips"]) == {bench.rate}:
-        clips["autoencoder"] = reconstruct(bench.pipe, clips["real clips"])
-    captions = [bench.captions[bench.rows.index(row)] for row in rows]
-    sources = ("given", "without notes") if bench.pipe.unet.config.get("note_channels", 0) else ("without notes",)
-    for source in sources:
-        clips[source] = []
-        for number, (row, caption) in enumerate(zip(rows, captions, strict=True)):
-            kept = {}
-            if source == "given":
-                names = instruments_by_role(row, note_rows(row))
-                frames = frames_of(row, bench.pipe.frame_rate)
-                kept["note_roll"] = frames_roll(asked[number], 0, frames, bench.pipe.frame_rate)
-                kept["role_instruments"] = instrument_index(names, instruments)
-            clips[source].append(draw(bench.pipe, row, caption, bench.seed + number, **kept))
+    real = []
+    for row, score in zip(rows, scores, strict=True):
+        first, rate = round(row["downbeat_s"] * row["sampling_rate"]), int(row["sampling_rate"])
+        real.append(read_audio(row).mean(dim=0).numpy()[first : first + round(score.duration_s * rate)])
+    clips, rates = {"real clips": real}, [int(row["sampling_rate"]) for row in rows]
+    if set(rates) == {bench.rate}:
+        clips["autoencoder"] = reconstruct(bench.pipe, real)
+    if bench.pipe.unet.config.get("note_channels", 0):
+        clips["given"] = make(bench, without(arguments, "rows"))
+    clips["without notes"] = make(bench, without(arguments, "rows", "score"), compose=False)
     heard = {
         source: [
-            transcriber.notes(audio, rate)
-            for audio, rate in zip(audios, rates.get(source, [bench.rate] * len(audios)), strict=True)
+            transcriber.notes(mono(audio), rate)
+            for audio, rate in zip(audios, rates if source == "real clips" else [bench.rate] * len(audios), strict=True)
         ]
         for source, audios in clips.items()
     }
-    compared = {
-        source: [
-            note_figures(found, want, row["duration_s"]) for found, want, row in zip(every, asked, rows, strict=True)
-        ]
-        for source, every in heard.items()
-    }
+    asked = [in_seconds(score) for score in scores]
+
+    def compare(every: list[np.ndarray], wanted: list[dict]) -> list[NoteFigures]:
+        return [note_figures(*one, score.duration_s) for *one, score in zip(every, wanted, scores, strict=True)]
+
+    compared = {source: compare(every, asked) for source, every in heard.items()}
     if len(rows) > 1 and "given" in heard:
-        other = [*asked[1:], asked[0]]
-        compared["chance"] = [
-            note_figures(found, want, row["duration_s"])
-            for found, want, row in zip(heard["given"], other, rows, strict=True)
-        ]
+        compared["chance"] = compare(heard["given"], [*asked[1:], asked[0]])
     figures = [figure("onset and pitch within 50 ms, F1", compared, lambda one: one.f1)]
     figures += [
         figure(f"notes of {role} that are heard, share", compared, lambda one, role=role: one.recall[role])
@@ -103,8 +110,8 @@ def figure(name: str, compared: dict[str, list[NoteFigures]], value) -> Figure:
 
 
 def timbre(bench: Bench, count: int) -> list[Figure]:
-    """Whether the instrument that the words name is the tagger's first guess, of clips that play the lead of another
-    clip with the other roles silent: with the name at the role as well, by the words alone, and without notes.
+    """Whether the instrument that the words name is the tagger's first guess, of pieces that play the lead of another
+    clip alone; beside them pieces made from the words without notes.
 
     Args:
         bench: with a tagger.
@@ -112,34 +119,34 @@ def timbre(bench: Bench, count: int) -> list[Figure]:
     """
     if bench.listeners.tagger is None:
         return [Figure("timbre: the tagger is missing", None, 0)]
-    config, rate = bench.pipe.unet.config, bench.pipe.frame_rate
-    plays = bool(config.get("note_channels", 0))
-    rows = [row for row in chosen_rows(bench, len(bench.rows)) if any(part["role"] == "lead" for part in row["parts"])]
-    if not rows:
+    found = chosen(bench, len(bench.rows))
+    leads = [place for place, score in enumerate(found["score"]) if "lead" in score.roles]
+    if not leads:
         return [Figure("timbre: no clip of the data has notes of a lead", None, 0)]
-    right: dict[str, dict[str, list[bool]]] = {}  # way -> instrument -> clips
-    for place, name in enumerate(NAMED):
-        for number in range(place * count, (place + 1) * count):
-            row = rows[number % len(rows)]
-            lead = notes_by_role(row, note_rows(row))["lead"]
-            roll = frames_roll(
-                {role: lead if role == "lead" else lead[:0] for role in ROLES}, 0, frames_of(row, rate), rate
-            )
-            ways: dict[str, tuple] = {"without notes": ()}
-            if plays:
-                ways["words alone"] = (roll,)
-                ways[NAMED_TOO] = (roll, instrument_index({"lead": name}, list(config.instruments or ())))
-            for way, given in ways.items():
-                audio = draw(bench.pipe, row, f"solo {name}", bench.seed + number, *given)
-                (tags,) = bench.listeners.tagger.probabilities([audio], bench.rate)
-                right.setdefault(way, {}).setdefault(name, []).append(first_guess(tags) == name)
+    places = [leads[number % len(leads)] for number in range(count * len(NAMED))]
+    arguments = {name: [values[place] for place in places] for name, values in without(found, "rows").items()}
+    names = [name for name in NAMED for _ in range(count)]
+    arguments["prompt"] = [f"solo {name}" for name in names]
+    arguments["score"] = [score.only("lead") for score in arguments["score"]]
+    audios = {"without notes": make(bench, without(arguments, "score"), compose=False)}
+    if bench.pipe.unet.config.get("note_channels", 0):
+        audios["given"] = make(bench, arguments)
+    right = {
+        source: [
+            first_guess(bench.listeners.tagger.probabilities([mono(audio)], bench.rate)[0]) == name
+            for name, audio in zip(names, every, strict=True)
+        ]
+        for source, every in audios.items()
+    }
 
-    def line(label: str, names: tuple[str, ...]) -> Figure:
-        values = {way: share([flag for name in names for flag in found[name]]) for way, found in right.items()}
-        return Figure(label, values.pop(NAMED_TOO, None), count * len(names), beside=values)
+    def line(label: str, first: int, last: int) -> Figure:
+        values = {source: share(flags[first:last]) for source, flags in right.items()}
+        return Figure(label, values.pop("given", None), last - first, beside=values)
 
-    every = line("instrument that the words name is the first guess, share", NAMED)
-    return [every, *(line(f"first guess is right: {name}", (name,)) for name in NAMED)]
+    return [
+        line("instrument that the words name is the first guess, share", 0, len(names)),
+        *(line(f"first guess is right: {name}", i * count, (i + 1) * count) for i, name in enumerate(NAMED)),
+    ]
 
 
 def first_guess(tags: dict[str, float]) -> str:

@@ -1,18 +1,14 @@
-"""Notes heard and compared: decoding of posteriors, matches, and drawing a clip with notes."""
+"""Notes heard and compared: decoding of posteriors, matches, and the tasks that use them."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_score import ROLL_CHANNELS
 from tests.conftest import make_pipeline
-from training.data.notes import note_rows, notes_by_role
+from training.data.notes import score_of
 from training.data.sources import fetch
-from training.generate import draw, frames_of
 from training.metrics.listening import Listeners
 from training.metrics.transcriber import HOP, LOWEST, RATE, Transcriber, decode, match, note_figures
 from training.tasks import notes as tasks
@@ -104,33 +100,9 @@ def test_another_file_in_place_of_the_wheel_is_refused(tmp_path):
 
 
 ROW = {
-    "duration_s": 1.9, "bpm": 100.0, "beats_per_bar": 4, "downbeat_s": 0.0, "beats_s": [0.0], "key": "A minor",
-    "chords": None,
+    "duration_s": 3.9, "bpm": 120.0, "time_signature": "4/4", "beats_per_bar": 4, "downbeat_s": 0.5,
+    "beats_s": [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5], "key": "A minor", "chords": None,
 }  # fmt: skip
-
-
-def test_drawing_follows_seed_words_and_notes_and_needs_none():
-    pipe = make_pipeline()
-    plain = draw(pipe, ROW, "slow piano", 0)
-    assert plain.shape == (15200,) and np.isfinite(plain).all()
-    np.testing.assert_array_equal(draw(pipe, ROW, "slow piano", 0), plain)
-    assert not np.array_equal(draw(pipe, ROW, "fast drums", 0), plain)
-    assert not np.array_equal(draw(pipe, ROW, "slow piano", 1), plain)
-    assert not np.array_equal(draw(pipe, {**ROW, "bpm": 140.0}, "slow piano", 0), plain)
-    sizes = {"note_channels": ROLL_CHANNELS, "note_dim": 32, "instruments": ["piano"]}
-    torch.manual_seed(0)
-    unet = UNet1DConditionModel.from_config(pipe.unet.config, **sizes).eval()
-    unet.load_state_dict(pipe.unet.state_dict(), strict=False)
-    pipe.unet = unet
-    roll = torch.rand(ROLL_CHANNELS, frames_of(ROW, pipe.frame_rate))
-    np.testing.assert_array_equal(draw(pipe, ROW, "slow piano", 0, roll), plain)  # it has learned nothing of them
-    for way in unet.note_path.ways:
-        torch.nn.init.normal_(way.weight, std=0.1)
-    played = draw(pipe, ROW, "slow piano", 0, roll)
-    assert not np.array_equal(played, plain)
-    assert not np.array_equal(draw(pipe, ROW, "slow piano", 0, roll, torch.tensor([0, -1, -1, -1])), played)
-    words = draw(pipe, ROW, "slow piano", 0, roll, guidance=(2.5, 0.0))
-    np.testing.assert_array_equal(words, draw(pipe, ROW, "slow piano", 0, guidance=(2.5, 0.0)))
 
 
 def test_the_first_guess_is_an_instrument():
@@ -157,23 +129,32 @@ class Guesses:
 
 @pytest.fixture
 def noted_bench(tmp_path) -> Bench:
-    """Three clips with notes, one without, and a network that plays notes."""
-    pipe, rows = make_pipeline(), []
-    sizes = {"note_channels": ROLL_CHANNELS, "note_dim": 32, "instruments": ["piano", "flute"]}
-    pipe.unet = UNet1DConditionModel.from_config(pipe.unet.config, **sizes).eval()
+    """Three clips with notes, one without, and a network that plays notes. A bar of each lies from .5 to 2.5 s."""
+    rows = []
     for number in range(4):
-        soundfile.write(tmp_path / f"{number}.wav", np.full(15200, 0.1), 8000)
-        found = {"part": [0, 0], "onset_s": [0.0, 1.0], "duration_s": [0.5, 0.5], "pitch": [60 + number, 64],
-                 "velocity": [0.5, 1.0]}  # fmt: skip
+        soundfile.write(tmp_path / f"{number}.wav", np.full(31200, 0.1), 8000)
+        found = {"part": [0] * 4, "onset_s": [0.0, 0.5, 1.75, 2.6], "duration_s": [0.6, 0.25, 0.9, 0.5],
+                 "pitch": [70, 60 + number, 64, 50], "velocity": [0.5, 0.5, 1.0, 0.5]}  # fmt: skip
         row = {**ROW, "path": str(tmp_path / f"{number}.wav"), "file_name": f"{number}.wav", "sampling_rate": 8000}
         row |= {"parts": [{"role": "lead", "instrument": "piano"}], "notes": found if number < 3 else None}
         rows.append(row)
+    pipe = make_pipeline(instruments=("piano", "flute"))
+    pipe.set_progress_bar_config(disable=True)
     return Bench(pipe, rows, [], ["slow piano"] * 4, Listeners(tagger=Guesses()), None, 0, "")
+
+
+def test_a_score_holds_the_whole_bars_of_a_clip(noted_bench):
+    """What rings in and what begins after the bars is left out; what sounds over their end is cut there."""
+    score = score_of(noted_bench.rows[1], 1, "4/4", "Am F")
+    assert (score.bpm, score.bars, score.key, score.chords) == (120.0, 1, "A minor", "Am F")
+    assert score.tracks[0].role == "lead" and score.tracks[0].instrument == "piano"
+    np.testing.assert_allclose(score.notes()[:, :3], [[0.0, 0.5, 61], [2.5, 1.5, 64]], atol=1 / 960)
+    assert score.duration_s == 2.0
 
 
 def test_the_task_compares_each_clip_with_its_own_notes(noted_bench, monkeypatch):
     """A transcriber that hears the notes asked for everywhere but without notes, where it hears none."""
-    asked = [notes_by_role(row, note_rows(row))["lead"] for row in noted_bench.rows[:3]]
+    asked = [tasks.in_seconds(score)["lead"] for score in tasks.chosen(noted_bench, 96)["score"]]
     monkeypatch.setattr(tasks, "Transcriber", lambda: Echo([*asked * 3, *[np.zeros((0, 4))] * 3]))
     figures = {figure.name: figure for figure in tasks.notes(noted_bench, 96)}
     f1 = figures["onset and pitch within 50 ms, F1"]
@@ -187,7 +168,7 @@ def test_the_task_compares_each_clip_with_its_own_notes(noted_bench, monkeypatch
 def test_timbre_counts_first_guesses(noted_bench):
     every, *each = tasks.timbre(noted_bench, 1)
     assert every.value == pytest.approx(1 / 12) and every.count == 12
-    assert every.beside == {"without notes": pytest.approx(1 / 12), "words alone": pytest.approx(1 / 12)}
+    assert every.beside == {"without notes": pytest.approx(1 / 12)}
     assert {figure.name.split(": ")[1]: figure.value for figure in each} == {
         name: name == "flute" for name in tasks.NAMED
     }
@@ -195,7 +176,7 @@ def test_timbre_counts_first_guesses(noted_bench):
 
 def test_a_network_that_plays_no_notes_is_measured_without(noted_bench, tiny_pipeline, monkeypatch):
     """As the shipped one: it names no instruments."""
-    asked = [notes_by_role(row, note_rows(row))["lead"] for row in noted_bench.rows[:3]]
+    asked = [tasks.in_seconds(score)["lead"] for score in tasks.chosen(noted_bench, 96)["score"]]
     monkeypatch.setattr(tasks, "Transcriber", lambda: Echo([*asked * 2, *[np.zeros((0, 4))] * 3]))
     f1, *_ = tasks.notes(replace(noted_bench, pipe=tiny_pipeline), 96)
     assert f1.value is None and f1.beside == {"real clips": 1.0, "autoencoder": 1.0, "without notes": 0.0}
