@@ -4,7 +4,7 @@ Residual convolutions at every level, attention where it is cheap. The text ente
 FiLM; four scalars (length, tempo, key, meter) enter by FiLM and as one extra cross-attention token each; what is known
 for each frame (beat and bar phase, chord, what is kept when editing) enters by one zero-initialised convolution beside
 the input. The notes of each role, and what plays it, enter by two more such convolutions, before the way down and
-before the way up. Everything but the noisy latents may be absent.
+before the way up; what plays a role enters by FiLM as well. Everything but the noisy latents may be absent.
 
 All work is done as (batch, channels, frames) convolutions, twice as fast as `nn.Linear` on a CPU. Norms act on each
 frame alone, so that no frame depends on how many others there are.
@@ -213,16 +213,20 @@ class OctaveEmbedding(nn.Module):
 class NotePath(nn.Module):
     """Note rolls -> features of each frame, and from them what is added before the way down and before the way up.
 
-    What plays a role is an embedding, added for each role in all frames. The two last convolutions are zero at first,
-    so that a network that gains a note path predicts what it did before.
+    What plays a role is an embedding, added for each role in all frames, and one that is added to the vector of FiLM.
+    The latter and the two last convolutions are zero at first, so that a network that gains a note path predicts what
+    it did before.
     """
 
-    def __init__(self, note_channels: int, dim: int, instruments: int, channels: int, ways: int):
+    def __init__(self, note_channels: int, dim: int, instruments: int, channels: int, ways: int, embedding_dim: int):
         super().__init__()
         self.conv_in = Conv(note_channels, dim, 1)
         self.instruments = nn.ModuleList(nn.Embedding(instruments + 1, dim) for _ in range(NUM_ROLES))  # row 0: unknown
         for embedding in self.instruments:
             nn.init.normal_(embedding.weight, std=0.1)
+        self.pooled = nn.ModuleList(nn.Embedding(instruments + 1, embedding_dim) for _ in range(NUM_ROLES))
+        for embedding in self.pooled:
+            nn.init.zeros_(embedding.weight)
         self.ways = nn.ModuleList(zero(Conv(dim, channels, 3, padding=1)) for _ in range(ways))
 
     def forward(self, note_roll: Tensor, role_instruments: Tensor, mask: Tensor | None) -> list[Tensor]:
@@ -232,6 +236,10 @@ class NotePath(nn.Module):
             features = features + embedding(role_instruments[:, role] + 1)[..., None].to(features.dtype)
         features = hide(nn.functional.silu(features), mask)
         return [conv(features) for conv in self.ways]
+
+    def pool(self, role_instruments: Tensor) -> Tensor:
+        """(batch, 4), -1 = unknown -> (batch, embedding_dim)."""
+        return sum(embedding(role_instruments[:, role] + 1) for role, embedding in enumerate(self.pooled))
 
 
 class LinearPath(nn.Module):
@@ -359,8 +367,8 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         self.linear_path = LinearPath(in_channels, linear_taps) if linear_taps else None
         self.note_path = None
         if note_channels:
-            sizes = (note_channels, note_dim, len(instruments), widths[0], 2 if len(widths) > 1 else 1)
-            self.note_path = NotePath(*sizes)
+            ways = 2 if len(widths) > 1 else 1
+            self.note_path = NotePath(note_channels, note_dim, len(instruments), widths[0], ways, embedding_dim)
 
     def embed_text(self, batch: int, text: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (batch, tokens + 1, context_dim), which to attend to (batch, tokens + 1), pooled (batch, dim).
@@ -453,7 +461,12 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         waves = get_timestep_embedding(timestep, config.block_out_channels[0], True, 0).to(dtype)  # computed in fp32
         text, text_visible, pooled = self.embed_text(batch, encoder_hidden_states, encoder_attention_mask)
         scalars = self.embed_scalars(batch, added_cond_kwargs or {})
-        embedding = nn.functional.silu(self.time_embedding(waves) + pooled + self.scalar_pooled(scalars.flatten(1)))
+        embedding = self.time_embedding(waves) + pooled + self.scalar_pooled(scalars.flatten(1))
+        if role_instruments is None:
+            role_instruments = torch.full((batch, NUM_ROLES), -1, device=sample.device)
+        if self.note_path is not None:
+            embedding = embedding + self.note_path.pool(role_instruments).to(embedding.dtype)
+        embedding = nn.functional.silu(embedding)
         context = torch.cat([text.to(scalars.dtype), scalars], dim=1).transpose(1, 2)  # (batch, context_dim, tokens)
         visible = torch.cat([text_visible, text_visible.new_ones(batch, len(SCALARS))], dim=1)[:, None]
 
@@ -477,8 +490,6 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if self.note_path is not None:
             if note_roll is None:
                 note_roll = sample.new_zeros(batch, config.note_channels, sample.shape[2])
-            if role_instruments is None:
-                role_instruments = torch.full((batch, NUM_ROLES), -1, device=sample.device)
             notes = self.note_path(note_roll.to(dtype), role_instruments, masks[0])
             hidden_states = hidden_states + notes[0]
         conditions, skips = (embedding, context, visible), []
