@@ -26,6 +26,7 @@ from training.data.scorebook.harmony import chroma
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.labels import Settings, draw_piece, scores_of
 from training.data.scorebook.piece import Piece
+from training.data.scorebook.production import draw_production
 from training.encode_latents import encode_texts, load_text_encoder
 from training.run.checkpoints import write_json
 
@@ -83,9 +84,10 @@ def caption_of(piece: Piece, rng: np.random.Generator) -> str:
     melody = next((track.name for track in named if track.role == "melody"), None)
     names = tuple(dict.fromkeys(track.name for track in named))
     key = None if piece.tonic is None else KEYS[2 * piece.tonic + piece.minor]
+    room = draw_production(piece.style, piece.genre, rng)[1]
     facts = Facts(
         piece.style, piece.style_words, piece.style_heldout_words, piece.genre, tuple(piece.moods), names, melody,
-        drums, piece.bpm, key, piece.meter, None, piece.room, piece.dynamics, False,
+        drums, piece.bpm, key, piece.meter, None, room, piece.dynamics, False,
     )  # fmt: skip
     return captions(facts, 1, rng)[0][0]
 

@@ -56,6 +56,7 @@ class ClipStream(IntEnum):
     LABELS = 2
     FORM = 3
     PLAYERS = 4
+    PRODUCTION = 5
 
 
 def item_rng(seed: int, stream: Stream | Measure, *position: int) -> np.random.Generator:

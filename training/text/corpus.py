@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipelines.vivace_theory import PITCH_CLASSES
 from training.data.clips import read_rows
-from training.data.scorebook.captions import Facts, captions, heldout_captions
+from training.data.scorebook.captions import SOUND_WORDS, Facts, captions, heldout_captions
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.styles import STYLES
 from training.run.streams import Stream, item_rng
@@ -203,6 +203,8 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
             bars=int(rng.integers(2, 13)) if rng.random() < 0.4 else None,
             room=("dry", "room", "hall", "cathedral")[int(rng.integers(4))],
             dynamics=("soft", "medium", "loud")[int(rng.integers(3))], complete=True,
+            production=("dry", *SOUND_WORDS)[int(rng.integers(1 + len(SOUND_WORDS)))],
+            sidechain=bool(rng.random() < 0.2),
         )  # fmt: skip
         out.update((text, None) for text, _ in write(facts, 1, rng))
     return list(out)

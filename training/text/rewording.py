@@ -133,6 +133,7 @@ def facts_of(row: dict) -> Facts | None:
         moods=tuple(row["moods"]), instruments=tuple(row["instruments"]), melody=row.get("melody_instrument"),
         drums=drums, bpm=float(row["bpm"]), key=row.get("key"), time_signature=row["time_signature"], bars=None,
         room=row["room"], dynamics=row["dynamics"], loop=bool(row.get("loop")), complete=bool(row.get("complete")),
+        production=row.get("production") or "", sidechain=bool(row.get("sidechain")),
     )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from training.data.scorebook.arrange import ENSEMBLES
-from training.data.scorebook.captions import MOOD_HELDOUT, Facts, Stated, captions
+from training.data.scorebook.captions import MOOD_HELDOUT, SOUND_WORDS, Facts, Stated, captions
 from training.data.scorebook.instruments import DRUM_HELDOUT_WORDS, INSTRUMENTS
 from training.data.scorebook.styles import STYLES
 from training.run.streams import Stream, item_rng
@@ -116,7 +116,7 @@ def random_facts(rng: np.random.Generator, style: str, words: tuple[str, ...], p
         bpm=float(rng.integers(45, 200)), key=pick(rng, (None, "C major", "A minor", "F# minor", "Bb major")),
         time_signature=pick(rng, ("4/4", "3/4", "2/4", "6/8")), bars=pick(rng, (None, 4, 8)),
         room=pick(rng, ("dry", "room", "hall", "cathedral")), dynamics=pick(rng, ("soft", "medium", "loud")),
-        complete=True,
+        complete=True, production=pick(rng, ("dry", *SOUND_WORDS)), sidechain=bool(rng.random() < 0.2),
     )  # fmt: skip
 
 

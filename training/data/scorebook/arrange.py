@@ -195,12 +195,10 @@ def _play_alone(
 
 
 def finish(piece: Piece, style: Style | None, rng: np.random.Generator) -> None:
-    """Apply swing and dynamics to all tracks and draw the room."""
+    """Draw the dynamics and apply them and the swing to all tracks."""
     draw = rng.random()
     piece.dynamics = "soft" if draw < 0.2 else "loud" if draw > 0.78 else "medium"
     scale = {"soft": 0.68, "medium": 0.85, "loud": 1.0}[piece.dynamics]
-    rooms = style.rooms if style else ("room", "hall", "dry")
-    piece.room = rooms[int(rng.integers(len(rooms)))]
     for track in piece.tracks:
         if style is not None:
             ends = grooves.swing(track.notes[:, 0] + track.notes[:, 1], style, piece.meter)

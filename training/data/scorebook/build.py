@@ -31,13 +31,14 @@ from training.data.scorebook.labels import (
     row_of,
     scores_of,
     set_players,
+    set_production,
 )
 from training.data.scorebook.piece import Piece, Track
 from training.data.scorebook.render import Renderer, SilenceError
 from training.data.sources.fetch import SOUNDFONT_LICENSES, find_soundfont, find_soundfonts
 from training.run.checkpoints import write_json, write_text
 
-VERSION = 4  # to be raised whenever the same arguments make other clips or captions
+VERSION = 5  # to be raised whenever the same arguments make other clips or captions
 SHARD_CLIPS = 240
 _worker: dict = {}  # settings and scores, loaded once in each process
 
@@ -72,6 +73,7 @@ def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] 
         if split_of(piece.work) not in settings.splits:
             return None  # before it is rendered
         set_players(piece, settings, index)
+        set_production(piece, settings, index)
         clip_s = settings.clip_s
         if loop:
             piece.start_q = piece.start_q // piece.bar_q * piece.bar_q
@@ -80,9 +82,7 @@ def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] 
             audio, audible, notes = renderer.render(piece, clip_s, rng, loop)
         except SilenceError:
             continue
-        if silent_share(audio, settings.sampling_rate) < 0.25 and (
-            any(t.preset[0] != 128 for t in audible) or all(t.preset[0] == 128 for t in piece.tracks)
-        ):
+        if any(t.preset[0] != 128 for t in audible) or all(t.preset[0] == 128 for t in piece.tracks):
             return split_of(piece.work), _row(settings, index, piece, audible, notes, audio, clip_s, loop, soundfont)
     raise ValueError(f"clip {index}: eight draws in a row were silent; are the sources damaged?")
 
@@ -102,13 +102,6 @@ def _row(
     row = row_of(piece, audible, audio, rate, clip_s, seed, loop, Path(soundfont).stem)
     row |= note_columns(audible, notes)
     return row | {"audio": {"bytes": clips.encode_audio(audio, rate), "path": f"{index:06d}.flac"}}
-
-
-def silent_share(audio: np.ndarray, sampling_rate: int) -> float:
-    """Share of 100-ms pieces below -60 dBFS."""
-    size = sampling_rate // 10
-    power = np.square(audio[0, : audio.shape[1] // size * size]).reshape(-1, size).mean(axis=1)
-    return float((power < 1e-6).mean())
 
 
 def mark(settings: Settings, number: int) -> Path:
@@ -189,8 +182,8 @@ def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
 # ---- the card -------------------------------------------------------------------------------------------------------
 
 LIMITS = """\
-- Rendered from General MIDI banks: no voices with words, no recorded performance, no produced sound. Clips hold little
-  above 8 kHz.
+- Rendered from General MIDI banks: no voices with words, no recorded performance. Production is by rule (see
+  `production`). Clips hold little above 8 kHz.
 - Accompaniments of tunes and generated pieces follow rules; chords of scores are estimated from their notes, and beats
   whose harmony is unclear carry none. Keys of scores are the encoded or estimated key of the whole work.
 - Moods follow from style, mode and tempo by rule; nobody has listened and agreed.
@@ -220,30 +213,34 @@ def describe(rows: dict[str, list[dict]], arguments: dict) -> dict:
         "instruments": dict(Counter(name for row in every for name in row["instruments"]).most_common()),
         "with_drums": sum(bool(row["drums"]) for row in every),
         "sources": count("source"), "licenses": count("license"), "soundfonts": count("soundfont"),
-        "styles": count("style"), "keys": count("key"), "time_signatures": count("time_signature"),
+        "productions": count("production"), "styles": count("style"), "keys": count("key"), "time_signatures": count("time_signature"),
         "soundfont_licenses": {name: SOUNDFONT_LICENSES.get(name, "given by the user") for name in
                                arguments["soundfonts"]},
     }  # fmt: skip
 
 
 def draw(rows: dict[str, list[dict]], info: dict, path: Path) -> None:
-    """Histograms of tempo, key, meter, style, instruments and density as a PNG."""
+    """Histograms of tempo, key, meter, production, style, instruments and density as a PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     every = [row for split in rows.values() for row in split]
     figure = Figure(figsize=(14, 13), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplot_mosaic([["bpm", "density", "meter"], ["key"] * 3, ["style"] * 3, ["instrument"] * 3])
+    axes = figure.subplot_mosaic(
+        [["bpm", "density", "meter", "production"], ["key"] * 4, ["style"] * 4, ["instrument"] * 4]
+    )
     axes["bpm"].hist([row["bpm"] for row in every], bins=range(45, 206, 5))
     axes["bpm"].set_title("tempo, beats a minute")
     axes["density"].hist([min(row["density"], 40.0) for row in every], bins=40)
     axes["density"].set_title("notes a second, all parts")
-    counted = (("meter", info["time_signatures"]), ("key", dict(sorted(info["keys"].items()))),
+    counted = (("production", info["productions"]), ("meter", info["time_signatures"]), ("key", dict(sorted(info["keys"].items()))),
                ("style", info["styles"]), ("instrument", info["instruments"]))  # fmt: skip
     for name, counts in counted:
         axes[name].bar(range(len(counts)), counts.values())
-        axes[name].set_xticks(range(len(counts)), counts, rotation=0 if name == "meter" else 90, fontsize=8)
+        axes[name].set_xticks(
+            range(len(counts)), counts, rotation=0 if name in ("meter", "production") else 90, fontsize=8
+        )
         axes[name].set_title(f"clips a {name}")
     partial = path.with_name(path.name + ".partial")
     figure.savefig(partial, format="png", dpi=70)

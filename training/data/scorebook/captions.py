@@ -36,10 +36,10 @@ MOOD_HELDOUT = {
     "powerful": "mighty", "sunny": "summery", "laid-back": "lazy",
 }  # fmt: skip
 ROOM_WORDS = {
-    "room": ("in a room", "with a little reverb"),
-    "hall": ("in a concert hall", "with long reverb"),
-    "cathedral": ("in a cathedral", "drenched in reverb"),
-    "dry": ("dry", "without reverb"),
+    "room": ("in a room", "with a little reverb", "live in a small room"),
+    "hall": ("in a concert hall", "with long reverb", "washed in reverb", "spacious hall sound"),
+    "cathedral": ("in a cathedral", "drenched in reverb", "washed in reverb", "enormous reverb"),
+    "dry": ("dry", "without reverb", "dry and close", "no effects", "unprocessed sound"),
 }  # fmt: skip
 ROOM_HELDOUT = {
     "room": "in a small space",
@@ -47,6 +47,19 @@ ROOM_HELDOUT = {
     "cathedral": "in a huge church",
     "dry": "with a dry, close sound",
 }  # fmt: skip
+# Words for a production profile that is more than a room, and for parts that the kick turns down.
+SOUND_WORDS = {
+    "club": ("club sound", "club mix", "loud club mix", "punchy and compressed", "mixed for the dancefloor"),
+    "lo-fi": ("lo-fi sound", "muffled and dusty", "vinyl crackle", "old record sound", "grainy lo-fi recording"),
+    "tape": ("tape-saturated", "warm tape sound", "recorded to tape", "analog tape warmth", "tape hiss and wobble"),
+    "arena": ("arena sound", "stadium sound", "huge arena reverb", "big stadium mix", "wide and larger than life"),
+}  # fmt: skip
+SOUND_HELDOUT = {
+    "club": "nightclub loudness", "lo-fi": "like a worn-out LP", "tape": "reel-to-reel colouring",
+    "arena": "as at an open-air festival",
+}  # fmt: skip
+SIDECHAIN_WORDS = ("sidechained", "pumping", "with sidechain compression", "ducked by the kick", "pumping sidechain")
+SIDECHAIN_HELDOUT = "breathing with the bass drum"
 DYNAMICS = {
     "soft": ("soft", "quiet", "softly played"),
     "medium": ("",),
@@ -58,6 +71,10 @@ HELDOUT_NOUNS = ("recording", "cue", "composition", "background music")
 NO_DRUMS = ("without drums", "without drums", "no drums", "no drums or percussion", "without percussion", "drumless")
 NO_BASS = ("without bass", "no bass", "without a bass line", "bass-free")
 NO_BASS_HELDOUT = ("lacking any bass", "minus the bass")
+NO_CHORDS = ("without chords", "no chords", "chordless", "without any chords", "no chords or pads")
+NO_CHORDS_HELDOUT = ("with the harmony left out", "bare of harmony")
+NO_MELODY = ("no melody", "without a melody", "without melody", "no lead melody", "without a lead")
+NO_MELODY_HELDOUT = ("lacking a tune", "with nothing on top")
 DRUMS_ALONE = ("drums only", "just drums", "drum solo", "drums alone", "only a drum beat", "unaccompanied drums")
 DRUMS_ALONE_HELDOUT = ("nothing except a drummer", "a drummer playing by themselves")
 NO_DRUMS_HELDOUT = ("minus the drums", "free of percussion", "lacking any beat")
@@ -90,7 +107,9 @@ class Facts:
     dynamics: str
     loop: bool = False
     complete: bool = False
-    bassless: bool = False  # nothing plays in the bass, nor could be called a bass
+    absent: tuple[str, ...] = ()  # of bass, chords and melody, what is certainly not there if `complete`
+    production: str = ""
+    sidechain: bool = False
 
     @property
     def drumless(self) -> bool:
@@ -223,22 +242,41 @@ class Speaker:
         return self.pick((f"in {facts.time_signature}", f"{facts.time_signature} time"))
 
     def room(self) -> str:
+        """The room, or of a profile that is more than one, its sound."""
+        if self.facts.production in SOUND_WORDS:
+            return self.sound()
         return ROOM_HELDOUT[self.facts.room] if self.heldout else self.pick(ROOM_WORDS[self.facts.room])
 
     def absence(self) -> str:
         self.stated.drums = False
         return self.pick(NO_DRUMS_HELDOUT if self.heldout else NO_DRUMS)
 
+    def sound(self) -> str:
+        name = self.facts.production
+        return SOUND_HELDOUT[name] if self.heldout else self.pick(SOUND_WORDS[name])
+
+    def sidechain(self) -> str:
+        return SIDECHAIN_HELDOUT if self.heldout else self.pick(SIDECHAIN_WORDS)
+
     def no_bass(self) -> str:
         return self.pick(NO_BASS_HELDOUT if self.heldout else NO_BASS)
 
+    def no_chords(self) -> str:
+        return self.pick(NO_CHORDS_HELDOUT if self.heldout else NO_CHORDS)
+
+    def no_melody(self) -> str:
+        return self.pick(NO_MELODY_HELDOUT if self.heldout else NO_MELODY)
+
     def details(self, most: int = 4) -> list[str]:
-        """At most `most` of tempo (in about 40 % of captions), key (25 %), meter or bars (15 %), room (10 %) and, where
-        there are no drums, their absence (25 %)."""
+        """At most `most` of tempo (in about 40 % of captions), key (25 %), meter or bars (15 %), room or sound (12 to
+        25 %), sidechain (20 %) and the absence of drums (25 %), bass, chords or melody (15 % each)."""
         key_share = 0.27 if self.facts.key else 0.0
-        shares = ((self.number, 0.42), (self.key, key_share), (self.meter, 0.15), (self.room, 0.1))
+        shares = ((self.number, 0.42), (self.key, key_share), (self.meter, 0.15))
+        shares += ((self.room, 0.25 if self.facts.production in SOUND_WORDS else 0.12),)
+        shares += ((self.sidechain, 0.2),) if self.facts.sidechain else ()
         shares += ((self.absence, 0.25),) if self.facts.drumless else ()
-        shares += ((self.no_bass, 0.15),) if self.facts.complete and self.facts.bassless else ()
+        absences = {"bass": self.no_bass, "chords": self.no_chords, "melody": self.no_melody}
+        shares += tuple((absences[name], 0.15) for name in self.facts.absent if self.facts.complete)
         chosen = [write for write, share in shares if self.chance(share)]
         return [chosen[k]() for k in self.rng.permutation(len(chosen))[:most]]
 

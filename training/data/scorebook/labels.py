@@ -25,6 +25,7 @@ from training.data.scorebook.captions import Facts, captions, heldout_captions
 from training.data.scorebook.harmony import Chord, chroma, symbol
 from training.data.scorebook.instruments import INSTRUMENTS, with_role
 from training.data.scorebook.piece import Piece, Score, Track, fit_range, pick_preset
+from training.data.scorebook.production import draw_production, kicks_of
 from training.data.sources import load_scores
 from training.run.streams import ClipStream
 
@@ -150,6 +151,12 @@ def set_players(piece: Piece, settings: Settings, index: int) -> None:
         piece.tracks = [track for track in piece.tracks if NOTE_ROLES[track.role] in kept]
 
 
+def set_production(piece: Piece, settings: Settings, index: int) -> None:
+    """Draw the profile and the room of a clip, in place; clips of the same notes may differ in them."""
+    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PRODUCTION]))
+    piece.production, piece.room = draw_production(piece.style, piece.genre, rng)
+
+
 def loop_s(piece: Piece, clip_s: float, sampling_rate: int) -> float:
     """Length of a loop of a piece in seconds: 1, 2, 4, 8, ... bars, the power of two nearest to `clip_s`.
 
@@ -210,7 +217,8 @@ def row_of(
         melody, drums, piece.bpm, key, piece.meter,
         round(bars) if abs(bars - round(bars)) < 0.02 and on_downbeat else None, piece.room, piece.dynamics, loop,
         complete=len(audible) == len(piece.tracks),
-        bassless=not any(t.role in ("bass", "voice") or _is_bass(t) for t in piece.tracks),
+        absent=_absent(piece),
+        production=piece.production, sidechain=_pumps(piece, audible, clip_s),
     )  # fmt: skip
     texts, heldout = captions(facts, CAPTIONS, rng), heldout_captions(facts, HELDOUT_CAPTIONS, rng)
     return {
@@ -224,6 +232,7 @@ def row_of(
         "percussion": drums is not None, "complete": facts.complete, "style": piece.style, "genre": piece.genre,
         "moods": piece.moods,
         "dynamics": piece.dynamics, "density": _density(piece, audible, clip_s), "room": piece.room,
+        "production": piece.production, "sidechain": facts.sidechain,
         "soundfont": soundfont, "work": piece.work, "title": piece.title, "composer": piece.composer,
         "source": piece.source, "license": piece.license, "seed": list(seed),
         "peak": round(float(np.abs(audio).max()), 4),
@@ -263,6 +272,28 @@ def _density(piece: Piece, audible: list[Track], clip_s: float) -> float:
     """Note onsets a second in the clip, of all audible parts together."""
     starts = np.concatenate([piece.seconds(track.notes[:, 0]) for track in audible])
     return round(float(((starts >= 0.0) & (starts < clip_s)).sum() / clip_s), 2)
+
+
+def _pumps(piece: Piece, audible: list[Track], clip_s: float) -> bool:
+    """Whether kicks, one in two seconds at least, turn other parts down."""
+    kicks = [piece.seconds(kicks_of(t.notes)) for t in audible if t.role == "drums"]
+    others = any(t.role not in ("drums", "percussion") for t in audible)
+    heard = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
+    return piece.production == "club" and others and heard >= clip_s / 2.0
+
+
+def _absent(piece: Piece) -> tuple[str, ...]:
+    """Of bass, chords and melody, what no track plays, nor plays what could be called so.
+
+    The parts of songs carry no role of their own, so nothing is certain of their melodies.
+    """
+    roles = {track.role for track in piece.tracks}
+    present = {
+        "bass": bool(roles & {"bass", "voice"}) or any(_is_bass(track) for track in piece.tracks),
+        "chords": bool(roles & {"chords", "arpeggio", "pad", "voice"}),
+        "melody": bool(roles & {"melody", "voice", "arpeggio"}) or (piece.source == "freedoom" and "chords" in roles),
+    }
+    return tuple(name for name, there in present.items() if not there)
 
 
 def _is_bass(track: Track) -> bool:

@@ -197,7 +197,8 @@ class Piece:
         chords: (onset_q, chord or None) in order; None means unknown.
         start_q: where on the timeline the clip begins, quarters.
         fresh: the music begins with the clip; otherwise the clip is cut out of running music.
-        room: dry, room, hall or cathedral.
+        production: a profile of training/data/scorebook/production.py.
+        room: what it sounds in: dry, room, hall or cathedral.
         dynamics: soft, medium or loud.
     """
 
@@ -219,6 +220,7 @@ class Piece:
     chords: list[tuple[float, Chord | None]] = field(default_factory=list)
     start_q: float = 0.0
     fresh: bool = False
+    production: str = "dry"
     room: str = "dry"
     dynamics: str = "medium"
 

@@ -1,24 +1,19 @@
-"""Renders a piece to audio with tinysoundfont: each part alone at the level of its role, mixed, in a room."""
+"""Renders a piece to audio with tinysoundfont: each part alone at the level of its role, then produced."""
 
 from pathlib import Path
 
 import numpy as np
-import soxr
-from scipy.ndimage import minimum_filter1d, uniform_filter1d
-from scipy.signal import butter as butterworth
-from scipy.signal import fftconvolve, lfilter, sosfilt
+from scipy.ndimage import uniform_filter1d
 
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.piece import Piece, Track, as_notes
+from training.data.scorebook.production import Stem, kicks_of, level_of, produce, set_level
 
 _ROLE_DB = {
     "melody": 0.0, "voice": 0.0, "chords": -5.0, "arpeggio": -6.0, "bass": -4.0, "pad": -9.0, "drums": -2.0,
     "percussion": -7.0,
 }  # fmt: skip
 INAUDIBLE_DB = -26.0  # parts this far below the loudest are not named in the labels
-PEAK = 0.7
-_RMS_DB = {"soft": -20.0, "medium": -18.0, "loud": -16.5}
-_ROOMS = {"room": (0.45, 0.20), "hall": (1.6, 0.22), "cathedral": (3.0, 0.28)}  # decay time s, wet share
 _PREROLL_S = 1.0  # music before the clip, so that it begins in the middle of sounding notes
 _FRESH_PREROLL_S = 0.15  # room for slow attacks that are started before their beat
 _LOOP_TAIL_S = 0.1  # music after a loop, so that its end is filtered like its middle
@@ -27,7 +22,7 @@ _LEAST_S = 0.03  # shortest note
 
 
 class SilenceError(ValueError):
-    """Nothing sounds in a clip."""
+    """Nothing sounds in a clip, or too little of the time."""
 
 
 class Renderer:
@@ -124,7 +119,7 @@ class Renderer:
             has a negative onset), MIDI pitch, velocity in (0, 1].
 
         Raises:
-            SilenceError: if nothing sounds.
+            SilenceError: if nothing sounds, or a quarter of the clip or more is silent.
         """
         samples = round(clip_s * self.sampling_rate)
         preroll_s = clip_s if loop else _FRESH_PREROLL_S if piece.fresh else _PREROLL_S
@@ -132,7 +127,7 @@ class Renderer:
         before, after = round(preroll_s * self.sampling_rate), round(_LOOP_TAIL_S * self.sampling_rate) if loop else 0
         times = self.rate // self.sampling_rate
         cut, total = before * times, (before + samples + after) * times
-        mix = np.zeros((total, self.channels))
+        stems: list[Stem] = []
         levels: list[tuple[float, Track, np.ndarray]] = []
         for track in piece.tracks:
             lead_s = self.lead_s(track)
@@ -143,30 +138,34 @@ class Renderer:
                 notes = _notes(piece, track, clip_s, preroll_s, rng)
                 events = _events(notes, lead_s, cut, total, self.rate)
             sound = self.part(track, events, total)
-            mono = sound.mean(axis=1)
-            level, loudness = _active_rms(mono, self.rate), _rms(mono[cut:])
+            mono = 0.5 * (sound[:, 0] + sound[:, 1])
+            level, loudness = _active_rms(mono, self.rate), level_of(mono[cut:])
             gain_db = _ROLE_DB[track.role] + rng.uniform(-2.0, 2.0)
-            pan = 0.0 if track.role in ("melody", "bass", "drums") else rng.uniform(-0.6, 0.6)
             if level < 1e-6 or loudness < 1e-7:
                 continue
             gain = 10.0 ** (gain_db / 20.0) / level
             levels.append((loudness * gain, track, notes[notes[:, 0] + notes[:, 1] > 0.0]))
-            if self.channels == 1:
-                mix[:, 0] += gain * mono
-            else:
-                angle = (pan + 1.0) * np.pi / 4.0
-                mix += gain * np.sqrt(2.0) * sound * np.array([np.cos(angle), np.sin(angle)])
+            kicks_s = kicks_of(notes) + preroll_s if track.role == "drums" else np.zeros(0)
+            kicks_s = np.concatenate([kicks_s + k * clip_s for k in (-1, 0, 1)]) if loop else kicks_s
+            stems.append(Stem(track.role, gain, sound, kicks_s))
         if not levels:
             raise SilenceError(f"piece {piece.work}: nothing sounds in the clip")
-        mix = soxr.resample(mix, self.rate, self.sampling_rate) if self.rate != self.sampling_rate else mix
-        # Some pads carry a constant offset.
-        mix = sosfilt(butterworth(2, 25.0, "highpass", fs=self.sampling_rate, output="sos"), mix, axis=0)
-        mix = _in_room(mix, piece.room, self.sampling_rate, rng)
-        mix = np.pad(mix, ((0, max(0, before + samples - len(mix))), (0, 0)))[before : before + samples]
+        plain = sum(stem.gain * stem.sound[cut : cut + samples * times, 0] for stem in stems)
+        if silent_share(plain, self.rate) >= 0.25:
+            raise SilenceError(f"piece {piece.work}: a quarter of the clip is silent")
+        mix = produce(stems, piece, (self.rate, self.sampling_rate), self.channels, samples, rng)
+        mix = np.pad(mix, ((0, 0), (0, max(0, before + samples - mix.shape[1]))))[:, before : before + samples]
         least = max(level for level, _, _ in levels) * 10.0 ** (INAUDIBLE_DB / 20.0)
         audible = [(track, notes) for level, track, notes in levels if level > least]
-        audio = _level(mix, _RMS_DB[piece.dynamics], self.sampling_rate, loop).T.astype(np.float32)
+        audio = set_level(mix, piece, self.sampling_rate, loop).astype(np.float32)
         return audio, [track for track, _ in audible], [notes for _, notes in audible]
+
+
+def silent_share(sound: np.ndarray, rate: int) -> float:
+    """Share of 100-ms pieces more than 42 dB below the whole, of a sound (samples,)."""
+    size = rate // 10
+    power = np.square(sound[: len(sound) // size * size], dtype=np.float64).reshape(-1, size).mean(axis=1)
+    return float((power < power.mean() * 10.0**-4.2).mean())
 
 
 Event = tuple[int, bool, int, int]  # sample, is on, pitch, velocity
@@ -233,10 +232,6 @@ def _loop_events(notes: np.ndarray, lead_s: float, period: int, clip_s: float, t
     return _in_order(events, total)
 
 
-def _rms(audio: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(np.square(audio, dtype=np.float64)))) if audio.size else 0.0
-
-
 def _active_rms(audio: np.ndarray, rate: int) -> float:
     """RMS over the 50-ms pieces within 25 dB of the loudest, so that rests do not count."""
     size = rate // 20
@@ -244,33 +239,3 @@ def _active_rms(audio: np.ndarray, rate: int) -> float:
     if power.max(initial=0.0) <= 0.0:
         return 0.0
     return float(np.sqrt(power[power > power.max() * 10.0**-2.5].mean()))
-
-
-def _in_room(mix: np.ndarray, room: str, rate: int, rng: np.random.Generator) -> np.ndarray:
-    """Add the reverberation of a room: decaying noise, darker with time."""
-    if room == "dry":
-        return mix
-    decay_s, wet = _ROOMS[room]
-    length = round(1.2 * decay_s * rate)
-    envelope = 10.0 ** (-3.0 * np.arange(length) / (decay_s * rate))
-    response = rng.standard_normal((length, mix.shape[1])) * envelope[:, None]
-    response = lfilter([0.35], [1.0, -0.65], response, axis=0)
-    response[: round(0.012 * rate)] = 0.0
-    response /= np.sqrt(np.square(response).sum(axis=0))
-    tail = fftconvolve(mix, response, axes=0)[: len(mix)]
-    return mix + wet * tail * (_rms(mix) / max(_rms(tail), 1e-9)) ** 0.5
-
-
-def _level(mix: np.ndarray, rms_db: float, rate: int, loop: bool) -> np.ndarray:
-    """Bring a mix to an RMS, with its peak held at 0.7 by a look-ahead limiter of at most 6 dB.
-
-    The limiter of a loop looks ahead from its end to its beginning.
-    """
-    peak = float(np.abs(mix).max())
-    gain = min(10.0 ** (rms_db / 20.0) / _rms(mix), 2.0 * PEAK / peak)
-    mix = mix * gain
-    need = np.minimum(1.0, PEAK / np.maximum(np.abs(mix).max(axis=1), 1e-9))
-    reach, edge = round(0.004 * rate), "wrap" if loop else "reflect"
-    hold = minimum_filter1d(need, 2 * reach + 1, mode=edge)
-    mix = mix * uniform_filter1d(hold, reach, mode=edge)[:, None]
-    return np.clip(mix * min(1.0, PEAK / max(float(np.abs(mix).max()), 1e-9)), -PEAK, PEAK)

@@ -53,7 +53,6 @@ class Style:
     arpeggio_share: float = 0.15
     density: float = 0.5
     gate: float = 0.9
-    rooms: tuple[str, ...] = ("dry", "room", "room")
 
     @property
     def meters(self) -> tuple[str, ...]:
@@ -330,7 +329,6 @@ _STYLES = (
         comp={"4/4": ("o...o...o...o...", "o.......o.......", "x.x.x.x.x.x.x.x."),
             "3/4": ("o...o...o...", "x.x.x.x.x.x."), "6/8": ("x.x.x.x.x.x.", "o.....o.....")},
         minor=0.45, sevenths=0.35, drum_share=0.6, pad_share=0.5, arpeggio_share=0.4, density=0.35,
-        rooms=("room", "hall"),
     ),
     # ---- dances, games, films and folk music ----
     Style(
@@ -348,7 +346,7 @@ _STYLES = (
         },
         bass={"3/4": ("r...........", "r...-.......")},
         comp={"3/4": ("....x...x...", "....X...x...")},
-        minor=0.4, drum_share=0.45, rooms=("room", "hall", "dry"),
+        minor=0.4, drum_share=0.45,
     ),
     Style(
         name="march", genre="march", tempo=(92, 132),
@@ -371,7 +369,7 @@ _STYLES = (
         bass={"4/4": ("r...5...r...5...",), "2/4": ("r...5...",), "6/8": ("r.....5.....",)},
         comp={"4/4": ("..x...x...x...x.", "....x.......x..."), "2/4": ("..x...x.",),
             "6/8": ("....x.....x.",)},
-        minor=0.2, density=0.6, gate=0.6, rooms=("room", "hall", "dry"),
+        minor=0.2, density=0.6, gate=0.6,
     ),
     Style(
         name="ambient", genre="ambient", tempo=(55, 110),
@@ -392,7 +390,6 @@ _STYLES = (
         comp={"4/4": ("o...............",), "3/4": ("o...........",), "6/8": ("o...........",)},
         pads=("warm pad", "choir pad", "string ensemble"),
         sevenths=0.5, drum_share=0.3, pad_share=0.5, arpeggio_share=0.85, density=0.2,
-        rooms=("hall", "cathedral"),
     ),
     Style(
         name="chiptune", genre="game music", tempo=(90, 178),
@@ -414,7 +411,7 @@ _STYLES = (
             "6/8": ("r...8.r...8.",)},
         comp={"4/4": ("x.x.x.x.x.x.x.x.", "xxxxxxxxxxxxxxxx"), "2/4": ("x.x.x.x.",), "3/4": ("x.x.x.x.x.x.",),
             "6/8": ("x.x.x.x.x.x.",)},
-        pad_share=0.0, arpeggio_share=0.6, density=0.75, gate=0.6, rooms=("dry",),
+        pad_share=0.0, arpeggio_share=0.6, density=0.75, gate=0.6,
     ),
     Style(
         name="folk", genre="folk", tempo=(72, 152),
@@ -494,7 +491,7 @@ _STYLES = (
         bass={"4/4": ("r.......5.......",), "3/4": ("r...........",), "6/8": ("r...........",)},
         comp={"4/4": ("x...x...x...x...", "x.x.x.x.x.x.x.x."), "3/4": ("x...x...x...",),
             "6/8": ("x.x.x.x.x.x.", "x.....x.....")},
-        minor=0.3, drum_share=0.12, arpeggio_share=0.6, density=0.4, rooms=("room", "hall"),
+        minor=0.3, drum_share=0.12, arpeggio_share=0.6, density=0.4,
     ),
     Style(
         name="cinematic", genre="orchestral", tempo=(60, 140),
@@ -517,7 +514,6 @@ _STYLES = (
             "3/4": ("x.x.x.x.x.x.", "o..........."), "6/8": ("x.x.x.x.x.x.", "o.....o.....")},
         pads=("string ensemble", "choir", "french horn", "tremolo strings"),
         minor=0.7, drum_share=0.7, pad_share=0.6, arpeggio_share=0.3, density=0.35,
-        rooms=("hall", "hall", "cathedral"),
     ),
 )  # fmt: skip
 
