@@ -174,6 +174,16 @@ def quiet_libraries() -> None:
         library.utils.logging.disable_progress_bar()
 
 
+def read_index(folder: str | Path) -> dict | None:
+    """The content of model_index.json, read without torch; None where it is missing, damaged or of another pipeline,
+    of which `check_checkpoint` tells."""
+    try:
+        index = json.loads((Path(folder) / "model_index.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return index if isinstance(index, dict) and {"default_duration_s", "max_duration_s"} <= set(index) else None
+
+
 def check_checkpoint(folder: str | Path) -> dict:
     """Read model_index.json and look at every file that loading needs.
 

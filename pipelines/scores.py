@@ -4,8 +4,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
-from pipelines.vivace_edit import Lengths, recipe_grid
-from pipelines.vivace_music import Music, MusicArguments, settle
+from pipelines.vivace_music import Lengths, Music, MusicArguments, settle
 from pipelines.vivace_notes import arguments_of_score
 from pipelines.vivace_reading import read_music
 from pipelines.vivace_score import Score
@@ -69,6 +68,8 @@ def score_of_recipe(recipe: dict | None, seconds: float) -> Score | None:
     Raises:
         ValueError: a damaged score.
     """
+    from pipelines.vivace_edit import recipe_grid  # loads torch, without which scores are read and checked
+
     text = (recipe or {}).get("arguments", {}).get("score")
     if text is None:
         return None

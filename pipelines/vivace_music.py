@@ -35,6 +35,14 @@ TEMPO_WORDS = {  # the metronome's usual marks; the first word found decides
 
 
 @dataclass
+class Lengths:
+    """Lengths of a checkpoint, seconds: of a piece that states none, and of the longest."""
+
+    default_s: float
+    longest_s: float
+
+
+@dataclass
 class MusicArguments:
     """Arguments of a call for one piece that concern its grid; None = not given. `VivacePipeline` says what they mean.
 

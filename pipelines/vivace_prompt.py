@@ -10,12 +10,15 @@ transformers, and files published beside it.
 import itertools
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .vivace_music import Music
 from .vivace_reading import MusicWords, read_music
+
+if TYPE_CHECKING:
+    import torch
 
 # name | what prompts call it, a regular expression | what guidance leads away from when it is excluded. Several words
 # for one thing lead away from it far more surely than one. More special things come first.
@@ -261,12 +264,14 @@ def read_start(start: float | str, bpm: float | None, beats_per_bar: int | None)
     return float(start)
 
 
-def timeline_weights(starts_s: list[float], frames: int, frame_rate: float, duration_s: float) -> torch.Tensor:
+def timeline_weights(starts_s: list[float], frames: int, frame_rate: float, duration_s: float) -> "torch.Tensor":
     """Share of each text in each frame, (texts, frames): one after another, with crossfades of `CROSSFADE_S`.
 
     Raises:
         ValueError: a first entry that does not start at 0, entries out of order, or one that starts after the end.
     """
+    import torch  # here, as in the functions below, so that words are checked without it
+
     if starts_s[0] != 0:
         raise ValueError(f"prompt's first entry starts at {starts_s[0]:g} s; it must start at 0 (or 'bar 1')")
     for before, start in itertools.pairwise(starts_s):
@@ -280,8 +285,10 @@ def timeline_weights(starts_s: list[float], frames: int, frame_rate: float, dura
     return (entered[:-1] - entered[1:]).float()  # what an entry has gained, less what the next one has
 
 
-def morph_weights(frames: int) -> torch.Tensor:
+def morph_weights(frames: int) -> "torch.Tensor":
     """(2, frames): from the first text alone to the second alone, in a straight line."""
+    import torch
+
     share = (torch.arange(frames, dtype=torch.float64) + 0.5) / frames
     return torch.stack([1.0 - share, share]).float()
 
@@ -315,7 +322,7 @@ class Prompt:
         """What all its texts say of the music."""
         return read_music(". ".join(text for text in self.texts if text is not None))
 
-    def weights(self, music: Music, frames: int, frame_rate: float) -> torch.Tensor:
+    def weights(self, music: Music, frames: int, frame_rate: float) -> "torch.Tensor":
         """Share of each text in each frame, (texts, frames)."""
         if not self.starts:
             return morph_weights(frames)
@@ -358,8 +365,8 @@ def read_prompts(prompt: object, morph: object, num_embeds: int | None) -> list[
 
 
 def keep_out(
-    texts: list, weights: torch.Tensor, negative_prompt: str | None, restate: bool
-) -> tuple[list, list, torch.Tensor]:
+    texts: list, weights: "torch.Tensor", negative_prompt: str | None, restate: bool
+) -> "tuple[list, list, torch.Tensor]":
     """What the texts and a negative prompt exclude.
 
     Args:
@@ -372,6 +379,8 @@ def keep_out(
         The texts without what they exclude (with `restate` said as captions say it), the texts to be kept out, each
         once, and where, (unwanted, frames).
     """
+    import torch
+
     exclusions = [None if text is None else read_exclusion(text) for text in texts]
     where: dict[str, torch.Tensor] = {}
     for exclusion, weight in zip(exclusions, weights, strict=True):
@@ -390,9 +399,9 @@ def spread(name: str, value: object, count: int, shared: bool) -> list:
 
     Numbers of numpy and torch become those of Python.
     """
-    if isinstance(value, torch.Tensor) and not shared:
-        value = value.tolist()
-    if isinstance(value, (list, tuple, np.ndarray)) and not shared:
+    if callable(getattr(value, "tolist", None)) and not isinstance(value, np.generic) and not shared:
+        value = value.tolist()  # of torch or numpy
+    if isinstance(value, (list, tuple)) and not shared:
         if len(value) != count:
             raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
         values = list(value)

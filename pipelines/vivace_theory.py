@@ -10,9 +10,12 @@ transformers, and files published beside it.
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 KEYS = tuple(f"{note} {mode}" for note in PITCH_CLASSES for mode in ("major", "minor"))
@@ -344,7 +347,7 @@ def frame_grid(
     downbeat_s: float = 0.0,
     beat_chroma: np.ndarray | list | None = None,
     first_beat_s: float = 0.0,
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """What each latent frame is told: beat and bar phase, chord, and whether these are known.
 
     Channels: 0-5 sin, cos of 2 pi h beat_phase for h = 1, 2, 4; 6-7 sin, cos of 2 pi bar_phase; 8-19 chord chroma
@@ -362,6 +365,8 @@ def frame_grid(
     Returns:
         (22, num_frames) float32.
     """
+    import torch  # here, so that words and numbers are checked without it
+
     grid = np.zeros((GRID_CHANNELS, num_frames), dtype=np.float64)
     if bpm is None:
         return torch.from_numpy(grid).float()

@@ -27,10 +27,10 @@ from .vivace_audio import resample
 from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu
 from .vivace_compose import MusicPlan
 from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
-from .vivace_edit import Edit, Lengths, find_beats, prompt_for_score, read_edits
+from .vivace_edit import Edit, find_beats, prompt_for_score, read_edits
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_midi import midi_of
-from .vivace_music import MIN_DURATION_S, Music, understand
+from .vivace_music import MIN_DURATION_S, Lengths, Music, understand
 from .vivace_notes import read_melodies, read_score
 from .vivace_process import check_process, noise_level
 from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread

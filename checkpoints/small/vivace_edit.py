@@ -14,7 +14,7 @@ import torch
 
 from .vivace_audio import fit_circle, mix_channels, read_audio, resample
 from .vivace_level import LOOKAHEAD_S, PEAK_TAPS, Leveller, limiter_gain, loudness, peaks, true_peak_db
-from .vivace_music import MIN_DURATION_S, MusicArguments, settle, stated_tempo
+from .vivace_music import MIN_DURATION_S, Lengths, MusicArguments, settle, stated_tempo
 from .vivace_notes import arguments_of_score, changed_regions, describe, fit_score
 from .vivace_prompt import is_list_of_pairs, read_prompts, spread
 from .vivace_reading import MusicWords
@@ -331,14 +331,6 @@ def splice(edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: f
 
 GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # what a recording or its recipe can say
 BAR_MATCH = 0.03  # share by which the tempo found in a loop may be off whole bars
-
-
-@dataclass
-class Lengths:
-    """Lengths of a checkpoint, seconds: of a piece that states none, and of the longest."""
-
-    default_s: float
-    longest_s: float
 
 
 def open_source(source: Any, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:

@@ -9,16 +9,18 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from .vivace_music import Music, MusicArguments
 from .vivace_prompt import read_exclusion
 from .vivace_reading import MusicWords
 from .vivace_score import PROGRAMS, ROLES, Score, Track, note_roll, quarters_per_bar
 from .vivace_theory import parse_key
+
+if TYPE_CHECKING:
+    import torch
 
 # What words call an instrument that has another name here. Longer ones come first.
 ALIASES = {
@@ -207,7 +209,7 @@ def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Scor
 
 def rolls(
     score: Score | None, parts: tuple[str, ...] | None, music: Music, frames: int, frame_rate: float
-) -> torch.Tensor | None:
+) -> "torch.Tensor | None":
     """The note roll (`ROLL_CHANNELS`, frames) of a piece; None where all roles are free to play what fits.
 
     Roles outside `parts` are silent. Before and after its score, a piece is free in what is played.
@@ -219,8 +221,8 @@ def rolls(
     roll = note_roll(score, frames, frame_rate, music.downbeat_s / music.stretch, music.stretch, circle=music.loop)
     if not music.loop:
         first = music.downbeat_s * frame_rate
-        times = torch.arange(frames) + 0.5
-        roll[:, (times < first) | (times > first + score.duration_s * frame_rate)] = 0.0
+        times = np.arange(frames) + 0.5
+        roll[:, np.flatnonzero((times < first) | (times > first + score.duration_s * frame_rate))] = 0.0
     return roll
 
 

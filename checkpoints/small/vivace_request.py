@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from .vivace_compose import MusicPlan, read_form
-from .vivace_edit import GRID, Edit, Lengths, grid_of_audio
+from .vivace_edit import GRID, Edit, grid_of_audio
 from .vivace_level import LOUDNESS_LUFS
-from .vivace_music import Music, MusicArguments, settle
+from .vivace_music import Lengths, Music, MusicArguments, settle
 from .vivace_notes import arguments_of_score, cast, fit_score, read_parts
 from .vivace_prompt import Prompt, check_flag, check_text, is_list_of_pairs, keep_out, share_of, spread
 from .vivace_score import ROLES, Score

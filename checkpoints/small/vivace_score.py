@@ -18,11 +18,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from .vivace_theory import PITCH_CLASSES, parse_key, parse_note, parse_time_signature
+
+if TYPE_CHECKING:
+    import torch
 
 ROLES = ("lead", "harmony", "bass", "drums")
 TICKS = 960  # to the quarter
@@ -374,7 +377,7 @@ def note_roll(
     stretch: float = 1.0,
     free: Iterable[str] = (),
     circle: bool = False,
-) -> torch.Tensor:
+) -> "torch.Tensor":
     """What sounds in each latent frame, for the network.
 
     Channels: for lead, harmony and bass each 88 of sustain (velocity x the share of the frame in which the pitch
@@ -422,7 +425,7 @@ def role_channels(role: str) -> list[int]:
     return [*range(first, last), state, state + 1]
 
 
-def events_roll(notes: dict[str, np.ndarray], frames: int, circle: bool = False) -> torch.Tensor:
+def events_roll(notes: dict[str, np.ndarray], frames: int, circle: bool = False) -> "torch.Tensor":
     """The roll of `note_roll` from notes whose times are in frames.
 
     Args:
@@ -434,6 +437,8 @@ def events_roll(notes: dict[str, np.ndarray], frames: int, circle: bool = False)
     Returns:
         (`ROLL_CHANNELS`, frames) float32.
     """
+    import torch  # here, so that scores are read and checked without it
+
     roll = np.zeros((ROLL_CHANNELS, frames), dtype=np.float64)
     for place, role in enumerate(ROLES):
         if role not in notes:

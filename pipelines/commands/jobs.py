@@ -296,7 +296,7 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
         notes: whether the checkpoint plays notes.
     """
     from pipelines.scores import music_of
-    from pipelines.vivace_edit import Lengths, open_source, regions_of_score
+    from pipelines.vivace_music import Lengths
     from pipelines.vivace_theory import check_number
 
     request = job.request
@@ -314,6 +314,8 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
         elif not any(name in request for name in EDITS):
             if score is None:
                 raise ValueError(f"{', '.join(EDITS)}: give one of them to say what is to be done to audio")
+            from pipelines.vivace_edit import open_source, regions_of_score  # loads torch
+
             regions_of_score(score, *open_source(request["audio"], None), lengths)
         check_count(job)
         if "num_inference_steps" in request:

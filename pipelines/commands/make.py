@@ -14,7 +14,8 @@ def load(args: argparse.Namespace, before=None):
 
     Args:
         args: checkpoint, revision, variant, trust, device, dtype, threads.
-        before: called with model_index.json, and whether the network plays notes, before any weight is read.
+        before: called with model_index.json, and whether the network plays notes, before torch is imported and any
+            weight is read.
     """
     from pipelines.hub import (
         check_checkpoint,
@@ -23,17 +24,21 @@ def load(args: argparse.Namespace, before=None):
         load_pipeline,
         pick_device,
         quiet_libraries,
+        read_index,
     )
     from pipelines.scores import plays_notes
     from pipelines.threads import set_threads
 
+    check_trust(args.checkpoint, args.trust)
+    folder = find_checkpoint(args.checkpoint, args.revision, args.variant)
+    early = read_index(folder)
+    if before is not None and early is not None:
+        before(early, plays_notes(folder))
     quiet_libraries()
     set_threads(args.threads)
     device = pick_device(args.device)
-    check_trust(args.checkpoint, args.trust)
-    folder = find_checkpoint(args.checkpoint, args.revision, args.variant)
     index = check_checkpoint(folder)
-    if before is not None:
+    if before is not None and early is None:
         before(index, plays_notes(folder))
     pipe = load_pipeline(folder, args.variant, args.dtype).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
@@ -52,6 +57,8 @@ def make(args: argparse.Namespace) -> int:
     jobs, edit = read_jobs(args), "audio" in vars(args)
     if args.skip_existing:
         jobs = [job for job in jobs if not job.done]
+        if not jobs:
+            return 0
 
     def check(index: dict, notes: bool) -> None:
         for job in jobs:
