@@ -10,7 +10,7 @@ from .request import MAX_SECONDS, pipeline_arguments, shown
 from .sessions import Session
 from .takes import check_upload
 
-FORMATS = ("wav", "flac")
+FORMATS = ("wav", "flac", "mp3", "ogg")
 NOTES = ("score", "parts", "stems", "midi")  # of a model that plays notes
 
 
@@ -44,7 +44,7 @@ ARGUMENTS = {
     "parts": (gr.JSON, "Play these alone: lead, harmony, bass, drums. None = all.", ["bass", "drums"]),
     "stems": (gr.Checkbox, "Whether to give each part of the score alone too; their sum is the piece.", False),
     "midi": (gr.Checkbox, "Whether to give the notes as MIDI files too, where they are known.", False),
-    "audio_format": (gr.Textbox, "wav or flac.", "wav"),
+    "audio_format": (gr.Textbox, "wav, flac, mp3 or ogg.", "wav"),
 }  # fmt: skip
 WHOLE = ("bars", "seed", "num_inference_steps", "num_waveforms_per_prompt")
 DEFAULTS = {"num_waveforms_per_prompt": 1, "audio_format": "wav", "stems": False, "midi": False}

@@ -622,7 +622,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipelin
         """Make the piece in a file again from the recipe that the file carries.
 
         Args:
-            path: a .wav or .flac that `VivacePipelineOutput.save` or the command line wrote.
+            path: a file that `VivacePipelineOutput.save` or the command line wrote.
             audio: what was edited, if the piece is an edit; the file knows only its hash.
 
         Returns:

@@ -28,7 +28,14 @@ from .vivace_audio import load_soundfile, read_audio
 from .vivace_publish import Importable
 from .vivace_score import Score
 
-FORMATS = {".wav": "WAV", ".flac": "FLAC"}
+# By ending: format and subtype of libsndfile. The last two lose a little and cannot be compared sample for sample.
+FORMATS = {
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".ogg": ("OGG", "VORBIS"),
+}
+BLOCK = 2**16  # frames written at once; libsndfile's Vorbis encoder takes its stack for all of them
 UNKNOWN = "unknown"  # digest of weights that cannot be computed
 LONG = 2**16  # bytes of a comment; libsndfile leaves out those of a WAV header of more than 100 kB
 RECIPE = "vivace recipe "  # what the comment tag begins with
@@ -160,15 +167,15 @@ def write_audio(path: str | Path, audio: np.ndarray, sampling_rate: int, recipe:
     """Write (channels, samples) floats as 16 bit with the recipe in the comment tag, under another name, then rename.
 
     Raises:
-        ValueError: another ending than .wav or .flac, or a file that cannot be written.
+        ValueError: another ending than those of `FORMATS`, or a file that cannot be written.
     """
     soundfile, path = load_soundfile(), Path(path)
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"path is {str(path)!r}; allowed: a file name that ends in .wav or .flac")
+        raise ValueError(f"path is {str(path)!r}; allowed: a file name that ends in {', '.join(FORMATS)}")
     samples = sixteen_bit(audio)
     partial = path.with_name(f".{secrets.token_hex(4)}.partial")  # no longer than the shortest names
-    kind = FORMATS[path.suffix.lower()]
-    options = {"samplerate": sampling_rate, "channels": samples.shape[1], "subtype": "PCM_16", "format": kind}
+    kind, subtype = FORMATS[path.suffix.lower()]
+    options = {"samplerate": sampling_rate, "channels": samples.shape[1], "subtype": subtype, "format": kind}
     comment = "" if recipe is None else RECIPE + json.dumps(recipe, separators=(",", ":"))
     apart = kind == "WAV" and len(comment) > LONG
     try:
@@ -180,7 +187,8 @@ def write_audio(path: str | Path, audio: np.ndarray, sampling_rate: int, recipe:
                 file.software = "Vivace"
                 if not apart:
                     file.comment = comment
-            file.write(samples)
+            for first in range(0, len(samples), BLOCK):
+                file.write(samples[first : first + BLOCK])
         if apart:
             append_comment(partial, comment)
         os.replace(partial, path)
@@ -318,6 +326,9 @@ def replay_arguments(recipe: dict, audio: object, allowed: Collection[str] | Non
 def compare(path: str | Path, audio: np.ndarray, made_with: dict, now: dict) -> list[str]:
     """What keeps a replay from being its file: nothing, if every 16-bit sample is equal."""
     soundfile = load_soundfile()
+    kind = Path(path).suffix.lower()
+    if kind in FORMATS and FORMATS[kind][1] != "PCM_16":
+        return [f"{kind} files hold no exact samples, so that there is nothing to compare"]
     there, _ = soundfile.read(str(path), dtype="int16", always_2d=True)
     here = sixteen_bit(audio)
     if there.shape == here.shape and (there == here).all():
@@ -380,7 +391,7 @@ class VivacePipelineOutput(BaseOutput):
         return one | {"made_with": {"weights": self.weights.digest()} | one["made_with"]}
 
     def save(self, path: str | Path, index: int = 0, midi: bool = False, stems: bool = False) -> None:
-        """Write one piece as .wav or .flac, 16 bit, with its recipe in the comment tag.
+        """Write one piece with its recipe in the comment tag, as .wav or .flac (16 bit), .mp3 or .ogg.
 
         Args:
             path: of the file.

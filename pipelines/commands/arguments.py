@@ -114,7 +114,9 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", help="file to write, .wav or .flac (16 bit); default out.wav")
+    parser.add_argument(
+        "--out", help="file to write, .wav or .flac (16 bit), .mp3, .ogg; default out.wav; - = a WAV to standard output"
+    )
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--strength", type=arguments.number, help="0 leaves it as it is, 1 ignores what is to be made anew")
     add("--mask_s", type=arguments.region, action="append", metavar="START:END", help="seconds to make anew")
     add("--extend_s", type=arguments.number, nargs=2, metavar=("BEFORE", "AFTER"), help="seconds to add on both sides")
-    add("--loop", action="store_true", default=None, help="it is a loop: edit it as a circle; default: as its tags say")
-    add("--no_loop", dest="loop", action="store_false", default=None, help="it is none, whatever its tags say")
+    about = "whether it is a loop, edited as a circle; default: as its tags say"
+    add("--loop", action=argparse.BooleanOptionalAction, help=about)
     arguments.add_words(parser)
     arguments.add_grid(parser, length=False)
     arguments.add_notes(parser, stems=False)

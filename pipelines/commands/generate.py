@@ -5,8 +5,8 @@ import argparse
 from pipelines.commands import arguments
 
 EXAMPLES = """examples:
-  vivace generate --prompt "slow solo piano in A minor, 72 bpm, 4 bars" --seed 7 --out out.wav
-  vivace generate --prompt "funk groove" --bars 8 --bpm 96 --key "A minor" --loop --out loop.flac
+  vivace generate "slow solo piano in A minor, 72 bpm, 4 bars" --seed 7 --out out.wav
+  vivace generate "funk groove" --bars 8 --bpm 96 --key "A minor" --loop --out loop.flac
   vivace generate --prompt "calm piano, 80 bpm" --at "bar 5" "drums and bass enter" --bars 16 --out story.wav
   vivace generate --score tune.mid --prompt "music box" --parts lead bass --midi --stems --out song.wav
   vivace generate --batch requests.jsonl --out folder --json
@@ -14,6 +14,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="?", metavar="PROMPT", help="the prompt without --prompt; - = standard input")
     arguments.add_words(parser)
     arguments.add_grid(parser, length=True)
     arguments.add_notes(parser, stems=True)

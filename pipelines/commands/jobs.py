@@ -5,13 +5,16 @@ import difflib
 import json
 import os
 import stat
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-FORMATS = (".wav", ".flac")
+FORMATS = (".wav", ".flac", ".mp3", ".ogg")
+PIPE = "-"  # as out: a WAV on standard output
 # Of the command, not of a piece.
 OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype",
-       "threads", "json", "midi", "run")  # fmt: skip
+       "threads", "json", "midi", "words", "run")  # fmt: skip
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "score", "melody", "form", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
 SCORED = ("score", "melody", "compose", "form")  # with these a piece has notes that can be written
@@ -60,11 +63,11 @@ def check_output(out: str) -> Path:
     """The path to write to.
 
     Raises:
-        ValueError: another ending than .wav or .flac, or a place that cannot be written.
+        ValueError: another ending than `FORMATS`, or a place that cannot be written.
     """
     path = Path(out)
     if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"out is {out!r}; allowed: a file name that ends in .wav or .flac")
+        raise ValueError(f"out is {out!r}; allowed: a file name that ends in {', '.join(FORMATS)}")
     check_place(path)
     return path
 
@@ -95,6 +98,10 @@ def said(args: argparse.Namespace) -> dict:
     Raises:
         ValueError: a timeline without its beginning.
     """
+    if getattr(args, "words", None) is not None:
+        if args.prompt is not None:
+            raise ValueError(f"prompt is given twice: {args.words!r} and {args.prompt!r}")
+        args.prompt = sys.stdin.read().strip() if args.words == PIPE else args.words
     request = {name: value for name, value in vars(args).items() if name not in OWN and value is not None}
     if args.at:
         if args.prompt is None:
@@ -121,6 +128,8 @@ def read_jobs(args: argparse.Namespace) -> list[Job]:
     if args.batch is None:
         if args.skip_existing:
             raise ValueError("skip_existing needs batch: it leaves out lines whose file is there")
+        if args.out == PIPE:
+            return [piped(shared, args.midi)]
         job = Job(shared, check_output(args.out or "out.wav"), midi=args.midi)
         check_count(job)
         for path in job.files:
@@ -132,6 +141,20 @@ def read_jobs(args: argparse.Namespace) -> list[Job]:
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"out is {args.out!r}; {str(nearest)!r} is no folder that can be written to")
     return read_batch(Path(args.batch), Path(args.out), shared, set(vars(args)) - set(OWN), args.midi)
+
+
+def piped(request: dict, midi: bool) -> Job:
+    """The job of one piece that goes to standard output.
+
+    Raises:
+        ValueError: more than one file, or a terminal.
+    """
+    job = Job(request, Path(tempfile.gettempdir()) / f"vivace-{os.getpid()}.wav", midi=midi)
+    if len(job.files) > 1:
+        raise ValueError("out is '-', which takes one piece without stems or midi; give a file name")
+    if sys.stdout.isatty():
+        raise ValueError("out is '-', but standard output is a terminal; redirect it, as in --out - > out.wav")
+    return job
 
 
 def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str], midi: bool) -> list[Job]:
@@ -163,7 +186,9 @@ def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str], midi: 
         check_row(row, allowed | {"out", "midi"}, name)
         out = row.pop("out", f"{count:04d}.wav")
         if Path(out).name != out or out.startswith(".") or Path(out).suffix.lower() not in FORMATS:
-            raise ValueError(f"{name}out is {out!r}; allowed: a name without a folder that ends in .wav or .flac")
+            raise ValueError(
+                f"{name}out is {out!r}; allowed: a name without a folder that ends in {', '.join(FORMATS)}"
+            )
         request = {key: value for key, value in row.items() if value is not None}
         if "prompt" in request or "morph" in request:  # these two are one choice
             request = {key: value for key, value in shared.items() if key not in ("prompt", "morph")} | request

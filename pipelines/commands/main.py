@@ -1,22 +1,26 @@
-"""`vivace`: generate, edit, replay, midi, info, publish, doctor.
+"""`vivace`: generate, edit, replay, midi, info, app, publish, doctor.
 
 Exit codes: 0 done; 1 the work failed (disk, network, memory, a library that is missing); 2 bad input; 130 interrupted.
 Every error is one line on stderr that begins with "error: ".
 """
 
 import argparse
+import difflib
+import importlib.metadata
 import os
+import re
 import sys
 from typing import NoReturn
 
-from pipelines.commands import doctor, edit, generate, info, midi, publish, replay
+from pipelines.commands import app, doctor, edit, generate, info, midi, publish, replay
 
-COMMANDS = (generate, edit, replay, midi, info, publish, doctor)
+COMMANDS = (generate, edit, replay, midi, info, app, publish, doctor)
 EPILOG = """examples:
-  vivace generate --prompt "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
+  vivace generate "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
   vivace edit --audio out.wav --mask_s 4:6 --prompt "jazz trio" --out repaired.wav
   vivace replay out.wav
   vivace midi song.wav
+  vivace app
   vivace doctor
 
 exit codes: 0 done, 1 the work failed, 2 bad input; an error is one line on stderr"""
@@ -29,16 +33,59 @@ def stop(message: object, code: int) -> NoReturn:
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse prints its usage before an error; here an error is one line."""
+    """argparse prints its usage before an error; here an error is one line, with the nearest name that there is."""
 
     def error(self, message: str) -> NoReturn:
         stop(message, 2)
 
 
-def make_parser() -> argparse.ArgumentParser:
+def tidy(words: list[str]) -> list[str]:
+    """Options as they are named here: --time-signature is --time_signature, and --no_loop is --no-loop."""
+    end = words.index("--") if "--" in words else len(words)
+
+    def one(word: str) -> str:
+        name, equals, value = word.partition("=")
+        return re.sub("^--no_", "--no-", "--" + name[2:].replace("-", "_")) + equals + value
+
+    return [one(word) if re.match("--[a-z]", word) else word for word in words[:end]] + words[end:]
+
+
+def version() -> str:
+    try:
+        return importlib.metadata.version("vivace-music")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed: run from its source"
+
+
+def nearest(word: str, names: list[str], kind: str) -> str:
+    """What to say of a name that there is not."""
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"there is no {kind} {word}" + (f"; did you mean {close[0]}?" if close else "; see vivace --help")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The arguments of a command.
+
+    Raises:
+        ValueError: a command or an option that there is not, with the one of the most similar name.
+    """
+    parser, commands = make_parser()
+    words = tidy(argv)
+    if words and not words[0].startswith("-") and words[0] not in commands:
+        raise ValueError(nearest(words[0], [*commands], "command"))
+    args, rest = parser.parse_known_args(words)
+    if rest:
+        known = re.findall(r"--[\w-]+", commands[words[0]].format_usage())
+        raise ValueError(nearest(rest[0].partition("=")[0], known, "argument"))
+    return args
+
+
+def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and that of each command by its name."""
     style = argparse.RawDescriptionHelpFormatter
     about = "Text to music that is in time, in key and reproducible."
     parser = Parser(prog="vivace", description=about, epilog=EPILOG, formatter_class=style)
+    parser.add_argument("--version", action="version", version=version())
     commands = parser.add_subparsers(metavar="command", required=True)
     for module in COMMANDS:
         name = module.__name__.rpartition(".")[2]
@@ -48,16 +95,16 @@ def make_parser() -> argparse.ArgumentParser:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    return parser
+    return parser, commands.choices
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; its exit code. What is refused or fails raises SystemExit with the code."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what is no text
-    args = make_parser().parse_args(argv)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # beside a busy process, threads that spin cost more than one
     try:
+        args = parse(sys.argv[1:] if argv is None else argv)
         return args.run(args)
     except ValueError as error:
         stop(error, 2)

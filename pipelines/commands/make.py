@@ -2,11 +2,12 @@
 
 import argparse
 import json
+import shutil
 import sys
 import time
 from pathlib import Path
 
-from pipelines.commands.jobs import Job, check_job, check_output, read_jobs
+from pipelines.commands.jobs import PIPE, Job, check_job, check_output, read_jobs
 
 
 def load(args: argparse.Namespace, before=None):
@@ -67,7 +68,11 @@ def make(args: argparse.Namespace) -> int:
     pipe, device = load(args, check)
     if args.batch is None:
         for piece in call(pipe, jobs[0], device):
-            print(json.dumps(piece) if args.json else report(piece))
+            if args.out == PIPE:
+                send(Path(piece["file"]))
+                piece["file"] = PIPE
+            told = sys.stderr if args.out == PIPE else sys.stdout
+            print(json.dumps(piece) if args.json else report(piece), file=told)
         return 0
     from tqdm import tqdm
 
@@ -84,6 +89,15 @@ def make(args: argparse.Namespace) -> int:
             cause = str(error) if isinstance(error, (ValueError, OSError, RuntimeError)) else repr(error)
             bar.write(f"error: {job.name}{' '.join(cause.split())}", file=sys.stderr)
     return 1 if failed else 0
+
+
+def send(path: Path) -> None:
+    """Hand a file on to standard output and remove it."""
+    try:
+        with open(path, "rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+    finally:
+        path.unlink()
 
 
 def call(pipe, job: Job, device: str) -> list[dict]:

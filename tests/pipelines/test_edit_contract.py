@@ -230,7 +230,7 @@ def test_the_command_edits_a_loop_as_one(tiny_checkpoint, tmp_path, capsys):
     assert vivace([*edit, "--out", out]) == 0
     understood = json.loads(capsys.readouterr().out)["understood"]
     assert (understood["bpm"], understood["key"], understood["bars"]) == (120, "A minor", 1)
-    assert vivace([*edit, "--no_loop", "--out", plain]) == 0
+    assert vivace([*edit, "--no-loop", "--out", plain]) == 0
     loops = [read_recipe(path)["arguments"]["loop"] for path in (out, plain)]
     assert loops == [True, False]
     soundfile.write(tmp_path / "none.wav", music(2.0)[0].numpy(), RATE)

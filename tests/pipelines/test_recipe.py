@@ -102,8 +102,8 @@ def test_what_cannot_be_played_again(tiny_pipeline, tmp_path):
         tiny_pipeline.replay(tmp_path / "embeds.wav")
     with pytest.raises(ValueError, match="latents"):
         tiny_pipeline("piano", output_type="latent").save(tmp_path / "latents.wav")
-    with pytest.raises(ValueError, match=r"ends in \.wav or \.flac"):
-        tiny_pipeline("piano").save(tmp_path / "song.mp3")
+    with pytest.raises(ValueError, match=r"ends in \.wav, \.flac, \.mp3, \.ogg"):
+        tiny_pipeline("piano").save(tmp_path / "song.aac")
 
 
 LENGTHS = {1400: "a little over what libsndfile reads from a WAV", 30000: "more than it writes into one"}
@@ -236,7 +236,7 @@ def test_the_command_plays_it_again(tiny_checkpoint, tmp_path, capsys):
     assert first.read_bytes() == second.read_bytes()
     with pytest.raises(SystemExit):
         vivace(["replay", str(first), *place, "--bpm", "90"])
-    assert "unrecognized arguments: --bpm" in capsys.readouterr().err
+    assert "there is no argument --bpm" in capsys.readouterr().err
     vivace(["edit", *place, "--prompt", "piano", "--audio", str(first), "--mask_s", "1:2", "--out", str(second)])
     (kept, rate), (edited, _) = soundfile.read(first, dtype="int16"), soundfile.read(second, dtype="int16")
     assert len(kept) == len(edited) == 4 * rate

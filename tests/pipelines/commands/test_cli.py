@@ -97,10 +97,10 @@ def test_every_argument_arrives(call):
         (["--bpm", "90", "--chords", "Am Qx"], "chords has 'Qx'"), (["--time_signature", "waltz"], "time_signature is"),
         (["--num_inference_steps", "0"], "num_inference_steps is 0"), (["--guidance_scale", "nan"], "guidance_scale"),
         (["--guidance_scale", "inf"], "guidance_scale"), (["--seed", "-1"], "seed is -1"), (["--seed", "x"], "--seed"),
-        (["--out", "nowhere/at/all.wav"], "out is 'nowhere/at/all.wav'"), (["--out", "song.mp3"], "ends in .wav"),
+        (["--out", "nowhere/at/all.wav"], "out is 'nowhere/at/all.wav'"), (["--out", "song.aac"], "ends in .wav"),
         (["--checkpoint", "tests/no-such"], "checkpoint tests/no-such: no such folder"),
         (["--device", "tpu"], "device is 'tpu'"),
-        (["--tempo", "90"], "unrecognized arguments"), (["--morph", "a", "b"], "give exactly one"),
+        (["--tempo", "90"], "there is no argument --tempo"), (["--morph", "a", "b"], "give exactly one"),
         (["--at", "soon", "drums"], "at is 'soon'"), (["--device", "cuda:7"], "device is 'cuda:7'"),
         (["--skip_existing"], "skip_existing needs batch"),
         (["--num_waveforms_per_prompt", "0"], "whole numbers from 1"),
@@ -155,7 +155,7 @@ def test_as_a_program(tiny_checkpoint, tmp_path):
 
 
 def test_arguments_have_the_names_of_the_pipeline():
-    commands = make_parser()._subparsers._group_actions[0].choices
+    _, commands = make_parser()
     named = {name: {action.dest for action in commands[name]._actions} - {"help", *OWN} for name in commands}
     of_pipeline = set(inspect.signature(VivacePipeline.__call__).parameters)
     assert named["generate"] | named["edit"] == of_pipeline - BEYOND
@@ -163,7 +163,7 @@ def test_arguments_have_the_names_of_the_pipeline():
 
 
 def test_help_is_light_and_tells_units_and_examples(capsys):
-    for command in ("generate", "edit", "replay", "midi", "info", "doctor"):
+    for command in ("generate", "edit", "replay", "midi", "info", "app", "doctor"):
         with pytest.raises(SystemExit) as stopped:
             vivace([command, "--help"])
         assert stopped.value.code == 0
@@ -172,13 +172,76 @@ def test_help_is_light_and_tells_units_and_examples(capsys):
         if command == "generate":
             assert "seconds" in text and "beats a minute" in text and "LUFS" in text
     heavy = f"loaded = [name for name in {HEAVY} if name in sys.modules]; assert loaded == [], loaded"
-    code = f"import sys, pipelines.commands.main as main\nmain.make_parser().format_help()\n{heavy}"
+    code = f"import sys, pipelines.commands.main as main\nmain.make_parser()[0].format_help()\n{heavy}"
     before = os.times()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     after = os.times()
     assert done.returncode == 0, done.stderr
     spent = after.children_user + after.children_system - before.children_user - before.children_system
     assert spent < 0.5, f"{spent} s of processor time"
+
+
+def test_a_wrong_argument_is_refused_before_torch_is_imported(tiny_checkpoint, tmp_path):
+    words = [
+        "generate",
+        "slow piano",
+        "--key",
+        "H",
+        "--checkpoint",
+        str(tiny_checkpoint),
+        "--out",
+        str(tmp_path / "a.wav"),
+    ]
+    code = "import sys, pipelines.commands.main as main\n"
+    code += f"try: main.main({words!r})\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "False\n" and done.stderr.startswith("error: key is 'H'")
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["genrate", "piano"], "there is no command genrate; did you mean generate?"),
+        (["generate", "piano", "--promt", "x"], "there is no argument --promt; did you mean --prompt?"),
+        (["generate", "--time-signatur=3/4"], "there is no argument --time_signatur; did you mean --time_signature?"),
+        (["zzz"], "there is no command zzz; see vivace --help"),
+        (["generate", "piano", "--prompt", "flute"], "prompt is given twice: 'piano' and 'flute'"),
+        (["generate", "piano", "--out", "-", "--num-waveforms-per-prompt", "2"], "out is '-', which takes one piece"),
+    ],
+)
+def test_names_that_there_are_not(words, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        vivace(words)
+    assert stopped.value.code == 2 and capsys.readouterr().err.startswith(f"error: {told}")
+
+
+def test_the_prompt_stands_alone_or_comes_by_a_pipe_and_the_audio_goes_on(tiny_checkpoint, tmp_path):
+    """As a person types it: dashes in names, the prompt without its name, the file to another program."""
+    given = ["--checkpoint", str(tiny_checkpoint), "--seed", "7", "--no-loop", "--time-signature", "3/4", "--bpm=90"]
+    assert vivace(["generate", "slow piano", *given, "--bars", "1", "--out", str(tmp_path / "a.wav")]) == 0
+    command = [sys.executable, "-m", "pipelines.commands.main", "generate", "-", *given, "--bars", "1", "--out", "-"]
+    surroundings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, input=b"slow piano\n", capture_output=True, env=surroundings)
+    assert done.returncode == 0 and b"understood  90 bpm, 3/4, 1 bars" in done.stderr
+    assert done.stdout == (tmp_path / "a.wav").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["mp3", "ogg"])
+def test_compressed_files_carry_the_recipe_and_nearly_the_sound(call, tmp_path, kind, tiny_checkpoint, capsys):
+    same = ("--seed", "7", "--bars", "2", "--bpm", "100")
+    assert call(*same)[0] == 0 and call(*same, "--out", str(tmp_path / f"out.{kind}"))[0] == 0
+    wav, lossy = (soundfile.read(tmp_path / f"out.{end}")[0] for end in ("wav", kind))
+    assert np.corrcoef(wav, lossy[: len(wav)])[0, 1] > 0.9
+    assert read_recipe(tmp_path / f"out.{kind}")["arguments"]["seed"] == 7
+    assert vivace(["replay", str(tmp_path / f"out.{kind}"), "--checkpoint", str(tiny_checkpoint)]) == 1
+    assert "hold no exact samples" in capsys.readouterr().out
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        vivace(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.strip() == importlib.metadata.version("vivace-music")
 
 
 def test_several_pieces_of_one_prompt(call, tmp_path):
