@@ -54,9 +54,12 @@ class Job:
 
     @property
     def done(self) -> bool:
-        """Whether its pieces, and the notes beside them, are there."""
+        """Whether its pieces, and notes and stems beside them, are there; which stems there are decides the score."""
         notes = [path.with_suffix(".mid") for path in self.paths if self.midi]
-        return all(path.is_file() for path in self.paths + notes)
+        stems = not self.request.get("stems") or all(
+            any(path.with_suffix(f".{role}{path.suffix}").is_file() for role in ROLES) for path in self.paths
+        )
+        return stems and all(path.is_file() for path in self.paths + notes)
 
 
 def check_output(out: str) -> Path:
