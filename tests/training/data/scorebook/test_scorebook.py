@@ -63,7 +63,7 @@ def read(folder):
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
-    build.main(options(folder, hours=48 / 3600, clip_s=8, seed=11))
+    build.main(options(folder, hours=48 / 3600, clip_s=8, seed=40))
     return folder
 
 
@@ -171,7 +171,7 @@ def test_killed_in_the_middle_no_partial_shard_is_readable_and_a_rerun_completes
 
 
 def test_one_split_alone_is_the_same_as_in_the_whole_set(book, tmp_path):
-    build.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=11, splits="validation"))
+    build.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=40, splits="validation"))
     alone, whole = clips.shards_of(tmp_path, "validation"), clips.shards_of(book, "validation")
     assert len(alone) == len(whole) == 1 and alone[0].read_bytes() == whole[0].read_bytes()
     assert not clips.shards_of(tmp_path, "train")
