@@ -57,7 +57,7 @@ def rendered(settings, profile, index, loop=False, room=None):
 
 @pytest.fixture(scope="module")
 def dry_lags(settings):
-    return [own_lag(*rendered(settings, "dry", index)[1:]) for index in range(5)]
+    return [own_lag(*rendered(settings, "dry", index)[1:]) for index in range(3)]
 
 
 def own_lag(audio, tracks, notes, clip_s):
@@ -80,7 +80,7 @@ def test_effects_leave_notes_in_time_and_levels_sound(settings, dry_lags, profil
 @pytest.mark.parametrize("profile", PROFILES)
 def test_loops_have_no_seam(settings, profile):
     outside = []
-    for index in range(5):
+    for index in range(4):
         outside += outside_at_the_seam(rendered(settings, profile, index, loop=True)[1])
     assert np.mean(outside) <= 0.1
 
