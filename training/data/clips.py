@@ -45,7 +45,7 @@ COLUMNS: dict[str, pa.DataType] = {
     "chords": pa.list_(pa.list_(pa.int8())), "chord_symbols": _TEXTS, "instruments": _TEXTS, "roles": _TEXTS,
     "melody_instrument": _TEXT, "drums": _TRUTH, "percussion": _TRUTH, "complete": _TRUTH, "style": _TEXT,
     "genre": _TEXT, "moods": _TEXTS, "dynamics": _TEXT, "density": _NUMBER, "room": _TEXT,
-    "production": _TEXT, "sidechain": _TRUTH, "soundfont": _TEXT,
+    "production": _TEXT, "sidechain": _TRUTH, "soundfont": _TEXT, "drum_kit": _TEXT,
     "work": _TEXT, "title": _TEXT, "composer": _TEXT, "source": _TEXT, "license": _TEXT, "seed": pa.list_(_COUNT),
     "peak": _NUMBER, "rms_db": _NUMBER,
     "parts": pa.list_(PART), "notes": NOTES,

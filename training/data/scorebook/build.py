@@ -35,7 +35,13 @@ from training.data.scorebook.labels import (
 )
 from training.data.scorebook.piece import Piece, Track
 from training.data.scorebook.render import Renderer, SilenceError
-from training.data.sources.fetch import SOUNDFONT_LICENSES, find_soundfont, find_soundfonts
+from training.data.sources.fetch import (
+    DRUM_SAMPLES_LICENSE,
+    SOUNDFONT_LICENSES,
+    find_drum_samples,
+    find_soundfont,
+    find_soundfonts,
+)
 from training.run.checkpoints import write_json, write_text
 
 VERSION = 5  # to be raised whenever the same arguments make other clips or captions
@@ -50,9 +56,9 @@ def split_of(work: str) -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def renderer_of(soundfont: str, sampling_rate: int, channels: int) -> Renderer:
+def renderer_of(soundfont: str, sampling_rate: int, channels: int, drum_samples: str = "") -> Renderer:
     """A cached renderer: loading a compressed SoundFont takes seconds, and forked processes share it."""
-    return Renderer(soundfont, sampling_rate, channels)
+    return Renderer(soundfont, sampling_rate, channels, drum_samples)
 
 
 def _start_worker(settings: Settings) -> None:
@@ -67,7 +73,7 @@ def make_clip(settings: Settings, scores: dict, index: int) -> tuple[str, dict] 
     An excerpt with 25 % of silence or more, or without a pitched part that its piece has, is drawn again.
     """
     soundfont, loop = draw_form(settings, index)
-    renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels)
+    renderer = renderer_of(soundfont, settings.sampling_rate, settings.channels, settings.drum_samples)
     for attempt in range(8):
         piece, rng = draw_piece(settings, first_setting(index), scores, attempt)
         if split_of(piece.work) not in settings.splits:
@@ -134,7 +140,7 @@ def render_scorebook(settings: Settings, count: int, num_workers: int, part: tup
     """
     # Raise for missing or damaged files once, before processes start.
     for soundfont in settings.soundfonts:
-        renderer_of(soundfont, settings.sampling_rate, settings.channels)
+        renderer_of(soundfont, settings.sampling_rate, settings.channels, settings.drum_samples)
     scores_of(settings.sources)
     root = Path(settings.output_dir)
     (root / ".shards").mkdir(parents=True, exist_ok=True)
@@ -142,6 +148,7 @@ def render_scorebook(settings: Settings, count: int, num_workers: int, part: tup
         "seed": settings.seed, "sources": list(settings.sources), "sampling_rate": settings.sampling_rate,
         "channels": settings.channels, "clip_s": settings.clip_s, "splits": list(settings.splits),
         "soundfonts": [Path(path).name for path in settings.soundfonts], "version": VERSION,
+        "drum_samples": bool(settings.drum_samples),
     }  # fmt: skip
     check_arguments_of_folder(root, arguments, count)
     numbers = range(part[0], math.ceil(count / SHARD_CLIPS), part[1])
@@ -213,7 +220,10 @@ def describe(rows: dict[str, list[dict]], arguments: dict) -> dict:
         "instruments": dict(Counter(name for row in every for name in row["instruments"]).most_common()),
         "with_drums": sum(bool(row["drums"]) for row in every),
         "sources": count("source"), "licenses": count("license"), "soundfonts": count("soundfont"),
-        "productions": count("production"), "styles": count("style"), "keys": count("key"), "time_signatures": count("time_signature"),
+        "productions": count("production"), "styles": count("style"), "keys": count("key"),
+        "time_signatures": count("time_signature"),
+        "drum_kits": count("drum_kit"),
+        "drum_samples_license": DRUM_SAMPLES_LICENSE if arguments["drum_samples"] else None,
         "soundfont_licenses": {name: SOUNDFONT_LICENSES.get(name, "given by the user") for name in
                                arguments["soundfonts"]},
     }  # fmt: skip
@@ -234,8 +244,9 @@ def draw(rows: dict[str, list[dict]], info: dict, path: Path) -> None:
     axes["bpm"].set_title("tempo, beats a minute")
     axes["density"].hist([min(row["density"], 40.0) for row in every], bins=40)
     axes["density"].set_title("notes a second, all parts")
-    counted = (("production", info["productions"]), ("meter", info["time_signatures"]), ("key", dict(sorted(info["keys"].items()))),
-               ("style", info["styles"]), ("instrument", info["instruments"]))  # fmt: skip
+    counted = (("production", info["productions"]), ("meter", info["time_signatures"]),
+               ("key", dict(sorted(info["keys"].items()))), ("style", info["styles"]),
+               ("instrument", info["instruments"]))  # fmt: skip
     for name, counts in counted:
         axes[name].bar(range(len(counts)), counts.values())
         axes[name].set_xticks(
@@ -257,6 +268,8 @@ def write_card(folder: Path, arguments: dict) -> dict:
     info = describe(rows, arguments)
     draw(rows, info, folder / "histograms.png")
     banks = "\n".join(f"- {name}: {license}" for name, license in info["soundfont_licenses"].items())
+    if info["drum_samples_license"]:
+        banks += f"\n- drums of {sum(info['drum_kits'].values())} clips: {info['drum_samples_license']}"
     total = sum(info["clips"].values())
     write_text(folder / "README.md", f"""\
 ---
@@ -271,7 +284,8 @@ task_categories: [text-to-audio]
 begin on a downbeat. {", ".join(f"{split} {n}" for split, n in info["clips"].items())} clips, split by work.
 
 `datasets.load_dataset("<this folder>")` opens it; `audio` holds FLAC bytes. `parts` and `notes` hold the notes that are
-heard, in seconds; clips 2k and 2k + 1 have the same notes and other instruments. `text_heldout` are paraphrases
+heard, in seconds; of five clips in a row two have the same notes and
+other instruments, and so have three. `text_heldout` are paraphrases
 in words and templates that no `text` uses; `stated` and `stated_heldout` hold the labels that each caption states. Made
 by `python -m training.data.scorebook` from the arguments in info.json; the same arguments make the same bytes.
 
@@ -308,6 +322,10 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
         "--soundfont",
         action="append",
         help="an .sf2 or .sf3 file with a General MIDI bank; may be given several times, each clip is played with one",
+    )
+    parser.add_argument(
+        "--drum_samples",
+        help="folder of Sonic Pi's samples; none for the drums of the SoundFonts alone (default: found)",
     )
     parser.add_argument("--sources", default=",".join(SOURCES), help="comma-separated, out of " + ", ".join(SOURCES))
     parser.add_argument("--sampling_rate", type=int, default=44100, help="Hz")
@@ -351,9 +369,10 @@ def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple
         raise ValueError(f"shard {arguments.shard!r}: must be i/n with 0 <= i < n, as in 0/4")
     given = arguments.soundfont
     fonts = tuple(str(find_soundfont(path)) for path in given) if given else tuple(map(str, find_soundfonts()))
+    drums = "" if arguments.drum_samples == "none" else str(find_drum_samples(arguments.drum_samples))
     settings = Settings(
         arguments.seed, sources, arguments.sampling_rate, arguments.channels, arguments.clip_s, fonts,
-        arguments.output_dir, splits,
+        arguments.output_dir, drums, splits,
     )  # fmt: skip
     count = math.ceil(arguments.hours * 3600.0 / arguments.clip_s - 1e-9)
     return settings, count, (int(part[0]), int(part[1]))

@@ -22,8 +22,9 @@ from training.data.scorebook.arrange import (
     usable,
 )
 from training.data.scorebook.captions import Facts, captions, heldout_captions
+from training.data.scorebook.drumkits import draw_kit
 from training.data.scorebook.harmony import Chord, chroma, symbol
-from training.data.scorebook.instruments import INSTRUMENTS, with_role
+from training.data.scorebook.instruments import INSTRUMENTS, Instrument, with_role
 from training.data.scorebook.piece import Piece, Score, Track, fit_range, pick_preset
 from training.data.scorebook.production import draw_production, kicks_of
 from training.data.sources import load_scores
@@ -32,6 +33,7 @@ from training.run.streams import ClipStream
 # Probability of each source of pieces.
 SOURCES = {"procedural": 0.40, "folk": 0.40, "classical": 0.15, "freedoom": 0.05}
 LOOP_SHARE = 0.1  # probability that a clip is a loop
+SAMPLED_DRUMS_SHARE = 0.45  # of the clips with drums, if their kit has a match among the samples
 SINGLE_SHARE = 0.27  # probability that only one or two roles of a piece with more play
 ALONE_WEIGHTS = {"lead": 0.4, "harmony": 0.25, "bass": 0.2, "drums": 0.15}  # which role is left
 ROLE_LETTERS = {"melody": "m", "voice": "e", "chords": "c", "arpeggio": "a", "pad": "p", "bass": "b"}
@@ -50,6 +52,8 @@ class Settings:
     clip_s: float
     soundfonts: tuple[str, ...]
     output_dir: str
+    drum_samples: str = ""
+    """folder of drum samples; "" for the drums of the SoundFonts alone"""
     splits: tuple[str, ...] = SPLITS
 
 
@@ -119,30 +123,47 @@ def draw_form(settings: Settings, index: int) -> tuple[str, bool]:
     return settings.soundfonts[int(own.integers(len(settings.soundfonts)))], bool(rng.random() < LOOP_SHARE)
 
 
+def setting_of(index: int) -> int:
+    """Number of the setting that clip `index` has: of five clips two have the same notes, and so have three."""
+    return index % 5 if index % 5 < 2 else index % 5 - 2
+
+
 def first_setting(index: int) -> int:
-    """The clip whose notes clip `index` has: clips come in pairs of the same notes, played by other instruments."""
-    return index - index % 2
+    """The clip whose notes clip `index` has, played by other instruments."""
+    return index - setting_of(index)
+
+
+def other_players(role: str, setting: int, rng: np.random.Generator) -> list[Instrument]:
+    """Instruments that may play a role in the second setting of the same notes or in the third.
+
+    In the second they can play the role; in a third of the cases they are any that play tunes. In the third they are
+    any that reach two octaves, and for the bass low enough.
+    """
+    letter = ROLE_LETTERS[role]
+    if setting == 2:
+        return [i for i in INSTRUMENTS.values() if i.high - i.low >= 24 and (letter != "b" or i.low <= 43)]
+    return with_role("m") if letter in "mca" and rng.random() < 1.0 / 3.0 else with_role(letter)
 
 
 def set_players(piece: Piece, settings: Settings, index: int) -> None:
-    """Choose who plays, in place: the second clip of a pair has other instruments, some clips have one or two roles.
-
-    The other instruments can play the role; in a third of the cases they are any that reach its range.
-    """
+    """Choose who plays, in place: later settings of the same notes have other instruments, the third unusual ones, and
+    some clips have one or two roles."""
     rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PLAYERS]))
-    if index != first_setting(index):
+    setting = setting_of(index)
+    if setting:
         changed: dict[tuple[str, str], tuple[str, tuple[int, int]]] = {}
         for track in piece.tracks:
             if track.name not in INSTRUMENTS:
                 continue
             if (track.name, track.role) not in changed:
-                letter = ROLE_LETTERS[track.role]
-                odd = letter in "mca" and rng.random() < 1.0 / 3.0
-                players = [i for i in (with_role("m") if odd else with_role(letter)) if i.name != track.name]
+                players = [i for i in other_players(track.role, setting, rng) if i.name != track.name]
                 player = players[int(rng.integers(len(players)))]
                 changed[track.name, track.role] = player.name, pick_preset(player, rng)
             track.name, track.preset = changed[track.name, track.role]
             track.notes = fit_range(track.notes, INSTRUMENTS[track.name])
+    for track in piece.tracks:
+        if track.role == "drums" and settings.drum_samples and rng.random() < SAMPLED_DRUMS_SHARE:
+            track.kit = draw_kit(track.preset[1], rng)
     roles = sorted({NOTE_ROLES[track.role] for track in piece.tracks})
     if len(roles) > 1 and rng.random() < SINGLE_SHARE:
         size = 2 if len(roles) > 2 and rng.random() < 0.35 else 1
@@ -233,7 +254,8 @@ def row_of(
         "moods": piece.moods,
         "dynamics": piece.dynamics, "density": _density(piece, audible, clip_s), "room": piece.room,
         "production": piece.production, "sidechain": facts.sidechain,
-        "soundfont": soundfont, "work": piece.work, "title": piece.title, "composer": piece.composer,
+        "soundfont": soundfont, "drum_kit": next((t.kit for t in audible if t.kit), None),
+        "work": piece.work, "title": piece.title, "composer": piece.composer,
         "source": piece.source, "license": piece.license, "seed": list(seed),
         "peak": round(float(np.abs(audio).max()), 4),
         "rms_db": round(20.0 * math.log10(float(np.sqrt(np.mean(np.square(audio)))) + 1e-9), 2),

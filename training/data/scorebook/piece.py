@@ -181,12 +181,14 @@ class Track:
         preset: (bank, program); bank 128 for drums.
         role: melody, chords, arpeggio, bass, pad, drums, voice.
         notes: (n, 4) onset and duration in quarters, pitch, velocity 0..1.
+        kit: of drums, a kit of training/data/scorebook/drumkits.py; "" for the drums of the SoundFont.
     """
 
     name: str
     preset: tuple[int, int]
     role: str
     notes: np.ndarray
+    kit: str = ""
 
 
 @dataclass

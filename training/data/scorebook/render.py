@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from training.data.scorebook.drumkits import play_kit
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.piece import Piece, Track, as_notes
 from training.data.scorebook.production import Stem, kicks_of, level_of, produce, set_level
@@ -33,12 +34,13 @@ class Renderer:
         sampling_rate: Hz of the result. Parts are rendered at twice that up to 32 kHz, because tinysoundfont
             interpolates linearly and leaves images near the top.
         channels: 1 or 2.
+        drum_samples: folder of the samples of training/data/scorebook/drumkits.py, if tracks have such kits.
 
     Raises:
         ValueError: if the SoundFont cannot be read or a number is out of range.
     """
 
-    def __init__(self, soundfont: str | Path, sampling_rate: int = 24000, channels: int = 1):
+    def __init__(self, soundfont: str | Path, sampling_rate: int = 24000, channels: int = 1, drum_samples: str = ""):
         import tinysoundfont  # here so that labels can be read without it
 
         if not 8000 <= sampling_rate <= 96000:
@@ -49,6 +51,7 @@ class Renderer:
             raise ValueError(f"soundfont {soundfont}: no such file")
         self.sampling_rate = sampling_rate
         self.channels = channels
+        self.drum_samples = Path(drum_samples)
         self.rate = 2 * sampling_rate if sampling_rate <= 32000 else sampling_rate
         self.synth = tinysoundfont.Synth(samplerate=self.rate)
         self.leads: dict[tuple[int, int], float] = {}
@@ -59,6 +62,11 @@ class Renderer:
 
     def part(self, track: Track, events: list[tuple[int, bool, int, int]], total: int) -> np.ndarray:
         """One part alone: float32 (`total`, 2) at `self.rate`, of events (sample, is on, pitch, velocity) in order."""
+        strokes = None
+        if track.kit:
+            strokes, events = play_kit(self.drum_samples, track.kit, events, total, self.rate)
+            if not events:
+                return strokes
         bank, program = track.preset
         drums = bank == 128
         channel = 9 if drums else 0
@@ -80,7 +88,8 @@ class Renderer:
         # sounds_off fades over about 50 ms, which would be audible in the next part.
         self.synth.sounds_off(channel)
         self.synth.generate_simple(round(0.15 * self.rate))
-        return np.frombuffer(buffer, dtype=np.float32).reshape(-1, 2)
+        sound = np.frombuffer(buffer, dtype=np.float32).reshape(-1, 2)
+        return sound if strokes is None else sound + strokes
 
     def lead_s(self, track: Track) -> float:
         """How much earlier than it is to be heard a note of a track is started, seconds; 0 for drums.
@@ -192,6 +201,8 @@ def _notes(piece: Piece, track: Track, clip_s: float, preroll_s: float, rng: np.
         if piece.fresh and start < -1e-6 and end < 0.25:
             continue  # too little of it is left
         first = max((max(start, 0.0) if piece.fresh else start) + move, -preroll_s)
+        if first >= clip_s:
+            continue
         notes.append((first, max(_LEAST_S, end + move - first), pitch, velocity))
     return as_notes(notes)
 

@@ -1,5 +1,5 @@
-"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), two SoundFonts; and the network
-that hears notes in the evaluation.
+"""Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), three SoundFonts, drum samples; and
+the network that hears notes in the evaluation.
 
     python -m training.data.sources.fetch
 
@@ -24,19 +24,25 @@ WHEEL = "music21-10.5.1-py3-none-any.whl"
 BASIC_PITCH = "basic-pitch==0.4.0"
 BASIC_PITCH_WHEEL = "basic_pitch-0.4.0-py2.py3-none-any.whl"
 BASIC_PITCH_SHA256 = "738adb503aae7fdfc7d1e1511aa0ce35052315f260a19531ef4c356708425db0"
-# Banks that a free licence allows to render and give away with: file -> Debian package. Both are MIT; MuseScore General
-# grew out of Fluid R3 Mono, with many instruments replaced by samples in the public domain or under CC0.
+# Banks that a free licence allows to render and give away with: file -> Debian package. All are MIT; Fluid R3 Mono grew
+# out of Fluid R3, and MuseScore General out of it, with many samples replaced by ones in the public domain or CC0.
 SOUNDFONTS = {
     "FluidR3Mono_GM.sf3": "fluidr3mono-gm-soundfont",
     "MuseScore_General_Lite.sf3": "musescore-general-soundfont-small",
+    "FluidR3_GM.sf2": "fluid-soundfont-gm",
 }
 SOUNDFONT_LICENSES = {
     "FluidR3Mono_GM.sf3": "MIT (Fluid R3 Mono GM: Michael Cowgill, after Frank Wen's Fluid R3)",
     "MuseScore_General_Lite.sf3": "MIT, parts public domain or CC0 (MuseScore General: S. Christian Collins, after "
     "Fluid R3 Mono; MuseScore Drumline, Splendid Grand, Versilian cymbals)",
+    "FluidR3_GM.sf2": "MIT (Fluid R3 GM, in stereo: Frank Wen and the contributors named in its README)",
 }
+# Drum strokes, each CC0 by the package's copyright file.
+DRUM_SAMPLES_PACKAGE, DRUM_SAMPLE = "sonic-pi-samples", "drum_bass_hard.flac"
+DRUM_SAMPLES_LICENSE = "CC0 (samples of Sonic Pi, by menegass, looppool, Dolfeus, DWSD, zgump and others of Freesound)"
 FREEDOOM_PACKAGE, WADS = "freedoom", ("freedoom1.wad", "freedoom2.wad")
 _SOUND_FOLDERS = tuple(Path("/usr/share") / d for d in ("sounds/sf3", "sounds/sf2", *SOUNDFONTS.values()))
+_SAMPLE_FOLDER = Path("/usr/share/sonic-pi/samples")
 _WAD_FOLDER = Path("/usr/share/games/doom")
 
 
@@ -80,6 +86,24 @@ def _bank(name: str, cache: Path) -> Path:
         if (folder / name).is_file():
             return folder / name
     return _in_cache(cache, name) or _from_debian(cache, SOUNDFONTS[name], name, "--soundfont PATH")
+
+
+def find_drum_samples(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
+    """Folder of Sonic Pi's samples: the one given, or found, or downloaded.
+
+    Raises:
+        ValueError: if the given folder lacks them.
+        MissingSourceError: if no folder is given, none is here and none can be downloaded.
+    """
+    if path is not None:
+        if not (Path(path) / DRUM_SAMPLE).is_file():
+            raise ValueError(f"drum_samples {str(path)!r}: a folder with {DRUM_SAMPLE} is needed")
+        return Path(path)
+    if (_SAMPLE_FOLDER / DRUM_SAMPLE).is_file():
+        return _SAMPLE_FOLDER
+    cache, option = cache_dir(cache), "--drum_samples none"
+    found = _in_cache(cache, DRUM_SAMPLE) or _from_debian(cache, DRUM_SAMPLES_PACKAGE, DRUM_SAMPLE, option)
+    return found.parent
 
 
 def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -> list[Path]:
@@ -211,16 +235,21 @@ def _run(command: list[str], cwd: str | None = None) -> str:
 
 
 def main() -> int:
-    """Fetch all three; exit code 2 if scores or SoundFont are missing (the songs can be done without)."""
+    """Fetch all; exit code 2 if scores or SoundFonts are missing (drum samples and songs can be done without)."""
     argparse.ArgumentParser(prog="training.data.sources.fetch", description=main.__doc__).parse_args()
     status = 0
-    for name, find in (("scores", find_music21), ("SoundFonts", find_soundfonts), ("songs", find_freedoom)):
+    for name, find in (
+        ("scores", find_music21),
+        ("SoundFonts", find_soundfonts),
+        ("drums", find_drum_samples),
+        ("songs", find_freedoom),
+    ):
         try:
             found = find()
             print(f"{name}: {' '.join(str(p) for p in found) if isinstance(found, list) else found}")
         except MissingSourceError as error:
             print(f"{name}: {error}", file=sys.stderr)
-            status = status if name == "songs" else 2
+            status = status if name in ("songs", "drums") else 2
     return status
 
 

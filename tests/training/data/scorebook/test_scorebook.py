@@ -20,11 +20,16 @@ from training.data.scorebook.captions import (
     DRUMS_ALONE_HELDOUT,
     NO_BASS,
     NO_BASS_HELDOUT,
+    NO_CHORDS,
+    NO_CHORDS_HELDOUT,
     NO_DRUMS,
     NO_DRUMS_HELDOUT,
+    NO_MELODY,
+    NO_MELODY_HELDOUT,
 )
+from training.data.scorebook.drumkits import SAMPLE_KITS
 from training.data.scorebook.instruments import INSTRUMENTS
-from training.data.scorebook.labels import loop_s, row_of
+from training.data.scorebook.labels import loop_s, other_players, row_of
 from training.data.scorebook.styles import STYLES
 from training.data.sources.fetch import find_soundfont, find_soundfonts
 
@@ -58,7 +63,7 @@ def read(folder):
 @pytest.fixture(scope="module")
 def book(tmp_path_factory):
     folder = tmp_path_factory.mktemp("book")
-    build.main(options(folder, hours=48 / 3600, clip_s=8, seed=1))
+    build.main(options(folder, hours=48 / 3600, clip_s=8, seed=40))
     return folder
 
 
@@ -166,7 +171,7 @@ def test_killed_in_the_middle_no_partial_shard_is_readable_and_a_rerun_completes
 
 
 def test_one_split_alone_is_the_same_as_in_the_whole_set(book, tmp_path):
-    build.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=1, splits="validation"))
+    build.main(options(tmp_path, hours=48 / 3600, clip_s=8, seed=40, splits="validation"))
     alone, whole = clips.shards_of(tmp_path, "validation"), clips.shards_of(book, "validation")
     assert len(alone) == len(whole) == 1 and alone[0].read_bytes() == whole[0].read_bytes()
     assert not clips.shards_of(tmp_path, "train")
@@ -205,7 +210,7 @@ def loops():
     """Twelve loops of different pieces as the command draws them: (row, audio (channels, samples))."""
     settings = build.check_arguments(build.parse_arguments(options("x", clip_s=6, channels=2)))[0]
     indices = [i for i in range(400) if build.draw_form(settings, i)[1]]
-    made = [build.make_clip(settings, {}, index)[1] for index in indices[:24:2]]  # pairs have the same notes
+    made = [build.make_clip(settings, {}, index)[1] for index in indices if index == build.first_setting(index)][:12]
     assert 20 < len(indices) < 60  # a tenth
     return [(row, scorebook_audio(row)) for row in made]
 
@@ -289,6 +294,7 @@ def test_stereo_and_other_rate(tmp_path):
             "num_workers 0"),
         ({"sampling_rate": 5}, "sampling_rate 5"), ({"seed": -1}, "seed -1"), ({"shard": "2/2"}, "shard '2/2'"),
         ({"splits": "test,train"}, "splits 'test,train'"),
+        ({"drum_samples": "/nowhere"}, "drum_samples '/nowhere': a folder with drum_bass_hard.flac is needed"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(tmp_path, change, words):
@@ -314,18 +320,24 @@ def test_damaged_soundfont_is_one_line(tmp_path):
 
 
 def test_players_change_and_roles_are_left_out():
-    settings = build.Settings(5, ("procedural",), 44100, 2, 10.0, ("x.sf2",), "none")
-    few, pairs = 0, {}
+    settings = build.Settings(5, ("procedural",), 44100, 2, 10.0, ("x.sf2",), "none", "samples")
+    few, sampled, works, absent = 0, 0, {}, set()
     for index in range(80):
         piece, _ = build.draw_piece(settings, build.first_setting(index), {})
         before = {t.role for t in piece.tracks}
         first_names = [t.name for t in piece.tracks]
         build.set_players(piece, settings, index)
         few += {t.role for t in piece.tracks} != before
-        pairs.setdefault(piece.work, []).append(build.draw_form(settings, index)[1])
-        if index % 2 and {t.role for t in piece.tracks} == before:
+        works.setdefault(piece.work, []).append((index, build.draw_form(settings, index)[1]))
+        if index != build.first_setting(index) and {t.role for t in piece.tracks} == before:
             pitched = [(a, t.name) for a, t in zip(first_names, piece.tracks, strict=True) if t.name in INSTRUMENTS]
             assert all(a != b for a, b in pitched)
+        for track in piece.tracks:
+            assert not track.kit or (track.role == "drums" and track.kit in SAMPLE_KITS)
+            sampled += bool(track.kit)
+            low, high = track.notes[:, 2].min(initial=127), track.notes[:, 2].max(initial=0)
+            if track.name in INSTRUMENTS and index != build.first_setting(index):
+                assert low >= INSTRUMENTS[track.name].low - 12 and high <= INSTRUMENTS[track.name].high + 12
         row = row_of(piece, piece.tracks, np.full((2, 10), 0.1), 44100, 10.0, (5, index), False, "x")
         names = {t.name for t in piece.tracks}
         if names == {"drums"}:
@@ -334,12 +346,34 @@ def test_players_change_and_roles_are_left_out():
         for text, said in zip(row["text"] + row["text_heldout"], stated, strict=True):
             if any(words in text for words in (*NO_BASS, *NO_BASS_HELDOUT)):
                 assert not {t.role for t in piece.tracks} & {"bass", "voice"}
+                absent.add("bass")
+            if any(words in text for words in (*NO_CHORDS, *NO_CHORDS_HELDOUT)):
+                assert not {t.role for t in piece.tracks} & {"chords", "arpeggio", "pad", "voice"}
+                absent.add("chords")
+            if any(f" {words}" in f" {text}" for words in (*NO_MELODY, *NO_MELODY_HELDOUT)):  # not "piano melody"
+                assert not {t.role for t in piece.tracks} & {"melody", "voice", "arpeggio"}
+                absent.add("melody")
             if any(words in text for words in (*NO_DRUMS, *NO_DRUMS_HELDOUT)):
                 assert not names & {"drums", "percussion"}
             alone = any(words in text for words in (*DRUMS_ALONE, *DRUMS_ALONE_HELDOUT))
             if alone and not said["instruments"]:  # "piano and drums only" names what else plays
                 assert names <= {"drums", "percussion"}
-    assert few >= 0.15 * 80 and all(len(forms) == 2 and forms[0] == forms[1] for forms in pairs.values())
+    assert few >= 0.15 * 80 and sampled >= 5 and absent == {"bass", "chords", "melody"}
+    assert sorted(len(clips_of) for clips_of in works.values()) == [2] * 16 + [3] * 16
+    for clips_of in works.values():
+        numbers, loops = zip(*clips_of, strict=True)
+        assert list(numbers) == list(range(numbers[0], numbers[0] + len(numbers))) and len(set(loops)) == 1
+
+
+def test_the_third_setting_has_unusual_players_in_reach():
+    rng = np.random.default_rng(0)
+    usual = {i.name for i in other_players("bass", 0, rng)}
+    third = {i.name for i in other_players("bass", 2, rng)}
+    assert {"piano", "cello", "tuba", "trombone"} <= third and not third & {"flute", "whistle", "timpani"}
+    assert usual & third and third - usual
+    assert {"string ensemble", "tuba", "church organ", "glockenspiel"} <= {
+        i.name for i in other_players("melody", 2, rng)
+    }
 
 
 def test_notes_are_where_the_audio_has_them(book):
