@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import runpy
 
 from pipelines.commands import arguments
 
@@ -26,7 +27,5 @@ def run(args: argparse.Namespace) -> int:
         import gradio  # noqa: F401
     except ImportError as error:
         raise ImportError("the page needs gradio; install it: pip install 'vivace-music[app]'") from error
-    from app import main
-
-    main()
+    runpy.run_module("app", run_name="__main__")  # the page uses the pipeline, and not the other way round
     return 0
