@@ -317,22 +317,27 @@ def choose_sources(draft: Draft, start: int, bars: int, seed: int) -> None:
     """
     rng = np.random.default_rng(seed)
     for first in range(start, start + bars, RETURN_BARS):
-        draws = rng.random(2)
-        far = [distance for distance in RETURNS if first - distance >= start]
         last = min(first + RETURN_BARS, start + bars)
-        here = draft.tokens[first * draft.bar : last * draft.bar]
-        fit = []
-        for distance in far:
-            there = draft.tokens[(first - distance) * draft.bar : (last - distance) * draft.bar]
-            given = (here != MASKS) & (there != MASKS) & (here + there > 0)
-            fit.append(float((here == there)[given].float().mean()) if given.any() else UNKNOWN_FIT)
-        shares = np.array([RETURNS[distance] for distance in far]) * fit
-        if draws[0] >= 1.0 - (1.0 - shares).prod():
-            continue
-        distance = far[int(np.searchsorted(shares.cumsum() / shares.sum(), draws[1], side="right"))]
-        for bar in range(first, last):
+        distance = choose_distance(draft, start, first, last, rng.random(2))
+        for bar in range(first, last if distance else first):
             source = draft.sources[bar - distance]
             draft.sources[bar] = source if source >= start else bar - distance
+
+
+def choose_distance(draft: Draft, start: int, first: int, last: int, draws: np.ndarray) -> int | None:
+    """How many bars before them, but not before `start`, bars [first, last) find what they are made like; None = they
+    are new. `draws` are two random numbers of 0 to 1."""
+    far = [distance for distance in RETURNS if first - distance >= start]
+    here = draft.tokens[first * draft.bar : last * draft.bar]
+    fit = []
+    for distance in far:
+        there = draft.tokens[(first - distance) * draft.bar : (last - distance) * draft.bar]
+        given = (here != MASKS) & (there != MASKS) & (here + there > 0)
+        fit.append(float((here == there)[given].float().mean()) if given.any() else UNKNOWN_FIT)
+    shares = np.array([RETURNS[distance] for distance in far]) * fit
+    if draws[0] >= 1.0 - (1.0 - shares).prod():
+        return None
+    return far[int(np.searchsorted(shares.cumsum() / shares.sum(), draws[1], side="right"))]
 
 
 def recall(draft: Draft, column: int, here: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
