@@ -1,4 +1,4 @@
-"""`vivace`: generate, edit, replay, midi, info, publish, doctor.
+"""`vivace`: generate, compose, arrange, edit, replay, midi, info, publish, doctor.
 
 Exit codes: 0 done; 1 the work failed (disk, network, memory, a library that is missing); 2 bad input; 130 interrupted.
 Every error is one line on stderr that begins with "error: ".
@@ -9,11 +9,12 @@ import os
 import sys
 from typing import NoReturn
 
-from pipelines.commands import doctor, edit, generate, info, midi, publish, replay
+from pipelines.commands import arrange, compose, doctor, edit, generate, info, midi, publish, replay
 
-COMMANDS = (generate, edit, replay, midi, info, publish, doctor)
+COMMANDS = (generate, compose, arrange, edit, replay, midi, info, publish, doctor)
 EPILOG = """examples:
   vivace generate --prompt "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
+  vivace compose --prompt "slow waltz for accordion" --bars 16 --out waltz.mid
   vivace edit --audio out.wav --mask_s 4:6 --prompt "jazz trio" --out repaired.wav
   vivace replay out.wav
   vivace midi song.wav
