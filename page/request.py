@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from pipelines.pipeline_vivace import Score, check_number, parse_key, read_prompt
-from pipelines.scores import music_of
+from pipelines.scores import has_composer, is_composed, music_of
 from pipelines.vivace_notes import read_parts
 
 MAX_PROMPT = 2000  # characters
@@ -105,11 +105,12 @@ def pipeline_arguments(values: dict, config) -> dict:
                 raise ValueError(f"{name} is {shown(values[name])}; allowed: true or false")
             out[name] = values[name]
     out |= {name: values[name] for name in EDIT if values.get(name) is not None}
-    if out.get("stems") and score is None:
+    written = is_composed(out, has_composer(config))
+    if out.get("stems") and score is None and not written:
         raise ValueError("stems needs score: stems are its parts")
     if out.get("audio") is None and (score is None or isinstance(score, Score)):
         longest_s = min(config.max_duration_s, MAX_SECONDS)
-        music_of(out["prompt"] or "", out, score, config.default_duration_s, longest_s)
+        music_of(out["prompt"] or "", out, score, config.default_duration_s, longest_s, written)
     return {name: value for name, value in out.items() if value is not None}
 
 

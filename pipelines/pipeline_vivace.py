@@ -28,6 +28,7 @@ from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu
 from .vivace_compose import MusicPlan
 from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
 from .vivace_edit import Edit, find_beats, prompt_for_score, read_edits
+from .vivace_jam import ComposingMixin
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Lengths, Music, understand
@@ -154,7 +155,7 @@ def one_line() -> Iterator[None]:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, DiffusionPipeline):
+class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;

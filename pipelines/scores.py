@@ -1,13 +1,15 @@
 """Scores for the command line and the page: what can be refused before a model is loaded, and what a score holds."""
 
 import json
+import re
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 
 from pipelines.vivace_music import Lengths, Music, MusicArguments, settle
 from pipelines.vivace_notes import arguments_of_score
 from pipelines.vivace_reading import read_music
-from pipelines.vivace_score import Score
+from pipelines.vivace_score import ROLES, Score
 from pipelines.vivace_theory import PITCH_CLASSES
 
 NOTATION = (".musicxml", ".mxl", ".xml", ".abc")
@@ -23,11 +25,43 @@ def plays_notes(folder: str | Path) -> bool:
     return bool(config.get("note_channels"))
 
 
-def load_score(path: object, name: str = "score") -> Score:
-    """The score of a MIDI file that the argument `name` names.
+def has_composer(index: Mapping) -> bool:
+    """Whether a checkpoint has a composer, by its model_index.json or its pipeline's config."""
+    return any(index.get("composer") or ())
+
+
+def is_composed(arguments: dict, composes: bool) -> bool:
+    """Whether the pipeline writes notes for these arguments, where it has a composer and plays notes if `composes`."""
+    asked = arguments.get("compose")
+    free = arguments.get("score") is None or asked is True or arguments.get("form") is not None
+    return composes and free and asked is not False and arguments.get("audio") is None
+
+
+def read_roles(roles: object) -> dict[str | int, str]:
+    """["track 2=lead", "Piano=harmony"] as `Score.load` takes them: tracks by name, or by number from 0.
 
     Raises:
-        ValueError: one line: no text, no such file, or one that is no MIDI file of type 0 or 1 with notes.
+        ValueError: another form, or an unknown role.
+    """
+    allowed = f"a track's name or number with one of {', '.join(ROLES)}, as in 'track 2=lead'"
+    if not isinstance(roles, list) or not all(isinstance(one, str) for one in roles):
+        raise ValueError(f"roles is {roles!r}; allowed: a list, each {allowed}")
+    found: dict[str | int, str] = {}
+    for one in roles:
+        track, _, role = (part.strip() for part in one.rpartition("="))
+        number = re.fullmatch(r"(?:track\s*)?(\d+)", track, flags=re.IGNORECASE)
+        if not track or role not in ROLES or (number and int(number[1]) < 1):
+            raise ValueError(f"roles has {one!r}; allowed: {allowed}, numbers from 1 as `vivace info` shows them")
+        found[int(number[1]) - 1 if number else track] = role
+    return found
+
+
+def load_score(path: object, name: str = "score", roles: object = None) -> Score:
+    """The score of a MIDI file that the argument `name` names; `roles` as of `read_roles`.
+
+    Raises:
+        ValueError: one line: no text, no such file, one that is no MIDI file of type 0 or 1 with notes, or roles of
+            tracks that it does not have.
     """
     if not isinstance(path, str):
         raise ValueError(f"{name} is {path!r}; allowed: the name of a MIDI file")
@@ -36,17 +70,37 @@ def load_score(path: object, name: str = "score") -> Score:
             f"{name} is {path!r}; allowed: a MIDI file (MusicXML and ABC become one by "
             "`python -m training.data.sources.to_midi`)"
         )
-    return Score.load(path)
+    return Score.load(path, None if roles is None else read_roles(roles))
 
 
-def music_of(text: str, arguments: dict, score: Score | None, default_s: float, longest_s: float) -> Music:
+def load_composer(pipe, folder: str):
+    """The composer in a folder, as a part of this pipeline.
+
+    Raises:
+        ValueError: none there, or one for another text encoder.
+    """
+    from pipelines.composer_vivace import ComposerVivace
+
+    if not (Path(folder) / "config.json").is_file():
+        raise ValueError(f"composer is {folder!r}; allowed: a folder with config.json and weights of a ComposerVivace")
+    composer = ComposerVivace.from_pretrained(folder).eval()
+    width = pipe.text_encoder.config.d_model
+    if composer.config.text_dim != width:
+        raise ValueError(f"composer reads text states of {composer.config.text_dim}; the checkpoint's have {width}")
+    return composer
+
+
+def music_of(
+    text: str, arguments: dict, score: Score | None, default_s: float, longest_s: float, composed: bool = False
+) -> Music:
     """The music of one piece, as the pipeline settles it.
 
     Args:
         text: all words of its prompt.
         arguments: of the pipeline; those that are missing or None are left to the words and the score.
-        score: the notes that it plays, or None.
+        score: the notes that it plays, or of what is composed those that are given, or None.
         default_s, longest_s: lengths of the checkpoint, seconds.
+        composed: whether its notes are written, see `is_composed`.
 
     Raises:
         ValueError: what the pipeline would refuse.
@@ -55,7 +109,12 @@ def music_of(text: str, arguments: dict, score: Score | None, default_s: float, 
     given = MusicArguments(**{one.name: arguments.get(one.name) for one in fields(MusicArguments)})
     if score is not None:
         given, _ = arguments_of_score(score, given, words)
-    return settle(words, given, arguments.get("loop"), default_s, longest_s)
+    music = settle(words, given, arguments.get("loop"), default_s, longest_s, composed)
+    if composed and isinstance(arguments.get("form"), str) and music.bars is not None:
+        from pipelines.vivace_compose import read_form  # loads torch
+
+        read_form(arguments["form"], music.bars)
+    return music
 
 
 def score_of_recipe(recipe: dict | None, seconds: float) -> Score | None:

@@ -33,9 +33,17 @@ from .vivace_tokens import (
     steps_per_bar,
 )
 
-CHUNK_BARS = 8  # bars that are written together
-CHUNK_STEPS = 128  # and the most steps; as many before them are seen
-CHORD_LEAD = 2
+CHUNK_BARS = 16  # bars that are written together
+CHUNK_STEPS = 256  # and the most steps
+CONTEXT_STEPS = 128  # before them that are seen
+# The pass in which a note is drawn, by its place in the meter: at the beginning of a bar (of the 1st of eight, the 5th,
+# the 3rd and 7th, the others), in the middle of a bar, on a beat, on an eighth, on a 16th.
+BAR_PASSES, HALF_PASS, BEAT_PASS, EIGHTH_PASS, STEP_PASS = (1, 2, 3, 4), 4, 5, 6, 7
+# How often the lead of two bars is that of so many bars before, where the chords are the same: counted in real scores.
+RETURNS = {2: 0.1, 4: 0.4, 8: 0.45, 12: 0.55, 16: 0.9}
+RETURN_BARS = 2
+UNKNOWN_FIT = 0.7  # in place of the share of chords that are the same, where none are given
+RECALL = 4.0  # added to the logits of what stands there
 TEMPERATURE = 1.0
 TOP_P = 0.92
 MAX_SECTIONS = 26
@@ -97,6 +105,7 @@ class Draft:
         bass: (steps,) pitch class in C that the bass must begin with, -1 = any.
         changes: (steps,) bool, where a given chord begins.
         bass_plays: the bass may not be silent where it must begin.
+        sources: (bars,) the bar that each is made like, -1 = none; see `choose_sources`.
     """
 
     tokens: torch.Tensor
@@ -106,7 +115,8 @@ class Draft:
     classes: np.ndarray
     bass: np.ndarray
     changes: np.ndarray
-    bass_plays: bool = False
+    bass_plays: bool
+    sources: np.ndarray
 
 
 def mix(*numbers: int) -> int:
@@ -222,7 +232,8 @@ def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | N
         "players": torch.tensor([players]),
         "text": (torch.zeros(composer.config.text_dim) if text is None else text.detach().float().cpu())[None],
     }
-    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1)
+    sources = np.full(plan.bars, -1)
+    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1, sources)
 
 
 def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
@@ -250,7 +261,7 @@ STRUCTURE_ONLY = [name in (*STRUCTURE, *ROLE_COLUMNS["drums"]) for name in NAMES
 
 def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
     """For each column (last - first, size) bool: the tokens that may be written at steps [first, last): those that
-    given chords let through, and that have a length."""
+    given chords let through."""
     masks = [np.ones((last - first, size), dtype=bool) for size in SIZES]
     steps = np.arange(first, last)
     beat = draft.bar / draft.beats
@@ -271,12 +282,16 @@ def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
             masks[NAMES.index(name)][0, HOLD] = False
     if beat % STEPS_PER_QUARTER:  # beats begin within quarters, which have no triplets then
         masks[NAMES.index("feel")][:, 1] = False
-    feel = draft.tokens[first:last, NAMES.index("feel")].numpy()
-    dead = (feel == 1) & (steps % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1)  # of a triplet
+    return [torch.from_numpy(mask) for mask in masks]
+
+
+def shut_triplets(may: list[torch.Tensor], draft: Draft, first: int, last: int) -> None:
+    """Let nothing begin in the fourth step of triplet quarters, which has no length: of `limits`, in place."""
+    fourth = torch.arange(first, last) % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1
+    dead = fourth & (draft.tokens[first:last, NAMES.index("feel")] == 1)
     for column, name in enumerate(NAMES):
         if name not in STRUCTURE:
-            masks[column][dead, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
-    return [torch.from_numpy(mask) for mask in masks]
+            may[column][dead, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
 
 
 def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tensor, int, int]:
@@ -285,7 +300,7 @@ def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tenso
     Returns:
         Numbers of steps in the draft, the number of the first one in time, and where among them `first` stands.
     """
-    before = CHUNK_STEPS // draft.bar * draft.bar or draft.bar
+    before = CONTEXT_STEPS // draft.bar * draft.bar or draft.bar
     total = len(draft.tokens)
     if not loop:
         begin = max(0, first - before)
@@ -295,29 +310,74 @@ def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tenso
     return torch.arange(begin, last + before) % total, begin % total, before
 
 
-def order(bar: int, beats: int, first: int, last: int) -> np.ndarray:
+def choose_sources(draft: Draft, start: int, bars: int, seed: int) -> None:
+    """Choose for the bars from `start` on, two by two, which earlier ones they are made like, if any; in place.
+
+    Bars are as likely to return as in real scores, those with the same given chords and notes more likely than others.
+    """
+    rng = np.random.default_rng(seed)
+    for first in range(start, start + bars, RETURN_BARS):
+        last = min(first + RETURN_BARS, start + bars)
+        distance = choose_distance(draft, start, first, last, rng.random(2))
+        for bar in range(first, last if distance else first):
+            source = draft.sources[bar - distance]
+            draft.sources[bar] = source if source >= start else bar - distance
+
+
+def choose_distance(draft: Draft, start: int, first: int, last: int, draws: np.ndarray) -> int | None:
+    """How many bars before them, but not before `start`, bars [first, last) find what they are made like; None = they
+    are new. `draws` are two random numbers of 0 to 1."""
+    far = [distance for distance in RETURNS if first - distance >= start]
+    here = draft.tokens[first * draft.bar : last * draft.bar]
+    fit = []
+    for distance in far:
+        there = draft.tokens[(first - distance) * draft.bar : (last - distance) * draft.bar]
+        given = (here != MASKS) & (there != MASKS) & (here + there > 0)
+        fit.append(float((here == there)[given].float().mean()) if given.any() else UNKNOWN_FIT)
+    shares = np.array([RETURNS[distance] for distance in far]) * fit
+    if draws[0] >= 1.0 - (1.0 - shares).prod():
+        return None
+    return far[int(np.searchsorted(shares.cumsum() / shares.sum(), draws[1], side="right"))]
+
+
+def recall(draft: Draft, column: int, here: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+    """What is added to the logits (rows, tokens) of a column at steps `here` that are made like steps `there`, -1 =
+    like none: `RECALL` for the token that stands there, or for any note where a note stands over another chord."""
+    old = torch.where(there >= 0, draft.tokens[there.clamp_min(0), column], MASKS[column])
+    stands, loose = old != MASKS[column], torch.zeros(len(here), dtype=torch.bool)
+    bonus = torch.zeros(len(here), SIZES[column])
+    if NAMES[column] in LOWEST_PITCH:
+        loose = stands & (old >= FIRST_PITCH) & (draft.tokens[here, 0] != draft.tokens[there, 0])
+        bonus[loose, FIRST_PITCH:] = RECALL
+    exact = stands & ~loose
+    bonus[exact, old[exact]] = RECALL
+    return bonus
+
+
+def order(draft: Draft, first: int, last: int) -> np.ndarray:
     """In which pass each token of steps [first, last) is drawn, (last - first, columns), from 0 on.
 
-    What is strong in the meter comes before what is weak: the first steps of bars, of the 1st, the 5th, the 3rd and
-    7th, the bars between; then the half bars, the beats, the eighths, the rest; chords `CHORD_LEAD` passes before
-    notes. Tokens of one pass are far from each other, with tokens on both sides of them, so that it does little harm
-    that they are drawn without regard to each other.
+    What is strong in the meter comes before what is weak, chords and feel a pass before notes, and a bar that is made
+    like another a pass after it. Tokens of one pass are far from each other, with tokens on both sides of them, so that
+    it does little harm that they are drawn without regard to each other.
     """
-    steps = np.arange(first, last)
-    number, within, beat = steps // bar, steps % bar, bar / beats
+    steps, bar = np.arange(first, last), draft.bar
+    number, within, beat = steps // bar, steps % bar, bar / draft.beats
     strength = np.select([number % 8 == 0, number % 4 == 0, number % 2 == 0], [0, 1, 2], 3)  # of the bar
+    beginning = np.array(BAR_PASSES)[strength]
     at_beat = np.round(within / beat).astype(int)
     is_beat = np.abs(within - at_beat * beat) < 1e-9
-    level = np.where(within == 0, strength, np.where(within % 2 == 0, 6, 7))
-    level[is_beat & (within > 0)] = 5
-    level[is_beat & (2 * at_beat == beats)] = 4
+    level = np.where(within == 0, beginning, np.where(within % 2 == 0, EIGHTH_PASS, STEP_PASS))
+    level[is_beat & (within > 0)] = BEAT_PASS
+    level[is_beat & (2 * at_beat == draft.beats)] = HALF_PASS
     starts = np.maximum.accumulate(np.where(is_beat, np.arange(len(steps)), 0))  # of the beat that a step is in
     ranks = np.empty((len(steps), len(NAMES)), dtype=int)
     for column, name in enumerate(NAMES):
-        ranks[:, column] = level + CHORD_LEAD + (name in ("harmony1", "harmony3", "snare", "percussion"))
-    ranks[:, NAMES.index("chord")] = level[starts]
-    ranks[:, NAMES.index("feel")] = strength
-    return ranks
+        ranks[:, column] = level + (name in ("harmony1", "harmony3", "snare", "percussion"))
+    ranks[:, NAMES.index("chord")] = level[starts] - 1
+    ranks[:, NAMES.index("feel")] = beginning - 1
+    ranks[draft.sources[number] >= 0] += 1
+    return ranks.clip(0, STEP_PASS)
 
 
 @torch.no_grad()
@@ -326,18 +386,21 @@ def write(
     draft: Draft,
     first: int,
     last: int,
-    generator: torch.Generator,
+    seed: int,
     loop: bool = False,
     temperature: float = TEMPERATURE,
     top_p: float = TOP_P,
 ) -> None:
     """Write the masked tokens of steps [first, last) of a draft, in place, in the passes of `order`.
 
+    Bars that are made like others are drawn with the same random numbers as these, and what stands there already is
+    more likely (`recall`): so themes return, and change with the chords.
+
     Args:
         composer: the network.
         draft: of the piece; tokens before `first` are complete.
         first, last: steps, whole bars.
-        generator: of the draws, on the CPU.
+        seed: of the draws.
         loop: the piece goes on from its end to its beginning.
         temperature: of the draws.
         top_p: the draws are among the likeliest tokens that together have this probability.
@@ -345,45 +408,61 @@ def write(
     device = next(composer.parameters()).device
     conditions = {name: value.to(device) for name, value in draft.conditions.items()}
     rows, begin, offset = window(draft, first, last, loop)
-    patch = composer.config.patch
+    patch, count = composer.config.patch, last - first
     padded = -(-len(rows) // patch) * patch
     visible = (torch.arange(padded)[None] < len(rows)).to(device) if padded > len(rows) else None
     start, bar = torch.tensor([begin], device=device), torch.tensor([draft.bar], device=device)
+    prepared = composer.prepare(start, bar, conditions, padded)
     masked = draft.tokens[first:last] == MASKS
-    ranks = torch.from_numpy(order(draft.bar, draft.beats, first, last))
+    ranks = torch.from_numpy(order(draft, first, last))
+    bars = np.arange(first // draft.bar, last // draft.bar)
+    origin = np.where(draft.sources[bars] >= 0, draft.sources[bars], bars)
+    noise = torch.cat([
+        torch.rand(draft.bar, sum(SIZES), generator=torch.Generator().manual_seed(mix(seed, int(one))))
+        for one in origin
+    ]).split(SIZES, dim=-1)  # fmt: skip
+    steps = torch.arange(first, last)
+    there = steps - torch.from_numpy(np.repeat((bars - origin) * draft.bar, draft.bar))
+    there = torch.where(there == steps, -1, there)
     units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
+    may = limits(draft, first, last)
+    seen = MASKS.repeat(padded, 1)
     for rank in ranks[masked].unique().tolist():
-        may = limits(draft, first, last)
-        seen = MASKS.repeat(padded, 1)
+        shut_triplets(may, draft, first, last)
         seen[: len(rows)] = draft.tokens[rows]
-        logits = composer(seen[None].to(device), start, bar, conditions, visible)[0, offset : offset + last - first]
-        for column, part in enumerate(logits.float().cpu().split(SIZES, dim=-1)):
-            here = masked[:, column] & (ranks[:, column] == rank)
-            if not here.any():
-                continue
-            drawn = draw(part[here] / temperature, may[column][here], generator, top_p)
-            draft.tokens[first:last, column][here] = drawn
+        logits = composer.predict_logits(seen[None].to(device), prepared, visible, offset, offset + count)[0]
+        logits = (logits.float().cpu() / temperature).split(SIZES, dim=-1)
+        places = [torch.nonzero(masked[:, c] & (ranks[:, c] == rank))[:, 0] for c in range(len(NAMES))]
+        columns = [column for column, place in enumerate(places) if len(place)]
+        widest = max(SIZES[column] for column in columns)
+        table = [[], [], []]  # logits, what may be, random numbers: a row for each token that is drawn
+        for column in columns:
+            place, wide = places[column], (0, widest - SIZES[column])
+            likely = logits[column][place] + recall(draft, column, steps[place], there[place])
+            for part, values in zip(table, (likely, may[column][place], noise[column][place]), strict=True):
+                part.append(torch.nn.functional.pad(values, wide))
+        drawn = draw(*(torch.cat(part) for part in table), top_p).split([len(places[column]) for column in columns])
+        for column, tokens in zip(columns, drawn, strict=True):
+            draft.tokens[first:last, column][places[column]] = tokens
             if column < len(STRUCTURE):
-                align(draft.tokens[first:last], column, draft.bar, units[column], here)
+                align(draft.tokens[first:last], column, draft.bar, units[column], places[column])
 
 
-def draw(logits: torch.Tensor, may: torch.Tensor, generator: torch.Generator, top_p: float) -> torch.Tensor:
-    """A token for each row of logits (rows, tokens) among those that may be."""
+def draw(logits: torch.Tensor, may: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
+    """A token for each row of logits (rows, tokens) among those that may be, by random numbers of 0 to 1."""
     log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
     if top_p < 1:
         ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
         beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
         log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
-    uniform = torch.rand(log_p.shape, generator=generator).clamp(1e-9, 1.0 - 1e-7)
-    return (log_p - torch.log(-torch.log(uniform))).argmax(-1)
+    return (log_p - torch.log(-torch.log(uniform.clamp(1e-9, 1.0 - 1e-7)))).argmax(-1)
 
 
-def align(tokens: torch.Tensor, column: int, bar: int, unit: float, open_: torch.Tensor) -> None:
-    """Let a column have in each unit of a bar (steps) the token of its first step, in place, where it is open."""
-    number = torch.arange(len(tokens))
-    within = number % bar
-    first = number - within + (torch.floor(within / unit + 1e-9) * unit).round().long()
-    tokens[:, column] = torch.where(open_, tokens[first, column], tokens[:, column])
+def align(tokens: torch.Tensor, column: int, bar: int, unit: float, places: torch.Tensor) -> None:
+    """Let a column have in each unit of a bar (steps) the token of its first step, in place, at `places`."""
+    within = places % bar
+    first = places - within + (torch.floor(within / unit + 1e-9) * unit).round().long()
+    tokens[places, column] = tokens[first, column]
 
 
 def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.25, loop=False, **options) -> None:
@@ -397,21 +476,20 @@ def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.2
         vary: share of a primed section that is new.
         loop: the end leads to the beginning.
     """
-    total = len(draft.tokens) // draft.bar
     chunk_bars = max(1, min(CHUNK_BARS, CHUNK_STEPS // draft.bar))
     start, before = 0, {}
-    for number, (name, bars) in enumerate(form or [("", total)]):
-        letter = name.rstrip("'")
+    for number, (name, bars) in enumerate(form):
+        letter, own = name.rstrip("'"), mix(seed, number)
         if letter and letter in before:
             source, length = before[letter]
-            generator = torch.Generator().manual_seed(mix(seed, number, 1))
+            generator = torch.Generator().manual_seed(mix(own, 1))
             repeat(draft, source, start, min(bars, length), vary if name != letter else 0.0, generator)
-        elif letter:
+        else:
             before[letter] = (start, bars)
-        for chunk, first in enumerate(range(start, start + bars, chunk_bars)):
+            choose_sources(draft, start, bars, mix(own, 2))
+        for first in range(start, start + bars, chunk_bars):
             last = min(first + chunk_bars, start + bars)
-            generator = torch.Generator().manual_seed(mix(seed, number, 2 + chunk))
-            write(composer, draft, first * draft.bar, last * draft.bar, generator, loop, **options)
+            write(composer, draft, first * draft.bar, last * draft.bar, mix(own, 3), loop, **options)
         start += bars
 
 

@@ -277,6 +277,11 @@ def _settle(content: _MidiContent, roles: dict, bpm: float | None) -> Score:
         )
     parts = own.get("parts")
     known = isinstance(parts, list) and len(parts) >= len(content.parts)
+    names = [part.name for part in content.parts]
+    for key in roles:
+        if key not in names and (not isinstance(key, int) or not 0 <= key < len(names)):
+            listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:16], 1))
+            raise ValueError(f"roles names track {key + 1 if isinstance(key, int) else key!r}; it has {listed}")
     found = find_roles(content.parts)
     tracks = []
     for number, (part, role) in enumerate(zip(content.parts, found, strict=True)):

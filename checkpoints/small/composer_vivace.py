@@ -10,6 +10,7 @@ No checkpoint carries a composer yet; the file imports what a published one may:
 """
 
 import math
+from dataclasses import dataclass
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -82,16 +83,33 @@ def notes_around(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(notes, dim=-1), torch.cat(gaps, dim=-1)
 
 
-def rotate(values: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
+def rotate(values: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     """Rotary embedding (Su et al. 2021, https://arxiv.org/abs/2104.09864).
 
     Args:
         values: (batch, heads, positions, dim).
-        angles: (batch, 1, positions, dim / 2).
+        cos, sin: of the angles, (batch, 1, positions, dim / 2).
     """
     a, b = values.chunk(2, dim=-1)
-    cos, sin = angles.cos(), angles.sin()
     return torch.cat([a * cos - b * sin, a * sin + b * cos], dim=-1)
+
+
+@dataclass
+class Prepared:
+    """What a pass of the network needs that does not depend on the tokens, so that one may serve many passes.
+
+    Attributes:
+        places: (batch, steps, width), where in its bar and its phrase each step stands.
+        cos, sin: of the rotary embedding's angles, see `rotate`.
+        modulation: for each block its three scales, shifts and gates from the conditions, each (batch, 1, width).
+        windows: (rows, pitches), see `ComposerVivace._with_intervals`.
+    """
+
+    places: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+    modulation: list[tuple[torch.Tensor, ...]]
+    windows: torch.Tensor
 
 
 class Block(nn.Module):
@@ -111,27 +129,32 @@ class Block(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor, angles: torch.Tensor, visible: torch.Tensor | None):
-        """x (batch, positions, width), condition (batch, dim), visible (batch, positions) bool or None = all."""
+    def modulate(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Scale, shift and gate of the three parts from the conditions (batch, dim), each (batch, 1, width)."""
         parts = self.modulation(condition)[:, None].chunk(9, dim=-1)
+        return tuple(part if k % 3 == 1 else 1.0 + part for k, part in enumerate(parts))
+
+    def forward(self, x: torch.Tensor, modulation: tuple[torch.Tensor, ...], cos, sin, visible: torch.Tensor | None):
+        """x (batch, positions, width); modulation, cos and sin of `Prepared`; visible (batch, positions) bool or None =
+        all."""
 
         def enter(k: int) -> torch.Tensor:
-            y = self.norms[k](x) * (1.0 + parts[3 * k]) + parts[3 * k + 1]
+            y = torch.addcmul(modulation[3 * k + 1], self.norms[k](x), modulation[3 * k])
             return y if visible is None else y * visible[..., None]
 
         y = self.conv(enter(0).transpose(1, 2)).transpose(1, 2)
-        x = x + (1.0 + parts[2]) * self.mix(nn.functional.gelu(y))
+        x = torch.addcmul(x, modulation[2], self.mix(nn.functional.gelu(y)))
         batch, count, width = x.shape
         q, k, v = (
             part.view(batch, count, self.heads, -1).transpose(1, 2) for part in self.qkv(enter(1)).chunk(3, dim=-1)
         )
         # Written out: few positions, and torch's fused kernel is slow backwards in bfloat16 on a CPU.
-        likeness = rotate(q, angles) @ rotate(k, angles).transpose(-1, -2) * q.shape[-1] ** -0.5
+        likeness = rotate(q, cos, sin) @ rotate(k, cos, sin).transpose(-1, -2) * q.shape[-1] ** -0.5
         if visible is not None:
             likeness = likeness.masked_fill(~visible[:, None, None], -1e4)
         y = likeness.float().softmax(-1).to(v.dtype) @ v
-        x = x + (1.0 + parts[5]) * self.out(y.transpose(1, 2).reshape(batch, count, width))
-        return x + (1.0 + parts[8]) * self.down(nn.functional.gelu(self.up(enter(2))))
+        x = torch.addcmul(x, modulation[5], self.out(y.transpose(1, 2).reshape(batch, count, width)))
+        return torch.addcmul(x, modulation[8], self.down(nn.functional.gelu(self.up(enter(2)))))
 
 
 class ComposerVivace(ModelMixin, ConfigMixin):
@@ -213,34 +236,64 @@ class ComposerVivace(ModelMixin, ConfigMixin):
                 `players` (batch, 3) an instrument of lead, harmony, bass; `text` (batch, text_dim), zero = none.
             visible: (batch, steps) bool, False = padding; None = all.
         """
-        batch, steps, _ = tokens.shape
-        number = first_step[:, None] + torch.arange(steps, device=tokens.device)
+        prepared = self.prepare(first_step, steps_per_bar, conditions, tokens.shape[1])
+        return self.predict_logits(tokens, prepared, visible)
+
+    def prepare(
+        self, first_step: torch.Tensor, steps_per_bar: torch.Tensor, conditions: dict[str, torch.Tensor], steps: int
+    ) -> Prepared:
+        """What does not depend on the tokens of so many steps; other arguments as of `forward`."""
+        condition = self._condition(conditions, self.step.weight.dtype)
+        number = first_step[:, None] + torch.arange(steps, device=first_step.device)
         bars = number / steps_per_bar[:, None]
+        turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
+        places = self.step(number % steps_per_bar[:, None])
+        places = places + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(condition.dtype))
+        angles = self.angles(bars[:, :: self.config.patch]).to(condition.dtype)
+        windows = (INTERVAL_SCALE * self.intervals).unfold(-1, PITCHES, 1).flatten(0, 3)
+        return Prepared(
+            places,
+            angles.cos(),
+            angles.sin(),
+            [block.modulate(condition) for block in self.blocks],
+            torch.cat([windows, windows.new_zeros(1, PITCHES)]),
+        )
+
+    def predict_logits(
+        self,
+        tokens: torch.Tensor,
+        prepared: Prepared,
+        visible: torch.Tensor | None = None,
+        first: int = 0,
+        last: int | None = None,
+    ) -> torch.Tensor:
+        """Logits as of `forward`, of steps [first, last) alone."""
+        batch, steps, _ = tokens.shape
         behind = sum(SIZES) + len(SIZES)
         second = behind + sum(SIZES[column] for column in PITCHED)
         offsets = [behind + row for row in AROUND_ROWS] + [second + row for row in AROUND_ROWS]
         around, gaps = notes_around(tokens)
         rows = torch.cat([tokens, around], dim=-1)
         rows = (rows + torch.tensor([*FIRST_ROWS, *offsets], device=tokens.device)).view(batch * steps, -1)
-        x = self.tokens(rows).view(batch, steps, -1) + self.step(number % steps_per_bar[:, None])
-        turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
-        x = x + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(x.dtype))
-        near = self.near_mix(nn.functional.gelu(self.near(x.transpose(1, 2)).transpose(1, 2)))
+        x = self.tokens(rows).view(batch, steps, -1) + prepared.places
+        near = x[:, max(first - 2, 0) : None if last is None else last + 2]  # the convolution reaches so far
+        near = self.near(near.transpose(1, 2)).transpose(1, 2)[:, first - max(first - 2, 0) :]
+        part = slice(first, last)
+        near = self.near_mix(nn.functional.gelu(near[:, : len(range(steps)[part])]))
         patch = self.config.patch
         x = self.enter(x.reshape(batch, steps // patch, -1))
         seen = None if visible is None else visible.view(batch, -1, patch).any(-1)
-        condition = self._condition(conditions, x.dtype)
-        angles = self.angles(bars[:, ::patch]).to(x.dtype)
-        for block in self.blocks:
-            x = block(x, condition, angles, seen)
-        x = self.exit(self.norm(x)).reshape(batch, steps, -1)
-        return self._with_intervals(self.predict(nn.functional.gelu(x + near)), around, gaps)
+        for block, modulation in zip(self.blocks, prepared.modulation, strict=True):
+            x = block(x, modulation, prepared.cos, prepared.sin, seen)
+        x = self.exit(self.norm(x)).reshape(batch, steps, -1)[:, part]
+        logits = self.predict(nn.functional.gelu(x + near))
+        return self._with_intervals(logits, around[:, part], gaps[:, part], prepared.windows)
 
-    def _with_intervals(self, logits: torch.Tensor, around: torch.Tensor, gaps: torch.Tensor) -> torch.Tensor:
-        """Logits plus what the intervals from the notes before and after speak for; see `notes_around`."""
-        # A row for each side, class of distance, column and place of the note.
-        windows = (INTERVAL_SCALE * self.intervals).unfold(-1, PITCHES, 1).flatten(0, 3)
-        windows = torch.cat([windows, windows.new_zeros(1, PITCHES)])  # the last: no note there
+    def _with_intervals(
+        self, logits: torch.Tensor, around: torch.Tensor, gaps: torch.Tensor, windows: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits plus what the intervals from the notes before and after speak for; see `notes_around`. `windows` has a
+        row for each side, class of distance, column and place of the note, and a last one for no note."""
         _, classes, columns, length = self.intervals.shape
         places = length - PITCHES + 1
         near = torch.bucketize(gaps, torch.tensor(NEAR_STEPS, device=gaps.device))

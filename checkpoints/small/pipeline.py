@@ -4,6 +4,7 @@ from .vivace_callbacks import __doc__ as _vivace_callbacks
 from .vivace_compose import __doc__ as _vivace_compose
 from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_edit import __doc__ as _vivace_edit
+from .vivace_jam import __doc__ as _vivace_jam
 from .vivace_level import __doc__ as _vivace_level
 from .vivace_midi import __doc__ as _vivace_midi
 from .vivace_music import __doc__ as _vivace_music

@@ -98,6 +98,16 @@ class StagesMixin:
         """Write the notes of requests with a plan, in place. The mean of its text states is a condition of a piece."""
         if not requests:
             return
+        text = self._caption_states(requests, embeds, embeds_mask)
+        plans = [item.plan for item in requests if item.plan is not None]
+        seeds = [item.seed for item in requests]
+        for item, score in zip(requests, compose_scores(self.composer, plans, seeds, text), strict=True):
+            item.play(score)
+
+    def _caption_states(
+        self, requests: list[Request], embeds: torch.Tensor | None, embeds_mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(pieces, dim), the mean of each piece's text states over tokens and, by their weights, over its texts."""
         text = []
         for item in requests:
             if embeds is not None:
@@ -108,10 +118,7 @@ class StagesMixin:
             mean = (states * mask.to(states)[..., None]).sum(1) / mask.sum(1).clamp_min(1).to(states)[:, None]
             share = item.weights.sum(1) / item.weights.sum()
             text.append((mean.float().cpu() * share[:, None]).sum(0))
-        plans = [item.plan for item in requests if item.plan is not None]
-        seeds = [item.seed for item in requests]
-        for item, score in zip(requests, compose_scores(self.composer, plans, seeds, torch.stack(text)), strict=True):
-            item.play(score)
+        return torch.stack(text)
 
     def _draw_noise(self, requests: list[Request], shape: tuple) -> tuple[torch.Tensor, list[torch.Generator]]:
         """Noise (pieces, latent_channels, frames) of the requests' seeds, and the generators after it."""

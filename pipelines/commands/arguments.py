@@ -3,6 +3,8 @@
 import argparse
 import math
 
+MODEL = ("checkpoint", "revision", "variant", "trust", "device", "dtype", "threads")  # of `add_checkpoint`
+
 
 def number(text: str) -> float:
     """A finite number; whole ones as int, so that they are shown as written."""
@@ -25,6 +27,10 @@ def region(text: str) -> tuple[float, float]:
     if not colon:
         raise argparse.ArgumentTypeError(f"{text} is no region; give start:end in seconds, as in 4:6.5")
     return number(first), number(last)
+
+
+def add_prompt(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("words", nargs="?", metavar="PROMPT", help="the prompt without --prompt; - = standard input")
 
 
 def add_words(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +60,17 @@ def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
     add("--downbeat_s", type=number, help=f"time of a first beat of a bar, seconds{heard or '; default 0'}")
 
 
+def add_roles(add) -> None:
+    add(
+        "--roles", nargs="+", metavar="TRACK=ROLE", help="roles of tracks of a MIDI file that are not found right, by "
+        "name or number as vivace info shows them: 'track 2=lead' Piano=harmony",
+    )  # fmt: skip
+
+
+def add_parts(add) -> None:
+    add("--parts", nargs="+", metavar="ROLE", help="play these alone: lead, harmony, bass, drums")
+
+
 def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
     """A score, what of it plays, and what is written of it beside the audio."""
     add = parser.add_argument_group("notes, with a checkpoint that plays them").add_argument
@@ -61,7 +78,8 @@ def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
     if not stems:
         how = "alone, the bars whose notes differ from those of --audio are made anew"
     add("--score", metavar="FILE", help=f"MIDI file with the notes to play; {how}")
-    add("--parts", nargs="+", metavar="ROLE", help="play these alone: lead, harmony, bass, drums")
+    add_roles(add)
+    add_parts(add)
     add("--midi", action="store_true", help="write the notes beside the audio: song.wav has song.mid")
     if stems:
         add(

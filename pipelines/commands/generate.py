@@ -14,7 +14,7 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", nargs="?", metavar="PROMPT", help="the prompt without --prompt; - = standard input")
+    arguments.add_prompt(parser)
     arguments.add_words(parser)
     arguments.add_grid(parser, length=True)
     arguments.add_notes(parser, stems=True)

@@ -10,11 +10,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipelines.commands.arguments import MODEL
+
 FORMATS = (".wav", ".flac", ".mp3", ".ogg")
 PIPE = "-"  # as out: a WAV on standard output
 # Of the command, not of a piece.
-OWN = ("at", "out", "batch", "skip_existing", "checkpoint", "revision", "variant", "trust", "device", "dtype",
-       "threads", "json", "midi", "words", "run")  # fmt: skip
+OWN = ("at", "out", "batch", "skip_existing", *MODEL, "composer", "json", "midi", "words", "run")
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "score", "melody", "form", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
 SCORED = ("score", "melody", "compose", "form")  # with these a piece has notes that can be written
@@ -62,15 +63,15 @@ class Job:
         return stems and all(path.is_file() for path in self.paths + notes)
 
 
-def check_output(out: str) -> Path:
+def check_output(out: str, formats: tuple[str, ...] = FORMATS) -> Path:
     """The path to write to.
 
     Raises:
-        ValueError: another ending than `FORMATS`, or a place that cannot be written.
+        ValueError: another ending than one of `formats`, or a place that cannot be written.
     """
     path = Path(out)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"out is {out!r}; allowed: a file name that ends in {', '.join(FORMATS)}")
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"out is {out!r}; allowed: a file name that ends in {', '.join(formats)}")
     check_place(path)
     return path
 
@@ -121,8 +122,8 @@ def read_start(start: str) -> float | str:
         raise ValueError(f"at is {start!r}; allowed: seconds, or a bar, as in 'bar 5'") from error
 
 
-def read_jobs(args: argparse.Namespace) -> list[Job]:
-    """What is to be made.
+def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> list[Job]:
+    """What is to be made, in files of these formats.
 
     Raises:
         ValueError: one line that names the argument, and of a batch the line.
@@ -131,19 +132,19 @@ def read_jobs(args: argparse.Namespace) -> list[Job]:
     if args.batch is None:
         if args.skip_existing:
             raise ValueError("skip_existing needs batch: it leaves out lines whose file is there")
-        if args.out == PIPE:
+        if args.out == PIPE and formats == FORMATS:
             return [piped(shared, args.midi)]
-        job = Job(shared, check_output(args.out or "out.wav"), midi=args.midi)
+        job = Job(shared, check_output(args.out or f"out{formats[0]}", formats), midi=args.midi)
         check_count(job)
         for path in job.files:
             check_file(path)
         return [job]
-    if args.out is None or Path(args.out).suffix.lower() in FORMATS:
+    if args.out is None or Path(args.out).suffix.lower() in formats:
         raise ValueError(f"out is {args.out!r}; with batch give a folder, as in --out folder")
     nearest = next(folder for folder in (Path(args.out), *Path(args.out).absolute().parents) if folder.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK):
         raise ValueError(f"out is {args.out!r}; {str(nearest)!r} is no folder that can be written to")
-    return read_batch(Path(args.batch), Path(args.out), shared, set(vars(args)) - set(OWN), args.midi)
+    return read_batch(Path(args.batch), Path(args.out), shared, set(vars(args)) - set(OWN), args.midi, formats)
 
 
 def piped(request: dict, midi: bool) -> Job:
@@ -160,15 +161,18 @@ def piped(request: dict, midi: bool) -> Job:
     return job
 
 
-def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str], midi: bool) -> list[Job]:
+def read_batch(
+    file: Path, folder: Path, shared: dict, allowed: set[str], midi: bool, formats: tuple[str, ...]
+) -> list[Job]:
     """A job for each line of a JSONL file; empty lines are none.
 
     Args:
         file: to read.
-        folder: for the audio files.
+        folder: for the files.
         shared: what holds where a line does not say it.
         allowed: names that a line may have, beside "out" and "midi".
         midi: whether the notes of a piece are written where its line does not say it.
+        formats: of the files.
 
     Raises:
         ValueError: no such file, a line that is no request, or two lines with one file.
@@ -187,11 +191,10 @@ def read_batch(file: Path, folder: Path, shared: dict, allowed: set[str], midi: 
         except ValueError as error:
             raise ValueError(f"{name}no JSON ({error})") from error
         check_row(row, allowed | {"out", "midi"}, name)
-        out = row.pop("out", f"{count:04d}.wav")
-        if Path(out).name != out or out.startswith(".") or Path(out).suffix.lower() not in FORMATS:
-            raise ValueError(
-                f"{name}out is {out!r}; allowed: a name without a folder that ends in {', '.join(FORMATS)}"
-            )
+        out = row.pop("out", f"{count:04d}{formats[0]}")
+        if Path(out).name != out or out.startswith(".") or Path(out).suffix.lower() not in formats:
+            ends = ", ".join(formats)
+            raise ValueError(f"{name}out is {out!r}; allowed: a name without a folder that ends in {ends}")
         request = {key: value for key, value in row.items() if value is not None}
         if "prompt" in request or "morph" in request:  # these two are one choice
             request = {key: value for key, value in shared.items() if key not in ("prompt", "morph")} | request
@@ -266,14 +269,14 @@ def texts_of(request: dict) -> list[str]:
 
 
 def check_notes(job: Job, notes: bool, composes: bool):
-    """The score of a job, or None. Raise a ValueError for what is wrong with it and its parts.
+    """The score or the melody of a job, or None. Raise a ValueError for what is wrong with it and its parts.
 
     Args:
         job: to check.
         notes: whether the checkpoint plays notes.
         composes: whether it has a composer.
     """
-    from pipelines.scores import load_score
+    from pipelines.scores import is_composed, load_score
     from pipelines.vivace_midi import load_mido
     from pipelines.vivace_notes import read_melody, read_parts
 
@@ -284,13 +287,16 @@ def check_notes(job: Job, notes: bool, composes: bool):
     for name in ("compose", "melody", "form"):
         if request.get(name) and not composes:
             raise ValueError(f"{name} needs a composer and a network that plays notes; this checkpoint has none")
-    if "melody" in request:
-        read_melody(load_score(request["melody"], "melody"))
-    score = load_score(request["score"]) if "score" in request else None
+    roles = request.get("roles")
+    if roles is not None and "score" not in request and "melody" not in request:
+        raise ValueError("roles needs score or melody: they are those of its tracks")
+    melody = load_score(request["melody"], "melody", roles) if "melody" in request else None
+    read_melody(melody)
+    score = load_score(request["score"], "score", roles) if "score" in request else None
     read_parts(request.get("parts"), score)
     if not isinstance(request.get("stems", False), bool):
         raise ValueError(f"stems is {request['stems']!r}; allowed: true or false")
-    written = composes and request.get("compose") is not False
+    written = is_composed(request, composes)
     if request.get("stems") and not written and not any(name in request for name in SCORED):
         raise ValueError("stems needs score: stems are its parts")
     if job.midi:
@@ -301,7 +307,9 @@ def check_notes(job: Job, notes: bool, composes: bool):
         for path in job.files:
             if score is not None and path.is_file() and path.samefile(request["score"]):
                 raise ValueError(f"midi would write over score {request['score']!r}; give out another name")
-    return score
+    if request.pop("roles", None) is not None:
+        request |= {name: one for name, one in (("score", score), ("melody", melody)) if one is not None}
+    return melody if score is None else score
 
 
 def has_score(path: str) -> bool:
@@ -323,7 +331,7 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
         index: the checkpoint's model_index.json.
         notes: whether the checkpoint plays notes.
     """
-    from pipelines.scores import music_of
+    from pipelines.scores import has_composer, is_composed, music_of
     from pipelines.vivace_music import Lengths
     from pipelines.vivace_theory import check_number
 
@@ -334,11 +342,12 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
             raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
         if edit and not Path(request["audio"]).is_file():
             raise ValueError(f"audio is {request['audio']!r}: no such file")
-        composer = index.get("composer") not in (None, [None, None])
-        score = check_notes(job, notes, notes and composer)
+        composes = notes and has_composer(index)
+        score = check_notes(job, notes, composes)
         lengths = Lengths(index["default_duration_s"], index["max_duration_s"])
         if not edit:
-            music_of(". ".join(texts), request, score, lengths.default_s, lengths.longest_s)
+            written = is_composed(request, composes)
+            music_of(". ".join(texts), request, score, lengths.default_s, lengths.longest_s, written)
         elif not any(name in request for name in EDITS):
             if score is None:
                 raise ValueError(f"{', '.join(EDITS)}: give one of them to say what is to be done to audio")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipelines import vivace_compose
 from pipelines.composer_families import ComposerSeq2Seq, ComposerWaveNet, write_steps
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace
 from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
@@ -165,6 +166,44 @@ def test_sections_return(composer):
 def test_a_section_that_returns_over_other_chords_is_written_to_them(composer):
     score = write(composer, bars=4, form="AA", chords="C C G G", parts=ROLES)
     assert all(int(pitch) % 12 in (7, 11, 2) for pitch in score.slice_bars(2, 4).notes("harmony")[:, 2])
+
+
+def draft_of(composer, **plan) -> vivace_compose.Draft:
+    plan = MusicPlan(**{"bars": 32, "key": "C major"} | plan)
+    return vivace_compose.make_draft(composer, plan, None)
+
+
+def test_bars_return_more_where_the_given_chords_return(composer):
+    shares = {}
+    for chords in (None, "C F G Am", "C F G Am Dm E7 A7 Bdim Eb Ab Db Gb B E A D"):
+        counts = []
+        for seed in range(100):
+            draft, short = draft_of(composer, chords=chords), draft_of(composer, bars=18, chords=chords)
+            for one in (draft, short):
+                vivace_compose.choose_sources(one, 0, len(one.sources), seed)
+            assert (draft.sources < np.arange(32)).all() and np.array_equal(draft.sources[:18], short.sources)
+            made = np.flatnonzero(draft.sources >= 0)
+            assert (draft.sources[draft.sources[made]] == -1).all()  # the first of its kind
+            if chords == "C F G Am":
+                assert ((made - draft.sources[made]) % 4 == 0).all()
+            counts.append((draft.sources[:16] >= 0).mean())
+        shares[chords] = np.mean(counts)
+    free, often, never = shares.values()
+    assert never < 0.1 and 0.3 < free < often - 0.02 and often < 0.6
+
+
+def test_a_bar_that_returns_has_the_notes_and_over_other_chords_the_rhythm(composer, monkeypatch):
+    monkeypatch.setattr(vivace_compose, "RECALL", 1e4)
+    monkeypatch.setattr(vivace_compose, "choose_sources", lambda draft, *_: draft.sources.__setitem__(slice(4, 8), 0))
+    draft = draft_of(composer, bars=8, chords="C C C C C G Am C/E", parts=("lead", "harmony"))
+    vivace_compose.choose_sources(draft)
+    vivace_compose.write(composer, draft, 0, 128, 3)
+    # On eighths, which stand in the first bar when the others are drawn.
+    bars = draft.tokens.view(8, 16, -1)[:, ::2, [NAMES.index(name) for name in ("lead", "harmony0")]]
+    assert torch.equal(bars[4], bars[0]) and not torch.equal(bars[1], bars[0])
+    for bar in (5, 6):
+        changed = bars[bar] != bars[0]
+        assert changed.any() and (bars[0][changed] > 1).all()  # rests and held notes are where they were
 
 
 def test_forms():

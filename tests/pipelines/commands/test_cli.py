@@ -158,7 +158,8 @@ def test_arguments_have_the_names_of_the_pipeline():
     _, commands = make_parser()
     named = {name: {action.dest for action in commands[name]._actions} - {"help", *OWN} for name in commands}
     of_pipeline = set(inspect.signature(VivacePipeline.__call__).parameters)
-    assert named["generate"] | named["edit"] == of_pipeline - BEYOND
+    roles = {"roles"}  # with which the command reads the file of `score` or `melody`
+    assert named["generate"] | named["edit"] == (of_pipeline - BEYOND) | roles
     assert {"audio", "strength", "mask_s", "extend_s"} == named["edit"] - named["generate"]
 
 

@@ -1,0 +1,123 @@
+"""`vivace compose` and `vivace arrange`: words and melodies to MIDI files, what is shown and refused."""
+
+import json
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from pipelines.commands.main import main as vivace
+from pipelines.composer_vivace import ComposerVivace
+from pipelines.hub import save_checkpoint
+from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.vivace_score import Score, Track
+from tests.conftest import make_pipeline
+
+LEAD = [(0.0, 1.0, 72, 0.8), (1.5, 0.5, 74, 0.8), (4.25, 2.0, 76, 0.8)]
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Folders of a checkpoint that composes and plays, of one that does neither, and of a composer alone."""
+    folder = tmp_path_factory.mktemp("published")
+    torch.manual_seed(0)
+    composer = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16, instruments=("flute", "piano")).eval()
+    player = make_pipeline(instruments=("flute", "piano", "drums"))
+    save_checkpoint(VivacePipeline.from_pipe(player, composer=composer), folder / "composer")
+    save_checkpoint(make_pipeline(), folder / "plain")
+    composer.save_pretrained(folder / "alone")
+    return folder
+
+
+@pytest.fixture
+def call(checkpoints, tmp_path, capsys):
+    """Run a command: call(*words) -> (exit code, stdout, stderr)."""
+    Score((Track("lead", LEAD), Track("bass", [(0.0, 4.0, 40, 0.7)])), 120, bars=2).save(tmp_path / "tune.mid")
+
+    def run(command, *words, checkpoint="composer"):
+        try:
+            code = vivace([command, "--checkpoint", str(checkpoints / checkpoint), *map(str, words)])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_words_become_a_midi_file(call, tmp_path):
+    asked = ["--prompt", "solo piano, no drums", "--bars", 2, "--bpm", 120, "--key", "A minor", "--seed", 3]
+    code, said, errors = call("compose", *asked, "--out", tmp_path / "a.mid", "--json")
+    assert (code, errors) == (0, "")
+    piece, score = json.loads(said), Score.load(tmp_path / "a.mid")
+    assert piece["file"] == str(tmp_path / "a.mid") and piece["seed"] == 3 and piece["score"]["bars"] == 2
+    assert (score.bars, score.bpm, score.key) == (2, 120, "A minor") and "drums" not in score.roles
+    assert piece["score"]["notes"] == len(score.notes()) > 0
+    code, said, _ = call("compose", *asked, "--out", tmp_path / "b.mid")
+    assert "2 bars, 120 bpm, 4/4, A minor, seed 3: lead (piano)" in said
+    assert (tmp_path / "a.mid").read_bytes() == (tmp_path / "b.mid").read_bytes()
+    asked += ["--num_waveforms_per_prompt", 2, "--audio", "flac"]
+    assert call("compose", *asked, "--out", tmp_path / "c.mid")[0] == 0
+    assert Score.load(tmp_path / "c_1.mid") == score != Score.load(tmp_path / "c_2.mid")
+    assert soundfile.info(tmp_path / "c_2.flac").frames == 4 * 8000
+
+
+def test_a_batch_of_scores(call, tmp_path):
+    lines = [
+        {"prompt": "piano", "bars": 1, "seed": 1, "out": "one.mid", "audio": "wav"},
+        {"prompt": "flute", "bars": 2},
+    ]
+    (tmp_path / "list.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    words = ["--batch", tmp_path / "list.jsonl", "--out", tmp_path / "made", "--json"]
+    code, said, _ = call("compose", *words)
+    assert code == 0 and [json.loads(line)["score"]["bars"] for line in said.splitlines()] == [1, 2]
+    assert {path.name for path in (tmp_path / "made").iterdir()} == {"one.mid", "one.wav", "0002.mid"}
+    (tmp_path / "made" / "one.wav").unlink()
+    assert len(call("compose", *words, "--skip_existing")[1].splitlines()) == 1
+
+
+def test_a_melody_is_arranged(call, tmp_path, checkpoints):
+    words = [tmp_path / "tune.mid", "--style", "bossa", "--chords", "Am F", "--parts", "lead", "bass", "harmony"]
+    assert call("arrange", *words, "--seed", 1)[0] == 0
+    score = Score.load(tmp_path / "tune.arranged.mid")
+    assert score.roles == ("lead", "harmony", "bass") and (score.bpm, score.bars, score.chords) == (120, 2, "Am F")
+    np.testing.assert_allclose(score.notes("lead"), Score.load(tmp_path / "tune.mid").notes("lead"))
+    assert {int(pitch) % 12 for pitch in score.notes("harmony")[:, 2]} <= {9, 0, 4, 5}
+    words = [tmp_path / "tune.mid", "--style", "bossa", "--roles", "track 2=lead", "lead=harmony"]
+    own = ["--composer", checkpoints / "alone"]
+    assert call("arrange", *words, "--out", tmp_path / "low.mid", *own, checkpoint="plain")[0] == 0
+    assert Score.load(tmp_path / "low.mid").notes("lead")[0, 2] == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "checkpoint", "message"),
+    [
+        (["compose", "--prompt", "piano"], "plain", "compose needs a checkpoint with a composer"),
+        (["compose", "--prompt", "piano", "--out", "a.wav"], "composer", "ends in .mid"),
+        (["compose", "--prompt", "piano", "--parts", "kazoo"], "composer", "parts has 'kazoo'"),
+        (["compose", "--prompt", "piano", "--form", "A" * 60, "--bars", "60"], "composer", "form has 60 sections"),
+        (["compose", "--prompt", "piano", "--chords", "Xm"], "composer", "chords has 'Xm'"),
+        (["compose"], "composer", "prompt and morph: give exactly one"),
+        (["compose", "--prompt", "piano", "--composer", "nowhere"], "plain", "composer is 'nowhere'"),
+        (["compose", "--prompt", "piano", "--roles", "Piano=lead"], "composer", "roles needs melody"),
+        (["compose", "--prompt", "piano", "--melody", "none.mid"], "composer", "no such file"),
+        (["arrange", "tune.mid", "--style", "bossa", "--roles", "track 9=lead"], "composer", "names track 9; it has 1"),
+        (["arrange", "tune.mid", "--style", "bossa", "--roles", "2=kazoo"], "composer", "roles has '2=kazoo'"),
+        (["arrange", "tune.mid", "--style", "bossa", "--out", "tune.mid"], "composer", "would write over melody"),
+        (["arrange", "tune.mid"], "composer", "--style"),
+        (["arrange", "tune.mid", "--style", "x", "--audio", "--composer", "y"], "plain", "audio needs a network"),
+        (["generate", "--prompt", "x", "--roles", "1=lead"], "composer", "roles needs score or melody"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(call, tmp_path, monkeypatch, words, checkpoint, message):
+    monkeypatch.chdir(tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    code, said, errors = call(*words, checkpoint=checkpoint)
+    assert code == 2 and said == "" and errors.count("\n") == 1 and message in errors
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_roles_of_a_score_that_is_played(call, tmp_path):
+    words = ["--score", tmp_path / "tune.mid", "--prompt", "piano", "--roles", "lead=harmony", "--midi", "--seed", 1]
+    assert call("generate", *words, "--out", tmp_path / "song.wav")[0] == 0
+    assert Score.load(tmp_path / "song.mid").roles == ("harmony", "bass")

@@ -1,0 +1,133 @@
+"""Scores without audio, and music without end bar by bar, with tiny random networks."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.composer_vivace import ComposerVivace
+from pipelines.pipeline_vivace import Score, Track, VivacePipeline
+from pipelines.vivace_compose import MusicPlan
+from pipelines.vivace_jam import KEPT_BARS, BarWriter, bar_chords
+from pipelines.vivace_theory import read_progression
+from tests.conftest import make_pipeline
+
+KNOWN = ("piano", "flute", "upright bass", "drums")
+
+
+@pytest.fixture(scope="module")
+def composer() -> ComposerVivace:
+    torch.manual_seed(0)
+    model = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16, instruments=KNOWN).eval()
+    for block in model.blocks:
+        torch.nn.init.normal_(block.modulation.weight, std=0.3)
+    return model
+
+
+@pytest.fixture(scope="module")
+def player(composer) -> VivacePipeline:
+    pipe = VivacePipeline.from_pipe(make_pipeline(instruments=KNOWN), composer=composer)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def same(a: Score, b: Score) -> bool:
+    return a.tracks == b.tracks and (a.bars, a.key, a.bpm, a.chords) == (b.bars, b.key, b.bpm, b.chords)
+
+
+def test_compose_gives_the_scores_that_a_call_plays(player, composer):
+    words = {"bars": 2, "bpm": 120, "key": "A minor", "seed": 4}
+    score = player.compose("solo piano, no drums", **words)[0]
+    assert same(score, player("solo piano, no drums", **words, num_inference_steps=1).scores[0])
+    assert "drums" not in score.roles and score.key == "A minor"
+    silent = VivacePipeline.from_pipe(player, unet=make_pipeline().unet)  # its network plays no notes
+    assert same(score, silent.compose("solo piano, no drums", **words)[0])
+    one, two = player.compose(["piano", "flute lead"], bars=1, bpm=[90, 120], seed=[1, 2])
+    assert same(two, player.compose("flute lead", bars=1, bpm=120, seed=2)[0]) and one.bpm == 90
+    lead = Score((Track("lead", [(0, 1, 72, 0.8), (2.5, 0.5, 74, 0.8)]),), bars=2)
+    made = player.compose("bossa", melody=lead, parts=["lead", "bass"], seed=1)[0]
+    np.testing.assert_array_equal(made.notes("lead"), lead.notes("lead"))
+    assert len(player.compose("piano", bars=1, num_waveforms_per_prompt=3, seed=1)) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"prompt": "piano", "guidance_scale": 2}, "compose has no argument 'guidance_scale'"),
+        ({"prompt": "piano", "parts": ["kazoo"]}, "parts has 'kazoo'"),
+        ({"prompt": "piano", "bars": 4, "form": "AAB"}, "multiple of its 3 sections"),
+        ({"prompt": "piano", "num_waveforms_per_prompt": 0}, "num_waveforms_per_prompt is 0"),
+        ({}, "give exactly one of them"),
+    ],
+)
+def test_what_cannot_be_composed(player, arguments, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        player.compose(**arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_a_composer():
+    for name in ("compose", "jam"):
+        with pytest.raises(ValueError, match=f"{name} needs a composer"):
+            getattr(make_pipeline(), name)("piano")
+
+
+def test_a_jam_goes_on_in_tempo_and_key_with_words_that_change(player):
+    def bars(ahead: bool, count: int = 5):
+        jam = player.jam("piano", bpm=150, key="A minor", seed=3, ahead=ahead, num_inference_steps=1)
+        made = []
+        for bar in jam:
+            made.append(bar)
+            if bar.number == 1:
+                jam.prompt, jam.chords, jam.parts = "solo flute", "Dm E7", ["lead", "bass"]
+            if len(made) == count:
+                break
+        jam.close()
+        return made
+
+    made, again, ahead = bars(False), bars(False), bars(True)
+    for k, (a, b) in enumerate(zip(made, again, strict=True)):
+        assert (
+            a.audio.shape == (1, 8000 * 4 * 60 // 150) and np.array_equal(a.audio, b.audio) and same(a.score, b.score)
+        )
+        assert (a.number, a.score.bars, a.score.bpm, a.score.key) == (k, 1, 150, "A minor") and np.abs(
+            a.audio
+        ).max() > 0
+    assert [bar.prompt for bar in made] == ["piano"] * 2 + ["solo flute"] * 3
+    assert [bar.prompt for bar in ahead] == ["piano"] * 3 + ["solo flute"] * 2  # the third was being made
+    assert np.array_equal(ahead[1].audio, made[1].audio)
+    assert set(made[3].score.roles) <= {"lead", "bass"} and [bar.score.chords for bar in made[2:4]] == ["Dm", "E7"]
+
+
+def test_bars_that_do_not_end_on_a_sample_add_up(player):
+    jam = player.jam("piano", bpm=133, time_signature="3/4", ahead=False, num_inference_steps=1)
+    total = sum(bar.audio.shape[1] for bar in itertools.islice(jam, 4))
+    assert total == round(4 * 3 * 60 / 133 * 8000)
+    jam = player.jam("waltz in 3/4 in D minor, 140 bpm", ahead=False, num_inference_steps=1)
+    assert (jam.bpm, jam.key, jam.time_signature) == (140, "D minor", "3/4")
+
+
+def test_scores_alone_where_no_notes_are_played(composer):
+    jam = VivacePipeline.from_pipe(make_pipeline(), composer=composer).jam("piano", seed=1, ahead=False)
+    bars = list(itertools.islice(jam, 3))
+    assert all(bar.audio is None for bar in bars) and any(len(bar.score.notes()) for bar in bars)
+    with pytest.raises(ValueError, match="parts has 'kazoo'"):
+        jam.parts = ["kazoo"]
+        next(jam)
+    with pytest.raises(ValueError, match="chords has 'Xm'"):
+        jam.pipe.jam("piano", chords="Xm")
+
+
+def test_memory_of_a_bar_writer_does_not_grow(composer):
+    writer, lengths = BarWriter(composer, 1), []
+    for _ in range(3 * KEPT_BARS):
+        tokens = writer.next_bar(MusicPlan(1, time_signature="2/4", key="C major"), None)
+        lengths.append(len(tokens) // 8)
+    assert max(lengths) == 2 * KEPT_BARS and lengths[-1] <= 2 * KEPT_BARS and lengths[:3] == [1, 2, 3]
+
+
+def test_chords_of_a_bar():
+    line = "Am F:2 C/E:2 G:3"
+    assert [bar_chords(line, 4, k) for k in range(4)] == ["Am:4", "F:2 C/E:2", "G:3 Am:1", "Am:3 F:1"]
+    assert all(sum(n for _, n in read_progression(bar_chords(line, 3, k), 3)) == 3 for k in range(9))
