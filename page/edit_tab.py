@@ -7,19 +7,22 @@ from types import SimpleNamespace
 import gradio as gr
 
 from pipelines.pipeline_vivace import read_prompt
+from pipelines.vivace_edit import open_source, regions_of_score
+from pipelines.vivace_music import Lengths
 
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .generate_tab import canceller
 from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
-from .request import MAX_PROMPT, MAX_SECONDS, MAX_VARIATIONS, pipeline_arguments, shown
+from .request import MAX_PROMPT, MAX_SECONDS, MAX_VARIATIONS, pipeline_arguments, read_score, shown
 from .sessions import Session, Take
 from .takes import deck_value, keep_output, keep_upload
 
 TASKS = [("Redo region", "anew"), ("Extend", "extended"), ("Vary all", "varied")]
+NOTES = ("Change notes", "notes")  # where the network plays notes
 FIELDS = (
-    "task", "prompt", "negative_prompt", "unit", "before", "after", "strength", "num_waveforms_per_prompt", "seed",
-    "guidance_scale",
+    "task", "prompt", "negative_prompt", "unit", "before", "after", "strength", "score", "num_waveforms_per_prompt",
+    "seed", "guidance_scale",
 )  # fmt: skip
 STRENGTH = 0.6  # of a variation that is still recognised
 
@@ -65,7 +68,8 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
         ValueError: one line.
     """
     conditions, grid, task = take.conditions or {}, take.grid, settings["task"]
-    arguments = {name: settings[name] for name in FIELDS if name not in ("task", "unit", "before", "after", "strength")}
+    own_fields = ("task", "unit", "before", "after", "strength", "score")
+    arguments = {name: settings[name] for name in FIELDS if name not in own_fields}
     read = read_prompt(settings["prompt"] or "")  # the new words come before the conditions of the piece
     own = {name: conditions.get(name) for name in ("key", "time_signature")} | (
         {} if grid is None else {"bpm": grid["bpm"]}
@@ -94,15 +98,22 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
             grid = grid | {"downbeat_s": (grid["downbeat_s"] + before) % bar}
     elif task == "varied":
         arguments |= {"strength": settings["strength"], "chords": conditions.get("chords")}
+    elif task == "notes":
+        if not settings.get("score"):
+            raise ValueError("score is missing: the MIDI file of the piece, with the notes as they are to be")
+        arguments = {name: value for name, value in arguments.items() if name not in own and name != "downbeat_s"}
+        arguments["score"] = settings["score"]  # the piece's own score and grid come with its file
+        lengths = Lengths(config.default_duration_s, MAX_SECONDS)
+        made = regions_of_score(read_score(settings["score"]), *open_source(str(take.path), None), lengths)
     else:
-        raise ValueError(f"task is {task!r}; allowed: {', '.join(name for _, name in TASKS)}")
+        raise ValueError(f"task is {task!r}; allowed: {', '.join(name for _, name in [*TASKS, NOTES])}")
     return pipeline_arguments(arguments, config), grid, made
 
 
-def form(config) -> dict[str, gr.components.Component]:
-    """The fields, by their names."""
+def form(config, notes: bool) -> dict[str, gr.components.Component]:
+    """The fields, by their names; `notes`: whether the network plays them."""
     fields = {}
-    fields["task"] = gr.Radio(TASKS, label="What to do", value="anew", elem_id="task")
+    fields["task"] = gr.Radio([*TASKS, NOTES] if notes else TASKS, label="What to do", value="anew", elem_id="task")
     fields["prompt"] = gr.Textbox(
         label="What should the new part sound like?", lines=2, max_lines=6, max_length=MAX_PROMPT,
         placeholder="as before, with a flute", elem_classes=["prompt", "field-prompt"],
@@ -121,9 +132,14 @@ def form(config) -> dict[str, gr.components.Component]:
             info="0 leaves all as it is, 1 leaves nothing",
             buttons=["reset"],
         )
+    fields["score"] = gr.File(
+        label="MIDI file: the piece's own, downloaded from the history and changed", file_types=[".mid", ".midi"],
+        height=110, visible=False, elem_classes="field-score",
+    )  # fmt: skip
     fields["task"].change(
-        lambda task: (gr.update(visible=task == "extended"), gr.update(visible=task == "varied")),
-        fields["task"], [extent, amount], queue=False, api_visibility="private", show_progress="hidden",
+        lambda task: [gr.update(visible=task == name) for name in ("extended", "varied", "notes")],
+        fields["task"], [extent, amount, fields["score"]], queue=False, api_visibility="private",
+        show_progress="hidden",
     )  # fmt: skip
     with gr.Accordion("More", open=False, elem_classes="more") as more:
         fields["negative_prompt"] = gr.Textbox(
@@ -149,7 +165,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     source = deck("Upload a file, or choose Edit beside a piece in the history.", "source")
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
-            fields = form(config)
+            fields = form(config, desk.plays_notes)
             more = fields.pop("more")
             go = gr.Button("Make the change", variant="primary", elem_classes="go", elem_id="apply")
         with gr.Column(scale=7, min_width=300, elem_classes="outcome"):

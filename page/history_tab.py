@@ -91,7 +91,7 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
                 tabs: gr.Tabs(selected="generate"),
                 make.status: status_line(note, "quiet"),
             }
-        out = {edit.fields[name]: take.settings[name] for name in edit_tab.FIELDS}
+        out = {edit.fields[name]: take.settings.get(name) for name in edit_tab.FIELDS}
         source = session.takes.get(take.settings["source"])
         note = "Settings restored, but the original is no longer in the history"
         if source is not None:

@@ -105,6 +105,30 @@ def test_the_form_makes_a_piece_with_notes_and_stems(desk, tmp_path):
     assert take.midi is None and take.stems is None
 
 
+def test_notes_are_changed_in_the_edit_tab(desk, tmp_path):
+    """The MIDI of a piece comes back with one note changed: its bar alone is made anew, and is shown so."""
+    config = desk.pipe.config
+    session = desk.sessions.of("an editor")
+    made = desk.pipe("slow piano", score=tune(), seed=3)
+    (take,) = keep_output(session, made, generate_tab.blank(config) | {"prompt": "slow piano"})
+    settings = dict.fromkeys(("negative_prompt", "guidance_scale")) | {
+        "task": "notes", "prompt": "slow piano", "num_waveforms_per_prompt": 1, "seed": 4, "score": None,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="score is missing"):
+        edit_arguments(settings, take, None, config)
+    with pytest.raises(ValueError, match="score has the notes of the audio; nothing is to be made anew"):
+        edit_arguments(settings | {"score": str(take.midi)}, take, None, config)
+    tune(60).save(tmp_path / "changed.mid")
+    arguments, _, stretches = edit_arguments(settings | {"score": str(tmp_path / "changed.mid")}, take, None, config)
+    edited = desk.pipe(**arguments)
+    ((first, last),) = stretches
+    assert first == 2.0 and last >= take.seconds  # the second bar, at 120 bpm
+    (kept,) = keep_output(session, edited, settings | {"score": str(tmp_path / "changed.mid")}, "notes", made=stretches)
+    before, after = samples(take.path), samples(kept.path)
+    assert np.array_equal(before[: 2 * RATE], after[: 2 * RATE]) and (before[2 * RATE :] != after[2 * RATE :]).any()
+    assert Score.load(kept.midi) == tune(60)
+
+
 def test_an_upload_of_ours_keeps_its_recipe_and_its_grid(desk, tmp_path):
     out = desk.pipe("slow piano", bars=2, bpm=97, key="A minor", loop=True, seed=1)
     out.save(tmp_path / "loop.flac")
