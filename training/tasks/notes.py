@@ -1,14 +1,20 @@
 """Notes: whether those that are asked for are heard, and whether words still choose the sound when notes are given."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from pipelines.vivace_notes import changed_regions
+from pipelines.vivace_recipe import sixteen_bit
 from pipelines.vivace_score import PITCHED, PROGRAMS, Score
 from training.data.clips import read_audio
 from training.data.notes import has_notes, score_of
 from training.generate import meter_of, reconstruct
-from training.metrics.transcriber import NoteFigures, Transcriber, note_figures
-from training.tasks.common import Bench, Figure, arguments_for, make, mono, progression, share
+from training.metrics.reconstruction import log_mel_distance
+from training.metrics.transcriber import NoteFigures, Transcriber, match, note_figures
+from training.tasks.common import Bench, Figure, arguments_for, least, make, mono, most, progression, share
 
+NEAR_S = 0.1  # between onsets of one pitch that cannot be told apart
 LONGEST_S = 12.0  # of the clips whose notes are played
 NAMED = (
     "piano", "flute", "violin", "music box", "trumpet", "accordion", "nylon guitar", "distorted guitar", "organ",
@@ -98,6 +104,83 @@ def notes(bench: Bench, count: int) -> list[Figure]:
     figures.append(figure("velocity: rank correlation with strength heard", compared, lambda one: one.velocity))
     figures.append(figure("onset heard after onset asked, ms, mean of medians", compared, lambda one: one.late_ms))
     return figures
+
+
+def parts(bench: Bench, count: int) -> list[Figure]:
+    """One role alone, stems against the mix, and bars whose notes are changed.
+
+    Heard of other roles are the notes of the piece that another role has and the one that plays alone does not; what of
+    them is heard in real clips of a single role is beside it, as far as the data has such clips.
+    """
+    if not bench.pipe.unet.config.get("note_channels", 0):
+        return [Figure("left out: the network plays no notes", None, 0)]
+    try:
+        transcriber = Transcriber()
+    except ValueError as error:
+        return [Figure(f"left out: {error}", None, 0)]
+    found = chosen(bench, len(bench.rows))
+    several = [place for place, score in enumerate(found["score"]) if len(set(score.roles) & set(PITCHED)) > 1][:count]
+    pieces = {name: [values[place] for place in several] for name, values in without(found, "rows").items()}
+    if not several:
+        return [Figure("parts: no clip of the data has notes of several roles", None, 0)]
+    figures = []
+    for role in PITCHED:
+        places = [place for place, score in enumerate(pieces["score"]) if role in score.roles]
+        own, others = [], []
+        arguments = {name: [values[place] for place in places] for name, values in pieces.items()}
+        for score, audio in zip(arguments["score"], make(bench, arguments, parts=[role]), strict=True):
+            heard, asked = transcriber.notes(mono(audio), bench.rate), in_seconds(score)
+            mine = asked[role]
+            foreign = np.concatenate([notes for name, notes in asked.items() if name != role])
+            near = np.abs(foreign[:, None, 0] - mine[None, :, 0]) < NEAR_S
+            foreign = foreign[~(near & (foreign[:, None, 2] == mine[None, :, 2])).any(axis=1)]
+            own.append(len(match(heard, mine)) / len(mine))
+            others += [len(match(heard, foreign)) / len(foreign)] if len(foreign) else []
+        figures.append(Figure(f"{role} alone: its notes that are heard, share", mean(own), len(own)))
+        figures.append(
+            most(f"{role} alone: notes of other roles that are heard, share", mean(others), len(others), 0.05)
+        )
+    return figures + stems(bench, pieces) + changes(bench, pieces)
+
+
+def stems(bench: Bench, pieces: dict[str, list]) -> list[Figure]:
+    """Whether stems add up to their piece, and how far that is from the mix made in one go."""
+    sums, far, seeds = [], [], []
+    for place in range(len(pieces["prompt"])):
+        arguments = {name: values[place] for name, values in pieces.items()} | {"loop": False}
+        whole, other = (bench.pipe(**arguments, seed=bench.seed + place + step).audios[0] for step in (0, 1000))
+        apart = bench.pipe(**arguments, seed=bench.seed + place, stems=True)
+        total = sum(sixteen_bit(stem).astype(int) for stem in apart.stems[0].values())
+        sums.append(bool(np.array_equal(total, sixteen_bit(apart.audios[0]))))
+        for values, made in ((far, apart.audios[0]), (seeds, other)):
+            values.append(log_mel_distance(mono(np.asarray(made)), mono(np.asarray(whole)), bench.rate))
+    between = mean(seeds)
+    return [
+        least("stems add up to the piece in every 16-bit sample, share", share(sums), len(sums), 1),
+        most("log-mel distance of the sum of stems from the mix", mean(far), len(far), between or 0.0),
+        Figure("log-mel distance between two seeds", between, len(seeds)),
+    ]
+
+
+def changes(bench: Bench, pieces: dict[str, list]) -> list[Figure]:
+    """A note of the last bar is moved by a tone: what changes elsewhere in the piece."""
+    outside = []
+    for place, score in enumerate(pieces["score"]):
+        track = next(track for track in score.tracks if track.role in PITCHED)
+        notes = track.notes.copy()
+        notes[-1, 2] += 2 if notes[-1, 2] < 126 else -2
+        tracks = tuple(replace(one, notes=notes) if one is track else one for one in score.tracks)
+        arguments = {name: values[place] for name, values in pieces.items()} | {"loop": False}
+        made = bench.pipe(**arguments, seed=bench.seed + place)
+        edited = bench.pipe(arguments["prompt"], audio=made, score=replace(score, tracks=tracks), seed=bench.seed)
+        before, after = (np.asarray(out.audios[0]) for out in (made, edited))
+        kept = np.ones(before.shape[1], dtype=bool)
+        for first, last in changed_regions(score, replace(score, tracks=tracks), 0.0, score.duration_s, False):
+            kept[round(first * bench.rate) : round(last * bench.rate)] = False
+        outside.append(int((before != after)[:, kept].sum()))
+    return [
+        most("samples that a changed note changes outside its bar and its tail", float(sum(outside)), len(outside), 0)
+    ]
 
 
 def figure(name: str, compared: dict[str, list[NoteFigures]], value) -> Figure:

@@ -13,7 +13,7 @@ from training.tasks.exclusions import exclusions
 from training.tasks.grid import control, lengths
 from training.tasks.long import long, texts
 from training.tasks.loops import loops
-from training.tasks.notes import notes, timbre
+from training.tasks.notes import notes, parts, timbre
 from training.tasks.speed import speed
 
 TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
@@ -27,6 +27,7 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "exclusions": exclusions,
     "notes": notes,
     "timbre": timbre,
+    "parts": parts,
     "contract": contract,
     "level": level,
     "speed": speed,

@@ -165,6 +165,26 @@ def test_the_task_compares_each_clip_with_its_own_notes(noted_bench, monkeypatch
     assert figures["onset heard after onset asked, ms, mean of medians"].value == 0.0
 
 
+def test_parts_alone_stems_and_a_changed_note(noted_bench, monkeypatch):
+    """A transcriber that hears the lead alone, whatever plays: all of the lead, and all that leaks into the bass."""
+    rows = [dict(row) for row in noted_bench.rows[:2]]
+    for row in rows:
+        row["parts"] = [*row["parts"], {"role": "bass", "instrument": "piano"}]
+        row["notes"] = {name: [*values, *more] for (name, values), more in zip(row["notes"].items(), (
+            (1, 1), (0.5, 1.5), (0.5, 0.5), (40, 43), (0.5, 0.5)), strict=True)}  # fmt: skip
+    bench = replace(noted_bench, rows=rows)
+    lead = [tasks.in_seconds(score)["lead"] for score in tasks.chosen(bench, 2)["score"]]
+    monkeypatch.setattr(tasks, "Transcriber", lambda: Echo([*lead, *lead]))
+    figures = {figure.name: figure for figure in tasks.parts(bench, 2)}
+    assert figures["lead alone: its notes that are heard, share"].value == 1.0
+    assert figures["lead alone: notes of other roles that are heard, share"].value == 0.0
+    assert figures["bass alone: its notes that are heard, share"].value == 0.0
+    assert figures["bass alone: notes of other roles that are heard, share"].value == 1.0
+    assert figures["stems add up to the piece in every 16-bit sample, share"].value == 1.0
+    assert figures["samples that a changed note changes outside its bar and its tail"].value == 0.0
+    assert 0 < figures["log-mel distance of the sum of stems from the mix"].value < 2
+
+
 def test_timbre_counts_first_guesses(noted_bench):
     every, *each = tasks.timbre(noted_bench, 1)
     assert every.value == pytest.approx(1 / 12) and every.count == 12
