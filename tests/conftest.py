@@ -9,6 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent  # of the repository
 os.environ["NUMBA_CACHE_DIR"] = str(ROOT / ".pytest_cache" / "numba" / os.environ.get("PYTEST_XDIST_WORKER", "main"))
 
+os.environ["VIVACE_NO_SERVER"] = "1"  # of `vivace serve`, should one run here
+
 import numpy as np
 import pytest
 import soundfile

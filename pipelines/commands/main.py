@@ -1,4 +1,4 @@
-"""`vivace`: generate, compose, arrange, edit, retime, replay, midi, info, app, publish, doctor.
+"""`vivace`: generate, compose, arrange, edit, retime, replay, midi, info, app, serve, publish, doctor.
 
 Exit codes: 0 done; 1 the work failed (disk, network, memory, a library that is missing); 2 bad input; 130 interrupted.
 Every error is one line on stderr that begins with "error: ".
@@ -12,9 +12,9 @@ import re
 import sys
 from typing import NoReturn
 
-from pipelines.commands import app, arrange, compose, doctor, edit, generate, info, midi, publish, replay, retime
+from pipelines.commands import app, arrange, compose, doctor, edit, generate, info, midi, publish, replay, retime, serve
 
-COMMANDS = (generate, compose, arrange, edit, retime, replay, midi, info, app, publish, doctor)
+COMMANDS = (generate, compose, arrange, edit, retime, replay, midi, info, app, serve, publish, doctor)
 EPILOG = """examples:
   vivace generate "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
   vivace compose "slow waltz for accordion" --bars 16 --out waltz.mid
@@ -22,6 +22,7 @@ EPILOG = """examples:
   vivace replay out.wav
   vivace midi song.wav
   vivace app
+  vivace serve
   vivace doctor
 
 exit codes: 0 done, 1 the work failed, 2 bad input; an error is one line on stderr"""
@@ -104,8 +105,12 @@ def main(argv: list[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what is no text
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # beside a busy process, threads that spin cost more than one
+    argv = sys.argv[1:] if argv is None else argv
     try:
-        args = parse(sys.argv[1:] if argv is None else argv)
+        code = serve.hand_over(argv)
+        if code is not None:
+            return code
+        args = parse(argv)
         return args.run(args)
     except ValueError as error:
         stop(error, 2)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pipelines.commands.jobs import PIPE, Job, check_job, check_output, read_jobs
 
+keep: dict | None = None  # pipelines by what they were loaded with, where a server keeps them
+
 
 def load(args: argparse.Namespace, before=None):
     """The pipeline on its device, and the device's name.
@@ -38,12 +40,25 @@ def load(args: argparse.Namespace, before=None):
     quiet_libraries()
     set_threads(args.threads)
     device = pick_device(args.device)
+    asked = (folder.resolve(), args.variant, args.dtype, device, stamp(folder))
+    if keep is not None and asked in keep and early is not None:
+        pipe = keep[asked]
+        pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
+        return pipe, device
     index = check_checkpoint(folder)
     if before is not None and early is None:
         before(index, plays_notes(folder))
     pipe = load_pipeline(folder, args.variant, args.dtype).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
+    if keep is not None:
+        keep[asked] = pipe
     return pipe, device
+
+
+def stamp(folder: Path) -> tuple:
+    """What changes when a file of a checkpoint does."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files)
 
 
 def make(args: argparse.Namespace) -> int:

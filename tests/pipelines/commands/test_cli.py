@@ -164,7 +164,7 @@ def test_arguments_have_the_names_of_the_pipeline():
 
 
 def test_help_is_light_and_tells_units_and_examples(capsys):
-    for command in ("generate", "edit", "replay", "midi", "info", "app", "doctor"):
+    for command in ("generate", "edit", "replay", "midi", "info", "app", "serve", "doctor"):
         with pytest.raises(SystemExit) as stopped:
             vivace([command, "--help"])
         assert stopped.value.code == 0
