@@ -34,6 +34,8 @@ LEFT_OUT = {  # first words -> why
     "ruff": "style; `make quality`",
     "accelerate launch": "test_training.py runs two processes",
     "python app.py": "does not end; test_app.py talks to it",
+    "vivace app": "likewise",
+    "vivace serve": "does not end; test_serve.py",
     "vivace generate --score": "the shipped checkpoint has no note channels; test_score_commands.py",
     "vivace edit --audio song.wav --score": "likewise",
     "vivace replay song.wav": "likewise",
