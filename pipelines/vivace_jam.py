@@ -20,7 +20,7 @@ from .vivace_compose import (
     RETURN_BARS,
     MusicPlan,
     choose_distance,
-    choose_key,
+    key_of,
     make_draft,
     mix,
     write,
@@ -31,7 +31,7 @@ from .vivace_notes import read_melodies, read_score
 from .vivace_prompt import is_timeline, read_prompts, spread
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_score import Score, quarters_per_bar, quarters_per_beat
-from .vivace_theory import SEPARATORS, check_number, parse_time_signature, read_progression
+from .vivace_theory import SEPARATORS, check_number, is_harte, parse_time_signature, read_progression
 from .vivace_tokens import decode_tokens, steps_per_bar
 
 MUSIC = (
@@ -165,8 +165,8 @@ class ComposingMixin:
 
         Args:
             prompt: what it should sound like.
-            bpm, key, time_signature: of all bars; None = as the first words say, or as in a call, and the seed chooses
-                the key.
+            bpm, key, time_signature: of all bars; None = as the first words say, or as in a call, and the key that of
+                the chords, else the seed's choice.
             chords: a progression, repeated from the bar on in which it was set; None = the composer writes them.
             parts: the roles that play; None = those of the words.
             seed: of notes and sound.
@@ -198,7 +198,8 @@ def bar_chords(chords: str, beats: int, number: int) -> str:
             runs[-1][1] += 1
         else:
             runs.append([k, 1])
-    return " ".join(f"{symbols[k].partition(':')[0]}:{count}" for k, count in runs)
+    parts = 2 if is_harte(symbols, beats) else 1  # "C:min7" may have beats behind it, too
+    return " ".join(f"{':'.join(symbols[k].split(':')[:parts])}:{count}" for k, count in runs)
 
 
 class BarWriter:
@@ -257,7 +258,9 @@ class Jam(Iterator[Bar]):
         self.chords_since: tuple[str | None, int] = (None, 0)
         self.chords = chords
         music = self._request(0, None).music
-        self.bpm, self.time_signature, self.key = music.bpm, music.time_signature, music.key or choose_key(seed)
+        self.bpm, self.time_signature = music.bpm, music.time_signature
+        plan = MusicPlan(1, time_signature=self.time_signature, key=music.key, chords=chords)
+        self.key = key_of(plan, seed)
         self.beats = parse_time_signature(self.time_signature)
         if chords is not None:
             read_progression(chords, self.beats)
