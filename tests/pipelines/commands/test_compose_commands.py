@@ -1,6 +1,8 @@
 """`vivace compose` and `vivace arrange`: words and melodies to MIDI files, what is shown and refused."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,3 +123,14 @@ def test_roles_of_a_score_that_is_played(call, tmp_path):
     words = ["--score", tmp_path / "tune.mid", "--prompt", "piano", "--roles", "lead=harmony", "--midi", "--seed", 1]
     assert call("generate", *words, "--out", tmp_path / "song.wav")[0] == 0
     assert Score.load(tmp_path / "song.mid").roles == ("harmony", "bass")
+
+
+def test_the_scores_of_the_docs_are_printed(checkpoints, tmp_path):
+    spec = importlib.util.spec_from_file_location("make_scores", Path(__file__).parents[3] / "docs" / "make_scores.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    words = ["--composer", str(checkpoints / "alone"), "--checkpoint", str(checkpoints / "plain")]
+    module.main([*words, "--output_dir", str(tmp_path)])
+    scores = [Score.load(path) for path in sorted((tmp_path / "composed").iterdir())]
+    assert len(scores) == 16 and all(score.bars == 16 for score in scores)
+    assert (tmp_path / "composed.png").read_bytes().startswith(b"\x89PNG")
