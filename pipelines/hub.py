@@ -294,12 +294,15 @@ def load_native(folder: str | Path, variant: str | None = None, dtype: str = "fl
 
     libraries, components = {"diffusers": diffusers, "transformers": transformers}, {}
     try:
-        for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler"):
-            library, name = index[part]
+        for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler", "composer"):
+            library, name = index.get(part) or (None, None)
+            if part == "composer" and name is None:
+                components[part] = None
+                continue
             kind = getattr(libraries[library], name) if library in libraries else source_class(library, name)
             if kind is None:
                 raise ValueError(f"{part} is a {name}, which is not in this checkout")
-            options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in WEIGHTS else {}
+            options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in (*WEIGHTS, "composer") else {}
             load = kind.from_pretrained  # type: ignore[union-attr]
             components[part] = load(Path(folder).resolve() / part, **options)
         settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}

@@ -25,7 +25,7 @@ from .vivace_compose import (
     mix,
     write,
 )
-from .vivace_edit import Lengths, prompt_for_score
+from .vivace_edit import FADE_S, Lengths, prompt_for_score
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_notes import read_melodies, read_score
 from .vivace_prompt import is_timeline, read_prompts, spread
@@ -38,6 +38,7 @@ MUSIC = (
     "duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s", "loop", "parts",
     "melody", "form",
 )  # fmt: skip
+TAIL_S = 0.06  # made after each bar, to be faded into the next one
 KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
 
@@ -255,6 +256,7 @@ class Jam(Iterator[Bar]):
         self.plays = bool(pipe.unet is not None and pipe.unet.config.get("note_channels"))
         self.audio: np.ndarray | None = None  # of the bars that the network hears
         self.heard: list[int] = []  # their lengths, samples
+        self.tail: np.ndarray | None = None  # what follows them
         self.chords_since: tuple[str | None, int] = (None, 0)
         self.chords = chords
         music = self._request(0, None).music
@@ -321,12 +323,16 @@ class Jam(Iterator[Bar]):
         notes = replace(score(len(self.heard) + 1), chords=None)
         shared = {"bpm": self.bpm, "key": self.key, "time_signature": self.time_signature, "score": notes}
         shared |= {"seed": mix(self.seed, number, 4) >> 2, "parts": None} | self.options
-        if self.audio is None:
-            made = self.pipe(prompt, bars=1, **shared).audios[0]
+        seconds = (end - begin) / self.rate + TAIL_S
+        if self.audio is None or self.tail is None:
+            made = self.pipe(prompt, duration_s=seconds, **shared).audios[0]
         else:
-            added = (end - begin) / self.rate
-            options = {"audio": self.audio, "sampling_rate": self.rate, "extend_s": (0.0, added), "downbeat_s": 0.0}
+            options = {"audio": self.audio, "sampling_rate": self.rate, "extend_s": (0.0, seconds), "downbeat_s": 0.0}
             made = self.pipe(prompt, **options, **shared).audios[0][:, self.audio.shape[1] :]
+            fade = round(FADE_S * self.rate)  # in which an edit fades in what it makes
+            ramp = (np.arange(fade, dtype=np.float32) + 1.0) / (fade + 1.0)
+            made[:, :fade] += self.tail[:, :fade] * (1.0 - ramp)
+        made, self.tail = made[:, : end - begin], made[:, end - begin :]
         self.heard.append(made.shape[1])
         whole = made if self.audio is None else np.concatenate([self.audio, made], axis=1)
         self.heard = self.heard[-self.context_bars :]

@@ -11,7 +11,7 @@ import torch
 
 from pipelines.commands.main import main as vivace
 from pipelines.composer_vivace import ComposerVivace
-from pipelines.hub import save_checkpoint
+from pipelines.hub import load_native, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
@@ -45,6 +45,12 @@ def call(checkpoints, tmp_path, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_a_composer_is_loaded_with_its_checkpoint(checkpoints):
+    for load in (load_native, load_published):
+        assert load(checkpoints / "composer").composer.config.width == 24
+        assert load(checkpoints / "plain").composer is None
 
 
 def test_words_become_a_midi_file(call, tmp_path):
