@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Training and tests are fastest with one thread a process; generation takes the cores that are free.
 ONE_THREAD := OMP_NUM_THREADS=1
 
-.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions checkpoint-code docs
+.PHONY: music test test-encodec test-browser load slow evaluate bench scorebook app style quality clean versions checkpoint-code docs scores
 
 music: $(VENV)/.base
 	$(BIN)/vivace generate --checkpoint checkpoints/small --prompt "$(PROMPT)" --seed $(SEED) --out "$(OUT)"
@@ -50,6 +50,11 @@ checkpoint-code: $(VENV)/.full
 # Refreshes the pages that are made from the code; a test fails while they are stale.
 docs: $(VENV)/.full
 	$(BIN)/python docs/make_pages.py
+
+# Sixteen scores that a composer writes, not chosen: docs/samples/composed.
+COMPOSER ?= runs/small/composer/final
+scores: $(VENV)/.full
+	$(ONE_THREAD) $(BIN)/python docs/make_scores.py --composer $(COMPOSER)
 
 bench: $(VENV)/.full
 	$(BIN)/python -m benchmarks --threads 2 --quick

@@ -12,6 +12,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pipelines.card import FIGURES, write_card
 
@@ -302,14 +303,18 @@ def load_native(folder: str | Path, variant: str | None = None, dtype: str = "fl
 
     from pipelines.pipeline_vivace import VivacePipeline
 
-    libraries, components = {"diffusers": diffusers, "transformers": transformers}, {}
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    components: dict[str, Any] = {}
     try:
-        for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler"):
+        for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler", "composer"):
+            if part == "composer" and not (index.get(part) or [None])[0]:
+                components[part] = None
+                continue
             library, name = index[part]
             kind = getattr(libraries[library], name) if library in libraries else source_class(library, name)
             if kind is None:
                 raise ValueError(f"{part} is a {name}, which is not in this checkout")
-            options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in WEIGHTS else {}
+            options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in (*WEIGHTS, "composer") else {}
             load = kind.from_pretrained  # type: ignore[union-attr]
             components[part] = load(Path(folder).resolve() / part, **options)
         settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}

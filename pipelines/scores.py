@@ -3,11 +3,11 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from pipelines.vivace_music import Lengths, Music, MusicArguments, settle
-from pipelines.vivace_notes import arguments_of_score
+from pipelines.vivace_notes import arguments_of_score, meter_of
 from pipelines.vivace_reading import read_music
 from pipelines.vivace_score import ROLES, Score
 from pipelines.vivace_theory import PITCH_CLASSES
@@ -109,6 +109,8 @@ def music_of(
     given = MusicArguments(**{one.name: arguments.get(one.name) for one in fields(MusicArguments)})
     if score is not None:
         given, _ = arguments_of_score(score, given, words)
+    elif composed and given.time_signature is None and words.time_signature is None:
+        given = replace(given, time_signature=meter_of(text))
     music = settle(words, given, arguments.get("loop"), default_s, longest_s, composed)
     if composed and isinstance(arguments.get("form"), str) and music.bars is not None:
         from pipelines.vivace_compose import read_form  # loads torch

@@ -23,7 +23,7 @@ from .composer_vivace import (
     ComposerVivace,
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
-from .vivace_theory import KEYS, parse_key, parse_time_signature, read_progression
+from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
 from .vivace_tokens import (
     chord_token,
     chords_of,
@@ -33,8 +33,7 @@ from .vivace_tokens import (
     steps_per_bar,
 )
 
-CHUNK_BARS = 16  # bars that are written together
-CHUNK_STEPS = 256  # and the most steps
+CHUNK_BARS, CHUNK_STEPS = 16, 256  # the most that are written together
 CONTEXT_STEPS = 128  # before them that are seen
 # The pass in which a note is drawn, by its place in the meter: at the beginning of a bar (of the 1st of eight, the 5th,
 # the 3rd and 7th, the others), in the middle of a bar, on a beat, on an eighth, on a 16th.
@@ -61,7 +60,7 @@ class MusicPlan:
         bars: length.
         bpm: beats a minute, as the pipeline counts them: dotted quarters in "6/8".
         time_signature: of whole eighths, "4/4".
-        key: "A minor"; None = the seed chooses.
+        key: "A minor"; None = that of the chords or of the given notes, else the seed chooses.
         chords: a progression from the first bar on, repeated to the end; None = the composer writes them. Chords that
             are given bind: notes of the lead that begin on a beat and all of the harmony are chord tones, and the bass
             begins each chord and each bar with the root, or with the bass of a slash chord.
@@ -175,6 +174,20 @@ def check_plan(plan: MusicPlan, instruments: Sequence[str]) -> None:
     for first, last in plan.open_bars:
         if plan.given is None or not 0 <= first < last <= plan.given.bars:
             raise ValueError(f"open_bars has ({first}, {last}); allowed: bars of the given notes, first < last")
+
+
+def key_of(plan: MusicPlan, seed: int) -> str:
+    """The key of a plan, else the one that its chords, or its given notes, are most likely in, else the seed's."""
+    if plan.key:
+        return parse_key(plan.key)
+    if plan.chords:
+        return key_of_chords(plan.chords, parse_time_signature(plan.time_signature))
+    notes = np.zeros((0, 4)) if plan.given is None else plan.given.notes("lead", "harmony", "bass")
+    if not len(notes):
+        return choose_key(seed)
+    weights = np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12)
+    weights[int(notes[-1, 2]) % 12] += notes[-1, 1]  # tunes end on the tonic
+    return nearest_key(weights)
 
 
 def choose_key(seed: int) -> str:
@@ -546,7 +559,7 @@ def compose_scores(
         forms.append(read_form(plan.form, plan.bars))
     scores = []
     for k, (plan, form, seed) in enumerate(zip(plans, forms, seeds, strict=True)):
-        plan = replace(plan, key=parse_key(plan.key) if plan.key else choose_key(seed))
+        plan = replace(plan, key=key_of(plan, seed))
         scores.append(compose_one(composer, plan, form, seed, None if text is None else text[k], options))
     return scores
 

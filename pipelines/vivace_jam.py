@@ -20,24 +20,25 @@ from .vivace_compose import (
     RETURN_BARS,
     MusicPlan,
     choose_distance,
-    choose_key,
+    key_of,
     make_draft,
     mix,
     write,
 )
-from .vivace_edit import Lengths, prompt_for_score
+from .vivace_edit import FADE_S, Lengths, prompt_for_score
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_notes import read_melodies, read_score
 from .vivace_prompt import is_timeline, read_prompts, spread
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_score import Score, quarters_per_bar, quarters_per_beat
-from .vivace_theory import SEPARATORS, check_number, parse_time_signature, read_progression
+from .vivace_theory import SEPARATORS, check_number, is_harte, parse_time_signature, read_progression
 from .vivace_tokens import decode_tokens, steps_per_bar
 
 MUSIC = (
     "duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s", "loop", "parts",
     "melody", "form",
 )  # fmt: skip
+TAIL_S = 0.06  # made after each bar, to be faded into the next one
 KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
 
@@ -165,8 +166,8 @@ class ComposingMixin:
 
         Args:
             prompt: what it should sound like.
-            bpm, key, time_signature: of all bars; None = as the first words say, or as in a call, and the seed chooses
-                the key.
+            bpm, key, time_signature: of all bars; None = as the first words say, or as in a call, and the key that of
+                the chords, else the seed's choice.
             chords: a progression, repeated from the bar on in which it was set; None = the composer writes them.
             parts: the roles that play; None = those of the words.
             seed: of notes and sound.
@@ -198,7 +199,8 @@ def bar_chords(chords: str, beats: int, number: int) -> str:
             runs[-1][1] += 1
         else:
             runs.append([k, 1])
-    return " ".join(f"{symbols[k].partition(':')[0]}:{count}" for k, count in runs)
+    parts = 2 if is_harte(symbols, beats) else 1  # "C:min7" may have beats behind it, too
+    return " ".join(f"{':'.join(symbols[k].split(':')[:parts])}:{count}" for k, count in runs)
 
 
 class BarWriter:
@@ -254,10 +256,13 @@ class Jam(Iterator[Bar]):
         self.plays = bool(pipe.unet is not None and pipe.unet.config.get("note_channels"))
         self.audio: np.ndarray | None = None  # of the bars that the network hears
         self.heard: list[int] = []  # their lengths, samples
+        self.tail: np.ndarray | None = None  # what follows them
         self.chords_since: tuple[str | None, int] = (None, 0)
         self.chords = chords
         music = self._request(0, None).music
-        self.bpm, self.time_signature, self.key = music.bpm, music.time_signature, music.key or choose_key(seed)
+        self.bpm, self.time_signature = music.bpm, music.time_signature
+        plan = MusicPlan(1, time_signature=self.time_signature, key=music.key, chords=chords)
+        self.key = key_of(plan, seed)
         self.beats = parse_time_signature(self.time_signature)
         if chords is not None:
             read_progression(chords, self.beats)
@@ -318,12 +323,16 @@ class Jam(Iterator[Bar]):
         notes = replace(score(len(self.heard) + 1), chords=None)
         shared = {"bpm": self.bpm, "key": self.key, "time_signature": self.time_signature, "score": notes}
         shared |= {"seed": mix(self.seed, number, 4) >> 2, "parts": None} | self.options
-        if self.audio is None:
-            made = self.pipe(prompt, bars=1, **shared).audios[0]
+        seconds = (end - begin) / self.rate + TAIL_S
+        if self.audio is None or self.tail is None:
+            made = self.pipe(prompt, duration_s=seconds, **shared).audios[0]
         else:
-            added = (end - begin) / self.rate
-            options = {"audio": self.audio, "sampling_rate": self.rate, "extend_s": (0.0, added), "downbeat_s": 0.0}
+            options = {"audio": self.audio, "sampling_rate": self.rate, "extend_s": (0.0, seconds), "downbeat_s": 0.0}
             made = self.pipe(prompt, **options, **shared).audios[0][:, self.audio.shape[1] :]
+            fade = round(FADE_S * self.rate)  # in which an edit fades in what it makes
+            ramp = (np.arange(fade, dtype=np.float32) + 1.0) / (fade + 1.0)
+            made[:, :fade] += self.tail[:, :fade] * (1.0 - ramp)
+        made, self.tail = made[:, : end - begin], made[:, end - begin :]
         self.heard.append(made.shape[1])
         whole = made if self.audio is None else np.concatenate([self.audio, made], axis=1)
         self.heard = self.heard[-self.context_bars :]

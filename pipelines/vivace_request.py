@@ -20,7 +20,7 @@ from .vivace_compose import MusicPlan, read_form
 from .vivace_edit import GRID, Edit, grid_of_audio
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_music import Lengths, Music, MusicArguments, settle
-from .vivace_notes import arguments_of_score, cast, fit_score, read_parts
+from .vivace_notes import arguments_of_score, cast, fit_score, meter_of, read_parts
 from .vivace_prompt import Prompt, check_flag, check_text, is_list_of_pairs, keep_out, share_of, spread
 from .vivace_score import ROLES, Score
 from .vivace_theory import check_number
@@ -341,6 +341,8 @@ def make_requests(
             given, remarks = arguments_of_score(known, given, words)
             if edit is not None:
                 given = replace(given, bars=own["bars"], duration_s=own["duration_s"])
+        elif composed and given.time_signature is None and words.time_signature is None:
+            given = replace(given, time_signature=meter_of(". ".join(one for one in prompt.texts if one is not None)))
         if edit is not None:
             tone.check_for_edit()
             given, loop, before = grid_of_audio(edit, given, loop, words, lengths)

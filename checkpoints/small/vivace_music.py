@@ -32,6 +32,21 @@ TEMPO_WORDS = {  # the metronome's usual marks; the first word found decides
     88: "andante|mid-tempo|midtempo|down-tempo|downtempo|laid-back|lofi|lo-fi",
     112: "moderato|moderate|allegretto",
 }
+STYLE_TEMPI = {  # what players of a style usually take
+    172: "drum (?:and|&|n|'n'|n') bass|drum'n'bass|dnb|jungle",
+    140: "dubstep",
+    138: "trance|chiptune|8-bit",
+    132: "techno|swing|bebop|waltz",
+    124: "house|edm|bossa nova|bossa",
+    120: "rock|disco|polka|minuet",
+    116: "march|jig",
+    104: "funk|funky",
+    96: "salsa",
+    92: "blues",
+    90: "hip hop|hip-hop|boom bap",
+    76: "reggae|dub",
+    72: "trap",
+}
 
 
 @dataclass
@@ -100,7 +115,8 @@ def choose_bpm(
     """A tempo where bars or chords need one and none is said, and why it was chosen.
 
     Bars that must last a given time fix the tempo. Otherwise the words that composers have for tempo decide, at the
-    usual metronome marks, and 100 where there are none: a walking pace, in the middle of most music's range.
+    usual metronome marks, and the style, at what its players take; of a fast word and a style the faster, of a slow
+    word and a style the slower. Where there is neither it is 100: a walking pace, in the middle of most music's range.
 
     Args:
         prompt: the words.
@@ -109,10 +125,17 @@ def choose_bpm(
     """
     if beats is not None and duration_s is not None:
         return float(beats) * 60.0 / duration_s, "the bars must fill the duration"
-    for bpm, words in TEMPO_WORDS.items():
-        found = re.search(rf"(?<!not )(?<!not too )(?<!not so )\b(?:{words})\b", prompt.lower())
-        if found:
-            return bpm, f"the prompt says {found[0]!r}"
+
+    def first(table: dict[int, str]) -> list[tuple[int, str]]:
+        found = (
+            (bpm, re.search(rf"(?<!not )(?<!not too )(?<!not so )(?<![\w-])(?:{words})\b", prompt.lower()))
+            for bpm, words in table.items()
+        )
+        return [(bpm, f"the prompt says {match[0]!r}") for bpm, match in found if match][:1]
+
+    said = first(TEMPO_WORDS) + ([] if unread else first(STYLE_TEMPI))
+    if said:
+        return max(said) if said[0][0] >= DEFAULT_BPM else min(said)
     return DEFAULT_BPM, "the prompt's tempo was not understood" if unread else "no word of the prompt tells"
 
 

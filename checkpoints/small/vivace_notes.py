@@ -30,6 +30,7 @@ ALIASES = {
     "sax": "alto sax", "acoustic guitar": "steel guitar", "classical guitar": "nylon guitar", "guitar": "steel guitar",
     "pad": "warm pad", "synth": "saw lead", "vibes": "vibraphone", "chiptune": "square lead", "8-bit": "square lead",
 }  # fmt: skip
+DANCES = (("waltz|waltze|minuet|mazurka|ländler", "3/4"), ("jig|tarantella|barcarolle", "6/8"))
 KEYS_PROGRAMS = (*range(8), *range(16, 24), 46)  # two hands: they play a bass line as well
 CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53, *range(88, 96))
 BASS_PROGRAMS = (*range(32, 40), 43, 58)
@@ -158,6 +159,14 @@ def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     silent |= {"drums"} if exclusion.drumless else set()
     parts = tuple(role for role in ROLES if (role in roles if roles else role not in silent))
     return (parts if roles or silent else None), {role: name for role, name in players.items() if role not in silent}
+
+
+def meter_of(prompt: str) -> str | None:
+    """The meter of the dance that the words of a prompt name, for music that is composed; None = none."""
+    for words, meter in DANCES:
+        if re.search(rf"(?<![\w-])(?:{words})s?(?![\w-])", prompt.lower()):
+            return meter
+    return None
 
 
 def describe(score: Score) -> str:

@@ -292,7 +292,7 @@ def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[
     symbols = [str(symbol).strip() for symbol in chords] if not isinstance(chords, str) else [
         symbol for symbol in re.split(SEPARATORS, re.sub("[\u2013\u2014]", "-", chords)) if symbol
     ]  # fmt: skip
-    harte, progression = _is_harte(symbols, beats_per_bar), []
+    harte, progression = is_harte(symbols, beats_per_bar), []
     for symbol in symbols:
         name, colon, count = symbol.rpartition(":")
         if not colon or (harte and ":" not in name and not (count.isdigit() and int(count) not in HARTE_NUMBERS)):
@@ -305,7 +305,7 @@ def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[
     return progression
 
 
-def _is_harte(symbols: list[str], beats_per_bar: int) -> bool:
+def is_harte(symbols: list[str], beats_per_bar: int) -> bool:
     """Whether what stands after a root and a colon is a quality, as in "C:7 F:min7", and not a number of beats."""
     parts = [symbol.split(":") for symbol in symbols if ":" in symbol]
     bare = [re.fullmatch(r"[A-Ga-g][#b\u266f\u266d]?", part[0]) is not None for part in parts]
@@ -314,6 +314,29 @@ def _is_harte(symbols: list[str], beats_per_bar: int) -> bool:
     numbers = [int(part[1]) if part[1].isdigit() else 0 for part in parts]
     fits = [number <= beats_per_bar or number % beats_per_bar == 0 for number in numbers]
     return bool(parts) and all(bare) and set(numbers) <= set(HARTE_NUMBERS) and not any(fits)
+
+
+# How well each pitch class fits a key, from its tonic on: major, minor (Krumhansl and Kessler 1982).
+KEY_PROFILES = (
+    (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+)
+
+
+def nearest_key(weights: np.ndarray) -> str:
+    """The key whose profile is most like the weights (12,) of pitch classes."""
+    fits = [np.corrcoef(weights, np.roll(KEY_PROFILES[k % 2], k // 2))[0, 1] for k in range(len(KEYS))]
+    return KEYS[int(np.argmax(np.nan_to_num(fits, nan=-1.0)))]
+
+
+def key_of_chords(chords: str | list[str], beats_per_bar: int) -> str:
+    """The key that a progression is most likely in: its chords count with their beats, more so the first one's root."""
+    line, weights = read_progression(chords, beats_per_bar), np.zeros(12)
+    for k, (chord, beats) in enumerate(line):
+        if chord.root is not None:
+            weights += beats * (np.asarray(chord.chroma) > 0)
+            weights[chord.root] += beats * (0.3 + (k == 0) + 0.3 * (k == len(line) - 1))
+    return nearest_key(weights)
 
 
 def progression_beats(chords: str | list[str], beats_per_bar: int, last: bool = False) -> int:

@@ -14,7 +14,8 @@ from page.desk import Desk
 from page.edit_tab import edit_arguments
 from page.sessions import Sessions
 from page.takes import deck_value, history_value, keep_output, keep_upload
-from pipelines.pipeline_vivace import Score, Track, read_recipe
+from pipelines.composer_vivace import ComposerVivace
+from pipelines.pipeline_vivace import Score, Track, VivacePipeline, read_recipe
 from pipelines.vivace_audio import find_ffmpeg
 from tests.conftest import make_pipeline
 
@@ -127,6 +128,16 @@ def test_notes_are_changed_in_the_edit_tab(desk, tmp_path):
     before, after = samples(take.path), samples(kept.path)
     assert np.array_equal(before[: 2 * RATE], after[: 2 * RATE]) and (before[2 * RATE :] != after[2 * RATE :]).any()
     assert Score.load(kept.midi) == tune(60)
+
+
+def test_stems_need_a_score_or_a_composer(desk):
+    settings = generate_tab.blank(desk.pipe.config) | {"prompt": "piano", "stems": True, "length": 2}
+    with pytest.raises(ValueError, match="stems needs score"):
+        generate_tab.arguments_of(settings, desk.pipe.config)
+    composer = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16)
+    config = VivacePipeline.from_pipe(desk.pipe, composer=composer).config
+    arguments = generate_tab.arguments_of(settings, config)
+    assert arguments["stems"] is True and arguments["bars"] == 2
 
 
 def test_an_upload_of_ours_keeps_its_recipe_and_its_grid(desk, tmp_path):

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from pipelines import vivace_compose
-from pipelines.composer_families import ComposerSeq2Seq, ComposerWaveNet, write_steps
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace
 from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
-from pipelines.vivace_theory import read_progression
+from pipelines.vivace_theory import parse_key, read_progression
 from pipelines.vivace_tokens import decode_tokens, encode_score, key_shift, steps_per_bar
 from training import train_composer
+from training.composer_families import ComposerSeq2Seq, ComposerWaveNet, write_steps
 from training.data import compositions
 from training.data.scorebook.labels import Settings, draw_piece, scores_of
 
@@ -116,6 +116,20 @@ def test_given_chords_bind(composer, meter, key):
 def test_chords_that_are_not_given_are_written(composer):
     score = write(composer)
     assert score.chords and sum(count for _, count in read_progression(score.chords, 4)) == 8 * 4
+
+
+def test_the_key_that_is_not_given_is_that_of_the_chords_or_of_the_given_notes(composer):
+    for chords, key in (
+        ("Am F C G", "A minor"),
+        ("Dm Bb F C", "D minor"),
+        ("D A Bm G", "D major"),
+        ("C F G", "C major"),
+    ):
+        assert write(composer, bars=4, key=None, chords=chords).key == key
+    scale = Track("lead", [(k, 1, pitch, 0.8) for k, pitch in enumerate((66, 68, 69, 71, 73, 74, 73, 66))])
+    for semitones, key in ((0, "F# minor"), (3, "A minor")):
+        given = Score((scale,), bars=2).transpose(semitones)
+        assert {write(composer, seed, bars=2, key=None, given=given).key for seed in (1, 2)} == {parse_key(key)}
 
 
 def test_silent_parts_have_no_notes(composer):

@@ -178,6 +178,10 @@ def test_what_counts_when_several_are_given():
     [
         ({"prompt": "slow piano, 4 bars"}, 72, "the prompt says 'slow'"),
         ({"prompt": "very slow piano, 4 bars"}, 60, "the prompt says 'very slow'"),
+        ({"prompt": "drum and bass", "bars": 2}, 172, "the prompt says 'drum and bass'"),
+        ({"prompt": "energetic drum and bass", "bars": 2}, 172, "the prompt says 'drum and bass'"),
+        ({"prompt": "slow techno", "bars": 2}, 72, "the prompt says 'slow'"),
+        ({"prompt": "fast rock", "bars": 2}, 132, "the prompt says 'fast'"),
         ({"prompt": "a LIVELY reel", "bars": 2}, 132, "the prompt says 'lively'"),
         ({"prompt": "strings", "bars": 2}, 100, "no word of the prompt tells"),
         ({"prompt": "slowness", "chords": "Am F"}, 100, "no word of the prompt tells"),

@@ -53,6 +53,15 @@ def test_a_score_is_played(pipe):
     assert not np.array_equal(out.audios, other.audios) and pipe("piano", bars=2, bpm=120).scores == [None]
 
 
+def test_dances_that_are_composed_have_their_meter(pipe):
+    torch.manual_seed(1)
+    composer = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16).eval()
+    made = VivacePipeline.from_pipe(pipe, composer=composer)
+    for words, meter in (("slow waltzes", "3/4"), ("jig", "6/8"), ("a waltz in 4/4", "4/4"), ("jigsaw", "4/4")):
+        assert made.compose(words, bars=1, seed=1)[0].time_signature == meter
+    assert made.compose("waltz", bars=1, time_signature="5/4", seed=1)[0].time_signature == "5/4"
+
+
 def test_what_is_given_comes_first(pipe):
     out = pipe("piano in C minor", score=tune(key="A minor"), bpm=60, seed=1)
     assert out.scores[0].bpm == 60 and out.audios.shape[-1] == 8 * 8000

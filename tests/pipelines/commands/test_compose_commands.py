@@ -1,6 +1,8 @@
 """`vivace compose` and `vivace arrange`: words and melodies to MIDI files, what is shown and refused."""
 
+import importlib.util
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from pipelines.commands.main import main as vivace
 from pipelines.composer_vivace import ComposerVivace
-from pipelines.hub import save_checkpoint
+from pipelines.hub import load_native, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
@@ -43,6 +45,12 @@ def call(checkpoints, tmp_path, capsys):
         return code, *capsys.readouterr()
 
     return run
+
+
+def test_a_composer_is_loaded_with_its_checkpoint(checkpoints):
+    for load in (load_native, load_published):
+        assert load(checkpoints / "composer").composer.config.width == 24
+        assert load(checkpoints / "plain").composer is None
 
 
 def test_words_become_a_midi_file(call, tmp_path):
@@ -121,3 +129,14 @@ def test_roles_of_a_score_that_is_played(call, tmp_path):
     words = ["--score", tmp_path / "tune.mid", "--prompt", "piano", "--roles", "lead=harmony", "--midi", "--seed", 1]
     assert call("generate", *words, "--out", tmp_path / "song.wav")[0] == 0
     assert Score.load(tmp_path / "song.mid").roles == ("harmony", "bass")
+
+
+def test_the_scores_of_the_docs_are_printed(checkpoints, tmp_path):
+    spec = importlib.util.spec_from_file_location("make_scores", Path(__file__).parents[3] / "docs" / "make_scores.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    words = ["--composer", str(checkpoints / "alone"), "--checkpoint", str(checkpoints / "plain")]
+    module.main([*words, "--output_dir", str(tmp_path)])
+    scores = [Score.load(path) for path in sorted((tmp_path / "composed").iterdir())]
+    assert len(scores) == 16 and all(score.bars == 16 for score in scores)
+    assert (tmp_path / "composed.png").read_bytes().startswith(b"\x89PNG")

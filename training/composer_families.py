@@ -1,7 +1,7 @@
 """Composers that write step after step: a WaveNet and an encoder-decoder, on the tokens of `ComposerVivace`.
 
 Both write the notes of a 16th from those before it, over chords that are given. They are what `ComposerVivace` is
-compared with, and the WaveNet, whose memory does not grow, can play live: the next bar while the last one sounds.
+compared with.
 """
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from transformers import T5Config, T5Model
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 
-from .composer_vivace import FIRST_ROWS, MAX_BEATS, MAX_STEPS_PER_BAR, NAMES, ROLE_COLUMNS, SIZES, STRUCTURE
+from pipelines.composer_vivace import FIRST_ROWS, MAX_BEATS, MAX_STEPS_PER_BAR, NAMES, ROLE_COLUMNS, SIZES, STRUCTURE
 
 NOTES = range(len(STRUCTURE), len(NAMES))  # the columns that are written
 

@@ -1,0 +1,71 @@
+"""Sixteen composed scores, not chosen: docs/samples/composed/*.mid and docs/samples/composed.png.
+
+python docs/make_scores.py --composer runs/small/composer/final        # or `make scores COMPOSER=folder`
+
+Seed k has the k-th style of the scorebook as its words, and nothing else: 16 bars, the key is the seed's.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from pipelines.hub import load_pipeline  # noqa: E402
+from pipelines.scores import load_composer  # noqa: E402
+from pipelines.vivace_score import Score, quarters_per_bar  # noqa: E402
+from training.data.scorebook.styles import STYLES  # noqa: E402
+
+COLORS = {"harmony": "#9ab8d8", "bass": "#3a7d44", "lead": "#c0392b", "drums": "#555555"}
+BARS = 16
+
+
+def draw(scores: list[Score], titles: list[str], path: Path) -> None:
+    """Piano rolls as small multiples: pitch over bars, drums below."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14, 13), dpi=80, layout="constrained")
+    for place, (score, title) in enumerate(zip(scores, titles, strict=True)):
+        axes = figure.add_subplot(4, 4, place + 1)
+        bar = float(quarters_per_bar(score.time_signature))
+        for role, color in COLORS.items():
+            onset, length, pitch, _ = score.notes(role).T
+            if role == "drums":
+                rows = np.unique(pitch)
+                axes.scatter(onset / bar, 22 + 1.5 * np.searchsorted(rows, pitch), s=1.5, c=color, marker="s", lw=0)
+            else:
+                axes.hlines(pitch, onset / bar, (onset + 0.92 * length) / bar, colors=color, lw=1.6)
+        axes.set(xlim=(0, score.bars), ylim=(20, 96), xticks=range(0, score.bars + 1, 4), yticks=range(36, 97, 12))
+        axes.grid(axis="x", color="#dddddd", lw=0.6)
+        axes.tick_params(labelsize=7, length=2)
+        axes.set_title(title, fontsize=8)
+    FigureCanvasAgg(figure).print_png(str(path))
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--composer", default="runs/small/composer/final", help="folder of composer weights")
+    parser.add_argument("--checkpoint", default="checkpoints/small", help="folder whose text encoder reads the words")
+    parser.add_argument("--output_dir", default="docs/samples", help="folder to write to")
+    options = parser.parse_args(words)
+    torch.set_num_threads(1)
+    pipe = load_pipeline(options.checkpoint)
+    pipe = pipe.from_pipe(pipe, composer=load_composer(pipe, options.composer))
+    folder = Path(options.output_dir)
+    (folder / "composed").mkdir(parents=True, exist_ok=True)
+    styles = list(STYLES)[:16]
+    scores = [pipe.compose(style, bars=BARS, seed=seed)[0] for seed, style in enumerate(styles)]
+    titles = []
+    for seed, (style, score) in enumerate(zip(styles, scores, strict=True)):
+        score.save(folder / "composed" / f"{seed:02d}.mid")
+        titles.append(f"{seed}: {style}, {score.key}, {score.time_signature}, {score.bpm:g} bpm")
+    draw(scores, titles, folder / "composed.png")
+
+
+if __name__ == "__main__":
+    main()
