@@ -294,11 +294,11 @@ def load_native(folder: str | Path, variant: str | None = None, dtype: str = "fl
 
     libraries, components = {"diffusers": diffusers, "transformers": transformers}, {}
     try:
-        for part in ("vae", "unet", "text_encoder", "tokenizer", "scheduler", "composer"):
-            library, name = index.get(part) or (None, None)
-            if part == "composer" and name is None:
-                components[part] = None
-                continue
+        parts = ["vae", "unet", "text_encoder", "tokenizer", "scheduler"]
+        if not any(index.get("composer") or ()):
+            index.pop("composer", None)
+        for part in [*parts, "composer"] if "composer" in index else parts:
+            library, name = index[part]
             kind = getattr(libraries[library], name) if library in libraries else source_class(library, name)
             if kind is None:
                 raise ValueError(f"{part} is a {name}, which is not in this checkout")
