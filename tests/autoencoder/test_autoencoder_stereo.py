@@ -1,5 +1,6 @@
 """AutoencoderVivace with bands, a stereo image, a long window and phase gradients: sound, image, tiles, old weights."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -109,6 +110,18 @@ def test_width_is_kept(width):
     decoded = through_features(stereo(), audio)
     ratio = (decoded[0] - decoded[1]).norm() / (decoded[0] + decoded[1]).norm()
     assert float(ratio) == pytest.approx(width, rel=0.12, abs=0.04)
+
+
+def test_both_windows_say_how_loud_low_notes_are():
+    """With the long window's magnitudes 12 dB higher, a low tone is 6 dB louder and a high one as loud as before."""
+    vae = stereo()
+    for hertz, change in ((210.0, 6.0), (1500.0, 0.0)):
+        audio = torch.stack([sine(hertz)] * 2)
+        with torch.no_grad():
+            spectra = vae.features_to_spectra(vae.audio_to_features(audio[None]))
+            before, louder = spectra, dataclasses.replace(spectra, low=spectra.low * 10.0 ** (12.0 / 20.0))
+            levels = [vae._search(one)[0, :, RATE:-RATE].square().mean().log10() * 10.0 for one in (before, louder)]
+        assert float(levels[1] - levels[0]) == pytest.approx(change, abs=0.5)
 
 
 def test_features_and_spectra_are_inverse():

@@ -223,6 +223,7 @@ class Span:
 
 
 IMAGE_LIMIT = 1e-3  # share of the power below which a channel, or the side, counts as silent: -30 dB
+LOW_FLOOR = 1e-4  # added to magnitudes that are compared: -80 dB
 PERIOD = 48  # STFT frames after which the first phase begins anew
 
 
@@ -538,14 +539,20 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
     def _find_phase(self, spectra: Spectra, span: Span, iterations: int | None = None) -> torch.Tensor:
         """The iteration, for STFT frames at the places of the span."""
         iterations = self.config.phase_iterations if iterations is None else iterations
-        joint, device = spectra.joint, spectra.joint.device
+        joint, channels, device, low = spectra.joint, spectra.channels, spectra.joint.device, None
+        if spectra.low is not None:
+            found = self._low_spectrum(spectra.low, span)
+            low, bins = found / (found.abs() + 1e-9), found.shape[1]
+            # Of the two magnitudes that the low bins have, the geometric mean is nearer to the truth than either.
+            change = ((found.abs() + LOW_FLOOR) / (joint[:, :bins] + LOW_FLOOR)).clamp(0.1, 10.0).sqrt()
+            joint = torch.cat([joint[:, :bins] * change, joint[:, bins:]], dim=1)
+            channels = torch.cat([channels[:, :, :bins] * change[:, None], channels[:, :, bins:]], dim=2)
         circle, samples = span.windows(self.stft, 1, 1, device)
         circle = None if circle is None else circle - span.first(circle)
         if self.config.first_phase == "gradient":
-            phasor = self._gradient_phase(self.stft, joint, span, 1, 1)
+            phasor = self._gradient_phase(self.stft, spectra.joint, span, 1, 1)
         else:
             phasor = self._first_phase(span.times, device).expand_as(joint)
-        low = None if spectra.low is None else self._low_phase(spectra.low, span)
         previous = None
         for iteration in range(iterations + 1):
             if low is not None:
@@ -556,7 +563,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             moved = consistent if iteration == 0 else consistent + self.config.phase_momentum * (consistent - previous)
             phasor = moved / (moved.abs() + 1e-9)
             previous = consistent
-        spectrum = spectra.channels * phasor[:, None]
+        spectrum = channels * phasor[:, None]
         return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
 
     def _gradient_phase(self, stft: Stft, magnitude: torch.Tensor, span: Span, every: int, factor: int) -> torch.Tensor:
@@ -566,8 +573,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         places, hop = span.places(stft, every, factor), span.hop(stft, every, factor)
         return stft.gradient_phase(magnitude, first, starts, places, hop)
 
-    def _low_phase(self, magnitude: torch.Tensor, span: Span) -> torch.Tensor:
-        """Phasors of the lowest bins (batch, bins, stft frames) from magnitudes (batch, low bins, latent frames) of the
+    def _low_spectrum(self, magnitude: torch.Tensor, span: Span) -> torch.Tensor:
+        """The lowest bins (batch, bins, stft frames), complex, from magnitudes (batch, low bins, latent frames) of the
         long window: the same search, at a rate that has room for little else, heard through the short window."""
         config, every = self.config, self.hop_length // self.config.stft_hop
         factor, device, bins = self.low_factor, magnitude.device, magnitude.shape[1]
@@ -585,15 +592,14 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         audio = long.inverse(magnitude * phasor, circle, samples)
         circle, _ = span.windows(short, 1, factor, device)
         circle = None if circle is None else circle - begin
-        phasor = short.forward(audio, circle)[:, : int(config.low_hertz * config.stft_size / config.sampling_rate)]
-        phasor = phasor / (phasor.abs() + 1e-9)
+        found = short.forward(audio, circle)[:, : int(config.low_hertz * config.stft_size / config.sampling_rate)]
         if circle is None:
-            return phasor
+            return found
         assert span.samples is not None
         scale = span.samples / round(span.samples / factor)  # places at the low rate are rounded
         late = (span.places(self.stft, 1, 1) - span.places(short, 1, factor) * scale) / config.stft_size
-        turns = 2.0 * math.pi * torch.arange(phasor.shape[1])[:, None] * torch.from_numpy(late)
-        return phasor * torch.polar(torch.ones_like(turns), turns).to(phasor)
+        turns = 2.0 * math.pi * torch.arange(found.shape[1])[:, None] * torch.from_numpy(late)
+        return found * torch.polar(torch.ones_like(turns), turns).to(found)
 
     # ---- latents -------------------------------------------------------------------------------------------------
 
