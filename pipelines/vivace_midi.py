@@ -26,11 +26,10 @@ from .vivace_score import (
     Score,
     Track,
     as_integers,
-    chord_onsets,
     quarters_per_bar,
     quarters_per_beat,
 )
-from .vivace_theory import parse_key, parse_time_signature
+from .vivace_theory import parse_key, parse_time_signature, read_symbols
 
 DRUM_CHANNEL = 9
 RELEASE = 0.25  # quarters by which the last notes may ring beyond the last bar
@@ -83,9 +82,11 @@ def midi_of(score: Score):
     if score.key:
         conductor.append((0, mido.MetaMessage("key_signature", key=_midi_key(score.key))))
     beat = float(quarters_per_beat(score.time_signature))
-    for onset, symbol in chord_onsets(score.chords, parse_time_signature(score.time_signature)):
+    onset = 0
+    for symbol, count in read_symbols(score.chords, parse_time_signature(score.time_signature)) if score.chords else ():
         if onset * beat * TICKS < end:
             conductor.append((round(onset * beat * TICKS), mido.MetaMessage("marker", text=symbol)))
+        onset += count
     file = mido.MidiFile(type=1, ticks_per_beat=TICKS, charset="latin-1")
     file.tracks.append(_midi_track(mido, conductor, end))
     channels = [channel for channel in range(16) if channel != DRUM_CHANNEL]

@@ -9,6 +9,7 @@ transformers, and files published beside it.
 
 import base64
 import importlib
+import itertools
 import json
 import math
 import os
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .vivace_theory import PITCH_CLASSES, parse_key, parse_note, parse_time_signature
+from .vivace_theory import PITCH_CLASSES, parse_key, parse_note, parse_time_signature, read_symbols
 
 if TYPE_CHECKING:
     import torch
@@ -255,7 +256,10 @@ class Score:
             notes[:, 1] = np.minimum(notes[:, 1], stop - notes[:, 0])
             notes[:, 0] -= start
             tracks.append(replace(track, notes=notes))
-        return replace(self, tracks=tuple(tracks), bars=last - first)
+        beats, chords = parse_time_signature(self.time_signature), self.chords
+        if first:
+            chords = slice_chords(chords, beats, first * beats, last * beats)
+        return replace(self, tracks=tuple(tracks), bars=last - first, chords=chords)
 
     def transpose(self, semitones: int) -> "Score":
         """The same music higher or lower; drums stay. Notes that would leave 0 to 127 move by an octave less."""
@@ -358,15 +362,15 @@ def transpose_name(name: str, semitones: int) -> str:
     return re.sub(r"(^|/)([A-G])([#b\u266f\u266d]?)(?!\.?C)", moved, name) if name[:1] != "N" else name
 
 
-def chord_onsets(chords: str | None, beats_per_bar: int) -> list[tuple[int, str]]:
-    """(beat, symbol) of each chord of a progression, played once."""
-    onsets, beat = [], 0
-    for symbol in re.split(r"[\s,|]+", (chords or "").strip(" ,|")):
-        name, _, count = symbol.partition(":")
-        if name:
-            onsets.append((beat, name))
-            beat += int(count) if count.isdigit() else beats_per_bar
-    return onsets
+def slice_chords(chords: str | None, beats_per_bar: int, first: int, last: int) -> str | None:
+    """What of a progression, which is repeated to the end, sounds in beats [first, last)."""
+    if chords is None:
+        return None
+    symbols = read_symbols(chords, beats_per_bar)
+    line = [place for place, (_, count) in enumerate(symbols) for _ in range(count)]
+    groups = itertools.groupby(range(first, last), lambda beat: (beat // len(line), line[beat % len(line)]))
+    kept = [(symbols[place][0], len(list(beats))) for (_, place), beats in groups]
+    return " ".join(symbol if count == beats_per_bar else f"{symbol}:{count}" for symbol, count in kept)
 
 
 def note_roll(

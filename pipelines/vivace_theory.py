@@ -274,7 +274,12 @@ def parse_chord(symbol: str) -> np.ndarray:
 
 
 def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[Chord, int]]:
-    """Each chord of a progression and the beats that it lasts.
+    """Each chord of a progression and the beats that it lasts, see `read_symbols`."""
+    return [(read_chord(name), count) for name, count in read_symbols(chords, beats_per_bar)]
+
+
+def read_symbols(chords: str | list[str], beats_per_bar: int) -> list[tuple[str, int]]:
+    """Each symbol of a progression, as it is written, and the beats that it lasts.
 
     Args:
         chords: "Am F C G", "am - F - C - G" or "Am | F | C | G" gives each chord one bar; "Am:2 F:2" counts beats;
@@ -285,7 +290,7 @@ def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[
         beats_per_bar: beats that a chord without a count lasts.
 
     Raises:
-        ValueError: no chord, one that cannot be read, or a count that is not a whole number of beats from 1.
+        ValueError: no chord, or a count that is not a whole number of beats from 1.
     """
     if not isinstance(chords, (str, list, tuple, np.ndarray)):
         raise ValueError(f"chords is {chords!r}; allowed: a text as in 'Am F C G', or a list of symbols")
@@ -299,7 +304,7 @@ def read_progression(chords: str | list[str], beats_per_bar: int) -> list[tuple[
             name, colon, count = symbol, "", str(beats_per_bar)
         if not (count.isdigit() and 1 <= int(count) <= 1000):
             raise ValueError(f"chords has {symbol!r}; after the colon stands a whole number of beats, 1 to 1000")
-        progression.append((read_chord(name), int(count)))
+        progression.append((name, int(count)))
     if not progression:
         raise ValueError("chords is empty; give at least one chord, as in 'Am F C G', or None")
     return progression

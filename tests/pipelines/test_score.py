@@ -245,6 +245,13 @@ def test_slices_put_together_are_the_whole():
         score.slice_bars(2, 2)
 
 
+def test_a_slice_has_the_chords_of_its_bars():
+    score = Score((), bars=8, chords="Am F:2 G:2 C")
+    for first, last, chords in ((0, 2, "Am F:2 G:2 C"), (1, 3, "F:2 G:2 C"), (2, 5, "C Am F:2 G:2"), (3, 4, "Am")):
+        assert score.slice_bars(first, last).chords == chords
+    assert Score((), time_signature="3/4", bars=4, chords="Dm7:6 G7").slice_bars(1, 3).chords == "Dm7 G7"
+
+
 def test_transposed_there_and_back():
     score = draw_score(3)
     assert score.transpose(5).transpose(-5) == score or score.notes()[:, 2].max() > 122
