@@ -130,7 +130,7 @@ def test_numbers_are_not_rounded_and_wrong_types_are_told_what_is_allowed(client
         ("v2/generate", {"bars": 4}, 422, ["prompt is missing"]),
         ("v2/generate", {"prompt": "piano", "bars": "four"}, 422, ["bars is", "four", "allowed: whole numbers from 1"]),
         ("v2/generate", {"prompt": "piano", "bars": 1.5}, 422, ["bars is 1.5; allowed: whole numbers"]),
-        ("v2/generate", {"prompt": "piano", "audio_format": "mp3"}, 422, ["audio_format is 'mp3'; allowed: wav, flac"]),
+        ("v2/generate", {"prompt": "piano", "audio_format": "aac"}, 422, ["audio_format is 'aac'; allowed: wav, flac"]),
         ("v2/edit", {"prompt": "piano"}, 422, ["audio is missing"]),
         ("v2/make", {"prompt": "piano"}, 404, ["/generate", "/edit"]),
         ("make", {"data": []}, 404, ["/generate", "/edit"]),
