@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from autoencoder.classes import Autoencoder, load_autoencoder
+from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
@@ -80,12 +81,16 @@ class ExportRun:
     )
     text_encoder: str = option("runs/small/text_aligned", "the text encoder's folder that stage 2 used")
     scheduler_config: str = option("training/configs/small/scheduler.json", "JSON of the scheduler, as in stage 3")
+    composer: str | None = option(None, "folder of a composer (training.train_composer) for a network that plays notes")
     output_dir: str = option("checkpoints/mine", "checkpoint folder to write")
     notes: str | None = option(None, "Markdown file for the model card: data, training, figures, limits")
     default_num_inference_steps: int = option(12, "inference steps where a request names none", at_least=1)
     default_guidance_scale: float = option(2.5, "guidance scale where a request names none", at_least=0)
     default_guidance_low: float = option(0.0, "lowest noise level at which guidance is on", at_least=0, at_most=1)
     default_guidance_high: float = option(1.0, "highest noise level at which guidance is on", at_least=0, at_most=1)
+    default_score_guidance_scale: float | None = option(
+        None, "strength of grid and notes where a piece plays notes; null = that of the rest", at_least=0
+    )
     default_negative_guidance_scale: float = option(
         5.0, "strength with which what a prompt excludes is kept out", at_least=0
     )
@@ -132,6 +137,7 @@ def main(argv: list[str] | None = None) -> None:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         scheduler=load_scheduler(config.scheduler_config),
+        composer=None if config.composer is None else ComposerVivace.from_pretrained(config.composer),
         guidance_slow=config.guidance_slow,
         guidance_channels=channels,
         captions_state_absence=config.captions_state_absence,
