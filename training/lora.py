@@ -12,6 +12,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
@@ -159,6 +160,25 @@ def save_adapter(model: UNet1DConditionModel, folder: Path) -> None:
     )
 
 
+class Repeated:
+    """Clips again and again, each time another crop with other noise, so that few of them give a steady loss.
+
+    Args:
+        crops: the clips.
+        count: how many crops there are to be.
+    """
+
+    def __init__(self, crops: LatentCrops, count: int):
+        self.crops, self.count = crops, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """See `LatentCrops.read`."""
+        return self.crops.read(index % len(self.crops), rng)
+
+
 class Best:
     """Keeps the adapter with the lowest validation loss in `output_dir/best`.
 
@@ -166,8 +186,8 @@ class Best:
     valid; one that begins, begins it anew.
     """
 
-    def __init__(self, config: UNetRun):
-        self.folder = Path(config.output_dir) / "best"
+    def __init__(self, run: Path):
+        self.folder = run / "best"
 
     def read(self) -> dict | None:
         """Content of best.json: step, loss, base_loss."""
@@ -205,7 +225,7 @@ def export(run: Path, output_dir: Path, notes: str = "") -> dict:
     """
     if not (run / "final").is_dir():
         raise ValueError(f"run is {str(run)!r}, which is not finished; give its command again to finish it")
-    best = Best(UNetRun(output_dir=str(run)))
+    best = Best(run)
     about = best.read()
     if about is None or about["step"] == 0:
         raise ValueError(

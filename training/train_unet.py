@@ -141,7 +141,7 @@ def main(argv: list[str] | None = None) -> dict | None:
 
     def figures(step: int, last: bool) -> dict[str, float]:
         with loop.ema_weights(trainer.ema, trained):
-            values = validate(model, objective, validation)
+            values = validate(model, objective, held_out)
             if config.lora_rank and accelerator.is_main_process:
                 best.keep(model, values[lora.METRIC], step)
             if watch is not None and (last or step % config.evaluate_every == 0):
@@ -150,7 +150,8 @@ def main(argv: list[str] | None = None) -> dict | None:
                     values |= watch(accelerator, whole, values, step)
             return values
 
-    best = lora.Best(config)
+    held_out = lora.Repeated(validation, config.validate_clips) if config.lora_rank else validation
+    best = lora.Best(Path(config.output_dir))
     if config.lora_rank and step == 0:
         figures(0, False)
     every = [config.validate_every] if watch is None else [config.validate_every, config.evaluate_every]
