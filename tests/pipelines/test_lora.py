@@ -99,6 +99,23 @@ def test_strengths_scale(pipe, loras):
     assert pipe.get_list_adapters() == {"unet": ["one"]}
 
 
+def test_what_was_loaded_last_plays_alone_and_can_be_swapped(pipe, loras):
+    assert pipe.get_active_adapters() == ["two"]
+    np.testing.assert_allclose(made(pipe), with_weights({"two": (2 / 3, 1.0)}, loras[1:]), atol=2e-5)
+    pipe.unload_lora_weights()
+    pipe.load_lora_weights(loras[0], adapter_name="mine")
+    one = made(pipe)
+    tensors = load_file(loras[0] / "pytorch_lora_weights.safetensors")
+    state = {name: value * (1.5 if ".lora_B." in name else 1.0) for name, value in tensors.items()}
+    with pytest.raises(ValueError, match="adapter_name is 'other'; allowed: that of a loaded one; taken: mine"):
+        pipe.load_lora_weights(loras[0], adapter_name="other", hotswap=True)
+    pipe.load_lora_weights(loras[0], adapter_name="mine", hotswap=True)
+    np.testing.assert_array_equal(made(pipe), one)
+    pipe.unload_lora_weights()
+    pipe.load_lora_weights(state, adapter_name="tensors")  # without the metadata of a file the scale is 1
+    np.testing.assert_allclose(made(pipe), with_weights({"one": (1.5, 1.0)}, loras[:1]), atol=2e-5)
+
+
 def test_a_fused_network_is_saved_after_unloading(pipe, tmp_path):
     pipe.set_adapters("one", 0.7)
     heard = made(pipe)

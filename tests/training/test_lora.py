@@ -1,7 +1,10 @@
 """Training of a LoRA adapter: the network stays, the adapter resumes bit for bit and is what the pipeline loads."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -78,6 +81,25 @@ def test_a_resumed_run_ends_bitwise_like_the_uninterrupted_one(arguments, tmp_pa
     assert (tmp_path / "whole" / "best" / "best.json").read_bytes() == (
         tmp_path / "parts" / "best" / "best.json"
     ).read_bytes()
+
+
+def test_two_processes_equal_one_which_may_go_on(arguments, tmp_path):
+    train_unet.main([*arguments, "--output_dir", str(tmp_path / "one")])
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += ["-m", "training.train_unet", *arguments, "--output_dir", str(tmp_path / "two")]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+    def apart() -> float:
+        one, two = (adapter(tmp_path / name / "final") for name in ("one", "two"))
+        return max((one[name] - two[name]).abs().max().item() for name in one)
+
+    # Adam divides small gradients by their size, so that the order of sums shows; exactly 0 would be a single process.
+    assert 0.0 < apart() < 1e-3
+    (loop.checkpoints(str(tmp_path / "two"))[-1] / "run.json").unlink()
+    train_unet.main([*arguments, "--output_dir", str(tmp_path / "two")])
+    assert apart() < 1e-3
 
 
 def test_latents_are_standardised_as_the_checkpoint_does(base, tiny_latents):
