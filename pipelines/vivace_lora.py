@@ -137,7 +137,8 @@ def adapters_of(unet: Any) -> list[dict]:
     digests: dict[str, Any] = {}
     found: dict[str, dict] = {}
     for layer, module in lora_layers(unet) if getattr(unet, "peft_config", None) else ():
-        playing = [] if module.disable_adapters else [*module.merged_adapters, *module.active_adapters]
+        # Where some are fused, peft adds no others.
+        playing = [] if module.disable_adapters else module.merged_adapters or module.active_adapters
         for name in dict.fromkeys(playing):
             if name not in module.lora_A:
                 continue
@@ -171,6 +172,15 @@ def check_adapters(recipe: dict, unet: Any) -> None:
         raise ValueError(
             f"the piece was made with the LoRA adapters {words(wanted)}; loaded are {words(here)}: load the same with "
             "load_lora_weights and set_adapters, or --lora, in that order"
+        )
+
+
+def check_unfused(unet: torch.nn.Module) -> None:
+    """Raise a ValueError if adapters are fused: peft then neither adds others nor weighs those anew."""
+    fused = {name for _, module in lora_layers(unet) for name in module.merged_adapters}
+    if fused:
+        raise ValueError(
+            f"the adapters {', '.join(sorted(fused))} are fused; first unfuse_lora(), or unload_lora_weights()"
         )
 
 
@@ -219,11 +229,13 @@ class LoraMixin(LoraBaseMixin):
 
         Raises:
             ValueError: one line: no such folder, a damaged file, an adapter of another network (the first tensor that
-                does not fit is named), or a name that is taken. Nothing is then loaded.
+                does not fit is named), a name that is taken, or adapters that are fused. Nothing is
+                then loaded.
             OSError: the Hub cannot be reached, or does not have it.
             ImportError: peft is not installed.
         """
         check_peft()
+        check_unfused(self.unet)
         taken = list(getattr(self.unet, "peft_config", None) or {})
         if adapter_name is not None and (not adapter_name or "." in adapter_name or (adapter_name in taken) != hotswap):
             known = f"; taken: {', '.join(taken)}" if taken else ""
@@ -254,9 +266,10 @@ class LoraMixin(LoraBaseMixin):
             adapter_weights: strengths, one for all or one for each; 1 = as trained, 0 = not at all, None = 1.
 
         Raises:
-            ValueError: no adapter of that name, or a strength that is not a finite number.
+            ValueError: no adapter of that name, a strength that is not a finite number, or adapters that are fused.
         """
         check_peft()
+        check_unfused(self.unet)
         names = [adapter_names] if isinstance(adapter_names, str) else list(adapter_names)
         one_each = isinstance(adapter_weights, (list, tuple))
         weights: list[Any] = list(adapter_weights) if one_each else [adapter_weights] * len(names)  # type: ignore[arg-type]
@@ -304,6 +317,7 @@ class LoraMixin(LoraBaseMixin):
         """Forget all adapters: the network is again what it was, except for what was fused into its weights."""
         check_peft()
         super().unload_lora_weights()
+        self._merged_adapters: set[str] = set()
 
     @classmethod
     def save_lora_weights(

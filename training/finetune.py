@@ -33,7 +33,7 @@ class FinetuneRun:
     max_minutes: float | None = option(None, "stop training after this much wall time", above=0)
     batch_size: int = option(8, "clips an optimiser step", above=0)
     crop_frames: int = option(128, "latent frames of the longest item", above=0)
-    learning_rate: float = option(1e-3, "highest learning rate", above=0)
+    learning_rate: float = option(3e-3, "highest learning rate", above=0)
     validation_share: float = option(0.15, "share of files that are held out to choose the step", above=0, at_most=0.5)
     labels: bool = option(True, "estimate tempo, beats, key and chords from the audio")
     seed: int = option(0, "of the order of items, of crops and of noise", at_least=0)

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lora_rank", type=arguments.positive, help="more learns more, and overfits sooner; default 8")
     add("--max_steps", type=arguments.positive, help="steps of training; default 300")
     add("--max_minutes", type=arguments.number, help="stop training after so long; default: all steps")
-    add("--learning_rate", type=arguments.number, help="highest learning rate; default 0.001")
+    add("--learning_rate", type=arguments.number, help="highest learning rate; default 0.003")
     add("--seed", type=int, help="of the training; default 0")
     add("--threads", type=arguments.positive, help="CPU threads; default 1")
     add("--dry_run", action="store_true", default=None, help="say what was found and how long it takes, train nothing")

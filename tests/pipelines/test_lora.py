@@ -76,7 +76,10 @@ def test_two_stacked_equal_two_fused_equal_their_sum(pipe, loras):
     np.testing.assert_allclose(stacked, by_hand, atol=2e-5)
     pipe.fuse_lora()
     np.testing.assert_allclose(made(pipe), stacked, atol=2e-5)
-    assert pipe.num_fused_loras == 2
+    assert pipe.num_fused_loras == 2 and all(one["fused"] for one in vivace_lora.adapters_of(pipe.unet))
+    for call in (lambda: pipe.set_adapters("one", 0.1), lambda: pipe.load_lora_weights(loras[0], adapter_name="more")):
+        with pytest.raises(ValueError, match="adapters one, two are fused; first unfuse_lora"):
+            call()
     pipe.unfuse_lora()
     np.testing.assert_array_equal(made(pipe), stacked)
     pipe.unload_lora_weights()
@@ -121,6 +124,7 @@ def test_a_fused_network_is_saved_after_unloading(pipe, tmp_path):
     heard = made(pipe)
     pipe.fuse_lora()
     pipe.unload_lora_weights()
+    assert pipe.num_fused_loras == 0
     pipe.save_pretrained(tmp_path)
     np.testing.assert_allclose(made(load_published(tmp_path)), heard, atol=2e-5)
 
