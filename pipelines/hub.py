@@ -147,6 +147,45 @@ def find_checkpoint(name: str | Path | None, revision: str | None = None, varian
         raise OSError(f"{where}: the download failed; give the command again to go on ({error})") from error
 
 
+def find_loras(wanted: list[tuple[str, float]]) -> list[tuple[str, Path, float]]:
+    """A name for each adapter, its file, and its strength.
+
+    Args:
+        wanted: folder, file or user/name on the Hub, and strength, of each.
+
+    Raises:
+        ValueError, OSError: see `vivace_lora.find_lora`.
+    """
+    if not wanted:
+        return []
+    from pipelines.vivace_lora import check_peft, find_lora
+
+    check_peft()
+    found: dict[str, tuple[Path, float]] = {}
+    for given, strength in wanted:
+        path = find_lora(given)
+        stem = re.sub(r"\W", "_", path.stem if Path(given).is_file() else Path(given).resolve().name) or "lora"
+        names = (stem if number == 1 else f"{stem}_{number}" for number in range(1, len(wanted) + 1))
+        found[next(name for name in names if name not in found)] = (path, strength)
+    return [(name, path, strength) for name, (path, strength) in found.items()]
+
+
+def add_loras(pipe, loras: list[tuple[str, Path, float]], checkpoint: str | Path):
+    """The pipeline with these adapters of `find_loras`, all of which play.
+
+    Raises:
+        ValueError: one of another network, or a checkpoint whose code has no adapters.
+    """
+    if not loras:
+        return pipe
+    if not hasattr(pipe, "load_lora_weights"):
+        raise ValueError(f"checkpoint {checkpoint}: its code is older than LoRA adapters; save it again with this one")
+    for name, path, _ in loras:
+        pipe.load_lora_weights(path, adapter_name=name)
+    pipe.set_adapters([name for name, *_ in loras], [strength for *_, strength in loras])
+    return pipe
+
+
 def pick_device(name: str) -> str:
     """A torch device name; "auto" takes a GPU if there is one.
 

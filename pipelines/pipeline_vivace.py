@@ -30,6 +30,7 @@ from .vivace_conditions import Conditions, GivenStates, encode_texts, make_condi
 from .vivace_edit import Edit, find_beats, prompt_for_score, read_edits
 from .vivace_jam import ComposingMixin
 from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
+from .vivace_lora import LoraMixin, adapters_of, check_adapters
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Lengths, Music, understand
 from .vivace_notes import read_melodies, read_score
@@ -155,7 +156,7 @@ def one_line() -> Iterator[None]:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, DiffusionPipeline):
+class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, LoraMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;
@@ -604,6 +605,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
             if callback_on_step_end is not None:
                 not_recorded.append("callback_on_step_end")
             made_with = surroundings(CODE, scheduler, self._execution_device, self.unet.dtype)
+            adapters = adapters_of(self.unet)
             output.recipes = [
                 make_recipe(
                     shared | item.arguments | {"seed": item.seed},
@@ -611,6 +613,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
                     output.sampling_rate,
                     made_with,
                     not_recorded,
+                    adapters,
                 )
                 for item in pieces
             ]
@@ -631,9 +634,10 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
             say by how much it differs, and what is not as it was: weights, versions, device, threads.
 
         Raises:
-            ValueError: no recipe, or one that cannot be played again.
+            ValueError: no recipe, one that cannot be played again, or other LoRA adapters than it names.
         """
         recipe = read_recipe(path)
+        check_adapters(recipe, self.unet)
         output = self(**replay_arguments(recipe, audio, inspect.signature(self.__call__).parameters))
         output.differences = compare(path, output.audios[0], recipe["made_with"], output.recipe()["made_with"])
         return output

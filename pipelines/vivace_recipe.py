@@ -98,10 +98,11 @@ class Weights:
 
 
 def weights_hash(models: list[torch.nn.Module]) -> str:
-    """Digest of all weights of models as fp32."""
+    """Digest of all weights of models as fp32, without LoRA adapters, which a recipe names by themselves."""
     digest = hashlib.sha256()
     for model in models:
-        for key, value in sorted(model.state_dict().items()):
+        state = {k.replace(".base_layer.", "."): v for k, v in model.state_dict().items() if ".lora_" not in k}
+        for key, value in sorted(state.items()):
             digest.update(key.encode())
             digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -139,7 +140,12 @@ def audio_hash(audio: torch.Tensor) -> str:
 
 
 def make_recipe(
-    arguments: dict, audio: torch.Tensor | None, sampling_rate: int, made_with: dict, not_recorded: list[str]
+    arguments: dict,
+    audio: torch.Tensor | None,
+    sampling_rate: int,
+    made_with: dict,
+    not_recorded: list[str],
+    adapters: list[dict],
 ) -> dict:
     """The recipe of one piece, which JSON can hold.
 
@@ -149,8 +155,11 @@ def make_recipe(
         sampling_rate: of it, Hz.
         made_with: see `surroundings`.
         not_recorded: names of arguments that no recipe can hold, such as tensors.
+        adapters: the LoRA adapters that played, see `vivace_lora.adapters_of`.
     """
     recipe = {"arguments": plain(arguments), "made_with": made_with}
+    if adapters:
+        recipe["adapters"] = adapters
     if audio is not None:
         recipe["audio"] = {"sha256": audio_hash(audio), "sampling_rate": sampling_rate}
     if not_recorded:

@@ -245,6 +245,16 @@ class UNetRun(StageRun):
         "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
     )
     crop_frames: int = option(128, "latent frames of the longest item; shorter clips are padded", above=0)
+    lora_rank: int | None = option(
+        None,
+        "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "
+        "(training/lora.py); null = train the network",
+        at_least=1,
+        at_most=1024,
+    )
+    lora_alpha: float | None = option(
+        None, "the adapter is scaled by this over its rank; null = the rank, which makes 1", above=0
+    )
     text_dropout: float = option(0.1, "share of items without text", at_least=0, at_most=1)
     token_dropout: float = option(
         0.0, "share of tokens that are hidden, each on its own, so that no word is the only clue", at_least=0, at_most=1

@@ -21,6 +21,7 @@ from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training import lora
 from training.config import command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.flow import load_scheduler
@@ -73,7 +74,9 @@ class ExportRun:
     """Make a checkpoint folder, laid out as on the Hub, of finished runs."""
 
     run: str | None = option(
-        None, "run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with"
+        None,
+        "run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with; of a "
+        "run with lora_rank the adapter alone is written",
     )
     unet: str = option("runs/small/unet/final", "folder of the UNet")
     latents: str = option(
@@ -127,6 +130,11 @@ def follow_run(config: ExportRun) -> ExportRun:
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
+    if config.run is not None and (Path(config.run) / "base.json").is_file():
+        notes = Path(config.notes).read_text() if config.notes else ""
+        told = lora.export(Path(config.run), Path(config.output_dir), notes)
+        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out loss {told['loss']:.4f}")
+        return
     config = config if config.run is None else follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
     vae = load_autoencoder(f"{config.latents}/vae").eval()

@@ -8,9 +8,11 @@ The scheduler in `scheduler_config` defines the noise process and the target (tr
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLL_CHANNELS
+from training import lora
 from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
 from training.flow import load_scheduler, start_linear_path
@@ -63,7 +65,9 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
     Raises:
         ValueError: its channels differ from those of the latents or of note rolls, or `init_from` has no model.
     """
-    if config.init_from:
+    if config.lora_rank:
+        model = UNet1DConditionModel.from_pretrained(lora.check(config) / "unet")
+    elif config.init_from:
         model = load_start(config, crops.about["latent_channels"])
     else:
         model = UNet1DConditionModel(**load_model_config(config.model_config, UNet1DConditionModel))
@@ -75,7 +79,8 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
     if model.config.note_channels not in (0, ROLL_CHANNELS):
         raise ValueError(f"note_channels is {model.config.note_channels}; allowed: 0 or {ROLL_CHANNELS}")
     # Zero in a new network, and where `init_from` was for other latents.
-    if model.linear_path is not None and not model.linear_path.weight.any() and not config.dry_run:
+    empty = model.linear_path is not None and not model.linear_path.weight.any()
+    if empty and not config.dry_run and not config.lora_rank:
         start_linear_path(model, load_scheduler(config.scheduler_config), crops, config.seed)
     return model
 
@@ -83,12 +88,21 @@ def build(config: UNetRun, crops: LatentCrops) -> UNet1DConditionModel:
 def main(argv: list[str] | None = None) -> dict | None:
     """Train; a dry run returns its measurements."""
     config = parse_config(UNetRun, argv)
-    accelerator = loop.start(config, write=not config.dry_run, may_shard=True)
+    if config.lora_rank:
+        lora.check(config)
+    accelerator = loop.start(config, write=not config.dry_run, may_shard=not config.lora_rank)
     scheduler = load_scheduler(config.scheduler_config)
     objective = Objective(scheduler, config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
     items = TrainingCrops(crops, config)
-    model = build(config, crops).to(accelerator.device)
+    model = build(config, crops)
+    trained: nn.Module = model
+    if config.lora_rank:
+        lora.use_statistics(crops, lora.check(config), config.data_dir)
+        if accelerator.is_main_process and not config.dry_run:
+            lora.note_base(model, config)
+        trained = lora.add_adapter(model, config)
+    model = model.to(accelerator.device)
     if model.config.note_channels:
         crops.instruments = model.config.instruments or []
     if config.dry_run:
@@ -101,16 +115,19 @@ def main(argv: list[str] | None = None) -> dict | None:
                 ).mean()
 
         return dry_run.report(accelerator, config, model, items, loss_of)
-    accelerator.print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
+    accelerator.print(f"{sum(p.numel() for p in trained.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
     if crops.instruments is not None:
         accelerator.print(f"data_dir {config.data_dir}: {crops.about_notes()}")
     trainer = Trainer(
-        accelerator, config, model, (0.9, 0.99), "unet",
+        accelerator, config, trained, (0.9, 0.99), "unet",
         network=torch.compile(model) if config.compile else model, ema_decay=config.ema_decay, names=items.names,
     )  # fmt: skip
+    if config.lora_rank:
+        lora.keep_in_checkpoints(accelerator, model)
     step = trainer.resume()
     loader = loop.make_loader(items, config, step, accelerator)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames, crops.instruments)
+    validation.mean, validation.std = crops.mean, crops.std
     watch = None if config.evaluate_every is None else Watch(config, validation, scheduler, crops)
     draws = Draws(config, scheduler, accelerator, crops.about["latent_channels"], step)
 
@@ -123,17 +140,23 @@ def main(argv: list[str] | None = None) -> dict | None:
         return Losses(loss, {"loss": errors}, {"loss": loss, **levels}, counts)
 
     def figures(step: int, last: bool) -> dict[str, float]:
-        with loop.ema_weights(trainer.ema, model):
-            values = validate(model, objective, validation)
+        with loop.ema_weights(trainer.ema, trained):
+            values = validate(model, objective, held_out)
+            if config.lora_rank and accelerator.is_main_process:
+                best.keep(model, values[lora.METRIC], step)
             if watch is not None and (last or step % config.evaluate_every == 0):
                 whole = whole_model(accelerator, model)
                 if accelerator.is_main_process:
                     values |= watch(accelerator, whole, values, step)
             return values
 
+    held_out = lora.Repeated(validation, config.validate_clips) if config.lora_rank else validation
+    best = lora.Best(Path(config.output_dir))
+    if config.lora_rank and step == 0:
+        figures(0, False)
     every = [config.validate_every] if watch is None else [config.validate_every, config.evaluate_every]
     trainer.run(loader, losses, figures, every)
-    loop.save_final(accelerator, model, trainer.ema, config)
+    loop.save_final(accelerator, model, trainer.ema, config, trained, lora.save_adapter if config.lora_rank else None)
     return None
 
 

@@ -6,6 +6,7 @@ from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_edit import __doc__ as _vivace_edit
 from .vivace_jam import __doc__ as _vivace_jam
 from .vivace_level import __doc__ as _vivace_level
+from .vivace_lora import __doc__ as _vivace_lora
 from .vivace_midi import __doc__ as _vivace_midi
 from .vivace_music import __doc__ as _vivace_music
 from .vivace_notes import __doc__ as _vivace_notes

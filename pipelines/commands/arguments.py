@@ -2,8 +2,9 @@
 
 import argparse
 import math
+import os
 
-MODEL = ("checkpoint", "revision", "variant", "trust", "device", "dtype", "threads")  # of `add_checkpoint`
+MODEL = ("checkpoint", "revision", "variant", "trust", "device", "dtype", "threads", "lora")  # of `add_checkpoint`
 
 
 def number(text: str) -> float:
@@ -27,6 +28,20 @@ def region(text: str) -> tuple[float, float]:
     if not colon:
         raise argparse.ArgumentTypeError(f"{text} is no region; give start:end in seconds, as in 4:6.5")
     return number(first), number(last)
+
+
+def adapter(text: str) -> tuple[str, float]:
+    """ "style:0.8" -> ("style", 0.8); a name without a strength has 1."""
+    name, colon, strength = text.rpartition(":")
+    if not colon or os.path.exists(text):
+        return text, 1.0
+    try:
+        value = float(strength)
+    except ValueError:
+        value = math.nan
+    if not name or not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text} has the strength {strength!r}; allowed: a number, as in {name}:0.8")
+    return name, value
 
 
 def add_prompt(parser: argparse.ArgumentParser) -> None:
@@ -129,6 +144,14 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda, cuda:1, mps")
     add("--threads", type=positive, help="CPU threads; default: cores with nothing else to do, see `vivace doctor`")
     add("--dtype", choices=("float32", "float16", "bfloat16"), default="float32", help="precision; default float32")
+
+
+def add_lora(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lora", type=adapter, action="append", metavar="LORA[:STRENGTH]",
+        help="LoRA adapter to load: folder, file or user/name on the Hub, with its strength, as in style:0.8; default "
+        "1; may be given several times",
+    )  # fmt: skip
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

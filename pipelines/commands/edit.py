@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_strengths(parser)
     arguments.add_batch(parser)
     arguments.add_checkpoint(parser)
+    arguments.add_lora(parser)
     arguments.add_out(parser)
     arguments.add_json(parser)
 

@@ -16,14 +16,16 @@ def load(args: argparse.Namespace, before=None):
     """The pipeline on its device, and the device's name.
 
     Args:
-        args: checkpoint, revision, variant, trust, device, dtype, threads.
+        args: checkpoint, revision, variant, trust, device, dtype, threads, and lora where a command has it.
         before: called with model_index.json, and whether the network plays notes, before torch is imported and any
             weight is read.
     """
     from pipelines.hub import (
+        add_loras,
         check_checkpoint,
         check_trust,
         find_checkpoint,
+        find_loras,
         load_pipeline,
         pick_device,
         quiet_libraries,
@@ -40,7 +42,9 @@ def load(args: argparse.Namespace, before=None):
     quiet_libraries()
     set_threads(args.threads)
     device = pick_device(args.device)
-    asked = (folder.resolve(), args.variant, args.dtype, device, stamp(folder))
+    loras = find_loras(getattr(args, "lora", None) or [])
+    adapters = tuple((path.resolve(), strength, path.stat().st_mtime_ns) for _, path, strength in loras)
+    asked = (folder.resolve(), args.variant, args.dtype, device, stamp(folder), adapters)
     if keep is not None and asked in keep and early is not None:
         pipe = keep[asked]
         pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
@@ -48,7 +52,7 @@ def load(args: argparse.Namespace, before=None):
     index = check_checkpoint(folder)
     if before is not None and early is None:
         before(index, plays_notes(folder))
-    pipe = load_pipeline(folder, args.variant, args.dtype).to(device)
+    pipe = add_loras(load_pipeline(folder, args.variant, args.dtype), loras, folder).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     if keep is not None:
         keep[asked] = pipe

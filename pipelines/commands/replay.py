@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--audio", help="what was edited, if the piece is an edit: the recipe knows only its hash")
     add("--out", help="file to write, beside it the stems that it had; default: none, only compare")
     arguments.add_checkpoint(parser)
+    arguments.add_lora(parser)
     arguments.add_json(parser)
 
 

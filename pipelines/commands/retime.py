@@ -33,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whether its end leads into its beginning; default: as its tags say",
     )  # fmt: skip
     arguments.add_checkpoint(parser)
+    arguments.add_lora(parser)
     arguments.add_out(parser)
     arguments.add_json(parser)
 
@@ -122,6 +123,7 @@ def interval(keys: dict[str, str], grid: dict) -> int:
 def play(args: argparse.Namespace, out: Path, recipe: dict, grid: dict, semitones: int) -> int:
     """Play the score of a file anew, with the words, the seed and everything else of its recipe."""
     from pipelines.commands.make import load, report, write
+    from pipelines.vivace_lora import check_adapters
     from pipelines.vivace_recipe import replay_arguments
     from pipelines.vivace_score import transpose_name
 
@@ -141,6 +143,7 @@ def play(args: argparse.Namespace, out: Path, recipe: dict, grid: dict, semitone
             (start if isinstance(start, str) else start * ratio, text) for start, text in request["prompt"]
         ]
     pipe, device = load(args)
+    check_adapters(recipe, pipe.unet)
     begin = time.perf_counter()
     made = pipe(**request)
     piece = write(made, 0, out, time.perf_counter() - begin, device) | {"way": "played anew"}

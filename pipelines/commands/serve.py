@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--idle_minutes", type=arguments.number, default=30, help="stop after so long without work; default 30")
     add("--stop", action="store_true", help="stop the server that runs")
     arguments.add_checkpoint(parser)
+    arguments.add_lora(parser)
 
 
 def place() -> Path:

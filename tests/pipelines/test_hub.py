@@ -12,7 +12,7 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import constants, hf_api
-from peft import LoraConfig
+from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load, load_file
 
 from pipelines.commands import publish as publish_command
@@ -343,3 +343,25 @@ def test_a_run_is_exported_first_and_the_page_goes_along(hub, publish, tiny_late
     (tmp_path / "run" / "final" / "config.json").unlink()
     code, _, errors = publish(source=tmp_path / "run")
     assert code == 2 and "no final weights" in errors
+
+
+def test_a_lora_is_pushed_and_loaded_elsewhere_with_the_same_bits(hub, tiny_checkpoint, tmp_path, capsys):
+    pipe = load_published(tiny_checkpoint)
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "conv1"], init_lora_weights=False), "default")
+    config = pipe.unet.peft_config["default"].to_dict()
+    layers = get_peft_model_state_dict(pipe.unet, adapter_name="default")
+    pipe.save_lora_weights(tmp_path / "style", layers, unet_lora_adapter_metadata=config)
+    huggingface_hub.create_repo("user/style")
+    huggingface_hub.upload_folder(repo_id="user/style", folder_path=tmp_path / "style")
+    there, here = load_published(tiny_checkpoint), load_published(tiny_checkpoint)
+    there.load_lora_weights("user/style")
+    here.load_lora_weights(tmp_path / "style")
+    np.testing.assert_array_equal(there(**REQUEST).audios, here(**REQUEST).audios)
+    words = ["generate", "piano", "--duration_s", "1", "--checkpoint", str(tiny_checkpoint)]
+    assert vivace([*words, "--lora", "user/style:0.5", "--out", str(tmp_path / "a.wav")]) == 0
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stop:
+        vivace([*words, "--lora", "user/none", "--out", str(tmp_path / "b.wav")])
+    error = capsys.readouterr().err.strip()
+    assert stop.value.code == 1 and "error: lora user/none: no such folder, and not on the Hub" in error
+    assert len(error.splitlines()) == 1

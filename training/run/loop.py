@@ -6,7 +6,7 @@ together draw the same numbers as a single one.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -186,14 +186,30 @@ class ema_weights:
         self.ema.restore(self.model.parameters())
 
 
-def save_final(accelerator: Accelerator, model: torch.nn.Module, ema: EMAModel, config: RunConfig) -> None:
-    """Save the averaged weights to `output_dir/final` and end the run."""
-    with ema_weights(ema, model):
+def save_final(
+    accelerator: Accelerator,
+    model: torch.nn.Module,
+    ema: EMAModel,
+    config: RunConfig,
+    trained: torch.nn.Module | None = None,
+    save: Callable[[torch.nn.Module, Path], None] | None = None,
+) -> None:
+    """Save the averaged weights to `output_dir/final` and end the run.
+
+    Args:
+        accelerator, model, ema, config: of the run.
+        trained: what of the model `ema` averages; None = all of it.
+        save: writes the model to a folder; None = its `save_pretrained`.
+    """
+    with ema_weights(ema, model if trained is None else trained):
         whole = whole_model(accelerator, model)
         if accelerator.is_main_process:
             final = Path(config.output_dir) / "final"
             partial = final.with_name("final.partial")
-            whole.save_pretrained(partial)
+            if save is None:
+                whole.save_pretrained(partial)
+            else:
+                save(whole, partial)
             replace_folder(partial, final)
     accelerator.wait_for_everyone()
     accelerator.end_training()

@@ -1,0 +1,246 @@
+"""Train a LoRA adapter of a published network instead of the network itself.
+
+    python -m training.train_unet --init_from checkpoints/small --lora_rank 8 --data_dir latents/mine \\
+        --scheduler_config checkpoints/small/scheduler/scheduler_config.json --output_dir runs/mine
+
+All weights of the checkpoint stay as they are. The run's folder `final` is what `pipe.load_lora_weights` loads, and
+`best` the same at the validation with the lowest loss; `best/best.json` has that loss, and that without the adapter.
+"""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import nn
+
+from autoencoder.classes import load_autoencoder
+from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from pipelines.vivace_lora import check_peft, lora_layers
+from pipelines.vivace_publish import written_beside
+from pipelines.vivace_recipe import weights_hash
+from training.config import UNetRun
+from training.data.latents import LatentCrops, models_fingerprint
+from training.encode_latents import load_text_encoder
+from training.run.checkpoints import recover_folder, replace_folder, write_json
+
+# Of each layer of the network: its attention, its convolutions and what scales and shifts between them.
+LAYERS = ["to_q", "to_k", "to_v", "to_out", "conv1", "conv2", "film"]
+WEIGHTS = "pytorch_lora_weights.safetensors"
+NAME = "default"  # of the adapter while it is trained
+METRIC = "validation/all"
+CARD = """---
+library_name: diffusers
+pipeline_tag: text-to-audio
+tags: [music, text-to-music, vivace, lora]{base_line}
+---
+
+# {name}
+
+A LoRA adapter of {base} for Vivace.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipe = DiffusionPipeline.from_pretrained("{base}", trust_remote_code=True)
+pipe.load_lora_weights("{name}", adapter_name="mine")
+pipe.set_adapters("mine", 0.8)
+pipe("slow piano, 8 bars", seed=7).save("out.wav")
+```
+
+- Base: {base}, network weights {sha256}
+- Rank {rank}, {steps} of {max_steps} steps trained on {clips} clips; the step is that with the lowest held-out loss
+- Loss on held-out clips: {base_loss:.4f} without the adapter, {loss:.4f} with it
+{notes}"""
+
+
+def check(config: UNetRun) -> Path:
+    """The checkpoint folder of a run with `lora_rank`.
+
+    Raises:
+        ValueError: `init_from` is no whole checkpoint, a setting that does not go with an adapter, or no peft here.
+    """
+    try:
+        check_peft()
+    except ImportError as error:
+        raise ValueError(f"lora_rank is {config.lora_rank}: {error}") from error
+    folder = Path(config.init_from or "")
+    parts = ("unet", "vae", "text_encoder")
+    missing = [part for part in parts if config.init_from is None or not (folder / part / "config.json").is_file()]
+    if missing:
+        raise ValueError(
+            f"init_from is {config.init_from!r}, which has no {missing[0]}/; with lora_rank give the checkpoint folder "
+            "that the adapter is for"
+        )
+    if config.evaluate_every is not None:
+        raise ValueError("evaluate_every is set; with lora_rank allowed: null (best/ is the one with the lowest loss)")
+    return folder
+
+
+def use_statistics(crops: LatentCrops, folder: Path, data_dir: str) -> None:
+    """Standardise latents as the checkpoint does, whose network knows no other, in place.
+
+    Raises:
+        ValueError: the latents were made by another autoencoder or text encoder.
+    """
+    vae = load_autoencoder(f"{folder}/vae")
+    if crops.about["models"] != models_fingerprint(vae, load_text_encoder(str(folder))[0]):
+        raise ValueError(
+            f"data_dir {data_dir}: its latents were made with another autoencoder or text encoder than those of "
+            f"{folder}; make them with training.encode_latents --autoencoder {folder}/vae --text_encoder {folder}"
+        )
+    if vae.config.latents_mean is not None:
+        crops.mean, crops.std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
+
+
+def add_adapter(model: UNet1DConditionModel, config: UNetRun) -> nn.ModuleList:
+    """Add a new adapter to a network, all of whose own weights are then left alone; the layers that are trained.
+
+    It changes nothing at first: the second of each pair of layers is zero.
+    """
+    from peft import LoraConfig
+
+    alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha
+    torch.manual_seed(config.seed)  # a run that goes on makes the same one
+    model.add_adapter(LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=LAYERS), NAME)
+    return nn.ModuleList(part[NAME] for _, layer in lora_layers(model) for part in (layer.lora_A, layer.lora_B))
+
+
+def keep_in_checkpoints(accelerator: Accelerator, model: UNet1DConditionModel) -> None:
+    """Let the run's checkpoints hold the adapter alone, without the weights that are not trained."""
+
+    def save(_models: list, weights: list, _folder: str) -> None:
+        weights[:] = [{name: value for name, value in one.items() if ".lora_" in name} for one in weights]
+
+    def load(models: list, folder: str) -> None:
+        models.clear()  # accelerate would look for all weights
+        state = load_file(Path(folder) / "model.safetensors")
+        # Wrappers of several processes and of torch.compile put their name before.
+        state = {name.removeprefix("module.").removeprefix("_orig_mod."): value for name, value in state.items()}
+        trained = {name for name in model.state_dict() if ".lora_" in name}
+        if set(state) != trained:
+            raise ValueError(f"{folder}: its adapter has other layers than that of this run")
+        model.load_state_dict(state, strict=False)
+
+    accelerator.register_save_state_pre_hook(save)
+    accelerator.register_load_state_pre_hook(load)
+
+
+def note_base(model: UNet1DConditionModel, config: UNetRun) -> None:
+    """Write what the adapter is for to `output_dir/base.json`, or compare with what a run there was for.
+
+    Raises:
+        ValueError: the checkpoint has other weights than when the run began, and `force` is not set.
+    """
+    path = Path(config.output_dir) / "base.json"
+    about = {"checkpoint": config.init_from, "unet_sha256": weights_hash([model])}
+    if path.is_file() and not config.force:
+        before = json.loads(path.read_text())
+        if before["unet_sha256"] != about["unet_sha256"]:
+            raise ValueError(
+                f"init_from {config.init_from}: its network has other weights than when the run in "
+                f"{config.output_dir} began; choose another output_dir, or --force to go on all the same"
+            )
+    write_json(path, about)
+
+
+def save_adapter(model: UNet1DConditionModel, folder: Path) -> None:
+    """Write the adapter of a network as a folder that `load_lora_weights` loads."""
+    from peft import get_peft_model_state_dict
+
+    VivacePipeline.save_lora_weights(
+        folder,
+        get_peft_model_state_dict(model, adapter_name=NAME),
+        unet_lora_adapter_metadata=model.peft_config[NAME].to_dict(),
+    )
+
+
+class Repeated:
+    """Clips again and again, each time another crop with other noise, so that few of them give a steady loss.
+
+    Args:
+        crops: the clips.
+        count: how many crops there are to be.
+    """
+
+    def __init__(self, crops: LatentCrops, count: int):
+        self.crops, self.count = crops, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """See `LatentCrops.read`."""
+        return self.crops.read(index % len(self.crops), rng)
+
+
+class Best:
+    """Keeps the adapter with the lowest validation loss in `output_dir/best`.
+
+    A run that goes on from an earlier checkpoint reaches the same losses at the same steps, so that the folder stays
+    valid; one that begins, begins it anew.
+    """
+
+    def __init__(self, run: Path):
+        self.folder = run / "best"
+
+    def read(self) -> dict | None:
+        """Content of best.json: step, loss, base_loss."""
+        recover_folder(self.folder)
+        path = self.folder / "best.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    def keep(self, model: UNet1DConditionModel, loss: float, step: int) -> None:
+        """Write the adapter if its loss is lower than that of the one there; at step 0 always."""
+        before = None if step == 0 else self.read()
+        if before is not None and loss >= before["loss"]:
+            return
+        partial = self.folder.with_name("best.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        save_adapter(model, partial)
+        base = loss if before is None else before["base_loss"]
+        write_json(partial / "best.json", {"step": step, "loss": loss, "base_loss": base})
+        replace_folder(partial, self.folder)
+
+
+def base_name(checkpoint: str) -> str:
+    """A checkpoint as others would call it: user/name where it lies in the cache of the Hub, else its folder's name."""
+    cached = re.search(r"models--([^/]+)--([^/]+)/snapshots", checkpoint)
+    return f"{cached[1]}/{cached[2]}" if cached else Path(checkpoint).resolve().name
+
+
+def export(run: Path, output_dir: Path, notes: str = "") -> dict:
+    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded.
+
+    Returns:
+        Content of its best.json.
+
+    Raises:
+        ValueError: the run is not finished, or the loss on held-out clips never fell.
+    """
+    if not (run / "final").is_dir():
+        raise ValueError(f"run is {str(run)!r}, which is not finished; give its command again to finish it")
+    best = Best(run)
+    about = best.read()
+    if about is None or about["step"] == 0:
+        raise ValueError(
+            f"run {run}: the loss on held-out clips never fell below that without the adapter, so that nothing would "
+            "be gained; train on more music, at another learning_rate, or for more steps"
+        )
+    config, base = (json.loads((run / name).read_text()) for name in ("config.json", "base.json"))
+    name = base_name(base["checkpoint"])
+    text = CARD.format(
+        name=output_dir.resolve().name, base=name, base_line=f"\nbase_model: {name}" if "/" in name else "",
+        sha256=base["unet_sha256"], rank=config["lora_rank"], steps=about["step"], max_steps=config["max_steps"],
+        clips=len(LatentCrops(config["data_dir"], "train", 1)), base_loss=about["base_loss"], loss=about["loss"],
+        notes=notes,
+    )  # fmt: skip
+    with written_beside(output_dir) as folder:
+        shutil.copyfile(best.folder / WEIGHTS, folder / WEIGHTS)
+        (folder / "README.md").write_text(text)
+    return about
