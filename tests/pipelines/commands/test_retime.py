@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from peft import LoraConfig, get_peft_model_state_dict
 
 from pipelines.commands.main import main as vivace
 from pipelines.hub import save_checkpoint
@@ -70,6 +71,25 @@ def test_a_piece_with_a_score_is_played_anew(tmp_path, capsys):
     assert played.bpm == 125.0 and played.key == "C minor"
     np.testing.assert_array_equal(played.notes()[:, 2], score.notes()[:, 2] + 3)
     np.testing.assert_allclose(played.notes()[:, 0], score.notes()[:, 0])
+
+
+def test_a_piece_with_a_lora_is_played_anew_with_it_alone(tmp_path, capsys):
+    save_checkpoint(make_pipeline(instruments=("piano",)), tmp_path / "model")
+    pipe = make_pipeline(instruments=("piano",))
+    pipe.unet.add_adapter(LoraConfig(r=2, target_modules=["to_q", "conv1"], init_lora_weights=False), "default")
+    config = pipe.unet.peft_config["default"].to_dict()
+    layers = get_peft_model_state_dict(pipe.unet, adapter_name="default")
+    pipe.save_lora_weights(tmp_path / "style", layers, unet_lora_adapter_metadata=config)
+    score = Score((Track("lead", [[beat, 1.0, 60, 0.8] for beat in range(4)], "piano"),), bpm=100.0, bars=1)
+    pipe("slow piano", score=score, seed=7).save(tmp_path / "a.wav")
+    words = ("--bpm", "125", "--checkpoint", tmp_path / "model", "--out", tmp_path / "b.wav")
+    with pytest.raises(SystemExit) as stopped:
+        retime(capsys, tmp_path / "a.wav", *words)
+    assert stopped.value.code == 2 and "made with the LoRA adapters default" in capsys.readouterr().err
+    assert not (tmp_path / "b.wav").exists()
+    assert retime(capsys, tmp_path / "a.wav", *words, "--lora", tmp_path / "style")["way"] == "played anew"
+    (one,), (other,) = (read_recipe(tmp_path / name)["adapters"] for name in ("a.wav", "b.wav"))
+    assert (one["sha256"], one["strength"]) == (other["sha256"], other["strength"])
 
 
 @pytest.mark.parametrize(
