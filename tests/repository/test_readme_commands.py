@@ -36,6 +36,8 @@ LEFT_OUT = {  # first words -> why
     "python app.py": "does not end; test_app.py talks to it",
     "vivace app": "likewise",
     "vivace serve": "does not end; test_serve.py",
+    "vivace finetune": "minutes, and needs music; test_finetune.py",
+    "vivace generate --lora": "needs its adapter; test_lora.py",
     "vivace generate --score": "the shipped checkpoint has no note channels; test_score_commands.py",
     "vivace edit --audio song.wav --score": "likewise",
     "vivace replay song.wav": "likewise",
