@@ -109,8 +109,7 @@ def notes(bench: Bench, count: int) -> list[Figure]:
 def parts(bench: Bench, count: int) -> list[Figure]:
     """One role alone, stems against the mix, and bars whose notes are changed.
 
-    Heard of other roles are the notes of the piece that another role has and the one that plays alone does not; what of
-    them is heard in real clips of a single role is beside it, as far as the data has such clips.
+    Notes of other roles are those of the piece that the role which plays alone has not at that time and pitch.
     """
     if not bench.pipe.unet.config.get("note_channels", 0):
         return [Figure("left out: the network plays no notes", None, 0)]
