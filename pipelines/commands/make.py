@@ -44,7 +44,8 @@ def load(args: argparse.Namespace, before=None):
     device = pick_device(args.device)
     loras = find_loras(getattr(args, "lora", None) or [])
     adapters = tuple((path.resolve(), strength, path.stat().st_mtime_ns) for _, path, strength in loras)
-    asked = (folder.resolve(), args.variant, args.dtype, device, stamp(folder), adapters)
+    served = () if keep is None else stamp(folder)  # the files are looked at only where pipelines are kept
+    asked = (folder.resolve(), args.variant, args.dtype, device, served, adapters)
     if keep is not None and asked in keep and early is not None:
         pipe = keep[asked]
         pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
