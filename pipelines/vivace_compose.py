@@ -45,6 +45,7 @@ UNKNOWN_FIT = 0.7  # in place of the share of chords that are the same, where no
 RECALL = 4.0  # added to the logits of what stands there
 TEMPERATURE = 1.0
 TOP_P = 0.92
+SHARPNESS = 3.0  # of the draw of who plays: the odds to this power
 MAX_SECTIONS = 26
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
 PITCH_CLASSES_OF = {
@@ -64,8 +65,11 @@ class MusicPlan:
         chords: a progression from the first bar on, repeated to the end; None = the composer writes them. Chords that
             are given bind: notes of the lead that begin on a beat and all of the harmony are chord tones, and the bass
             begins each chord and each bar with the root, or with the bass of a slash chord.
-        parts: the roles that play, some of `ROLES`; the others have no notes. None = as the composer likes.
+        parts: the roles that play, some of `ROLES`; the others have no notes. None = as the words suggest, see
+            `fill_cast`.
+        drums: with open `parts`, whether drums play; None = as the words suggest.
         instruments: what plays a role, in the words of the captions: {"lead": "flute"}.
+        without: instruments that do not play.
         density: of a role, in how many of 16 steps a note begins; one that is not named is open.
         given: notes that stay as they are. A role that has notes here is complete, with its rests, to the end of this
             score; the other roles in `parts` are written to it.
@@ -82,7 +86,9 @@ class MusicPlan:
     key: str | None = None
     chords: str | None = None
     parts: tuple[str, ...] | None = None
+    drums: bool | None = None
     instruments: dict[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     density: dict[str, float] = field(default_factory=dict)
     given: Score | None = None
     open_bars: tuple[tuple[int, int], ...] = ()
@@ -194,6 +200,34 @@ def choose_key(seed: int) -> str:
     """A key that the seed chooses: three of five are major."""
     rng = np.random.default_rng(mix(seed, 0))
     return KEYS[2 * int(rng.integers(12)) + int(rng.random() < 0.4)]
+
+
+def fill_cast(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | None, seed: int) -> MusicPlan:
+    """A plan with what it leaves open of who plays, drawn by the seed from what `ComposerVivace.cast` finds in the
+    words, sharpened. Roles with given notes stay as they are; without words only `drums` counts.
+    """
+    given = () if plan.given is None else plan.given.roles
+    if text is None or not text.any():
+        parts = tuple(role for role in ROLES if role != "drums" or role in given) if plan.drums is False else None
+        return plan if plan.parts is not None else replace(plan, parts=parts)
+    rng = np.random.default_rng(mix(seed, 4))
+    with torch.no_grad():
+        plays, players = composer.cast(text.to(composer.casting.weight)[None])
+    odds = torch.sigmoid(SHARPNESS * plays[0].float()).cpu().numpy()
+    if plan.drums is not None:
+        odds[ROLES.index("drums")] = float(plan.drums)
+    drawn = {role for role, p, u in zip(ROLES, odds, rng.random(len(ROLES)), strict=True) if u < p} | {*given}
+    if not drawn & {"lead", "harmony"}:
+        drawn.add("lead" if odds[0] > odds[1] else "harmony")
+    parts = plan.parts if plan.parts is not None else tuple(role for role in ROLES if role in drawn)
+    instruments = dict(plan.instruments)
+    names = composer.config.instruments or ()
+    wanted = np.array([name not in plan.without for name in names], dtype=bool)
+    for role, likely, u in zip(ROLES, SHARPNESS * players[0].double().cpu().numpy(), rng.random(3), strict=False):
+        if role in parts and role not in instruments and role not in given and wanted.any():
+            share = np.where(wanted, np.exp(likely - likely.max()), 0.0).cumsum()
+            instruments[role] = names[int(np.searchsorted(share, u * share[-1], side="right"))]
+    return replace(plan, parts=parts, instruments=instruments)
 
 
 def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | None) -> Draft:
@@ -566,6 +600,7 @@ def compose_scores(
 
 def compose_one(composer: ComposerVivace, plan: MusicPlan, form, seed: int, text, options: dict) -> Score:
     """One piece; see `compose_scores`."""
+    plan = fill_cast(composer, plan, text, seed)
     bar = steps_per_bar(plan.time_signature)
     whole, chunk = plan, max(1, min(CHUNK_BARS, CHUNK_STEPS // bar))
     if plan.form is None and not plan.loop:  # whole chunks, so that a longer piece begins the same

@@ -20,9 +20,19 @@ from .vivace_compose import MusicPlan, read_form
 from .vivace_edit import GRID, Edit, grid_of_audio
 from .vivace_level import LOUDNESS_LUFS
 from .vivace_music import Lengths, Music, MusicArguments, settle
-from .vivace_notes import arguments_of_score, cast, fit_score, meter_of, read_parts
-from .vivace_prompt import Prompt, check_flag, check_text, is_list_of_pairs, keep_out, share_of, spread
-from .vivace_score import ROLES, Score
+from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
+from .vivace_prompt import (
+    Prompt,
+    check_flag,
+    check_text,
+    is_list_of_pairs,
+    keep_out,
+    read_exclusion,
+    share_of,
+    spread,
+    things_in,
+)
+from .vivace_score import PROGRAMS, ROLES, Score
 from .vivace_theory import check_number
 
 
@@ -241,7 +251,11 @@ def make_plan(
         form: sections.
     """
     assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
-    own, instruments = cast(". ".join(text for text in prompt.texts if text is not None))
+    words = ". ".join(text for text in prompt.texts if text is not None)
+    exclusion = read_exclusion(words)
+    own, instruments = cast(words)
+    without = tuple(name for name in PROGRAMS if {*things_in(name)} & {*exclusion.excluded})
+    drums = True if "drums" in exclusion.named else drums_of(exclusion.words)
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
     given = None if known is None else fit_score(known, replace(music, bars=bars), None)
@@ -254,7 +268,7 @@ def make_plan(
         raise ValueError(f"form is {form!r}; allowed: letters, as in 'AABA', or a list of (letter, bars)")
     plan = MusicPlan(
         bars=bars, bpm=float(music.bpm), time_signature=music.time_signature, key=music.key, chords=music.chords,
-        parts=parts, instruments=instruments, given=given, form=form, loop=music.loop,
+        parts=parts, drums=drums, instruments=instruments, without=without, given=given, form=form, loop=music.loop,
     )  # fmt: skip
     read_form(plan.form, plan.bars)
     return plan

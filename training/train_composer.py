@@ -14,7 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.composer_vivace import NAMES, ROLE_COLUMNS, SIZES, STRUCTURE, ComposerVivace, masked_loss
+from pipelines.composer_vivace import (
+    NAMES,
+    ROLE_COLUMNS,
+    SIZES,
+    STRUCTURE,
+    ComposerVivace,
+    casting_loss,
+    masked_loss,
+)
 from training.composer_families import ComposerSeq2Seq, ComposerWaveNet, StepComposer
 from training.config import StageRun, command, load_model_config, option, parse_config
 from training.data.compositions import PLAYERS, Compositions
@@ -96,14 +104,18 @@ class MaskedCompositions:
         return item
 
 
-def predict(network: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums of the loss and numbers of masked tokens of a batch, each (columns,)."""
+def predict(
+    network: torch.nn.Module, batch: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Sums of the loss and numbers of masked tokens of a batch, each (columns,); and the loss of who plays."""
     tokens, chosen = batch["tokens"], batch["masked"]
-    if not isinstance(getattr(network, "module", network), StepComposer):  # that one sees only what precedes
-        tokens = torch.where(chosen, torch.tensor(SIZES, device=tokens.device), tokens)
     conditions = {name: batch[name] for name in CONDITIONS}
-    logits = network(tokens, batch["first_step"], batch["steps_per_bar"], conditions, visible=batch["visible"])
-    return masked_loss(logits, batch["tokens"], chosen)
+    grid = (batch["first_step"], batch["steps_per_bar"], conditions, batch["visible"])
+    if isinstance(getattr(network, "module", network), StepComposer):  # that one sees only what precedes
+        return *masked_loss(network(tokens, *grid), tokens, chosen), None
+    hidden = torch.where(chosen, torch.tensor(SIZES, device=tokens.device), tokens)
+    logits, *who = network(hidden, *grid, with_cast=True)
+    return *masked_loss(logits, tokens, chosen), casting_loss(*who, conditions)
 
 
 @torch.no_grad()
@@ -120,7 +132,7 @@ def validate(model: torch.nn.Module, items: MaskedCompositions, count: int, batc
             part = [item for item, take in zip(read, chosen.tolist(), strict=True) if take]
             if part:
                 batch = {key: torch.stack([item[key] for item in part]).to(device) for key in part[0]}
-                found = torch.stack([value.float().cpu() for value in predict(model, batch)])
+                found = torch.stack([value.float().cpu() for value in predict(model, batch)[:2]])
                 sums[name] += found
                 sums["all"] += found
     model.train()
@@ -153,9 +165,9 @@ def main(argv: list[str] | None = None) -> None:
 
     def losses(step: int, part: int, batch: dict[str, torch.Tensor]) -> Losses:
         with accelerator.autocast():
-            sums, counts = predict(trainer.network, batch)
-        loss = sums.sum() / counts.sum()
-        return Losses(loss, {"loss": loss}, {"loss": loss})
+            sums, counts, casting = predict(trainer.network, batch)
+        parts = {"loss": sums.sum() / counts.sum()} | ({} if casting is None else {"casting": casting})
+        return Losses(torch.stack([*parts.values()]).sum(), parts, parts)
 
     def figures(step: int, last: bool) -> dict[str, float]:
         with loop.ema_weights(trainer.ema, model):

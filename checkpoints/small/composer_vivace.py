@@ -6,7 +6,7 @@ unmasking the surest ones in some ten passes (MaskGIT: Chang et al. 2022, https:
 diffusion: Austin et al. 2021, https://arxiv.org/abs/2107.03006). Whatever is given stays as it is, so one network
 composes, harmonises, fills gaps and varies.
 
-No checkpoint carries a composer yet; the file imports what a published one may: torch and diffusers alone.
+The file imports what a published one may: torch and diffusers alone.
 """
 
 import math
@@ -163,7 +163,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
     Args:
         width, layers, heads, kernel: of the blocks.
         patch: steps that share a position of the blocks.
-        text_dim: width of the text states; their mean is a condition.
+        text_dim: width of the text states; their mean is a condition, and what `cast` reads.
         instruments: names that the conditions `lead`, `harmony` and `bass` index.
     """
 
@@ -191,6 +191,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         self.density = nn.ModuleList(nn.Embedding(len(DENSITIES) + 2, width) for _ in ROLE_COLUMNS)
         self.player = nn.ModuleList(nn.Embedding(len(instruments or ()) + 1, width) for _ in range(3))
         self.text = nn.Linear(text_dim + 1, width)
+        self.casting = nn.Linear(text_dim, len(ROLE_COLUMNS) + 3 * len(instruments or ()))
         self.condition = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, CONDITION), nn.SiLU())
         self.blocks = nn.ModuleList(Block(width, heads, kernel, CONDITION) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
@@ -203,6 +204,20 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         for embedding in self.modules():
             if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)):
                 nn.init.normal_(embedding.weight, std=0.3)
+
+    def cast(self, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Who plays, by the words alone. A grid that is filled token by token cannot decide this: each of hundreds of
+        tokens may begin a part, so that sooner or later one does.
+
+        Args:
+            text: (batch, text_dim), the mean of the text states.
+
+        Returns:
+            Logits that each of `ROLE_COLUMNS` plays, (batch, 4), and of the instruments of lead, harmony and bass,
+            (batch, 3, instruments).
+        """
+        states, players = self.casting(text).split([len(ROLE_COLUMNS), self.casting.out_features - 4], dim=-1)
+        return states, players.unflatten(-1, (3, -1))
 
     phrases = (1, 2, 4, 8, 16)  # bars, of the sine waves that tell where in a phrase a step stands
 
@@ -222,8 +237,9 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         steps_per_bar: torch.Tensor,
         conditions: dict[str, torch.Tensor],
         visible: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Logits of every token of every column, (batch, steps, sum of `SIZES`).
+        with_cast: bool = False,
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits of every token of every column, (batch, steps, sum of `SIZES`); with `with_cast` those of `cast` too.
 
         Args:
             tokens: (batch, steps, columns) int64; the size of a column stands for a masked token. Steps are a multiple
@@ -237,7 +253,8 @@ class ComposerVivace(ModelMixin, ConfigMixin):
             visible: (batch, steps) bool, False = padding; None = all.
         """
         prepared = self.prepare(first_step, steps_per_bar, conditions, tokens.shape[1])
-        return self.predict_logits(tokens, prepared, visible)
+        logits = self.predict_logits(tokens, prepared, visible)
+        return (logits, *self.cast(conditions["text"])) if with_cast else logits
 
     def prepare(
         self, first_step: torch.Tensor, steps_per_bar: torch.Tensor, conditions: dict[str, torch.Tensor], steps: int
@@ -325,6 +342,24 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         text = conditions["text"].to(dtype)
         given = text.abs().sum(1, keepdim=True).gt(0).to(dtype)
         return self.condition(x + self.text(torch.cat([text, given], dim=1)))
+
+
+def casting_loss(plays: torch.Tensor, instruments: torch.Tensor, conditions: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Cross-entropy of `ComposerVivace.cast` in nats, a scalar; conditions that are `UNKNOWN`, and pieces without
+    text, do not count.
+
+    Args:
+        plays, instruments: the logits.
+        conditions: `states`, `players` and `text` of `ComposerVivace.forward`.
+    """
+    worded = conditions["text"].any(1, keepdim=True)
+    states, players = (torch.where(worded, conditions[name], UNKNOWN) for name in ("states", "players"))
+    sums = nn.functional.binary_cross_entropy_with_logits(plays.float(), states.clamp_min(0).float(), reduction="none")
+    roles = sums[states != UNKNOWN].sum() / (states != UNKNOWN).sum().clamp_min(1)
+    named = nn.functional.cross_entropy(
+        instruments.flatten(0, 1).float(), players.flatten(), ignore_index=UNKNOWN, reduction="sum"
+    )
+    return roles + named / (players != UNKNOWN).sum().clamp_min(1)
 
 
 def masked_loss(logits: torch.Tensor, target: torch.Tensor, chosen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

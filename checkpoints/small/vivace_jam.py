@@ -20,6 +20,7 @@ from .vivace_compose import (
     RETURN_BARS,
     MusicPlan,
     choose_distance,
+    fill_cast,
     key_of,
     make_draft,
     mix,
@@ -305,8 +306,11 @@ class Jam(Iterator[Bar]):
     def _make(self, number: int, prompt: str, request: Request) -> Bar:
         assert request.plan is not None
         text = self.pipe._caption_states([request], None, None)[0]
-        tokens = self.writer.next_bar(request.plan, text)
-        plan, bar = request.plan, steps_per_bar(self.time_signature)
+        plan, bar = (
+            fill_cast(self.pipe.composer, request.plan, text, self.writer.seed),
+            steps_per_bar(self.time_signature),
+        )
+        tokens = self.writer.next_bar(plan, text)
 
         def score(bars: int) -> Score:
             last = tokens[-bars * bar :]

@@ -31,6 +31,17 @@ ALIASES = {
     "pad": "warm pad", "synth": "saw lead", "vibes": "vibraphone", "chiptune": "square lead", "8-bit": "square lead",
 }  # fmt: skip
 DANCES = (("waltz|waltze|minuet|mazurka|ländler", "3/4"), ("jig|tarantella|barcarolle", "6/8"))
+# Words of music that has drums, and of music that has none, unless other words say so. Where both stand, the first.
+WITH_DRUMS = (
+    r"beats?|blues|bossa(?: nova)?|boom bap|chiptune|8-bit|disco|dnb|drum\W?(?:and|n|&)\W?bass|dub|dubstep|edm|funky?|"
+    r"groovy?|hip\W?hop|house|jazz|jungle|latin|lo-?fi|march|metal|polka|pop|punk|reggae|rock|salsa|samba|ska|swing|"
+    r"techno|trance|trap"
+)
+WITHOUT_DRUMS = (
+    r"a cappella|ambient|baroque|chamber music|choir|choral|chorale|classical|drone|du[oe]t?s?|étude|etude|fugue|hymn|"
+    r"lullaby|meditati(?:on|ve)|music box|nocturne|prelude|requiem|serenade|sonata|"
+    r"(?:string|brass|wind|woodwind|saxophone|sax|flute|guitar) (?:trio|quartet|quintet)"
+)
 KEYS_PROGRAMS = (*range(8), *range(16, 24), 46)  # two hands: they play a bass line as well
 CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53, *range(88, 96))
 BASS_PROGRAMS = (*range(32, 40), 43, 58)
@@ -159,6 +170,15 @@ def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     silent |= {"drums"} if exclusion.drumless else set()
     parts = tuple(role for role in ROLES if (role in roles if roles else role not in silent))
     return (parts if roles or silent else None), {role: name for role, name in players.items() if role not in silent}
+
+
+def drums_of(prompt: str) -> bool | None:
+    """Whether music of the words of a prompt has drums; None = the words leave it open."""
+    words = prompt.lower()
+    for pattern, answer in ((WITH_DRUMS, True), (WITHOUT_DRUMS, False)):
+        if re.search(rf"(?<![\w-])(?:{pattern})(?![\w-])", words):
+            return answer
+    return None
 
 
 def meter_of(prompt: str) -> str | None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines import vivace_compose
-from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace
+from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
 from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import parse_key, read_progression
@@ -365,3 +365,43 @@ def test_masks_leave_something_to_find():
 def test_missing_data_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"make it with training\.data\.compositions"):
         compositions.Compositions(str(tmp_path), "train", 64)
+
+
+def test_the_words_say_who_plays(composer):
+    """A layer fitted to the words decides about roles and instruments; what is stated wins, and seeds differ."""
+    words = torch.eye(8)[:2]  # of a piano alone, and of a band
+    states, players = torch.tensor([[0, 1, 0, 0], [1, 1, 1, 1]]), torch.tensor([[-1, 0, -1], [1, 0, 0]])
+    conditions = {"text": words, "states": states, "players": players}
+    layer = torch.nn.Linear(8, 4 + 3 * 2)
+    own, composer.casting = composer.casting, layer
+    try:
+        optimizer = torch.optim.Adam(layer.parameters(), 0.3)
+        for _ in range(60):
+            optimizer.zero_grad()
+            loss = casting_loss(*composer.cast(words), conditions)
+            loss.backward()
+            optimizer.step()
+        assert loss < 0.01
+
+        def roles(text: torch.Tensor, seed: int = 1, **plan) -> dict:
+            score = compose_scores(composer, [MusicPlan(4, key="C major", **plan)], [seed], text[None])[0]
+            return {track.role: track.instrument for track in score.tracks}
+
+        assert set(roles(words[0])) <= {"harmony"} and set(roles(words[0]).values()) <= {"piano"}
+        band = roles(words[1])
+        assert {"lead", "drums"} <= {*band} and band["lead"] == "flute"
+        assert "drums" not in roles(words[1], drums=False)
+        assert roles(words[1], without=("flute",))["lead"] == "piano"
+        assert roles(words[1], instruments={"lead": "piano"})["lead"] == "piano"
+        assert set(roles(words[0], parts=("lead", "drums"))) <= {"lead", "drums"}
+    finally:
+        composer.casting = own
+
+
+def test_casting_counts_only_what_is_stated(composer):
+    text = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    stated = {"text": text, "states": torch.tensor([[1, 0, 1, 0]] * 3), "players": torch.tensor([[0, 1, -1]] * 3)}
+    open_ = {name: torch.full_like(value, -1) for name, value in stated.items() if name != "text"}
+    assert casting_loss(*composer.cast(text), stated) > 0
+    assert casting_loss(*composer.cast(text), {"text": text, **open_}) == 0
+    assert casting_loss(*composer.cast(text), stated | {"text": torch.zeros(3, 8)}) == 0

@@ -7,7 +7,7 @@ import torch
 
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import ROLES, Score, Track, VivacePipeline, note_roll
-from pipelines.vivace_notes import cast, instruments_of
+from pipelines.vivace_notes import cast, drums_of, instruments_of
 from pipelines.vivace_score import STATE_CHANNELS
 from tests.conftest import make_pipeline
 
@@ -350,3 +350,18 @@ def test_without_a_composer(pipe):
 )
 def test_who_plays_by_the_words(prompt, parts, players):
     assert cast(prompt) == (parts, players)
+
+
+@pytest.mark.parametrize(
+    ("words", "drums"),
+    [
+        ("calm string quartet", False),
+        ("jazz quartet", True),
+        ("music box lullaby", False),
+        ("lofi hip hop with electric piano", True),
+        ("baroque harpsichord with a house beat", True),
+        ("slow piano", None),
+    ],
+)
+def test_drums_by_the_words(words, drums):
+    assert drums_of(words) is drums
