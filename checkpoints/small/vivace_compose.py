@@ -1,7 +1,8 @@
 """Composing: what binds a piece, and the passes in which `ComposerVivace` writes it."""
 
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -122,6 +123,17 @@ class Draft:
     changes: np.ndarray
     bass_plays: bool
     sources: np.ndarray
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Computing in one thread: the tensors of a composer are small, and threads on busy cores wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def mix(*numbers: int) -> int:
@@ -561,6 +573,7 @@ def repeat(draft: Draft, source: int, start: int, bars: int, vary: float, genera
     new[:] = torch.where(new == MASKS, torch.where(again, MASKS, old), new)
 
 
+@one_thread()
 def compose_scores(
     composer: ComposerVivace,
     plans: Sequence[MusicPlan],

@@ -24,6 +24,7 @@ from .vivace_compose import (
     key_of,
     make_draft,
     mix,
+    one_thread,
     write,
 )
 from .vivace_edit import FADE_S, Lengths, prompt_for_score
@@ -219,6 +220,7 @@ class BarWriter:
         self.distance: int | None = None  # how far back these `RETURN_BARS` find what they are made like
 
     @torch.no_grad()
+    @one_thread()
     def next_bar(self, plan: MusicPlan, text: torch.Tensor | None) -> torch.Tensor:
         """Write a bar by a plan of one bar with its key, in the meter of those before; tokens (steps, columns) of the
         bars that are kept, the new one last."""

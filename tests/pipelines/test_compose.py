@@ -405,3 +405,20 @@ def test_casting_counts_only_what_is_stated(composer):
     assert casting_loss(*composer.cast(text), stated) > 0
     assert casting_loss(*composer.cast(text), {"text": text, **open_}) == 0
     assert casting_loss(*composer.cast(text), stated | {"text": torch.zeros(3, 8)}) == 0
+
+
+def test_composing_takes_one_thread_and_gives_the_others_back(composer, monkeypatch):
+    seen = []
+    predict = ComposerVivace.predict_logits
+    monkeypatch.setattr(
+        ComposerVivace,
+        "predict_logits",
+        lambda self, *args, **options: (seen.append(torch.get_num_threads()), predict(self, *args, **options))[1],
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        write(composer)
+        assert set(seen) == {1} and torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
