@@ -9,7 +9,7 @@ from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLES, role_channels
 from training import flow
-from training.config import UNetRun
+from training.config import LatentRun
 from training.data.latents import LatentCrops
 from training.run import loop
 
@@ -23,11 +23,14 @@ def lower_is_better(metric: str) -> bool:
 
 
 def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dict) -> torch.Tensor:
-    """Network output for a batch of `TrainingCrops` items, with the same inputs as in the pipeline."""
+    """Network output for a batch of `TrainingCrops` items, with the same inputs as in the pipeline.
+
+    `jump` is of a distilled network, see there.
+    """
     mask = batch["mask"][:, None]
     frame_cond = torch.cat([batch["grid"], mask, batch["latents"] * (1.0 - mask)], dim=1)
     scalars = {name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")}
-    notes = {name: batch[name] for name in ("note_roll", "role_instruments") if name in batch}
+    more = {name: batch[name] for name in ("note_roll", "role_instruments", "jump") if name in batch}
     return network(
         noisy,
         timesteps,
@@ -36,7 +39,7 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
         frame_cond=frame_cond,
         added_cond_kwargs=scalars,
         frame_mask=batch["frame_mask"],
-        **notes,
+        **more,
         return_dict=False,
     )[0]
 
@@ -59,7 +62,7 @@ class Objective:
         ValueError: the scheduler is not supported.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, config: UNetRun):
+    def __init__(self, scheduler: SchedulerMixin, config: LatentRun):
         self.scheduler, self.config = scheduler, config
         flow.prediction_type(scheduler)
 
@@ -99,7 +102,9 @@ class Draws:
         step: the first step; the others follow in order.
     """
 
-    def __init__(self, config: UNetRun, scheduler: SchedulerMixin, accelerator: Accelerator, channels: int, step: int):
+    def __init__(
+        self, config: LatentRun, scheduler: SchedulerMixin, accelerator: Accelerator, channels: int, step: int
+    ):
         self.config, self.scheduler, self.accelerator = config, scheduler, accelerator
         self.shape = (config.batch_size, channels, config.crop_frames)
         self.points = flow.UniformSampler(config.seed)
