@@ -34,7 +34,7 @@ from pipelines.vivace_sampling import Batch, Denoiser, Guidance
 from training import lora
 from training.config import LatentRun, command, option, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
-from training.objective import Draws, masked_mse, predict
+from training.objective import Draws, held_out, masked_mse, predict
 from training.run import loop
 from training.run.trainer import Losses, Trainer
 
@@ -217,13 +217,7 @@ class Validation:
 
     def __init__(self, config: DistillRun, teacher: Teacher, crops: LatentCrops, accelerator: Accelerator):
         self.config, self.teacher, self.accelerator, self.batches = config, teacher, accelerator, []
-        for first in range(0, min(config.validate_clips, len(crops)), config.batch_size):
-            indices = range(first, min(first + config.batch_size, config.validate_clips, len(crops)))
-            items = [crops.read(i, loop.item_rng(config.seed, loop.Stream.VALIDATION_ITEM, i)) for i in indices]
-            batch = {name: value.to(teacher.device) for name, value in default_collate(items).items()}
-            batch["mask"] = torch.ones_like(batch["frame_mask"], dtype=torch.float32)
-            generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
-            noise = torch.randn(batch["latents"].shape, generator=generator).to(teacher.device)
+        for batch, noise in held_out(crops, config, teacher.device):
             with accelerator.autocast():
                 end = teacher.way(batch, noise, config.teacher_steps)[0][:, -1]
             self.batches.append((batch, noise, end))
@@ -291,9 +285,9 @@ def main(argv: list[str] | None = None) -> None:
         network=torch.compile(model) if config.compile else model, ema_decay=config.ema_decay, names=items.names,
     )  # fmt: skip
     step = trainer.resume()
-    held_out = LatentCrops(config.data_dir, "validation", config.crop_frames, crops.instruments)
-    held_out.mean, held_out.std = crops.mean, crops.std
-    validation = Validation(config, teacher, held_out, accelerator)
+    others = LatentCrops(config.data_dir, "validation", config.crop_frames, crops.instruments)
+    others.mean, others.std = crops.mean, crops.std
+    validation = Validation(config, teacher, others, accelerator)
     before = validation(teacher.unet, True, "teacher_")
     draws = Draws(config, teacher.pipe.scheduler, accelerator, teacher.unet.config.in_channels, step)
     places = torch.arange(config.batch_size + 1) * config.plain_share

@@ -1,5 +1,7 @@
 """The loss of stage 3: the network's inputs and target, errors by noise level, and validation."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -140,6 +142,19 @@ def keep_roles(batch: dict, *roles: str) -> dict:
     return {**batch, "note_roll": roll, "role_instruments": instruments}
 
 
+def held_out(
+    crops: LatentCrops, config: LatentRun, device: torch.device
+) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+    """Fixed crops of the first `validate_clips` clips, all to be generated, and noise for them, 16 at a time."""
+    for first in range(0, min(config.validate_clips, len(crops)), 16):
+        indices = range(first, min(first + 16, config.validate_clips, len(crops)))
+        items = [crops.read(i, loop.item_rng(config.seed, loop.Stream.VALIDATION_ITEM, i)) for i in indices]
+        batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
+        batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
+        generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
+        yield batch, torch.randn(batch["latents"].shape, generator=generator).to(device)
+
+
 @torch.no_grad()
 def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCrops) -> dict[str, float]:
     """Loss on fixed validation crops with fixed noise and timesteps, in total and by noise level.
@@ -151,14 +166,8 @@ def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCro
     device, config = model.device, objective.config
     sums: dict[str, list[float]] = {"all": [], "no_grid": [], **{name: [] for name in NOISE_LEVELS}}
     times = flow.UniformSampler(config.seed)
-    for first in range(0, min(config.validate_clips, len(crops)), 16):
-        indices = range(first, min(first + 16, config.validate_clips, len(crops)))
-        items = [crops.read(i, loop.item_rng(config.seed, loop.Stream.VALIDATION_ITEM, i)) for i in indices]
-        batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
-        batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
-        timesteps = flow.sample_timesteps(objective.scheduler, len(indices), times)
-        generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
-        noise = torch.randn(batch["latents"].shape, generator=generator).to(device)
+    for batch, noise in held_out(crops, config, device):
+        timesteps = flow.sample_timesteps(objective.scheduler, len(noise), times)
         errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
         variants = {"no_grid": {**batch, "grid": torch.zeros_like(batch["grid"])}}
         if "note_roll" in batch:
