@@ -43,15 +43,15 @@ def teacher(tiny_latents, tiny_text_encoder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def arguments(teacher, tiny_latents):
     return ["--init_from", str(teacher), "--data_dir", str(tiny_latents), "--crop_frames", "32", "--batch_size", "4",
-            "--way_batches", "2", "--way_steps", "8", "--warmup_steps", "0", "--learning_rate", "1e-3", "--log_every",
-            "1", "--student_steps", "4", "2", "--validate_every", "1000", "--ema_decay", "0.9", "--max_steps", "12",
+            "--way_batches", "2", "--way_steps", "4", "--warmup_steps", "0", "--learning_rate", "1e-3", "--log_every",
+            "1", "--student_steps", "4", "2", "--validate_every", "1000", "--ema_decay", "0.9", "--max_steps", "6",
             "--tracker", "null"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def run(arguments, tmp_path_factory):
     folder = tmp_path_factory.mktemp("distilled") / "run"
-    more = ["--max_steps", "40", "--validate_every", "1", "--mask_probability", "0"]
+    more = ["--max_steps", "30", "--way_steps", "8", "--validate_every", "1", "--mask_probability", "0"]
     distill.main([*arguments, *more, "--output_dir", str(folder)])
     return folder
 
@@ -132,20 +132,20 @@ def test_the_student_comes_nearer(run):
     assert np.mean(jumps[-10:]) < 0.6 * jumps[0]
     before, *_, after = (line for line in lines if "validation/4_steps" in line)
     for steps in (4, 2):
-        assert after[f"validation/{steps}_steps"] < 0.7 * before[f"validation/{steps}_steps"]
+        assert after[f"validation/{steps}_steps"] < 0.8 * before[f"validation/{steps}_steps"]
         assert after[f"validation/teacher_{steps}_steps"] == before[f"validation/teacher_{steps}_steps"] > 0.0
 
 
 def test_a_run_that_goes_on_ends_with_the_same_bits(arguments, tmp_path):
     distill.main([*arguments, "--output_dir", str(tmp_path / "whole")])
-    # Stopped within the ways of steps 8 to 15, which are made again.
-    parts = [*arguments, "--output_dir", str(tmp_path / "parts"), "--checkpoint_every", "1"]
+    # Stopped within the ways of steps 4 to 7, which are made again.
+    parts = [*arguments, "--output_dir", str(tmp_path / "parts"), "--checkpoint_every", "5"]
     with pytest.MonkeyPatch.context() as patch:
         step = distill.Trainer._save
 
         def stop(trainer):
             step(trainer)
-            if trainer.step == 10:
+            if trainer.step == 5:
                 raise KeyboardInterrupt
 
         patch.setattr(distill.Trainer, "_save", stop)
