@@ -235,26 +235,11 @@ class LatentsRun:
 
 
 @dataclass(frozen=True)
-class UNetRun(StageRun):
-    """Stage 3: train the UNet on latents."""
+class LatentRun(StageRun):
+    """What stage 3 and distillation share: latents with their conditions, and which of these are left out."""
 
     data_dir: str = "latents/small"
-    output_dir: str = "runs/small/unet"
-    scheduler_config: str = option(
-        "training/configs/small/scheduler.json",
-        "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
-    )
     crop_frames: int = option(128, "latent frames of the longest item; shorter clips are padded", above=0)
-    lora_rank: int | None = option(
-        None,
-        "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "
-        "(training/lora.py); null = train the network",
-        at_least=1,
-        at_most=1024,
-    )
-    lora_alpha: float | None = option(
-        None, "the adapter is scaled by this over its rank; null = the rank, which makes 1", above=0
-    )
     text_dropout: float = option(0.1, "share of items without text", at_least=0, at_most=1)
     token_dropout: float = option(
         0.0, "share of tokens that are hidden, each on its own, so that no word is the only clue", at_least=0, at_most=1
@@ -299,6 +284,27 @@ class UNetRun(StageRun):
     logit_std: float = option(1.0, "standard deviation of that logit", above=0)
     validate_every: int = option(500, "steps between validations", above=0, free=True)
     validate_clips: int = option(64, "clips of a validation", above=0)
+
+
+@dataclass(frozen=True)
+class UNetRun(LatentRun):
+    """Stage 3: train the UNet on latents."""
+
+    output_dir: str = "runs/small/unet"
+    scheduler_config: str = option(
+        "training/configs/small/scheduler.json",
+        "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
+    )
+    lora_rank: int | None = option(
+        None,
+        "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "
+        "(training/lora.py); null = train the network",
+        at_least=1,
+        at_most=1024,
+    )
+    lora_alpha: float | None = option(
+        None, "the adapter is scaled by this over its rank; null = the rank, which makes 1", above=0
+    )
     evaluate_every: int | None = option(
         None, "steps between evaluations of generated clips (training/watch.py); null = none", above=0, free=True
     )

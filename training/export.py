@@ -21,7 +21,7 @@ from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import lora
+from training import distill, lora
 from training.config import command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.flow import load_scheduler
@@ -76,7 +76,7 @@ class ExportRun:
     run: str | None = option(
         None,
         "run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with; of a "
-        "run with lora_rank the adapter alone is written",
+        "run with lora_rank the adapter alone is written; one of training.distill is the checkpoint with the student",
     )
     unet: str = option("runs/small/unet/final", "folder of the UNet")
     latents: str = option(
@@ -130,10 +130,14 @@ def follow_run(config: ExportRun) -> ExportRun:
 
 def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
+    notes = Path(config.notes).read_text() if config.notes else ""
     if config.run is not None and (Path(config.run) / "base.json").is_file():
-        notes = Path(config.notes).read_text() if config.notes else ""
         told = lora.export(Path(config.run), Path(config.output_dir), notes)
         print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out loss {told['loss']:.4f}")
+        return
+    if config.run is not None and distill.is_run(Path(config.run)):
+        distill.export(Path(config.run), Path(config.output_dir), notes)
+        print(config.output_dir)
         return
     config = config if config.run is None else follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
@@ -151,7 +155,6 @@ def main(argv: list[str] | None = None) -> None:
         captions_state_absence=config.captions_state_absence,
         **{k: v for k, v in dataclasses.asdict(config).items() if k.startswith("default_")},
     )
-    notes = Path(config.notes).read_text() if config.notes else ""
     save_checkpoint(pipe, config.output_dir, notes)
     print(config.output_dir)
 

@@ -1,5 +1,7 @@
 """The loss of stage 3: the network's inputs and target, errors by noise level, and validation."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -9,7 +11,7 @@ from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLES, role_channels
 from training import flow
-from training.config import UNetRun
+from training.config import LatentRun
 from training.data.latents import LatentCrops
 from training.run import loop
 
@@ -23,11 +25,14 @@ def lower_is_better(metric: str) -> bool:
 
 
 def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tensor, batch: dict) -> torch.Tensor:
-    """Network output for a batch of `TrainingCrops` items, with the same inputs as in the pipeline."""
+    """Network output for a batch of `TrainingCrops` items, with the same inputs as in the pipeline.
+
+    `jump` is of a distilled network, see there.
+    """
     mask = batch["mask"][:, None]
     frame_cond = torch.cat([batch["grid"], mask, batch["latents"] * (1.0 - mask)], dim=1)
     scalars = {name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")}
-    notes = {name: batch[name] for name in ("note_roll", "role_instruments") if name in batch}
+    more = {name: batch[name] for name in ("note_roll", "role_instruments", "jump") if name in batch}
     return network(
         noisy,
         timesteps,
@@ -36,7 +41,7 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
         frame_cond=frame_cond,
         added_cond_kwargs=scalars,
         frame_mask=batch["frame_mask"],
-        **notes,
+        **more,
         return_dict=False,
     )[0]
 
@@ -59,7 +64,7 @@ class Objective:
         ValueError: the scheduler is not supported.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, config: UNetRun):
+    def __init__(self, scheduler: SchedulerMixin, config: LatentRun):
         self.scheduler, self.config = scheduler, config
         flow.prediction_type(scheduler)
 
@@ -99,7 +104,9 @@ class Draws:
         step: the first step; the others follow in order.
     """
 
-    def __init__(self, config: UNetRun, scheduler: SchedulerMixin, accelerator: Accelerator, channels: int, step: int):
+    def __init__(
+        self, config: LatentRun, scheduler: SchedulerMixin, accelerator: Accelerator, channels: int, step: int
+    ):
         self.config, self.scheduler, self.accelerator = config, scheduler, accelerator
         self.shape = (config.batch_size, channels, config.crop_frames)
         self.points = flow.UniformSampler(config.seed)
@@ -135,6 +142,19 @@ def keep_roles(batch: dict, *roles: str) -> dict:
     return {**batch, "note_roll": roll, "role_instruments": instruments}
 
 
+def held_out(
+    crops: LatentCrops, config: LatentRun, device: torch.device
+) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
+    """Fixed crops of the first `validate_clips` clips, all to be generated, and noise for them, 16 at a time."""
+    for first in range(0, min(config.validate_clips, len(crops)), 16):
+        indices = range(first, min(first + 16, config.validate_clips, len(crops)))
+        items = [crops.read(i, loop.item_rng(config.seed, loop.Stream.VALIDATION_ITEM, i)) for i in indices]
+        batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
+        batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
+        generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
+        yield batch, torch.randn(batch["latents"].shape, generator=generator).to(device)
+
+
 @torch.no_grad()
 def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCrops) -> dict[str, float]:
     """Loss on fixed validation crops with fixed noise and timesteps, in total and by noise level.
@@ -146,14 +166,8 @@ def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCro
     device, config = model.device, objective.config
     sums: dict[str, list[float]] = {"all": [], "no_grid": [], **{name: [] for name in NOISE_LEVELS}}
     times = flow.UniformSampler(config.seed)
-    for first in range(0, min(config.validate_clips, len(crops)), 16):
-        indices = range(first, min(first + 16, config.validate_clips, len(crops)))
-        items = [crops.read(i, loop.item_rng(config.seed, loop.Stream.VALIDATION_ITEM, i)) for i in indices]
-        batch = {name: torch.stack([item[name] for item in items]).to(device) for name in items[0]}
-        batch["mask"] = torch.ones(batch["latents"].shape[0], batch["latents"].shape[2], device=device)
-        timesteps = flow.sample_timesteps(objective.scheduler, len(indices), times)
-        generator = loop.torch_rng(config.seed, loop.Stream.VALIDATION_NOISE, first)
-        noise = torch.randn(batch["latents"].shape, generator=generator).to(device)
+    for batch, noise in held_out(crops, config, device):
+        timesteps = flow.sample_timesteps(objective.scheduler, len(noise), times)
         errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
         variants = {"no_grid": {**batch, "grid": torch.zeros_like(batch["grid"])}}
         if "note_roll" in batch:

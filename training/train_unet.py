@@ -42,6 +42,11 @@ def load_start(config: UNetRun, latent_channels: int) -> UNet1DConditionModel:
         raise ValueError(f"init_from {config.init_from}: no folder with a model's config.json")
     model = UNet1DConditionModel.from_pretrained(folder)
     sizes = load_model_config(config.model_config, UNet1DConditionModel)
+    if model.config.jump_guidance is not None:
+        raise ValueError(
+            f"init_from {config.init_from}: a distilled network, which would forget its jumps; train the one that it "
+            "was distilled from, and distil that again"
+        )
     names = [] if model.config.note_channels or not sizes.get("note_channels") else [*NOTE_SETTINGS]
     if sizes.get("in_channels") == latent_channels != model.config.in_channels:
         names += [*LATENT_SETTINGS, "linear_taps"]

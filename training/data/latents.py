@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from autoencoder.classes import Autoencoder
 from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
 from pipelines.vivace_conditions import MAX_TEXT_TOKENS, token_limit
-from training.config import UNetRun
+from training.config import LatentRun
 from training.data.clips import read_bytes
 from training.data.notes import (
     bar_numbers,
@@ -374,7 +374,7 @@ def random_mask(frames: int, rng: np.random.Generator) -> torch.Tensor:
 class TrainingCrops:
     """Latent crops with conditions dropped and inpainting masks drawn, each by the item's own generator."""
 
-    def __init__(self, crops: LatentCrops, config: UNetRun):
+    def __init__(self, crops: LatentCrops, config: LatentRun):
         self.crops, self.config = crops, config
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from pipelines.vivace_score import ROLES, TICKS, Score, Track, events_roll, quarters_per_bar, role_channels
-from training.config import UNetRun
+from training.config import LatentRun
 
 FIELDS = ("part", "onset_s", "duration_s", "pitch", "velocity")
 UNBARRED_S = 2.0  # length of a "bar" of clips whose bars are unknown
@@ -136,7 +136,7 @@ def some_roles(rng: np.random.Generator) -> list[str]:
 
 
 def drop_notes(
-    item: dict[str, torch.Tensor], bars: np.ndarray, config: UNetRun, drop_all: bool, rng: np.random.Generator
+    item: dict[str, torch.Tensor], bars: np.ndarray, config: LatentRun, drop_all: bool, rng: np.random.Generator
 ) -> None:
     """Leave roles of an item free, in place: all of them, some, or all or some in a span of bars.
 

@@ -31,6 +31,8 @@ class Stream(IntEnum):
     NEARBY_PHRASES = 17
     TELLINGS = 18
     WORD_NOISE = 19
+    WAY_NOISE = 20
+    JUMPS = 21
     VALIDATION_PIECE = 90
 
 
