@@ -277,7 +277,15 @@ def changed_regions(
     bars = before.changed_bars(after)
     if not bars:
         raise ValueError("score has the notes of the audio; nothing is to be made anew")
-    bar_s = float(quarters_per_bar(before.time_signature)) * before.quarter_s
+    return regions_of_bars(before, bars, downbeat_s, duration_s, loop)
+
+
+def regions_of_bars(
+    score: Score, bars: Sequence[int], downbeat_s: float, duration_s: float, loop: bool
+) -> list[tuple[float, float]]:
+    """Regions in seconds of these bars of a score, counted from 0, each with a moment after it, in which they ring.
+    Arguments are those of `changed_regions`."""
+    bar_s = float(quarters_per_bar(score.time_signature)) * score.quarter_s
     regions = []
     for bar in bars:
         start, end = downbeat_s + bar * bar_s, downbeat_s + (bar + 1) * bar_s + TAIL_S
