@@ -76,6 +76,7 @@ DECK = """
       <div class="deck-region" data-part="region" hidden></div>
       <div class="deck-head" data-part="head"></div>
     </div></div>
+    <div data-part="tools" hidden></div>
     <div class="deck-bar">
       <button type="button" class="deck-play" data-part="play" aria-label="Play"></button>
       <button type="button" class="deck-toggle" data-part="loop" aria-pressed="false">Loop</button>

@@ -47,8 +47,8 @@ def whole_settings(take: Take, score: Score, config, **changes) -> dict:
     settings = generate_tab.blank(config) | {"prompt": own.get("prompt") or ""}
     if "task" not in own:
         settings |= {name: own[name] for name in settings if name in own}
-    bars = (take.conditions or {}).get("bars")
-    settings |= {"unit": "seconds", "length": take.seconds} if bars is None else {"unit": "bars", "length": bars}
+    whole = abs(score.duration_s - take.seconds) < 1e-3
+    settings |= {"unit": "bars", "length": score.bars} if whole else {"unit": "seconds", "length": take.seconds}
     settings |= {"bpm": score.bpm, "key": score.key or "", "chords": "", "score": score, "notes_as": "score"}
     settings |= {"parts": [], "num_waveforms_per_prompt": 1, "stems": take.stems is not None, "seed": take.seed}
     return settings | changes

@@ -224,8 +224,10 @@
       this.split = button("Make the parts", ask("parts"), { className: "roll-split" });
       this.parts = element("p", { className: "roll-parts", hidden: true },
         "Mute, solo and volume need each part on its own. ", this.split);
-      box.append(
-        this.chords, ...this.lanes.map((lane) => lane.root), this.parts,
+      box.append(this.chords, ...this.lanes.map((lane) => lane.root));
+      this.tools = deck.find("tools");
+      this.tools.append(
+        this.parts,
         element("div", { className: "roll-bar" }, this.undo, this.redo, this.bin, element("label", {}, "Grid ", this.grid), this.say),
         element("div", { className: "roll-bar" }, this.play, this.sounds, this.bars),
       );
@@ -235,7 +237,7 @@
     show(track) {
       this.track = track;
       this.score = track?.roll || null;
-      this.box.hidden = !this.score;
+      this.box.hidden = this.tools.hidden = !this.score;
       if (!this.score) return;
       this.last = this.score.bars * this.score.bar;
       this.original = this.score.tracks.flatMap((one, place) =>
