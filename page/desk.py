@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
+from pipelines.scores import has_composer
+
 from .gate import Gate
 from .jobs import PIPES, Cancelled, News, run_job
 from .sessions import Session, Sessions, Take
@@ -41,6 +43,11 @@ class Desk:
     def plays_notes(self) -> bool:
         """Whether the model has note channels."""
         return bool(self.pipe.unet.config.get("note_channels"))
+
+    @property
+    def composes(self) -> bool:
+        """Whether the model writes notes."""
+        return self.plays_notes and has_composer(self.pipe.config)
 
     @staticmethod
     def key(request: gr.Request) -> str:

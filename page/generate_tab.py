@@ -164,7 +164,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         with gr.Column(scale=7, min_width=300, elem_classes="outcome"):
             status, cancel = status_box("status", "cancel")
             empty = "Press Generate, or Enter in the text field. The examples below it are made at once."
-            player = deck(empty, "deck", roll=desk.plays_notes, composes=has_composer(config))
+            player = deck(empty, "deck", roll=desk.plays_notes, composes=desk.composes)
             to_edit = gr.Button("Edit this piece", visible=False, size="sm", elem_id="to-edit")
     order = [fields[name] for name in FIELDS]
     idle = {go: gr.update(interactive=True), cancel: gr.update(visible=False)}

@@ -236,6 +236,7 @@ def test_mp3_and_ogg_are_written_when_they_are_asked_for(desk, tmp_path, monkeyp
     _, address, _ = page.launch(**launch_options(desk) | {"prevent_thread_lock": True, "quiet": True})
     try:
         shown = deck_value([take])["tracks"][0]
+        assert "melody" in desk.endpoints["generate"]
         for kind in ("mp3", "ogg"):
             path = take.path.with_suffix(f".{kind}")
             assert shown[kind] == link(path) and not path.is_file()
