@@ -94,9 +94,9 @@
         const box = this.box(note), slack = box.width < 8 ? 3 : 0;
         return x >= box.x - slack && x <= box.x + box.width + slack && y >= box.y - 1 && y <= box.y + box.height + 1;
       });
-      const end = near && this.box(near).x + this.box(near).width;
-      const long = near && this.box(near).width > 2.5 * EDGE;
-      return { tick: this.roll.tick(x, frame.width), row, note: near, atEnd: Boolean(!this.drums && long && x > end - EDGE) };
+      const box = near && !this.drums ? this.box(near) : { width: 0 };
+      const atEnd = box.width >= 6 && x > box.x + box.width - Math.min(EDGE, box.width / 3);
+      return { tick: this.roll.tick(x, frame.width), row, note: near, atEnd };
     }
 
     hover(event) {

@@ -101,10 +101,21 @@ class Visit:
         self.set(**values)
         box = self.page.locator(".prompt textarea:visible")
         box.fill(prompt)
+        before = self.shown()
         box.press("Enter")
-        self.page.wait_for_selector("#cancel:visible")
+        self.wait_other(before)
+
+    def shown(self) -> str | None:
+        """The piece in the player of the Generate tab."""
+        return self.page.locator("#deck .deck").get_attribute("data-ready")
+
+    def wait_other(self, before: str | None) -> None:
+        """Wait for another piece in it."""
+        self.page.wait_for_function(
+            "(before) => ![undefined, before].includes(document.querySelector('#deck .deck').dataset.ready)",
+            arg=before,
+        )
         self.wait_status("Done")
-        self.page.wait_for_selector("#deck .deck[data-ready]")
 
     def download(self, selector: str) -> tuple[str, bytes]:
         with self.page.expect_download() as waiting:

@@ -63,13 +63,9 @@ def free_place(visit: Visit, role: str, bar: int) -> dict:
 
 def press(visit: Visit, name: str, label: str) -> None:
     """A button below the roll, and wait for what it makes, which stands beside the piece before."""
-    before = visit.page.locator("#deck .deck").get_attribute("data-ready")
+    before = visit.shown()
     visit.page.get_by_role("button", name=name).click()
-    visit.page.wait_for_function(
-        "(before) => ![undefined, before].includes(document.querySelector('#deck .deck').dataset.ready)",
-        arg=before,
-    )
-    visit.wait_status("Done")
+    visit.wait_other(before)
     chips = visit.page.locator("#deck [data-part=chips] button")
     assert chips.all_inner_texts() == ["Before", label] and chips.nth(1).get_attribute("aria-pressed") == "true"
 
@@ -163,7 +159,7 @@ def test_a_note_is_dragged_lengthened_moved_by_keys_and_deleted(chromium, addres
     drag(0.3, 2 * beat, 30)
     moved = chosen()
     assert moved[0] - on in (1920, 1680, 2160) and moved[0] % 960 == 0 and moved[2] < pitch and moved[1] == length
-    drag(0.97, 2 * beat, 0)
+    drag(0.95, 2 * beat, 0)
     assert chosen()[0] == moved[0] and chosen()[1] > length and (chosen()[0] + chosen()[1]) % 960 == 0
     lane.press("ArrowUp")
     lane.press("ArrowLeft")
