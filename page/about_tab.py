@@ -20,6 +20,10 @@ KEYS = """### Keys
 | Left, Right | player | a beat back or forward |
 | Shift + Left, Right | player in Edit | shrink or grow the region by a beat |
 | L, Home, 1 to 4 | player | loop on or off, to the beginning, another take |
+| comma, full stop | notes of a part | the note before, the next one |
+| arrows, Shift + arrows | chosen note | move it; make it longer or shorter |
+| Enter, Delete | notes of a part | a new note at the playhead; remove the chosen one |
+| Ctrl + Z, Ctrl + Y | notes of a part | undo, redo |
 """
 API = """### From a program
 
