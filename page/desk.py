@@ -13,7 +13,7 @@ from pipelines.scores import has_composer
 
 from .gate import Gate
 from .jobs import PIPES, Cancelled, News, run_job
-from .sessions import Session, Sessions, Take
+from .sessions import SECRET, Session, Sessions, Take
 
 COOKIE = "vivace"  # holds the secret by which a browser finds its pieces again; page.js makes it
 FIELD_OF = {"bars": "length", "duration_s": "length", "mask_s": "task", "extend_s": "after"}  # others by their own name
@@ -53,7 +53,7 @@ class Desk:
     def key(request: gr.Request) -> str:
         """Who asks: the browser by the secret that page.js keeps in it, a program by its session or its address."""
         secret = (request.cookies or {}).get(COOKIE, "")
-        if re.fullmatch(r"[0-9a-f]{32}", secret):
+        if re.fullmatch(SECRET, secret):
             return secret
         return request.session_hash or f"address {request.client.host if request.client else 'unknown'}"
 

@@ -174,7 +174,7 @@ class ComposingMixin:
         music |= {"score": given, "parts": list(given.roles), "loop": loop}
         (request,) = self._requests_to_compose(prompt, seed, 1, music)
         assert request.plan is not None
-        spans = (bars,) if isinstance(bars, tuple) else tuple(tuple(span) for span in bars)
+        spans: Any = (bars,) if isinstance(bars, tuple) else tuple(tuple(span) for span in bars)
         request.plan = replace(request.plan, given=given, open_bars=spans, instruments={})
         self._compose([request], None, None)
         assert request.score is not None

@@ -207,7 +207,7 @@ def shorter_chords(score: Score, given: MusicArguments, words: MusicWords, time_
     """The chords of a score, as far as a length in bars that is given, or in the prompt, leaves room for them."""
     free = given.bars is None and given.duration_s is None
     bars, meter = words.bars if free else given.bars, time_signature or words.time_signature or score.time_signature
-    if score.chords is None or not isinstance(bars, int) or not 1 <= bars < score.bars:
+    if score.chords is None or not isinstance(bars, int) or not 1 <= bars < (score.bars or 0):
         return score.chords
     beats = parse_time_signature(meter)
     longer = progression_beats(score.chords, beats) > bars * beats

@@ -267,12 +267,15 @@
       event.preventDefault();
     }
 
-    // Seconds under the pointer; a drag chooses a region where there is one to choose, a click moves the playhead.
+    // Seconds under the pointer; a drag chooses a region where there is one to choose, or moves the end of the one that
+    // is chosen; a click moves the playhead.
     press(event) {
       if (!this.sound || event.button) return;
       const box = this.find("view").getBoundingClientRect();
       const at = (moved) => clamp((moved.clientX - box.left) / box.width, 0, 1) * this.duration;
-      const first = at(event), x = event.clientX;
+      const x = event.clientX, pixel = (seconds) => box.left + (seconds / this.duration) * box.width;
+      const end = (this.region || []).findIndex((seconds) => Math.abs(pixel(seconds) - x) < 8);
+      const first = end < 0 ? at(event) : this.region[1 - end];
       let dragged = false;
       const move = (moved) => {
         dragged ||= Math.abs(moved.clientX - x) > 4;
@@ -282,7 +285,7 @@
         removeEventListener("pointermove", move);
         removeEventListener("pointerup", up);
         if (dragged && this.selectable) this.select([first, at(moved)]);
-        else if (!dragged) this.seek(first);
+        else if (!dragged) this.seek(at(moved));
       };
       addEventListener("pointermove", move);
       addEventListener("pointerup", up);

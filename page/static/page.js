@@ -32,6 +32,15 @@
     true,
   );
 
+  // The space bar plays what is in the player in sight, where nothing else has the focus.
+  addEventListener("keydown", (event) => {
+    if (event.key !== " " || event.target.closest?.("input, textarea, select, button, a, summary, .deck")) return;
+    const deck = seen(".deck:not(.deck-empty)")?.parentElement.deck;
+    if (!deck) return;
+    event.preventDefault();
+    deck.toggle();
+  });
+
   // Gradio takes Shift+Enter for "submit".
   for (const kind of ["keydown", "keypress"])
     addEventListener(

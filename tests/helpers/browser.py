@@ -31,7 +31,7 @@ def free_port() -> int:
 def serving(model: Path) -> Iterator[str]:
     """The address of the page as `python app.py` starts it with a checkpoint."""
     port = free_port()
-    given = os.environ | {"GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(model)}
+    given = os.environ | {"VIVACE_TAKES": "", "GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(model)}
     server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=given, stdout=subprocess.DEVNULL)
     try:
         for _ in range(2 * START_S):

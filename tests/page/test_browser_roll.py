@@ -187,6 +187,23 @@ def test_new_notes_in_chosen_bars_and_another_sound(chromium, address):
     page.mouse.down()
     page.mouse.move(view["x"] + 0.74 * view["width"], view["y"] + 60, steps=4)
     page.mouse.up()
+    page.mouse.move(view["x"] + 0.75 * view["width"], view["y"] + 60)  # the end of the region is drawn on and back
+    page.mouse.down()
+    page.mouse.move(view["x"] + 0.99 * view["width"], view["y"] + 60, steps=4)
+    page.mouse.up()
+    assert page.evaluate(f"() => {DECK}.region") == [4, 8]
+    page.mouse.down()
+    page.mouse.move(view["x"] + 0.76 * view["width"], view["y"] + 60, steps=4)
+    page.mouse.up()
+    assert page.evaluate(f"() => {DECK}.region") == [4, 6]
+    page.evaluate("() => document.activeElement.blur()")
+    page.keyboard.press("Space")  # plays the region, again and again where the loop is on
+    page.wait_for_function(f"() => {DECK}.node && {DECK}.now() > 4.05")
+    page.locator("#deck [data-part=loop]").click()
+    page.wait_for_function(f"() => {DECK}.nodes[0].loop && {DECK}.nodes[0].loopEnd === 6")
+    time.sleep(2.2)
+    assert 4 <= page.evaluate(f"() => {DECK}.now()") < 6
+    page.locator("#deck .deck-play").click()
     press(visit, "New notes for these bars", "New bars")
     after, new = read(visit.download("#deck [data-part=wav]")[1])[0], Score.load(midi(visit))
     assert np.array_equal(before[: 4 * RATE], after[: 4 * RATE]) and not np.array_equal(before, after)
