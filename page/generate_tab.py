@@ -102,8 +102,9 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
             list(ROLES), label="Only these parts", info="none chosen: all", elem_classes="field-parts"
         )
         fields["stems"] = gr.Checkbox(
-            label="Also each part alone (stems)", value=False, info="their sum is the piece", elem_classes="field-stems"
-        )
+            label="Also each part alone (stems)", value=False, info="to mute, solo and mix them; takes longer",
+            elem_classes="field-stems",
+        )  # fmt: skip
     with gr.Accordion("More", open=False, elem_classes="more") as more:
         fields["negative_prompt"] = gr.Textbox(
             label="What it should not sound like", value="", max_length=MAX_PROMPT, elem_classes="field-negative_prompt"
@@ -148,6 +149,9 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, c
         [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
         **quick,
     )  # fmt: skip
+    fields["score"].upload(  # the example that the page begins with says nothing of somebody's own notes
+        lambda prompt: "" if prompt == EXAMPLES[0][1] else prompt, fields["prompt"], fields["prompt"], **quick
+    )
     said.act(clear, None, [said, *(fields[name] for name in GRID)], **quick)
 
 

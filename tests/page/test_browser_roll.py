@@ -219,7 +219,10 @@ def test_new_notes_in_chosen_bars_and_another_sound(chromium, address):
 def test_the_words_are_read_while_they_are_typed_and_a_dropped_midi_file_is_taken(chromium, address, tmp_path):
     visit = Visit(chromium, address)
     page = visit.page
-    page.locator(".prompt textarea:visible").fill("4-bar loop at 96 bpm in A minor, lo-fi with electric piano")
+    words = page.locator(".prompt textarea:visible")
+    example = words.input_value()
+    assert "72 bpm" in example
+    words.fill("4-bar loop at 96 bpm in A minor, lo-fi with electric piano")
     chips = page.locator("#understood .chip")
     page.locator("#understood .chip", has_text="96 bpm").wait_for()
     assert [chip.inner_text() for chip in chips.all()][:3] == ["4 bars, 10.0 s", "96 bpm", "A minor"]
@@ -231,6 +234,7 @@ def test_the_words_are_read_while_they_are_typed_and_a_dropped_midi_file_is_take
     page.locator("#understood [data-field=key]").click()
     assert page.evaluate("() => document.activeElement.closest('.field-key') !== null")
     Score((Track("lead", [(q, 1, 60 + q, 0.8) for q in range(8)], "flute"),), 120).save(tmp_path / "tune.mid")
+    words.fill(example)  # which would say another tempo and length
     page.evaluate(
         """(bytes) => {
           const data = new DataTransfer();
@@ -240,6 +244,8 @@ def test_the_words_are_read_while_they_are_typed_and_a_dropped_midi_file_is_take
         list((tmp_path / "tune.mid").read_bytes()),
     )
     page.get_by_text("lead (8 notes)").wait_for()
+    page.locator("#understood .chip", has_text="120 bpm from the notes").wait_for()
+    assert words.input_value() == ""
     page.get_by_text("Its melody; the rest is composed").click()
     visit.generate("slow piano", Length="")
     score = Score.load(midi(visit))
