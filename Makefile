@@ -23,7 +23,7 @@ slow: $(VENV)/.full
 
 test-browser: $(VENV)/.full
 	command -v chromium >/dev/null || apt-get install -y -q chromium || $(BIN)/playwright install --with-deps chromium
-	$(ONE_THREAD) $(BIN)/python -m pytest -m browser tests/page/test_browser.py --durations=0
+	$(ONE_THREAD) $(BIN)/python -m pytest -m browser tests/page --durations=0
 
 load: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python -m benchmarks.load --minutes 3 --clients 50

@@ -10,7 +10,7 @@ import os
 from page.build import launch_options, make_app
 from page.desk import Desk
 from page.model import load_model, model_name
-from page.sessions import Sessions
+from page.sessions import Sessions, takes_folder
 from pipelines.hub import quiet_libraries
 from pipelines.threads import set_threads
 
@@ -22,7 +22,8 @@ def main() -> None:
     shared = [os.environ.get(name) for name in ("SPACE_ID", "GRADIO_SHARE", "GRADIO_ROOT_PATH")]
     own = not any(shared) and os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1") in ("127.0.0.1", "localhost")
     try:
-        desk = Desk(load_model(model_name()), model_name(), Sessions(own=own))
+        sessions = Sessions(own=own, kept=takes_folder() if own else None)
+        desk = Desk(load_model(model_name()), model_name(), sessions)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     try:

@@ -20,7 +20,7 @@ from training.data.scorebook.styles import STYLES  # noqa: E402
 
 NOTE = "<!-- Made by `make docs` (docs/make_pages.py) from the code; edit the docstrings, not this page. -->\n"
 METHODS = (
-    "replay", "stream", "compose", "jam", "encode_audio", "save_pretrained", "push_to_hub", "from_pipe",
+    "replay", "stream", "compose", "rewrite", "jam", "encode_audio", "save_pretrained", "push_to_hub", "from_pipe",
     "load_lora_weights", "set_adapters", "fuse_lora", "unfuse_lora", "unload_lora_weights", "save_lora_weights",
     "enable_vae_tiling", "disable_vae_tiling", "enable_guidance_slicing", "disable_guidance_slicing",
 )  # fmt: skip

@@ -16,10 +16,14 @@ KEYS = """### Keys
 | Enter, Ctrl + Enter | prompt, anywhere | make the piece or the change |
 | Shift + Enter | prompt | a new line |
 | Esc | anywhere | cancel |
-| Space | player | play and pause |
+| Space | anywhere but in a field | play and pause |
 | Left, Right | player | a beat back or forward |
 | Shift + Left, Right | player in Edit | shrink or grow the region by a beat |
 | L, Home, 1 to 4 | player | loop on or off, to the beginning, another take |
+| comma, full stop | notes of a part | the note before, the next one |
+| arrows, Shift + arrows | chosen note | move it; make it longer or shorter |
+| Enter, Delete | notes of a part | a new note at the playhead; remove the chosen one |
+| Ctrl + Z, Ctrl + Y | notes of a part | undo, redo |
 """
 API = """### From a program
 
@@ -50,6 +54,12 @@ your last action, or ten minutes after you close the page.
 OWN = """### Yours alone
 
 What you make and upload here is found again by this browser, after a reload too, until the page's server ends.
+"""
+KEPT = """### Yours alone
+
+What you make and upload here is found again by this browser, also when the page is started again. It is in the folder
+`{folder}`; what you remove in the history is deleted there when the page ends. The variable `VIVACE_TAKES` names
+another folder, an empty one keeps nothing.
 """
 
 
@@ -93,6 +103,7 @@ def make_tab(desk: Desk) -> None:
             words = card(folder).removeprefix(f"{desk.model}\n")  # a card that begins with the name says it twice
             gr.Markdown(f"## {desk.model}\n\n{parts(desk.pipe, folder)}\n\n{words}")
         with gr.Column(scale=5, min_width=300):
-            gr.Markdown(OWN if desk.sessions.own else SHARED)
+            kept = desk.sessions.kept
+            gr.Markdown(KEPT.format(folder=kept) if kept else OWN if desk.sessions.own else SHARED)
             gr.Markdown(KEYS)
             gr.Markdown(API)

@@ -41,11 +41,13 @@ ARGUMENTS = {
     "tilt_db": (gr.Number, "Brightness: dB from 100 Hz to 10 kHz.", None),
     "score": (gr.File, "MIDI file with the notes to play, as handle_file('tune.mid'); of an edit, what the audio is to "
               "play: the bars that differ are made anew.", None),
+    "melody": (gr.File, "MIDI file whose lead is the melody; the rest is composed to it.", None),
     "parts": (gr.JSON, "Play these alone: lead, harmony, bass, drums. None = all.", ["bass", "drums"]),
     "stems": (gr.Checkbox, "Whether to give each part of the score alone too; their sum is the piece.", False),
     "midi": (gr.Checkbox, "Whether to give the notes as MIDI files too, where they are known.", False),
     "audio_format": (gr.Textbox, "wav, flac, mp3 or ogg.", "wav"),
 }  # fmt: skip
+COMPOSED = ("melody",)  # of one that writes them, too
 WHOLE = ("bars", "seed", "num_inference_steps", "num_waveforms_per_prompt")
 DEFAULTS = {"num_waveforms_per_prompt": 1, "audio_format": "wav", "stems": False, "midi": False}
 ASKED = set(ARGUMENTS) - {"audio_format", "midi"}
@@ -128,7 +130,7 @@ def add_endpoints(desk: Desk) -> None:
         prompt, negative_prompt=None, bars=None, duration_s=None, bpm=None, key=None, time_signature=None, chords=None,
         loop=None, num_waveforms_per_prompt=1, seed=None, num_inference_steps=None, guidance_scale=None,
         grid_guidance_scale=None, tilt_db=None, audio_format="wav", score=None, parts=None, stems=False, midi=False,
-        request: gr.Request = None,
+        melody=None, request: gr.Request = None,
     ):  # fmt: skip
         """Music from words. The first result lists the files, pieces first, the second tells seeds and what was
         understood."""
@@ -152,6 +154,7 @@ def add_endpoints(desk: Desk) -> None:
     for function in (generate, edit):
         names = [name for name in inspect.signature(function).parameters if name != "request"]
         names = [name for name in names if desk.plays_notes or name not in NOTES]
+        names = [name for name in names if desk.composes or name not in COMPOSED]
         desk.endpoints[function.__name__] = names
         outputs = [gr.File(visible=False, file_count="multiple", label="files"), gr.JSON(visible=False, label="about")]
         gr.Button(visible=False).click(

@@ -3,7 +3,7 @@
 import gradio as gr
 from starlette.middleware import Middleware
 
-from . import about_tab, api, edit_tab, generate_tab, history_tab
+from . import about_tab, api, edit_tab, generate_tab, history_tab, roll
 from .desk import Desk
 from .front import Front
 from .takes import MAX_UPLOAD_BYTES
@@ -27,6 +27,8 @@ def make_app(desk: Desk) -> gr.Blocks:
                 history = history_tab.make_tab(desk)
             with gr.Tab("About", id="about"):
                 about_tab.make_tab(desk)
+        if desk.plays_notes:
+            make.done.append(roll.wire(desk, make))
         history_tab.wire(desk, tabs, make, edit, history)
         history_page.select(history.refresh, history.search, history.listing, **history.quick)  # of all tabs
         page.load(history.refresh, history.search, history.listing, **history.quick)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import gradio as gr
 
+from pipelines.scores import has_composer
+
 from .gate import Gate
 from .jobs import PIPES, Cancelled, News, run_job
-from .sessions import Session, Sessions, Take
+from .sessions import SECRET, Session, Sessions, Take
 
 COOKIE = "vivace"  # holds the secret by which a browser finds its pieces again; page.js makes it
 FIELD_OF = {"bars": "length", "duration_s": "length", "mask_s": "task", "extend_s": "after"}  # others by their own name
@@ -42,11 +44,16 @@ class Desk:
         """Whether the model has note channels."""
         return bool(self.pipe.unet.config.get("note_channels"))
 
+    @property
+    def composes(self) -> bool:
+        """Whether the model writes notes."""
+        return self.plays_notes and has_composer(self.pipe.config)
+
     @staticmethod
     def key(request: gr.Request) -> str:
         """Who asks: the browser by the secret that page.js keeps in it, a program by its session or its address."""
         secret = (request.cookies or {}).get(COOKIE, "")
-        if re.fullmatch(r"[0-9a-f]{32}", secret):
+        if re.fullmatch(SECRET, secret):
             return secret
         return request.session_hash or f"address {request.client.host if request.client else 'unknown'}"
 

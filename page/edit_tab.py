@@ -64,6 +64,8 @@ def in_seconds(name: str, amount: float | None, unit: str, take: Take) -> float:
 def edit_arguments(settings: dict, take: Take, region: list[float] | None, config) -> tuple[dict, dict | None, list]:
     """Arguments of the pipeline, the beats of the result, and the stretches that are made anew.
 
+    Of the settings `score` is a `Score` or the name of a MIDI file.
+
     Raises:
         ValueError: one line.
     """
@@ -101,10 +103,12 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
     elif task == "notes":
         if not settings.get("score"):
             raise ValueError("score is missing: the MIDI file of the piece, with the notes as they are to be")
-        arguments = {name: value for name, value in arguments.items() if name not in own and name != "downbeat_s"}
-        arguments["score"] = settings["score"]  # the piece's own score and grid come with its file
+        score = read_score(settings["score"])
+        arguments = {name: value for name, value in arguments.items() if name != "downbeat_s"}
+        grid_of_score = {name: getattr(score, name) for name in ("bpm", "time_signature", "key")}
+        arguments |= {"score": score} | grid_of_score  # before the words; the rest comes with the piece's file
         lengths = Lengths(config.default_duration_s, MAX_SECONDS)
-        made = regions_of_score(read_score(settings["score"]), *open_source(str(take.path), None), lengths)
+        made = regions_of_score(score, *open_source(str(take.path), None), lengths)
     else:
         raise ValueError(f"task is {task!r}; allowed: {', '.join(name for _, name in [*TASKS, NOTES])}")
     return pipeline_arguments(arguments, config), grid, made
@@ -156,7 +160,7 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
 def make_tab(desk: Desk) -> SimpleNamespace:
     """The tab's components."""
     config = desk.pipe.config
-    with gr.Row(elem_classes="tight"):
+    with gr.Row(elem_classes="tight", elem_id="bring"):
         gr.HTML("<p>Choose a piece in the history, or bring one.</p>", apply_default_css=False)
         upload = gr.UploadButton(
             "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff", ".m4a", ".webm"], size="sm",

@@ -1,11 +1,17 @@
-"""What stands before Gradio: the check of programs' requests, and the page's description for link previews."""
+"""What stands before Gradio: the check of programs' requests, MP3 and OGG files when they are asked for, and the page's
+description for link previews."""
 
+import asyncio
+import contextlib
 import json
 import re
+from pathlib import Path
 
 from .api import check_call
 from .desk import Desk
+from .takes import make_lossy
 
+LOSSY = re.compile(r".*/gradio_api/file=(.+\.(?:mp3|ogg))")
 CALL = re.compile(r".*/gradio_api/call/(v2/)?([^/]+)/?")
 MAX_BODY = 2**20  # bytes of a request of a program; files are uploaded, not sent in it
 DESCRIPTION = b"Text to music, in time and in key: words, tempo, bars and chords become pieces and seamless loops."
@@ -30,7 +36,15 @@ class Front:
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in ("", "/"):
             await self.describe(scope, receive, send)
         else:
+            await self.write_lossy(scope)
             await self.app(scope, receive, send)
+
+    async def write_lossy(self, scope) -> None:
+        """Write the MP3 or OGG file that is asked for, if it is that of a piece."""
+        asked = LOSSY.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
+        if asked and Path(asked[1]).resolve().is_relative_to(self.desk.sessions.root.resolve()):
+            with contextlib.suppress(ValueError):  # then the file is not found
+                await asyncio.to_thread(make_lossy, Path(asked[1]))
 
     async def check(self, name: str, by_name: bool, scope, receive, send) -> None:
         """Hand a program's request on, or answer with status 4xx and one line that says what is allowed."""

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import gradio as gr
 
 from pipelines.pipeline_vivace import KEYS, ROLES
+from pipelines.scores import has_composer
 
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .examples import EXAMPLES
@@ -13,15 +14,17 @@ from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
 from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, overridden, pipeline_arguments
 from .takes import deck_value, keep_output
+from .understood import understood
 
 METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
 FIELDS = (
     "prompt", "negative_prompt", "unit", "length", "bpm", "key", "time_signature", "chords", "loop",
     "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "tilt_db",
-    "score", "parts", "stems",
+    "score", "notes_as", "parts", "stems",
 )  # fmt: skip
 
 
+GRID = ("length", "bpm", "key", "time_signature", "chords", "loop")  # fields that the words may stand for
 UNSET = "as in the words"  # what an untouched field of the request says
 
 
@@ -31,7 +34,7 @@ def blank(config) -> dict:
         "prompt": "", "negative_prompt": "", "unit": "bars", "key": "", "time_signature": "", "chords": "",
         "loop": False, "num_waveforms_per_prompt": 1,
         "num_inference_steps": config.default_num_inference_steps,
-        "guidance_scale": config.default_guidance_scale, "tilt_db": 0, "parts": [], "stems": False,
+        "guidance_scale": config.default_guidance_scale, "tilt_db": 0, "notes_as": "score", "parts": [], "stems": False,
     }  # fmt: skip
 
 
@@ -47,6 +50,8 @@ def arguments_of(settings: dict, config) -> dict:
     arguments["loop"] = arguments["loop"] or None  # the words may say it too
     arguments["tilt_db"] = arguments["tilt_db"] or None
     arguments["stems"] = arguments["stems"] or None
+    if arguments.pop("notes_as") == "melody":
+        arguments["melody"] = arguments.pop("score")
     return pipeline_arguments(arguments, config)
 
 
@@ -57,6 +62,10 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
         label="What should it sound like?", value=EXAMPLES[0][1], lines=2, max_lines=6,
         placeholder="style, instruments, tempo, key, length", max_length=MAX_PROMPT,
         elem_classes=["prompt", "field-prompt"],
+    )  # fmt: skip
+    said = gr.HTML(
+        "", js_on_load="window.vivaceChips(element, trigger); /* 'act' */", apply_default_css=False,
+        elem_id="understood",
     )  # fmt: skip
     with gr.Row(elem_classes="tight"):
         fields["length"] = number("length", "Length", placeholder=UNSET, min_width=150, elem_id="length")
@@ -82,14 +91,20 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
         )
     with gr.Accordion("Notes", open=False, visible=notes, elem_classes="more", elem_id="notes"):
         fields["score"] = gr.File(
-            label="MIDI file to play", file_types=[".mid", ".midi"], height=110, elem_classes="field-score",
+            label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=110,
+            elem_id="score", elem_classes="field-score field-melody",
+        )  # fmt: skip
+        fields["notes_as"] = gr.Radio(
+            [("Play all its notes", "score"), ("Its melody; the rest is composed", "melody")], label="What it is",
+            value="score", visible=has_composer(config), elem_id="notes-as",
         )  # fmt: skip
         fields["parts"] = gr.CheckboxGroup(
             list(ROLES), label="Only these parts", info="none chosen: all", elem_classes="field-parts"
         )
         fields["stems"] = gr.Checkbox(
-            label="Also each part alone (stems)", value=False, info="their sum is the piece", elem_classes="field-stems"
-        )
+            label="Also each part alone (stems)", value=False, info="to mute, solo and mix them; takes longer",
+            elem_classes="field-stems",
+        )  # fmt: skip
     with gr.Accordion("More", open=False, elem_classes="more") as more:
         fields["negative_prompt"] = gr.Textbox(
             label="What it should not sound like", value="", max_length=MAX_PROMPT, elem_classes="field-negative_prompt"
@@ -109,7 +124,35 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
             1, MAX_STEPS, first["num_inference_steps"], step=1, label="Steps", buttons=["reset"]
         )
         fields["tilt_db"] = gr.Slider(-12, 12, 0, step=0.5, label="Brightness, dB", buttons=["reset"])
+    show_understood(fields, said, config)
     return fields | {"more": more}
+
+
+def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, config) -> None:
+    """Keep the chips below the words up to date, and let a chip that was set by hand go back to the words."""
+
+    def read(*values) -> str:
+        settings, arguments, wrong = dict(zip(FIELDS, values, strict=True)), None, ""
+        try:
+            arguments = arguments_of(settings, config)
+        except ValueError as error:
+            wrong = str(error)
+        return understood(settings, arguments, wrong, config)
+
+    def clear(event: gr.EventData):
+        field = (event._data or {}).get("field")
+        return {fields[field]: blank(config)[field]} if field in GRID else {said: gr.skip()}
+
+    quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as")]
+    gr.on(
+        [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
+        **quick,
+    )  # fmt: skip
+    fields["score"].upload(  # the example that the page begins with says nothing of somebody's own notes
+        lambda prompt: "" if prompt == EXAMPLES[0][1] else prompt, fields["prompt"], fields["prompt"], **quick
+    )
+    said.act(clear, None, [said, *(fields[name] for name in GRID)], **quick)
 
 
 def make_tab(desk: Desk) -> SimpleNamespace:
@@ -124,7 +167,8 @@ def make_tab(desk: Desk) -> SimpleNamespace:
                 examples = [gr.Button(name, size="sm", min_width=60) for name, *_ in EXAMPLES]
         with gr.Column(scale=7, min_width=300, elem_classes="outcome"):
             status, cancel = status_box("status", "cancel")
-            player = deck("Press Generate, or Enter in the text field. The examples below it are made at once.", "deck")
+            empty = "Press Generate, or Enter in the text field. The examples below it are made at once."
+            player = deck(empty, "deck", roll=desk.plays_notes, composes=desk.composes)
             to_edit = gr.Button("Edit this piece", visible=False, size="sm", elem_id="to-edit")
     order = [fields[name] for name in FIELDS]
     idle = {go: gr.update(interactive=True), cancel: gr.update(visible=False)}
@@ -154,7 +198,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         except (ValueError, Cancelled) as error:
             yield {status: refusal(error), **idle}
             return
-        yield {status: done_line(takes, note), player: deck_value(takes),
+        yield {status: done_line(takes, note), player: deck_value(takes, roll=True),
                to_edit: gr.update(visible=True), **idle}  # fmt: skip
 
     async def from_form(request: gr.Request, *values):
@@ -175,7 +219,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     def newest(request: gr.Request):
         """After a reload the player shows again what was made last."""
         takes = list(desk.session(request).takes.values())[-1:]
-        return deck_value(takes), gr.update(visible=bool(takes))
+        return deck_value(takes, roll=True), gr.update(visible=bool(takes))
 
     outputs = [status, player, to_edit, go, cancel]
     options = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
@@ -187,8 +231,9 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         done.append(button.click(example(place), None, [*outputs, *order], **options))
     cancel.click(canceller(desk), None, None, queue=False, api_visibility="private", show_progress="hidden")
     return SimpleNamespace(
-        fields=fields, order=order, more=more, player=player, to_edit=to_edit, done=done, status=status, newest=newest
-    )
+        fields=fields, order=order, more=more, player=player, to_edit=to_edit, done=done, status=status, newest=newest,
+        go=go, cancel=cancel,
+    )  # fmt: skip
 
 
 def canceller(desk: Desk):

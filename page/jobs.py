@@ -79,6 +79,11 @@ PIPES: dict[str, object] = {}  # the loaded pipeline: a function on ZeroGPU is g
 def work(arguments: dict, cancel: str) -> Iterator[News]:
     """Run the pipeline in a thread and tell each step; a file at `cancel` ends the denoising at the next one.
 
+    Args:
+        arguments: of the pipeline; where `rewrite` is among them, the score is what `VivacePipeline.rewrite` makes of
+            its arguments.
+        cancel: a path.
+
     Raises:
         Cancelled: the file was there.
         ValueError: of the pipeline.
@@ -95,7 +100,10 @@ def work(arguments: dict, cancel: str) -> Iterator[News]:
 
     def run() -> None:
         try:
-            news.put(News(output=pipe(**arguments, callback_on_step_end=step_done)))
+            given = dict(arguments)
+            if "rewrite" in given:
+                given["score"] = pipe.rewrite(**given.pop("rewrite"))
+            news.put(News(output=pipe(**given, callback_on_step_end=step_done)))
         except BaseException as error:
             news.put(error)
 

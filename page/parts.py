@@ -8,7 +8,7 @@ import gradio as gr
 from .desk import status_line
 
 STATIC = Path(__file__).resolve().parent / "static"
-SCRIPTS = ("page.js", "sound.js", "deck.js", "takes.js")
+SCRIPTS = ("page.js", "sound.js", "roll.js", "deck.js", "takes.js")
 SANS = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "DejaVu Sans", "sans-serif"]
 MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "DejaVu Sans Mono", "monospace"]
 
@@ -67,17 +67,24 @@ DECK = """
     made.</span></div>
   <div class="deck-body">
     <div class="deck-chips" data-part="chips" role="group" aria-label="Takes"></div>
-    <div class="deck-view" data-part="view">
-      <canvas class="deck-wave" data-part="wave" role="img" aria-label="Waveform with beats and bars"></canvas>
-      <canvas class="deck-spec" data-part="spec" role="img" aria-label="Spectrogram"></canvas>
+    <div class="deck-scroll" data-part="scroll"><div class="deck-wide" data-part="wide">
+      <div class="deck-view" data-part="view">
+        <canvas class="deck-wave" data-part="wave" role="img" aria-label="Waveform with beats and bars"></canvas>
+        <canvas class="deck-spec" data-part="spec" role="img" aria-label="Spectrogram"></canvas>
+      </div>
+      <div class="roll" data-part="roll" hidden></div>
       <div class="deck-region" data-part="region" hidden></div>
       <div class="deck-head" data-part="head"></div>
-    </div>
+    </div></div>
+    <div data-part="tools" hidden></div>
     <div class="deck-bar">
       <button type="button" class="deck-play" data-part="play" aria-label="Play"></button>
       <button type="button" class="deck-toggle" data-part="loop" aria-pressed="false">Loop</button>
+      <span class="deck-zoom"><button type="button" data-part="wider" aria-label="Show more of it">&minus;</button>
+        <button type="button" data-part="closer" aria-label="Show it larger">+</button></span>
       <span class="deck-time" data-part="time"></span>
       <span class="deck-links"><a data-part="wav">WAV</a><a data-part="flac">FLAC</a>
+        <a data-part="mp3">MP3</a><a data-part="ogg">OGG</a>
         <a data-part="mid">MIDI</a><a data-part="zip">Stems</a></span>
     </div>
     <div class="deck-pick">
@@ -117,11 +124,16 @@ def css() -> str:
     return (STATIC / "page.css").read_text()
 
 
-def deck(empty: str, elem_id: str) -> gr.HTML:
-    """A player; its value is `takes.deck_value`, and the region chosen in it is there too."""
+def deck(empty: str, elem_id: str, roll: bool = False, composes: bool = False) -> gr.HTML:
+    """A player; its value is `takes.deck_value`, and the region chosen in it is there too.
+
+    With a piano `roll` its event `act` carries an action, the id of a piece, its notes and the region; new notes are
+    written where the model `composes`.
+    """
+    trigger = f", trigger, {str(composes).lower()}); /* 'act' */" if roll else ")"
     return gr.HTML(
         value={"tracks": []}, html_template=DECK.replace("@empty@", html.escape(empty)),
-        js_on_load="window.vivaceDeck(element, props, watch)", apply_default_css=False, elem_id=elem_id,
+        js_on_load=f"window.vivaceDeck(element, props, watch{trigger}", apply_default_css=False, elem_id=elem_id,
     )  # fmt: skip
 
 

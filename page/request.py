@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipelines.pipeline_vivace import Score, check_number, parse_key, read_prompt
 from pipelines.scores import has_composer, is_composed, music_of
-from pipelines.vivace_notes import read_parts
+from pipelines.vivace_notes import read_melody, read_parts
 
 MAX_PROMPT = 2000  # characters
 MAX_SECONDS = 120.0  # of one piece
@@ -47,29 +47,33 @@ def check_seed(seed: object) -> int | None:
     return int(seed)
 
 
-def read_score(path: str) -> Score:
-    """The score of an uploaded MIDI file.
+def read_score(path: str | Score, argument: str = "score") -> Score:
+    """The score of an uploaded MIDI file, or a score as it is; `argument`: what it was sent as.
 
     Raises:
         ValueError: one line: a file that is gone or too large, or no MIDI file.
     """
+    if isinstance(path, Score):
+        return path
     name = Path(path).name
     if not os.path.isfile(path):
-        raise ValueError("score is not there any more; upload it again")
+        raise ValueError(f"{argument} is not there any more; upload it again")
     if os.path.getsize(path) > MAX_SCORE_BYTES:
-        raise ValueError(f"score {name!r} has more than {MAX_SCORE_BYTES // 2**10} KiB; allowed: MIDI files up to that")
+        size = MAX_SCORE_BYTES // 2**10
+        raise ValueError(f"{argument} {name!r} has more than {size} KiB; allowed: MIDI files up to that")
     try:
         return Score.load(path)
     except ValueError as error:
-        raise ValueError(str(error).replace(repr(str(path)), repr(name))) from error
+        text = str(error).replace(repr(str(path)), repr(name))
+        raise ValueError(re.sub("^score", argument, text)) from error
 
 
 def pipeline_arguments(values: dict, config) -> dict:
     """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
-        values: by the names of the pipeline's arguments; score is the path of a MIDI file, or anything else that
-            stands for one that is still to come.
+        values: by the names of the pipeline's arguments; score and melody are the path of a MIDI file or a `Score`,
+            or anything else that stands for one that is still to come.
         config: of the pipeline.
 
     Raises:
@@ -77,8 +81,14 @@ def pipeline_arguments(values: dict, config) -> dict:
     """
     values = {name: None if isinstance(value, str) and not value else value for name, value in values.items()}
     out = {name: check_text(name, values.get(name)) for name in TEXTS}
-    score = values.get("score")
-    score = read_score(score) if isinstance(score, str) else score
+    score, melody = (
+        read_score(value, name) if isinstance(value, str) else value
+        for name, value in ((name, values.get(name)) for name in ("score", "melody"))
+    )
+    if isinstance(melody, Score):
+        melody = read_melody(melody)
+    if score is not None and melody is not None:
+        raise ValueError("melody and score: give one of them; a score with its lead alone is a melody")
     if out["prompt"] is None and score is None:
         raise ValueError("prompt is empty; say what the music should sound like, as in 'slow solo piano'")
     for name in ("bpm", "duration_s", "guidance_scale", "grid_guidance_scale", "tilt_db", "downbeat_s"):
@@ -97,7 +107,7 @@ def pipeline_arguments(values: dict, config) -> dict:
             check_number(name, values[name], low, high, whole=True)
             out[name] = int(values[name])
     out["seed"] = check_seed(values.get("seed"))
-    out["score"], out["parts"] = score, values.get("parts") or None
+    out["score"], out["melody"], out["parts"] = score, melody, values.get("parts") or None
     read_parts(out["parts"], score if isinstance(score, Score) else None)
     for name in ("loop", "normalize", "stems"):
         if values.get(name) is not None:
@@ -108,9 +118,10 @@ def pipeline_arguments(values: dict, config) -> dict:
     written = is_composed(out, has_composer(config))
     if out.get("stems") and score is None and not written:
         raise ValueError("stems needs score: stems are its parts")
-    if out.get("audio") is None and (score is None or isinstance(score, Score)):
+    known = melody if score is None else score
+    if out.get("audio") is None and (known is None or isinstance(known, Score)):
         longest_s = min(config.max_duration_s, MAX_SECONDS)
-        music_of(out["prompt"] or "", out, score, config.default_duration_s, longest_s, written)
+        music_of(out["prompt"] or "", out, known, config.default_duration_s, longest_s, written)
     return {name: value for name, value in out.items() if value is not None}
 
 

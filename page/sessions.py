@@ -2,10 +2,15 @@
 
 The page serves these folders by their path; whoever does not know the random name of a folder gets nothing from it, and
 a session is only ever told its own. Memory and disk are bounded: so many pieces a session, so many sessions, and on a
-page that strangers share a session that nobody touches is removed. A session with a running job is never removed.
+page that strangers share a session that nobody touches is removed. A session with a running job is never removed. On
+one's own machine the pieces of a browser stay on disk, and are found again when the page is started again.
 """
 
+import hashlib
+import json
 import math
+import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -14,8 +19,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 MAX_TAKES = 40  # of one session on a shared page; then the oldest goes
 MAX_OWN_TAKES = 400  # on one's own machine
@@ -25,6 +32,16 @@ IDLE_S = 3600.0  # without a request
 MAX_ANSWERS = 8  # folders of one session with files on their way to a program
 LEFT_S = 600.0  # after the browser has gone: it may come back, as a phone does
 NAME_BYTES = 24  # of the random name of a folder
+SECRET = r"[0-9a-f]{32}"  # by which a browser finds its pieces again; page.js makes it
+LIST = "takes.json"  # of the pieces, in the folder of a session that is kept
+
+
+def takes_folder() -> Path | None:
+    """Where the pieces are kept on one's own machine: the variable VIVACE_TAKES, else the user's folder for data. None
+    where the variable is empty."""
+    home = os.environ.get("LOCALAPPDATA") or os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    name = os.environ.get("VIVACE_TAKES", str(Path(home) / "vivace" / "takes"))
+    return Path(name).expanduser() if name else None
 
 
 @dataclass
@@ -89,10 +106,9 @@ class Session:
             the tab that started it. While there is one, the session stays.
     """
 
-    def __init__(self, root: Path, max_takes: int = MAX_TAKES):
-        self.folder = root / secrets.token_urlsafe(NAME_BYTES)
-        self.folder.mkdir(mode=0o700)
-        self.max_takes = max_takes
+    def __init__(self, folder: Path, max_takes: int = MAX_TAKES, kept: bool = False):
+        self.folder, self.max_takes, self.kept = folder, max_takes, kept
+        self.folder.mkdir(mode=0o700, exist_ok=kept)
         self.takes: OrderedDict[str, Take] = OrderedDict()
         self.removed: list[tuple[int, Take]] = []
         self.pair: dict[str, str] = {}
@@ -100,6 +116,26 @@ class Session:
         self.jobs: dict[Path, str | None] = {}
         self.answers: list[Path] = []
         self.until = math.inf
+        if kept:
+            self._load()
+
+    def _load(self) -> None:
+        """The pieces that are on disk."""
+        try:
+            rows = json.loads((self.folder / LIST).read_text())
+            takes = [Take(**row | {"path": self.folder / row["path"]}) for row in rows]
+        except (OSError, ValueError, TypeError, KeyError):  # there are none, or not in this form
+            return
+        self.takes.update((take.id, take) for take in takes if take.path.is_file() and take.flac.is_file())
+
+    def _save(self) -> None:
+        """Write what `_load` reads."""
+        if not self.kept:
+            return
+        rows = [asdict(take) | {"path": str(take.path.relative_to(self.folder))} for take in self.takes.values()]
+        partial = self.folder / f"{LIST}.partial"
+        partial.write_text(json.dumps(rows, default=float))  # lengths are fractions
+        os.replace(partial, self.folder / LIST)
 
     @contextmanager
     def job(self, tab: str | None = None) -> Iterator[Path]:
@@ -139,6 +175,7 @@ class Session:
             _, oldest = self.takes.popitem(last=False)
             self.pair = {slot: other for slot, other in self.pair.items() if other != oldest.id}
             shutil.rmtree(oldest.path.parent, ignore_errors=True)
+        self._save()
 
     def remove(self, take_id: str) -> None:
         """Take a piece out of the list; `undo` brings it back, its files stay until `MAX_REMOVED` others went too."""
@@ -148,6 +185,7 @@ class Session:
         self.pair = {slot: other for slot, other in self.pair.items() if other != take_id}
         while len(self.removed) > MAX_REMOVED:
             shutil.rmtree(self.removed.pop(0)[1].path.parent, ignore_errors=True)
+        self._save()
 
     def undo(self) -> Take | None:
         """Bring back the piece that was removed last, to where it stood."""
@@ -157,6 +195,7 @@ class Session:
         order = list(self.takes.values())
         order.insert(place, take)
         self.takes = OrderedDict((other.id, other) for other in order)
+        self._save()
         return take
 
     def find(self, take_id: object) -> Take:
@@ -178,9 +217,16 @@ class Sessions:
         root: folder for their folders; None = a new temporary one.
         max_sessions: beyond that the longest untouched goes, one without pieces before one with some.
         own: the page serves its owner's machine only: pieces stay until the page ends, and more of them.
+        kept: folder for the pieces of browsers, which stay there beyond the end of the page; in place of `root`.
+            Where another page uses it, or it cannot be written, it is as None.
     """
 
-    def __init__(self, root: Path | None = None, max_sessions: int = MAX_SESSIONS, own: bool = False):
+    def __init__(
+        self, root: Path | None = None, max_sessions: int = MAX_SESSIONS, own: bool = False, kept: Path | None = None
+    ):
+        self.claim = None if kept is None else claimed(kept)
+        self.kept = kept if self.claim is not None else None
+        root = self.kept if root is None else root
         self.root = Path(tempfile.mkdtemp(prefix="vivace-page-")) if root is None else root
         self.max_sessions, self.own = max_sessions, own
         self.idle_s, self.left_s = (math.inf, math.inf) if own else (IDLE_S, LEFT_S)
@@ -197,7 +243,7 @@ class Sessions:
         """
         with self.lock:
             self._sweep()
-            session = self.known.pop(key, None) or Session(self.root, self.max_takes)
+            session = self.known.pop(key, None) or self._open(key)
             session.until = time.monotonic() + self.idle_s
             if tab is not None:
                 session.tabs.add(tab)
@@ -220,15 +266,38 @@ class Sessions:
             self._sweep()
 
     def close(self) -> None:
-        """Remove everything."""
+        """Remove everything that is not kept."""
         with self.lock:
-            self.known.clear()
-            shutil.rmtree(self.root, ignore_errors=True)
+            for key in list(self.known):
+                self._drop(key)
+            if self.claim is None:
+                shutil.rmtree(self.root, ignore_errors=True)
+            else:
+                self.claim.release()
+
+    def _open(self, key: str) -> Session:
+        """A new session, or that of a browser as it is on disk; programs have no secret and keep nothing."""
+        kept = self.kept is not None and re.fullmatch(SECRET, key) is not None
+        name = hashlib.sha256(key.encode()).hexdigest()[:32] if kept else secrets.token_urlsafe(NAME_BYTES)
+        return Session(self.root / name, self.max_takes, kept)
 
     def _drop(self, key: str) -> None:
-        shutil.rmtree(self.known.pop(key).folder, ignore_errors=True)
+        session = self.known.pop(key)
+        gone = [take.path.parent for _, take in session.removed] + session.answers
+        for folder in gone if session.kept and session.takes else [session.folder]:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _sweep(self) -> None:
         now = time.monotonic()
         for key in [key for key, session in self.known.items() if session.until < now and not session.jobs]:
             self._drop(key)
+
+
+def claimed(folder: Path) -> FileLock | None:
+    """A lock on a folder, which is made; None where another process has it, or it cannot be written."""
+    lock = FileLock(folder / "lock")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return lock.acquire(timeout=0).lock
+    except (OSError, Timeout):
+        return None

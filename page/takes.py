@@ -1,5 +1,6 @@
 """Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player is told."""
 
+import math
 import os
 import shutil
 import zipfile
@@ -14,14 +15,16 @@ from pipelines.vivace_audio import find_ffmpeg, read_file
 from pipelines.vivace_edit import recipe_grid
 from pipelines.vivace_recipe import find_recipe
 
+from .notes import roll_value
 from .request import MAX_SECONDS, file_name
 from .sessions import Session, Take
 
 MAX_UPLOAD_BYTES = 30 * 2**20
 MIN_UPLOAD_S = 0.5
+LOSSY = [kind for kind in ("mp3", "ogg") if kind.upper() in soundfile.available_formats()]  # of this libsndfile
 KINDS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")  # as libsndfile names what it finds inside, whatever the file's ending
 NAMES = {"loop": "loop", "made": "piece", "anew": "region made anew", "extended": "extended", "varied": "varied",
-         "uploaded": "uploaded"}  # fmt: skip
+         "notes": "notes changed", "uploaded": "uploaded"}  # fmt: skip
 
 
 def grid_of(conditions: dict, downbeat_s: float = 0.0) -> dict | None:
@@ -78,8 +81,10 @@ def keep_output(
         own = settings | {"seed": seed, "num_waveforms_per_prompt": 1}
         if stems:
             pack(path.with_suffix(".zip"), [path.with_suffix(f".{role}.wav") for role in stems])
-        if settings.get("score"):  # what was uploaded stays as long as the piece
+        if isinstance(settings.get("score"), str):  # what was uploaded stays as long as the piece
             own["score"] = str(shutil.copyfile(settings["score"], path.with_name("score.mid")))
+        elif settings.get("score"):  # of the piano roll
+            own["score"] = str(path.with_suffix(".mid"))
         circle = bool(conditions.get("loop", loop))
         kind = task or ("loop" if circle else "made")
         take = Take(
@@ -185,20 +190,35 @@ def link(path: Path) -> str:
     return f"./gradio_api/file={path}"
 
 
-def track(take: Take, label: str) -> dict:
-    """What the player needs of a piece."""
+def track(take: Take, label: str, roll: bool = False) -> dict:
+    """What the player needs of a piece, with its notes where there is a piano `roll`."""
     grid = take.grid or {"bpm": None, "beats_per_bar": None, "downbeat_s": None}
     return {
         "id": take.id, "label": label, "name": take.name, "url": link(take.path), "flac": link(take.flac),
         "mid": take.midi and link(take.midi), "zip": take.stems and link(take.stems),
+        **{kind: link(take.path.with_suffix(f".{kind}")) for kind in LOSSY}, "roll": roll_value(take) if roll else None,
         "about": f"{take.title}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
     }  # fmt: skip
 
 
-def deck_value(takes: list[Take], labels: list[str] | None = None, selectable: bool = False) -> dict:
-    """The value of a player with these pieces."""
+def make_lossy(path: Path) -> bool:
+    """Write the MP3 or OGG file of a piece when it is first asked for; whether there is such a piece."""
+    source = path.with_suffix(".wav")
+    if path.suffix.removeprefix(".") not in LOSSY or not source.is_file():
+        return False
+    if not path.is_file():
+        samples, rate = read_file(source, math.inf)
+        write_audio(path, samples.numpy(), rate, find_recipe(source))
+    return True
+
+
+def deck_value(
+    takes: list[Take], labels: list[str] | None = None, selectable: bool = False, roll: bool = False
+) -> dict:
+    """The value of a player with these pieces; with a piano `roll` bars can be chosen for it."""
     labels = labels or [str(number + 1) for number in range(len(takes))]
-    tracks = [track(take, label) for take, label in zip(takes, labels, strict=True)]
+    tracks = [track(take, label, roll) for take, label in zip(takes, labels, strict=True)]
+    selectable = selectable or any(one["roll"] for one in tracks)
     return {"tracks": tracks, "current": 0, "region": None, "selectable": selectable}
 
 

@@ -9,17 +9,20 @@ import inspect
 from pathlib import Path
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_publish import custom_pipeline_code, read_sources
 
 
-def checkpoint_code() -> dict[str, str]:
+def checkpoint_code(folder: Path) -> dict[str, str]:
     """The code files of a checkpoint from the source: path within its folder -> text."""
-    code = {}
-    for folder, kind in {"": VivacePipeline, "unet/": UNet1DConditionModel, "vae/": AutoencoderVivace}.items():
+    code, kinds = {}, {"": VivacePipeline, "unet/": UNet1DConditionModel, "vae/": AutoencoderVivace}
+    if (folder / "composer").is_dir():
+        kinds["composer/"] = ComposerVivace
+    for place, kind in kinds.items():
         source = Path(inspect.getsourcefile(kind))
-        code |= {folder + name: text for name, text in read_sources(source).items()}
+        code |= {place + name: text for name, text in read_sources(source).items()}
         if kind is VivacePipeline:
             code["pipeline.py"] = custom_pipeline_code(source, kind.__name__)
     return code
@@ -27,7 +30,7 @@ def checkpoint_code() -> dict[str, str]:
 
 def stale_files(folder: Path) -> list[str]:
     """Paths within a checkpoint folder of files that differ from the source, are missing, or are no longer needed."""
-    code = checkpoint_code()
+    code = checkpoint_code(folder)
     present = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*.py")}
     return sorted(name for name in code.keys() | present.keys() if code.get(name) != present.get(name))
 
@@ -35,7 +38,8 @@ def stale_files(folder: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path, help="a checkpoint folder, as checkpoints/small")
-    folder, code = parser.parse_args().folder, checkpoint_code()
+    folder = parser.parse_args().folder
+    code = checkpoint_code(folder)
     if not (folder / "model_index.json").is_file():
         parser.error(f"folder {folder}: no model_index.json there; give a checkpoint folder")
     for name in stale_files(folder):

@@ -1,12 +1,13 @@
-// The player: waveform and spectrogram under a grid of beats, gapless loop, and a region chosen by mouse or keyboard.
+// The player: waveform and spectrogram, or the notes, under a grid of beats; gapless loop, of a region too, which is
+// chosen by mouse or keyboard; zoom; and each part of a piece with its own volume.
 (() => {
-  const { contextFor, readWav, makeSource, spectrogram, peaks } = window.vivaceSound;
+  const { contextFor, readWav, readZip, makeSource, spectrogram, peaks } = window.vivaceSound;
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
   let sounding = null; // one deck at a time
 
   class Deck {
-    constructor(element, props, watch) {
+    constructor(element, props, watch, trigger, composes) {
       this.root = element.querySelector(".deck");
       this.props = props;
       this.find = (name) => this.root.querySelector(`[data-part="${name}"]`);
@@ -15,7 +16,10 @@
       this.current = 0;
       this.position = 0;
       this.region = null;
-      this.node = null;
+      this.node = null; // the source that tells the time; those of other parts begin with it
+      this.mix = {}; // role: {mute, solo, volume}
+      this.zoom = 1;
+      this.roll = trigger ? new window.VivaceRoll(this, this.find("roll"), trigger, composes) : null;
       this.listen();
       watch("value", () => this.show(props.value));
       this.show(props.value);
@@ -34,6 +38,8 @@
           const values = ["from", "to"].map((part) => parseFloat(this.find(part).value));
           this.select(values.some(Number.isNaN) ? null : values);
         });
+      this.find("closer").addEventListener("click", () => this.setZoom(this.zoom * 2));
+      this.find("wider").addEventListener("click", () => this.setZoom(this.zoom / 2));
       const view = this.find("view");
       view.addEventListener("pointerdown", (event) => this.press(event));
       this.root.addEventListener("keydown", (event) => this.key(event));
@@ -54,6 +60,7 @@
       this.region = null;
       this.selectable = Boolean(value?.selectable);
       this.setLoop(Boolean(this.track?.loop));
+      this.setZoom(1);
       this.root.classList.toggle("deck-empty", !tracks.length);
       this.root.classList.toggle("deck-selectable", this.selectable);
       this.chips();
@@ -75,7 +82,7 @@
       this.sound = this.sounds.get(track.url);
       this.duration = this.sound.channels[0].length / this.sound.rate;
       this.position = this.position < this.duration ? this.position : 0;
-      for (const kind of ["wav", "flac", "mid", "zip"]) {
+      for (const kind of ["wav", "flac", "mp3", "ogg", "mid", "zip"]) {
         const link = this.find(kind);
         link.hidden = kind !== "wav" && !track[kind];
         link.href = kind === "wav" ? track.url : track[kind] || "";
@@ -83,9 +90,52 @@
       }
       this.say(track.about);
       this.root.dataset.ready = track.id;
+      this.roll?.show(track);
+      this.root.classList.toggle("deck-notes", Boolean(this.roll?.score));
       this.fields();
       this.draw();
+      if (this.roll?.score && track.zip) this.loadParts(track);
       return true;
+    }
+
+    // The parts of a piece, each alone; until they are there its mix plays.
+    async loadParts(track) {
+      if (!this.sound.parts) {
+        const sound = this.sound, answer = await fetch(track.zip);
+        if (!answer.ok) return;
+        const parts = {};
+        for (const { name, bytes } of await readZip(await answer.arrayBuffer())) parts[name.split(".").at(-2)] = readWav(bytes);
+        sound.parts = parts;
+      }
+      if (track !== this.track) return;
+      this.root.dataset.parts = Object.keys(this.sound.parts).join(" ");
+      if (this.node && this.mixed()) this.seek(this.now());
+    }
+
+    setMix(role, kind, value) {
+      this.mix[role] = { ...this.mix[role], [kind]: value };
+      for (const [name, level] of Object.entries(this.levels || {}))
+        level.gain.setTargetAtTime(this.gain(name), level.context.currentTime, 0.01);
+      this.roll?.mix();
+    }
+
+    gain(role) {
+      const own = this.mix[role] || {}, alone = Object.values(this.mix).some((one) => one.solo);
+      return own.mute || (alone && !own.solo) ? 0 : (own.volume ?? 1);
+    }
+
+    mixed() {
+      return Object.keys(this.mix).some((role) => this.gain(role) !== 1) || Object.values(this.mix).some((one) => one.solo);
+    }
+
+    // Show so many times less of the piece; what plays, or else the middle, stays in sight.
+    setZoom(zoom) {
+      const box = this.find("scroll"), share = (box.scrollLeft + box.clientWidth / 2) / Math.max(1, box.scrollWidth);
+      const place = this.node ? this.now() / this.duration : share;
+      this.zoom = clamp(zoom, 1, clamp(2 ** Math.floor(Math.log2((this.duration || 1) / 1.5)), 1, 32));
+      this.find("wide").style.width = `${100 * this.zoom}%`;
+      this.find("wider").disabled = this.zoom === 1;
+      box.scrollLeft = place * box.scrollWidth - box.clientWidth / 2;
     }
 
     say(text) {
@@ -119,8 +169,10 @@
 
     now() {
       if (!this.node) return this.position;
-      const passed = this.position + this.node.context.currentTime - this.startedAt;
-      return this.loop ? passed % this.duration : Math.min(passed, this.duration);
+      const passed = this.position + Math.max(0, this.node.context.currentTime - this.startedAt);
+      if (!this.loop) return Math.min(passed, this.duration);
+      const { loopStart, loopEnd } = this.node, end = loopEnd || this.duration;
+      return passed < end ? passed : loopStart + ((passed - loopStart) % (end - loopStart));
     }
 
     async play() {
@@ -130,12 +182,19 @@
       const context = contextFor(this.sound.rate);
       if (context.state === "suspended") await context.resume();
       if (this.node) return;
-      const node = makeSource(context, this.sound, this.loop);
-      node.connect(context.destination);
+      const { parts } = this.sound, [first, last] = this.region || [0, this.duration];
+      if (this.position >= this.duration - 0.01 || (this.loop && this.position >= last)) this.position = this.loop ? first : 0;
+      this.startedAt = context.currentTime + (parts ? 0.02 : 0); // all parts at one moment
+      this.levels = {};
+      this.nodes = Object.entries(parts || { all: this.sound }).map(([role, sound]) => {
+        const source = makeSource(context, sound, this.loop, this.region), level = new GainNode(context, { gain: this.gain(role) });
+        source.connect(level).connect(context.destination);
+        source.start(this.startedAt, this.position);
+        this.levels[role] = level;
+        return source;
+      });
+      const node = this.nodes[0];
       node.onended = () => node === this.node && this.finish();
-      if (this.position >= this.duration - 0.01) this.position = 0;
-      node.start(0, this.position);
-      this.startedAt = context.currentTime;
       this.node = node;
       this.mark(true);
       const follow = () => {
@@ -149,9 +208,8 @@
     stop() {
       if (!this.node) return;
       this.position = this.now();
-      const node = this.node;
       this.node = null;
-      node.stop();
+      for (const node of this.nodes) node.stop();
       this.mark(false);
     }
 
@@ -180,7 +238,7 @@
       if (this.node) {
         this.position = moment;
         this.startedAt = this.node.context.currentTime;
-        this.node.loop = loop;
+        for (const node of this.nodes) node.loop = loop;
       }
     }
 
@@ -209,12 +267,15 @@
       event.preventDefault();
     }
 
-    // Seconds under the pointer; a drag chooses a region where there is one to choose, a click moves the playhead.
+    // Seconds under the pointer; a drag chooses a region where there is one to choose, or moves the end of the one that
+    // is chosen; a click moves the playhead.
     press(event) {
       if (!this.sound || event.button) return;
       const box = this.find("view").getBoundingClientRect();
       const at = (moved) => clamp((moved.clientX - box.left) / box.width, 0, 1) * this.duration;
-      const first = at(event), x = event.clientX;
+      const x = event.clientX, pixel = (seconds) => box.left + (seconds / this.duration) * box.width;
+      const end = (this.region || []).findIndex((seconds) => Math.abs(pixel(seconds) - x) < 8);
+      const first = end < 0 ? at(event) : this.region[1 - end];
       let dragged = false;
       const move = (moved) => {
         dragged ||= Math.abs(moved.clientX - x) > 4;
@@ -224,7 +285,7 @@
         removeEventListener("pointermove", move);
         removeEventListener("pointerup", up);
         if (dragged && this.selectable) this.select([first, at(moved)]);
-        else if (!dragged) this.seek(first);
+        else if (!dragged) this.seek(at(moved));
       };
       addEventListener("pointermove", move);
       addEventListener("pointerup", up);
@@ -244,7 +305,11 @@
         this.region = ends[1] - ends[0] < 0.02 ? null : ends.map((s) => Math.round(s * 1000) / 1000);
       } else this.region = null;
       this.fields();
-      if (done) this.props.value = { ...this.props.value, region: this.region };
+      this.roll?.score && this.roll.region();
+      if (!done) return;
+      if (this.region && !this.node) this.seek(this.region[0]);
+      else if (this.node && this.loop) this.seek(this.region ? clamp(this.now(), ...this.region) : this.now());
+      this.props.value = { ...this.props.value, region: this.region };
     }
 
     fields() {
@@ -259,24 +324,29 @@
     head() {
       const now = this.now(), { bpm, downbeat_s, beats_per_bar } = this.track;
       this.find("head").style.left = `${(100 * now) / this.duration}%`;
+      if (this.zoom > 1 && this.node) {
+        const box = this.find("scroll"), x = (now / this.duration) * box.scrollWidth - box.scrollLeft;
+        if (x < 0 || x > box.clientWidth) box.scrollLeft += x - 0.1 * box.clientWidth;
+      }
       let text = `${clock(now)} / ${clock(this.duration)}`;
       const beat = bpm ? Math.floor(((now - downbeat_s) * bpm) / 60 + 1e-3) : -1;
       if (beat >= 0) text += `  ·  bar ${Math.floor(beat / beats_per_bar) + 1}, beat ${(beat % beats_per_bar) + 1}`;
       this.find("time").textContent = text;
     }
 
+    // A canvas, emptied, in the pixels of the screen: [context, width, height, pixels to a CSS pixel].
+    canvas(canvas) {
+      const scale = Math.min(devicePixelRatio || 1, 2, 12000 / Math.max(1, canvas.clientWidth));
+      canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
+      canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
+      return [canvas.getContext("2d"), canvas.width, canvas.height, scale];
+    }
+
     draw() {
       if (!this.sound) return;
       const style = getComputedStyle(this.root);
       const colour = (name) => style.getPropertyValue(`--deck-${name}`).trim();
-      const scale = Math.min(devicePixelRatio || 1, 2);
-      const prepare = (name) => {
-        const canvas = this.find(name);
-        canvas.width = Math.max(1, Math.round(canvas.clientWidth * scale));
-        canvas.height = Math.max(1, Math.round(canvas.clientHeight * scale));
-        return [canvas.getContext("2d"), canvas.width, canvas.height];
-      };
-      const [wave, width, height] = prepare("wave");
+      const [wave, width, height, scale] = this.canvas(this.find("wave"));
       if (width < 10) return;
       const lane = 18 * scale;
       this.grid(wave, width, height, scale, colour, true);
@@ -289,7 +359,12 @@
       wave.fillStyle = colour("accent");
       for (const [first, last] of this.track.made || [])
         wave.fillRect((first / this.duration) * width, height - 3 * scale, ((last - first) / this.duration) * width, 3 * scale);
-      const [spec, wide, high] = prepare("spec");
+      if (this.roll?.score) {
+        this.roll.draw();
+        this.head();
+        return;
+      }
+      const [spec, wide, high] = this.canvas(this.find("spec"));
       const across = Math.min(wide, 700), rows = 96, levels = spectrogram(this.sound, across, rows);
       const image = new ImageData(across, rows), ramp = ["paper", "cool", "warm"].map((name) => rgb(colour(name)));
       for (let x = 0; x < across; x++)
@@ -336,5 +411,5 @@
     return [...ramp[low].map((value, i) => value + share * (ramp[low + 1][i] - value)), 255];
   }
 
-  window.vivaceDeck = (element, props, watch) => (element.deck = new Deck(element, props, watch));
+  window.vivaceDeck = (element, ...rest) => (element.deck = new Deck(element, ...rest));
 })();

@@ -32,6 +32,15 @@
     true,
   );
 
+  // The space bar plays what is in the player in sight, where nothing else has the focus.
+  addEventListener("keydown", (event) => {
+    if (event.key !== " " || event.target.closest?.("input, textarea, select, button, a, summary, .deck")) return;
+    const deck = seen(".deck:not(.deck-empty)")?.parentElement.deck;
+    if (!deck) return;
+    event.preventDefault();
+    deck.toggle();
+  });
+
   // Gradio takes Shift+Enter for "submit".
   for (const kind of ["keydown", "keypress"])
     addEventListener(
@@ -53,6 +62,40 @@
     reveal(document.getElementById(id), Math.min(240, innerHeight / 3), "start");
     return '<div class="status busy" role="status"><progress></progress><span>Sending the request</span></div>';
   };
+
+  // A chip leads to its field; its cross lets the words count again.
+  window.vivaceChips = (element, trigger) =>
+    element.addEventListener("click", (event) => {
+      const { field, clear } = event.target.closest("[data-field], [data-clear]")?.dataset || {};
+      if (clear) trigger("act", { field: clear });
+      const box = field && seen(`.field-${CSS.escape(field)} :is(input, textarea)`);
+      if (!box) return;
+      reveal(box, 40, "center");
+      box.focus({ preventScroll: true });
+    });
+
+  // A MIDI file that is dropped anywhere is the notes to play, audio is a piece to edit.
+  const hand = (files, tab, box) => {
+    [...document.querySelectorAll('[role="tab"]')].find((item) => item.textContent.trim() === tab && item.offsetParent)?.click();
+    const closed = document.querySelector(`${box} > button:not(.open)`);
+    closed?.click();
+    document.querySelector(`${box} button[aria-label="Clear"]`)?.click();
+    setTimeout(() => {
+      const input = document.querySelector(`${box} input[type="file"]`);
+      if (!input) return;
+      input.files = files;
+      input.dispatchEvent(new Event("change", { bubbles: true }));
+      reveal(document.querySelector(box), 40, "center");
+    }, 350);
+  };
+  addEventListener("dragover", (event) => event.preventDefault());
+  addEventListener("drop", (event) => {
+    const files = event.dataTransfer?.files;
+    if (!files?.length || event.defaultPrevented) return;
+    event.preventDefault();
+    if (!/\.midi?$/i.test(files[0].name)) hand(files, "Edit", "#bring");
+    else if (document.querySelector("#notes")) hand(files, "Generate", "#notes");
+  });
 
   // Repeat an error below the field that it is about.
   window.vivaceStatus = (element, watch) => {

@@ -40,13 +40,38 @@
     throw new Error("a WAV file without samples");
   }
 
-  // A node that plays the samples; looped, the first follows the last with nothing between.
-  function makeSource(context, sound, loop) {
-    const buffer = context.createBuffer(sound.channels.length, sound.channels[0].length, sound.rate);
-    sound.channels.forEach((samples, c) => buffer.copyToChannel(samples, c));
+  // The files of a zip: [{name, bytes}].
+  async function readZip(bytes) {
+    const view = new DataView(bytes), files = [];
+    let end = bytes.byteLength - 22;
+    while (end > 0 && view.getUint32(end, true) !== 0x06054b50) end--;
+    let at = view.getUint32(end + 16, true); // of the central directory
+    for (let left = view.getUint16(end + 10, true); left > 0; left--) {
+      const [packed, size, extra, comment] = [[20, 4], [28, 2], [30, 2], [32, 2]].map(([place, wide]) =>
+        wide === 4 ? view.getUint32(at + place, true) : view.getUint16(at + place, true),
+      );
+      const name = new TextDecoder().decode(new Uint8Array(bytes, at + 46, size));
+      const local = view.getUint32(at + 42, true);
+      const begin = local + 30 + view.getUint16(local + 26, true) + view.getUint16(local + 28, true);
+      let content = new Blob([new Uint8Array(bytes, begin, packed)]);
+      if (view.getUint16(at + 10, true) === 8)
+        content = new Response(content.stream().pipeThrough(new DecompressionStream("deflate-raw")));
+      files.push({ name, bytes: await content.arrayBuffer() });
+      at += 46 + size + extra + comment;
+    }
+    return files;
+  }
+
+  // A node that plays the samples; looped, the first of the region follows its last with nothing between.
+  function makeSource(context, sound, loop, region = null) {
+    if (!sound.buffer) {
+      sound.buffer = context.createBuffer(sound.channels.length, sound.channels[0].length, sound.rate);
+      sound.channels.forEach((samples, c) => sound.buffer.copyToChannel(samples, c));
+    }
     const node = context.createBufferSource();
-    node.buffer = buffer;
+    node.buffer = sound.buffer;
     node.loop = loop;
+    [node.loopStart, node.loopEnd] = region || [0, 0];
     return node;
   }
 
@@ -135,5 +160,5 @@
     return out;
   }
 
-  window.vivaceSound = { contextFor, readWav, makeSource, renderLoop, spectrogram, peaks };
+  window.vivaceSound = { contextFor, readWav, readZip, makeSource, renderLoop, spectrogram, peaks };
 })();

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from page.generate_tab import arguments_of, blank
 from page.jobs import PIPES, Cancelled, News, Remaining, run_job
 from page.model import load_model
 from page.request import file_name, overridden, pipeline_arguments
-from page.sessions import MAX_TAKES, Sessions, Take
+from page.sessions import MAX_TAKES, Sessions, Take, takes_folder
 from page.takes import check_upload, deck_value, grid_of, history_value, keep_output, keep_upload, zip_takes
 from space.export import export_space, main, requirements
 
@@ -203,6 +204,43 @@ def test_on_ones_own_machine_pieces_stay(tmp_path, monkeypatch):
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 1e6)
     assert len(sessions.of("browser", "tab").takes) == MAX_TAKES + 5
+
+
+def test_on_ones_own_machine_pieces_outlive_the_page(tmp_path):
+    kept, browser = tmp_path / "takes", "0123456789abcdef" * 2
+    sessions = Sessions(own=True, kept=kept)
+    session = sessions.of(browser)
+    takes = [make_take(session, name) for name in "abc"]
+    takes[0].conditions, takes[0].made = {"duration_s": Fraction(1, 2), "bpm": 96.0}, [(0.0, 0.25)]
+    for take in takes:
+        session.add(take)
+    session.remove(takes[1].id)
+    program = sessions.of("a program")
+    program.add(make_take(program))
+    second = Sessions(own=True, kept=kept)  # another page at the same time has its own folder
+    assert second.kept is None and second.root != kept
+    second.close()
+    sessions.close()
+    assert not takes[1].path.exists() and not program.folder.exists() and takes[0].path.is_file()
+    again = Sessions(own=True, kept=kept)
+    found = list(again.of(browser).takes.values())
+    assert [(take.title, take.path) for take in found] == [("a", takes[0].path), ("c", takes[2].path)]
+    assert found[0].conditions == {"duration_s": 0.5, "bpm": 96.0} and found[0].made == [[0.0, 0.25]]
+    assert not again.of("f" * 32).takes
+    found[1].path.unlink()
+    again.close()
+    assert [take.title for take in Sessions(own=True, kept=kept).of(browser).takes.values()] == ["a"]
+    (tmp_path / "file").write_text("")
+    assert Sessions(own=True, kept=tmp_path / "file").kept is None
+
+
+def test_the_folder_of_pieces(monkeypatch, tmp_path):
+    monkeypatch.setenv("VIVACE_TAKES", str(tmp_path))
+    assert takes_folder() == tmp_path
+    monkeypatch.setenv("VIVACE_TAKES", "")
+    assert takes_folder() is None
+    monkeypatch.delenv("VIVACE_TAKES")
+    assert takes_folder().name == "takes"
 
 
 def test_a_removed_piece_comes_back_to_its_place(tmp_path):

@@ -6,13 +6,8 @@
 import io
 import os
 import re
-import shutil
-import socket
-import subprocess
-import sys
 import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,111 +15,19 @@ import soundfile
 
 from pipelines.pipeline_vivace import understand
 from tests.conftest import ROOT
+from tests.helpers.browser import DESKTOP, PHONE, Visit, read, serving
 
 pytestmark = pytest.mark.browser
-START_S, WAIT_MS = 180, 60_000
-DESKTOP, PHONE = {"width": 1240, "height": 860}, {"width": 390, "height": 844}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def address():
-    """The page as `python app.py` starts it, or one that runs already at VIVACE_PAGE."""
+    """The page on checkpoints/small, or one that runs already at VIVACE_PAGE."""
     if "VIVACE_PAGE" in os.environ:
         yield os.environ["VIVACE_PAGE"]
         return
-    port = free_port()
-    given = os.environ | {"GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(ROOT / "checkpoints/small")}
-    server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=given, stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(2 * START_S):
-            assert server.poll() is None, "the page ended while starting"
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.5)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as driver:
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=options)
-        yield browser
-        browser.close()
-
-
-class Visit:
-    """One visitor's browser session, and what went wrong in it."""
-
-    def __init__(self, chromium, address: str, **options):
-        self.context = chromium.new_context(accept_downloads=True, **({"viewport": DESKTOP} | options))
-        self.context.set_default_timeout(WAIT_MS)
-        self.page, self.address, self.wrong = self.context.new_page(), address, []
-        self.page.on("console", lambda said: self.wrong.append(said.text) if said.type == "error" else None)
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("request", self.check_request)
-        self.page.goto(address)
-        self.page.wait_for_selector("#generate")
-
-    def check_request(self, request) -> None:
-        """Nothing comes from elsewhere."""
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.wrong.append(f"asked for {request.url}")
-
-    def tab(self, name: str) -> None:
-        self.page.get_by_role("tab", name=name, exact=True).click()
-
-    def field(self, label: str):
-        named = self.page.locator("label", has=self.page.get_by_text(label, exact=True))
-        return named.locator("input, textarea").locator("visible=true").first
-
-    def set(self, **values) -> None:
-        """Fill visible fields; `_` in a name stands for a space."""
-        for name, value in values.items():
-            box = self.field(name.replace("_", " "))
-            box.fill(str(value))
-            box.blur()
-
-    def more(self) -> None:
-        self.page.locator(".more button:visible").first.click()
-
-    def wait_status(self, text: str, where: str = "#status") -> str:
-        self.page.wait_for_function(
-            "([where, text]) => new RegExp(text).test(document.querySelector(where).innerText)", arg=[where, text]
-        )
-        return self.page.locator(where).inner_text()
-
-    def generate(self, prompt: str, **values) -> None:
-        self.set(**values)
-        box = self.page.locator(".prompt textarea:visible")
-        box.fill(prompt)
-        box.press("Enter")
-        self.page.wait_for_selector("#cancel:visible")
-        self.wait_status("Done")
-        self.page.wait_for_selector("#deck .deck[data-ready]")
-
-    def download(self, selector: str) -> tuple[str, bytes]:
-        with self.page.expect_download() as waiting:
-            self.page.locator(selector).first.click()
-        return waiting.value.suggested_filename, Path(waiting.value.path()).read_bytes()
-
-    def picture(self, name: str) -> None:
-        folder = os.environ.get("VIVACE_SCREENSHOTS")
-        if folder:
-            time.sleep(0.6)  # fades of the page
-            self.page.mouse.move(0, 0)
-            self.page.screenshot(path=Path(folder) / f"{name}.png")
+    with serving(ROOT / "checkpoints/small") as address:
+        yield address
 
 
 @pytest.fixture
@@ -133,10 +36,6 @@ def visit(chromium, address):
     yield one
     one.context.close()
     assert not one.wrong, one.wrong
-
-
-def read(content: bytes) -> tuple[np.ndarray, int]:
-    return soundfile.read(io.BytesIO(content), dtype="int16", always_2d=True)
 
 
 def test_typed_words_become_a_file_that_plays(visit):

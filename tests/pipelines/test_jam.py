@@ -51,6 +51,21 @@ def test_compose_gives_the_scores_that_a_call_plays(player, composer):
     assert len(player.compose("piano", bars=1, num_waveforms_per_prompt=3, seed=1)) == 3
 
 
+def test_bars_are_rewritten_and_the_rest_of_the_score_stays(player):
+    score = player.compose("piano", bars=6, bpm=96, key="A minor", seed=4)[0]
+    new = player.rewrite(score, (2, 4), "flute, 140 bpm, 2 bars", seed=5)
+    assert new != score and set(new.changed_bars(score)) <= {2, 3, 4}
+    assert (new.bars, new.bpm, new.key, new.chords) == (6, 96, score.key, score.chords)
+    assert set(new.instruments) <= set(score.instruments)
+    assert new == player.rewrite(score, [(2, 4)], "flute, 140 bpm, 2 bars", seed=5)
+    assert new != player.rewrite(score, (2, 4), "flute, 140 bpm, 2 bars", seed=6)
+    for bars, message in (((3, 9), "open_bars has"), ((2, 2), "open_bars has")):
+        with pytest.raises(ValueError, match=message):
+            player.rewrite(score, bars)
+    with pytest.raises(ValueError, match="score is None"):
+        player.rewrite(None, (0, 1))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -53,6 +53,15 @@ def test_a_score_is_played(pipe):
     assert not np.array_equal(out.audios, other.audios) and pipe("piano", bars=2, bpm=120).scores == [None]
 
 
+def test_the_chords_of_a_score_end_with_a_shorter_piece(pipe):
+    score = tune(bars=4, key="A minor", chords="Am F C G:2 E:2")
+    for arguments in ({"prompt": "piano, 2 bars"}, {"prompt": "piano", "bars": 2}):
+        out = pipe(**arguments, score=score, seed=1)
+        assert out.conditions[0]["chords"] == "Am F" and out.scores[0].tracks == score.slice_bars(0, 2).tracks
+    assert pipe("piano", score=score, seed=1).conditions[0]["chords"] == score.chords
+    assert pipe("piano", score=score, bars=2, chords="Dm", seed=1).conditions[0]["chords"] == "Dm"
+
+
 def test_dances_that_are_composed_have_their_meter(pipe):
     torch.manual_seed(1)
     composer = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16).eval()

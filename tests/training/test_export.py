@@ -6,6 +6,7 @@ from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import load_published, save_checkpoint
 from tests.conftest import make_pipeline
 from training import export
+from training.checkpoint_code import stale_files
 
 
 def test_a_composer_goes_into_the_checkpoint(tmp_path):
@@ -17,6 +18,7 @@ def test_a_composer_goes_into_the_checkpoint(tmp_path):
         "--text_encoder", str(tmp_path / "parts"), "--composer", str(tmp_path / "composer"),
         "--default_score_guidance_scale", "1.5", "--output_dir", str(tmp_path / "out"),
     ])  # fmt: skip
+    assert stale_files(tmp_path / "out") == []  # refreshing its code leaves that of the composer there
     pipe = load_published(tmp_path / "out")
     assert pipe.config.default_score_guidance_scale == 1.5
     kept, given = pipe.composer.state_dict(), composer.state_dict()
