@@ -7,6 +7,8 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,9 @@ OWN = ("at", "out", "batch", "skip_existing", *MODEL, "composer", "json", "midi"
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "score", "melody", "form", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
 SCORED = ("score", "melody", "compose", "form")  # with these a piece has notes that can be written
-ROLES = ("lead", "harmony", "bass", "drums")
+# Numbers that are checked before a model is loaded: lowest, highest, whether whole.
+NUMBERS = {"num_waveforms_per_prompt": (1, 1000, True), "num_inference_steps": (1, 1000, True),
+           "guidance_scale": (0, 100, False), "seed": (0, 2**62, True)}  # fmt: skip
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Job:
         files = []
         for path in self.paths:
             files += [path] + [path.with_suffix(".mid")] * self.midi
-            files += [path.with_suffix(f".{role}{path.suffix}") for role in ROLES if self.request.get("stems")]
+            files += stem_files(path) if self.request.get("stems") else []
         return files
 
     @property
@@ -58,9 +62,25 @@ class Job:
         """Whether its pieces, and notes and stems beside them, are there; which stems there are decides the score."""
         notes = [path.with_suffix(".mid") for path in self.paths if self.midi]
         stems = not self.request.get("stems") or all(
-            any(path.with_suffix(f".{role}{path.suffix}").is_file() for role in ROLES) for path in self.paths
+            any(stem.is_file() for stem in stem_files(path)) for path in self.paths
         )
         return stems and all(path.is_file() for path in self.paths + notes)
+
+
+def stem_files(path: Path) -> list[Path]:
+    """The files beside a piece that its stems may have: song.bass.wav for song.wav."""
+    from pipelines.vivace_score import ROLES
+
+    return [path.with_suffix(f".{role}{path.suffix}") for role in ROLES]
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Put the name of a job before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{job.name}{error}") from error
 
 
 def check_output(out: str, formats: tuple[str, ...] = FORMATS) -> Path:
@@ -135,7 +155,7 @@ def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> l
         if args.out == PIPE and formats == FORMATS:
             return [piped(shared, args.midi)]
         job = Job(shared, check_output(args.out or f"out{formats[0]}", formats), midi=args.midi)
-        check_count(job)
+        check_numbers(job, "num_waveforms_per_prompt")
         for path in job.files:
             check_file(path)
         return [job]
@@ -206,12 +226,10 @@ def read_batch(
         if not isinstance(job.midi, bool):
             raise ValueError(f"{name}midi is {job.midi!r}; allowed: true or false")
         jobs.append(job)
-        check_count(job)
+        check_numbers(job, "num_waveforms_per_prompt")
         for path in job.files:
-            try:
+            with naming(job):
                 check_file(path)
-            except ValueError as error:
-                raise ValueError(f"{name}{error}") from error
             if path in taken:
                 raise ValueError(f"{name}writes {path.name!r}, as in line {taken[path]}; give each line its own out")
             taken[path] = count
@@ -238,12 +256,14 @@ def check_row(row: object, allowed: set[str], name: str) -> None:
             raise ValueError(f"{name}{key} is {value!r}; allowed: text")
 
 
-def check_count(job: Job) -> None:
+def check_numbers(job: Job, *names: str) -> None:
+    """Raise a ValueError for a number of the request that is out of range; `names`: those to look at, all if none."""
     from pipelines.vivace_theory import check_number
 
-    check_number(
-        f"{job.name}num_waveforms_per_prompt", job.request.get("num_waveforms_per_prompt", 1), 1, 1000, whole=True
-    )
+    for name in names or NUMBERS:
+        if name in job.request:
+            low, high, whole = NUMBERS[name]
+            check_number(f"{job.name}{name}", job.request[name], low, high, whole=whole)
 
 
 def texts_of(request: dict) -> list[str]:
@@ -333,10 +353,9 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
     """
     from pipelines.scores import has_composer, is_composed, music_of
     from pipelines.vivace_music import Lengths
-    from pipelines.vivace_theory import check_number
 
     request = job.request
-    try:
+    with naming(job):
         texts = texts_of(request)
         if edit and "audio" not in request:
             raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
@@ -354,12 +373,4 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
             from pipelines.vivace_edit import open_source, regions_of_score  # loads torch
 
             regions_of_score(score, *open_source(request["audio"], None), lengths)
-        check_count(job)
-        if "num_inference_steps" in request:
-            check_number("num_inference_steps", request["num_inference_steps"], 1, 1000, whole=True)
-        if "guidance_scale" in request:
-            check_number("guidance_scale", request["guidance_scale"], 0, 100)
-        if "seed" in request:
-            check_number("seed", request["seed"], 0, 2**62, whole=True)
-    except ValueError as error:
-        raise ValueError(f"{job.name}{error}") from error
+    check_numbers(job)

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.commands.jobs import PIPE, Job, check_job, check_output, read_jobs
@@ -67,10 +68,7 @@ def stamp(folder: Path) -> tuple:
 
 
 def make(args: argparse.Namespace) -> int:
-    """Make every piece that is asked for.
-
-    Returns:
-        Exit code: 1 if lines of a batch failed, which are told; the others are made.
+    """Make every piece of the request or the batch; returns the exit code of `make_all`.
 
     Raises:
         ValueError: bad input, before anything is made.
@@ -86,13 +84,25 @@ def make(args: argparse.Namespace) -> int:
             check_job(job, edit, index, notes)
 
     pipe, device = load(args, check)
+    return make_all(args, jobs, pipe, lambda job: call(pipe, job, device), report, line)
+
+
+def make_all(args: argparse.Namespace, jobs: list[Job], pipe, call: Callable, report: Callable, line: Callable) -> int:
+    """Make the pieces of one job or of a batch and print what was made; the exit code is 1 if some of a batch failed.
+
+    Args:
+        args: out, batch and json of the command.
+        jobs: one, or those of the batch; one that fails is reported, and the others are made.
+        pipe: the pipeline.
+        call: makes and writes the pieces of a job; returns what was made, as JSON can hold it.
+        report, line: the text of a piece that is made alone, and in a batch.
+    """
     if args.batch is None:
-        for piece in call(pipe, jobs[0], device):
+        for piece in call(jobs[0]):
             if args.out == PIPE:
                 send(Path(piece["file"]))
                 piece["file"] = PIPE
-            told = sys.stderr if args.out == PIPE else sys.stdout
-            print(json.dumps(piece) if args.json else report(piece), file=told)
+            print(json.dumps(piece) if args.json else report(piece), file=sys.stderr if args.out == PIPE else None)
         return 0
     from tqdm import tqdm
 
@@ -102,7 +112,7 @@ def make(args: argparse.Namespace) -> int:
     bar = tqdm(jobs, unit="request", disable=not sys.stderr.isatty())
     for job in bar:
         try:
-            for piece in call(pipe, job, device):
+            for piece in call(job):
                 bar.write(json.dumps(piece) if args.json else line(piece))
         except Exception as error:  # whatever it is, the others are made all the same
             failed += 1
