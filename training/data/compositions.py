@@ -24,7 +24,7 @@ from training.data.scorebook.build import split_of
 from training.data.scorebook.captions import Facts, captions
 from training.data.scorebook.harmony import chroma
 from training.data.scorebook.instruments import INSTRUMENTS
-from training.data.scorebook.labels import Settings, draw_piece, scores_of
+from training.data.scorebook.labels import NOTE_ROLES, Settings, draw_piece, scores_of
 from training.data.scorebook.piece import Piece
 from training.data.scorebook.production import draw_production
 from training.encode_latents import encode_texts, load_text_encoder
@@ -32,10 +32,6 @@ from training.run.checkpoints import write_json
 
 SOURCES = {"procedural": 0.25, "folk": 0.4, "classical": 0.2, "freedoom": 0.15}
 PLAYERS = tuple(INSTRUMENTS)
-ROLE_OF = {
-    "melody": "lead", "chords": "harmony", "arpeggio": "harmony", "pad": "harmony", "bass": "bass", "drums": "drums",
-    "percussion": "drums",
-}  # fmt: skip
 PIECE_S = 45.0  # music that a piece is drawn for, seconds
 
 
@@ -44,16 +40,16 @@ def roles_of(piece: Piece) -> list[str]:
     if piece.source == "classical":
         voices = [k for k, track in enumerate(piece.tracks) if track.role == "voice"]
         voices.sort(key=lambda k: -float(np.median(piece.tracks[k].notes[:, 2])))
-        roles = [ROLE_OF.get(track.role, "harmony") for track in piece.tracks]
+        roles = [NOTE_ROLES[track.role] for track in piece.tracks]
         for place, k in enumerate(voices):
             roles[k] = "lead" if place == 0 else "bass" if place == len(voices) - 1 else "harmony"
         return roles
     if piece.source == "freedoom":
         return find_roles([
-            MidiPart(t.role, 9 if ROLE_OF.get(t.role) == "drums" else 0, 33 if t.role == "bass" else 0, list(t.notes))
+            MidiPart(t.role, 9 if NOTE_ROLES[t.role] == "drums" else 0, 33 if t.role == "bass" else 0, list(t.notes))
             for t in piece.tracks
         ])  # fmt: skip
-    return [ROLE_OF.get(track.role, "harmony") for track in piece.tracks]
+    return [NOTE_ROLES[track.role] for track in piece.tracks]
 
 
 def score_of(piece: Piece) -> tuple[Score, list[tuple[float, int]] | None]:

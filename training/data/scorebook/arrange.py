@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.vivace_score import PROGRAM_NAMES
 from pipelines.vivace_theory import KEYS, parse_key
 from training.data.scorebook import grooves
 from training.data.scorebook.harmony import Chord, chord_per_beat, estimate_key, harmonise, progression
-from training.data.scorebook.instruments import INSTRUMENTS, KITS, Instrument, of_program, with_role
+from training.data.scorebook.instruments import INSTRUMENTS, KITS, Instrument, with_role
 from training.data.scorebook.piece import (
     Piece,
     Score,
@@ -449,7 +450,7 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
         if part.is_drums:
             piece.tracks.append(Track("drums", (128, 0), "drums", as_notes([tuple(n) for n in notes])))
             continue
-        player = of_program(part.program or 0)
+        player = INSTRUMENTS[PROGRAM_NAMES[part.program or 0]]
         if remap:
             family = [i for i in INSTRUMENTS.values() if i.family == player.family]
             player = family[int(rng.integers(len(family)))]

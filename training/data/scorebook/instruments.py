@@ -144,29 +144,6 @@ KITS = {
     "jazz": (32, 33), "brush": (40, 41), "orchestra": (48,),
 }  # fmt: skip
 
-# The nearest instrument for General MIDI programs that no instrument above has.
-_NEAREST = {
-    49: "string ensemble", 2: "electric piano", 31: "electric guitar", 55: "brass section", 76: "pan flute",
-    77: "pan flute", 83: "calliope", 84: "saw lead", 86: "saw lead", 87: "saw lead", 88: "bell synth",
-    93: "sweep pad", 97: "warm pad", 98: "bell synth", 101: "sweep pad", 102: "warm pad", 103: "bell synth",
-    106: "banjo", 111: "oboe", 112: "glockenspiel", 113: "xylophone", 115: "xylophone", 116: "timpani",
-    117: "timpani", 118: "timpani",
-}  # fmt: skip
-
-
-def of_program(program: int) -> Instrument:
-    """The instrument of a General MIDI program.
-
-    Raises:
-        ValueError: if the program is outside 0..127.
-    """
-    if not 0 <= program <= 127:
-        raise ValueError(f"program {program}: must be within 0 and 127")
-    for instrument in INSTRUMENTS.values():
-        if (0, program) in instrument.presets:
-            return instrument
-    return INSTRUMENTS[_NEAREST.get(program, "piano")]
-
 
 def with_role(role: str, family: str | None = None) -> list[Instrument]:
     """All instruments that can play a role (one letter, see `Instrument.roles`), optionally of one family."""
