@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from pipelines.composer_vivace import FIRST_PITCH, HOLD, LOWEST_PITCH, NAMES, ROLE_COLUMNS, SIZES
 from pipelines.vivace_tokens import chord_classes
@@ -173,8 +172,3 @@ def pieces_of(crops, indices: Iterable[int], most_steps: int | None = None) -> l
         bars = len(tokens) // bar if most_steps is None else min(len(tokens), most_steps) // bar
         out.append(Piece(tokens[: bars * bar], bar, beats, None if minor < 0 else bool(minor)))
     return out
-
-
-def as_piece(tokens: torch.Tensor, like: Piece) -> Piece:
-    """Tokens of a piece in the meter and key of another."""
-    return Piece(tokens.numpy(), like.bar, like.beats, like.minor)

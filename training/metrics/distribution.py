@@ -71,10 +71,7 @@ def clips_needed(dimensions: int) -> int:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two sets. For finite numbers of clips it is too large on average.
-
-    Args:
-        a, b: (n, d) and (m, d).
+    """Frechet distance of two sets, (n, d) and (m, d). For finite numbers of clips it is too large on average.
 
     Raises:
         ValueError: other shapes, values that are not finite, or fewer than d + 1 clips in one of them.
@@ -232,9 +229,6 @@ def vendi_score(vectors: np.ndarray) -> float:
     where K holds the cosines of all pairs. 1 = all equal, n = all orthogonal.
 
     It grows with n, so that only sets of equal size can be compared.
-
-    Args:
-        vectors: (n, d).
 
     Raises:
         ValueError: no clips, or not (n, d).
@@ -482,15 +476,10 @@ def distribution_figures(
     }
 
 
-def too_few(count: int, train: int, components: int = COMPONENTS) -> str | None:
-    """Which distances cannot be measured with `count` clips, as one line; None if all can.
-
-    Args:
-        count: clips of the smallest set to compare.
-        train: clips that define the space.
-        components: as in `Space`.
-    """
-    covariance = clips_needed(min(components, train))
+def too_few(count: int, train: int) -> str | None:
+    """Which distances cannot be measured, as one line; None if all can. `count`: clips of the smallest set to compare;
+    `train`: clips that define the space."""
+    covariance = clips_needed(min(COMPONENTS, train))
     needed = {"kernel distance": FEWEST, "Frechet distance": covariance, "its extrapolation": 2 * covariance}
     missing = [f"{name} (needed: {least})" for name, least in needed.items() if count < least]
     return f"clips to compare: {count}, too few for the {', '.join(missing)}" if missing else None

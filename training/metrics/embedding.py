@@ -82,10 +82,7 @@ class ClapEmbedder:
     """A CLAP model that embeds whole clips.
 
     A clip is cut into windows of the model's input length (see `cut`), and its vector is the mean of theirs, normalised
-    to length 1. The feature extractor would draw a random part of a long clip instead.
-
-    Args:
-        source: local folder or Hub id.
+    to length 1. The feature extractor would draw a random part of a long clip instead. `source`: folder or Hub id.
 
     Raises:
         ValueError: transformers cannot load a CLAP model from there.
@@ -109,14 +106,7 @@ class ClapEmbedder:
 
     @torch.no_grad()
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Unit vectors of clips.
-
-        Args:
-            audios: each (samples,), of any length.
-            sampling_rate: Hz of all clips, resampled to the model's if it differs.
-
-        Returns:
-            float64 (n, d).
+        """Unit vectors of clips, each (samples,) at `sampling_rate` Hz: float64 (n, d).
 
         Raises:
             ValueError: a clip is empty, not (samples,) or not finite.
@@ -233,10 +223,7 @@ def from_bundle(variables: dict[str, np.ndarray]) -> Musicnn:
 
 
 class MusicnnEmbedder:
-    """The last hidden layer of musicnn, averaged over patches of 3 s.
-
-    Args:
-        trained_on: "MSD" or "MTT".
+    """The last hidden layer of musicnn, trained on "MSD" or "MTT", averaged over patches of 3 s.
 
     Raises:
         ValueError: another name, or the package is not installed.
@@ -297,10 +284,8 @@ DT_FLOAT = 1
 
 
 def read_bundle(prefix: str | Path) -> dict[str, np.ndarray]:
-    """The float32 variables of a TensorFlow checkpoint by name; variables of other types are left out.
-
-    Args:
-        prefix: path without `.index`; ends in a slash if the name of the checkpoint is empty.
+    """The float32 variables of a TensorFlow checkpoint by name; variables of other types are left out. `prefix`: path
+    without `.index`, which ends in a slash if the name of the checkpoint is empty.
 
     Raises:
         ValueError: files missing, cut short, compressed or in several shards.
@@ -381,11 +366,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def load_embedder(name: str) -> Embedder:
-    """An embedder by name.
-
-    Args:
-        name: "musicnn-msd" or "musicnn-mtt" (needs the PyPI package musicnn); "tagger" (checkpoints/tagger); or the
-            folder or Hub id of a CLAP model ("laion/larger_clap_music").
+    """An embedder by name: "musicnn-msd" or "musicnn-mtt" (needs the PyPI package musicnn); "tagger"
+    (checkpoints/tagger); or the folder or Hub id of a CLAP model ("laion/larger_clap_music").
 
     Raises:
         ValueError: the embedder cannot be loaded.

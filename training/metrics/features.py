@@ -71,11 +71,7 @@ class ClipAnalysis:
 
 
 def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
-    """Compute the signal features of one clip.
-
-    Args:
-        audio: (samples,) or (channels, samples) in [-1, 1].
-        sampling_rate: Hz.
+    """The signal features of one clip, (samples,) or (channels, samples) in [-1, 1] at `sampling_rate` Hz.
 
     Raises:
         ValueError: audio that is of another shape, empty or not finite.
@@ -125,12 +121,8 @@ def track(onset: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def beats_at_tempo(onset: np.ndarray, bpm: float) -> np.ndarray:
-    """Beats in seconds by dynamic programming (Ellis 2007) at a given tempo, which is held tightly.
-
-    Args:
-        onset: (frames,) onset strength at ONSET_RATE.
-        bpm: beats a minute.
-    """
+    """Beats in seconds by dynamic programming (Ellis 2007) at a given tempo (beats a minute), which is held tightly, of
+    onset strength (frames,) at ONSET_RATE."""
     if not np.any(onset > 0.0):
         return np.zeros(0)
     _, frames = librosa.beat.beat_track(

@@ -59,11 +59,8 @@ def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
 
 
 def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
-    """Read the audio of rows; clips that cannot be read are listed in `unreadable`.
-
-    Args:
-        rows: as `folder_rows` or training.data.clips gives them.
-        sampling_rate: Hz to resample all clips to; None = the most common rate.
+    """Read the audio of rows at `sampling_rate` Hz (None = their most common rate); clips that cannot be read are
+    listed in `unreadable`.
 
     Raises:
         ValueError: no clip can be read.

@@ -72,13 +72,7 @@ def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
     """Error of the stereo image in dB: by how much the level difference between the channels differs.
 
     Mean over windows of 2048 samples and bins, weighted by the reference's energy; level differences are limited to
-    30 dB.
-
-    Args:
-        estimate, reference: (channels, samples).
-
-    Returns:
-        None unless both have two channels.
+    30 dB. None unless both (channels, samples) have two channels.
 
     Raises:
         ValueError: lengths that differ.
@@ -99,10 +93,8 @@ def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
 
 
 def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
-    """All metrics of one clip: `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and `stereo_db`.
-
-    Args:
-        estimate, reference: (channels, samples). If only one is mono, the other is mixed down.
+    """All metrics of one clip (channels, samples): `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and
+    `stereo_db`. If only one of the two is mono, the other is mixed down.
 
     Raises:
         ValueError: lengths that differ.
@@ -122,11 +114,8 @@ def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling
 
 
 class Codec:
-    """EnCodec, clip by clip.
-
-    Args:
-        name: folder or Hub id of an `EncodecModel`.
-        kbps: bandwidth in kilobits a second; None = the model's highest.
+    """EnCodec, clip by clip: an `EncodecModel` by its folder or Hub id, at a bandwidth in kilobits a second (None = its
+    highest).
 
     Raises:
         ValueError: a bandwidth that the model does not have.

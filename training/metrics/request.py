@@ -36,23 +36,13 @@ def _array(values: list | None) -> np.ndarray | None:
 
 
 def caption_request(row: dict, stated: dict | None) -> dict:
-    """The fields of a Request that a caption determines: `instruments`, `drums`, `style`, `stated`.
-
-    Args:
-        row: the clip, whose `instruments` are all that play.
-        stated: the facts that its caption states, one entry of the row's `stated`. If None (unknown), the caption is
-            assumed to state every fact of the row.
-    """
+    """The fields of a Request that a caption determines: `instruments` (all that play in the clip), `drums`, `style`,
+    `stated`. If the facts that the caption states are None (unknown), it is assumed to state every fact of the row."""
     playing = tuple(row["instruments"]) if row.get("instruments") else None
     if stated is None:
         return {"instruments": playing, "drums": row.get("drums"), "style": row.get("style"), "stated": playing}
     named = tuple(name for name in stated.get("instruments") or [] if name != "drums")
-    return {
-        "instruments": playing,
-        "drums": stated.get("drums"),
-        "style": stated.get("style"),
-        "stated": named or None,
-    }
+    return {"instruments": playing, "drums": stated.get("drums"), "style": stated.get("style"), "stated": named or None}
 
 
 def request_of_row(row: dict, stated: dict | None = None) -> Request:

@@ -11,7 +11,7 @@ def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 20
     Args:
         values: one a clip; None and NaN (no measurement for that clip) are left out.
         seed: of the resampling.
-        resamples: bootstrap draws of as many clips as there are.
+        resamples: bootstrap draws.
         level: coverage of the interval, between 0 and 1.
 
     Returns:

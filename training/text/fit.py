@@ -20,8 +20,7 @@ def fit_text(
     """Train from the run's last checkpoint, or its start, to its end.
 
     Args:
-        accelerator: of `loop.start`.
-        config: the run; its field `NAME_weight` is the weight of the loss NAME.
+        accelerator, config: of the run; its field `NAME_weight` is the weight of the loss NAME.
         model: gives losses by name; its `encoder` is the text encoder.
         batch_at: step, share, number of shares -> keyword arguments of the model for that share of the step's batch.
         label: of the progress bar.

@@ -27,12 +27,8 @@ def mood_groups() -> tuple[tuple[str, ...], ...]:
 
 
 class MoodAxes:
-    """Valence, energy and gravity of words and texts.
-
-    Args:
-        listed: (len(MOODS), width) teacher embeddings of MOODS, in order.
-        ridge: strength of the regression; larger = unlisted words nearer to 0.
-    """
+    """Valence, energy and gravity of words and texts, from teacher embeddings (len(MOODS), width) of MOODS, in order;
+    the larger `ridge` is, the nearer to 0 are unlisted words."""
 
     def __init__(self, listed: torch.Tensor, ridge: float = 1.0):
         self.values = torch.tensor([AXES[word] for word in MOODS])
@@ -48,16 +44,8 @@ class MoodAxes:
         return out
 
     def texts(self, texts: Sequence[str], words_of: Sequence[Sequence[str]], embeddings: torch.Tensor) -> torch.Tensor:
-        """Axes of texts: the mean of their listed words; by regression for those without any.
-
-        Args:
-            texts: texts; one that is itself listed has its own axes.
-            words_of: the words of each text.
-            embeddings: (len(texts), width) teacher embeddings.
-
-        Returns:
-            (len(texts), 3).
-        """
+        """Axes (len(texts), 3) of texts with teacher embeddings (len(texts), width): a listed text has its own, others
+        have the mean of their listed words (`words_of`), and those without any are by regression."""
         out = self.words(texts, embeddings)
         for row, (text, words) in enumerate(zip(texts, words_of, strict=True)):
             found = [AXES[word] for word in words if word in AXES]
