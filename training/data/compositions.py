@@ -139,18 +139,19 @@ def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[s
     encoder, tokenizer = load_text_encoder(text_encoder)
     output_dir.mkdir(parents=True, exist_ok=True)
     for split, items in rows.items():
+        if not items:
+            continue
         texts = [item["caption"] for item in items]
-        states = [state.float().mean(0) for state in encode_texts(encoder, tokenizer, texts)] if texts else []
-        lengths = torch.tensor([len(item["tokens"]) for item in items])
+        states = [state.float().mean(0) for state in encode_texts(encoder, tokenizer, texts)]
         values = {
             "tokens": torch.from_numpy(np.concatenate([item["tokens"] for item in items]).astype(np.uint8)),
-            "lengths": lengths, "rows": torch.tensor([item["row"] for item in items], dtype=torch.int32),
+            "lengths": torch.tensor([len(item["tokens"]) for item in items]),
+            "rows": torch.tensor([item["row"] for item in items], dtype=torch.int32),
             "source": torch.tensor([item["source"] for item in items], dtype=torch.uint8),
             "text": torch.stack(states).half(),
-        } if items else {}  # fmt: skip
-        if values:
-            save_file(values, output_dir / f"{split}.safetensors.partial")
-            (output_dir / f"{split}.safetensors.partial").replace(output_dir / f"{split}.safetensors")
+        }
+        save_file(values, output_dir / f"{split}.safetensors.partial")
+        (output_dir / f"{split}.safetensors.partial").replace(output_dir / f"{split}.safetensors")
     counts = {split: len(items) for split, items in rows.items()}
     write_json(
         output_dir / "compositions.json", {"pieces": counts, "seed": seed, "sources": SOURCES, "players": PLAYERS}
@@ -159,13 +160,7 @@ def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[s
 
 
 class Compositions:
-    """A split of a folder of compositions, cut into crops of whole bars.
-
-    Args:
-        folder: of `build`.
-        split: train, validation or test.
-        steps: of a crop; shorter pieces are padded.
-    """
+    """A split of a folder of compositions, cut into crops of whole bars of `steps`; shorter pieces are padded."""
 
     def __init__(self, folder: str, split: str, steps: int):
         path = Path(folder) / f"{split}.safetensors"

@@ -38,10 +38,7 @@ from training.data.notes import (
 )
 from training.run.checkpoints import sync
 
-PARTS = {
-    "audio": ("latents_mean", "latents_std", "frame_offsets"),
-    "text": ("text", "text_offsets", "caption_offsets"),
-}
+PARTS = {"audio": ("latents_mean", "latents_std", "frame_offsets"), "text": ("text", "text_offsets", "caption_offsets")}
 ENCODING = "1"  # version: raised when the same models make other arrays from the same clips
 Arrays = dict[str, torch.Tensor]
 
@@ -107,13 +104,8 @@ def note_arrays(rows: list[dict]) -> Arrays:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The inputs from which one shard is made.
-
-    Args:
-        rows: of its clips (training/data/clips.py), with all captions.
-        models: `models_fingerprint` of what makes it.
-        keys: for each of `PARTS`, a hash of everything that it depends on.
-    """
+    """The inputs from which one shard is made: rows of its clips with all captions, `models_fingerprint` of what makes
+    it, and for each of `PARTS` a hash of everything that it depends on."""
 
     rows: list[dict]
     models: str
@@ -127,11 +119,7 @@ class Recipe:
 
 
 class Recipes:
-    """The recipes of a set's shards.
-
-    Args:
-        vae, encoder, tokenizer: what makes them.
-    """
+    """The recipes of the shards that an autoencoder, a text encoder and a tokenizer make."""
 
     def __init__(self, vae: Autoencoder, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
@@ -163,11 +151,7 @@ def holds(shard: safe_open, part: str, recipe: Recipe) -> bool:
 
 
 class LatentsFolder:
-    """A folder of latents whose shards may be taken as they are, or in part.
-
-    Args:
-        folder: with `<split>/<number>.safetensors`; it need not be there.
-    """
+    """A folder with `<split>/<number>.safetensors`, which need not exist; its shards may be taken whole or in part."""
 
     def __init__(self, folder: Path):
         self.folder = folder

@@ -57,12 +57,8 @@ def note_rows(row: dict) -> np.ndarray:
 
 
 def notes_by_role(row: dict, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Notes of each role, (n, 4): onset and end in seconds, pitch and velocity. A role that no part has is empty.
-
-    Args:
-        row: with `parts`; what rings over the end of a loop also sounds at its beginning.
-        values: from `note_rows`.
-    """
+    """Notes of each role, (n, 4): onset and end in seconds, pitch and velocity, from the parts of a row and
+    `note_rows`. What rings over the end of a loop also sounds at its beginning. A role that no part has is empty."""
     part, onset, duration, pitch, velocity = values.T.astype(np.float64)
     events = np.column_stack([onset, onset + duration, pitch, velocity])
     if row.get("loop") and row.get("duration_s"):
@@ -85,14 +81,8 @@ def instruments_by_role(row: dict, values: np.ndarray) -> dict[str, str | None]:
 
 
 def score_of(row: dict, bars: int, time_signature: str, chords: str | None = None) -> Score:
-    """The first whole bars of a clip as a score, from its first downbeat on; notes that ring in are left out.
-
-    Args:
-        row: with notes, tempo and the place of the first downbeat.
-        bars: how many of its bars.
-        time_signature: of the row.
-        chords: of these bars, as the pipeline takes them.
-    """
+    """The first `bars` whole bars of a clip as a score, from its first downbeat on; notes that ring in are left out.
+    `chords` are those of these bars, as the pipeline takes them."""
     score = Score((), row["bpm"], time_signature, bars, row.get("key"), chords)
     end = bars * float(quarters_per_bar(time_signature))
     part, onset, duration, pitch, velocity = note_rows(row).T.astype(np.float64)
@@ -143,9 +133,7 @@ def drop_notes(
     Args:
         item: with `note_roll` (channels, frames) and `role_instruments` (4,).
         bars: from `bar_numbers`, for the visible frames.
-        config: shares of items.
-        drop_all: whether the item has no conditions at all.
-        rng: of the item.
+        config, drop_all, rng: shares of items, whether this one has no conditions at all, and its generator.
     """
     roll, instruments = item["note_roll"], item["role_instruments"]
     if rng.random() < config.note_dropout or drop_all:

@@ -107,11 +107,8 @@ def _id3_size(content: bytes) -> int:
 
 
 def kind_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
-    """Format by the first bytes, and its usual suffixes; None if not known.
-
-    Args:
-        head: 16 bytes at least; of a file that begins with an ID3v2 tag, what follows that is looked at if it is there.
-    """
+    """Format by the first bytes (16 at least), and its usual suffixes; None if not known. Of a file that begins with an
+    ID3v2 tag, what follows that is looked at if it is there."""
     start = _id3_size(head)
     for first in (head[start : start + 16], head[:16]):
         for pattern, name, suffixes in MAGIC:
@@ -121,13 +118,8 @@ def kind_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
 
 
 def decode(content: bytes, name: str, sampling_rate: int, channels: int, denoise: bool = False) -> Decoded:
-    """Decode a file.
-
-    Args:
-        content: the whole file.
-        name: for its suffix only.
-        sampling_rate, channels: of the result.
-        denoise: through ffmpeg's `afftdn` filter (spectral subtraction of a tracked noise floor).
+    """Decode the content of a file to a sampling rate and a number of channels; of its name only the suffix counts.
+    `denoise`: through ffmpeg's `afftdn` filter (spectral subtraction of a tracked noise floor).
 
     Raises:
         UnreadableError: not audio, damaged from the start, or in need of an ffmpeg that is not there.
@@ -279,11 +271,8 @@ def _read(content: bytes, label: str, sampling_rate: int, channels: int) -> Deco
 
 
 def _flat(block: np.ndarray, above: bool) -> int:
-    """Samples of (frames, channels) that lie within runs of three at full scale.
-
-    Args:
-        above: whether samples may lie above full scale; then a run is one only if it stays at one level.
-    """
+    """Number of samples of (frames, channels) within runs of three at full scale; if samples may be `above` it, runs
+    count only if they stay at one level."""
     full = np.abs(block) >= CLIP_LEVEL
     if len(block) < 3 or not full.any():
         return 0

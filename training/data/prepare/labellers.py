@@ -68,11 +68,7 @@ class Labels:
 
 
 def load_listeners(beat_tracker: str, key: str) -> Listeners:
-    """The networks in two folders.
-
-    Raises:
-        ValueError: files missing or unreadable.
-    """
+    """The networks in two folders; a ValueError if they cannot be read."""
     return Listeners(load_beat_tracker(beat_tracker)[0], load_key_network(key)[0])
 
 
@@ -193,7 +189,7 @@ def estimate_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[lis
         borders_s: (beats + 1,) where each beat begins and the last ends.
 
     Returns:
-        Chroma rows (beats, 12), names, and the posterior probability of each (beats,).
+        Chroma rows (beats, 12), names, and posterior probabilities (beats,).
     """
     templates = np.zeros((24, 12))
     for state, (mode, tonic) in enumerate(itertools.product(range(2), range(12))):

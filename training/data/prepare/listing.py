@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
+from training.data.clips import json_reason
 from training.data.prepare.decode import AUDIO_SUFFIXES, clean, kind_of
 
 AUDIO_COLUMNS = ("audio", "file_name", "file", "filename", "path", "audio_path", "filepath", "wav")
@@ -82,11 +83,8 @@ class Listing:
 
 
 def shown(name: str) -> str:
-    """A file's name as JSON, Parquet and a terminal take it: a byte that is not UTF-8 becomes \\xNN, as in bash's $''.
-
-    Args:
-        name: as Python has it, with such a byte as a lone surrogate (PEP 383).
-    """
+    """A file's name as JSON, Parquet and a terminal take it: a byte that is not UTF-8, which Python has as a lone
+    surrogate (PEP 383), becomes \\xNN, as in bash's $''."""
     return re.sub(
         r"[\ud800-\udfff]",
         lambda half: f"\\x{ord(half[0]) - 0xDC00:02x}" if "\udc80" <= half[0] <= "\udcff" else f"\\u{ord(half[0]):x}",
@@ -293,10 +291,8 @@ def list_folder(source: Path, allow_outside: bool) -> Listing:
     used = {beside for found in owners.values() for beside in found}
     for name, path in files.items():
         if name not in audio and name not in used and name not in others:
-            if path.suffix.lower() in CAPTION_SUFFIXES:
-                others[name] = ("ignored", "caption file without audio")
-            else:
-                others[name] = ("ignored", "not an audio file")
+            caption = path.suffix.lower() in CAPTION_SUFFIXES
+            others[name] = ("ignored", "caption file without audio" if caption else "not an audio file")
     return Listing(items, len(items), {shown(name): fate for name, fate in others.items()})
 
 
@@ -388,11 +384,7 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return (
-            [],
-            {},
-            [f"caption file {name} is not JSON ({getattr(error, 'msg', 'too deep, or a number too long')}); not used"],
-        )
+        return [], {}, [f"caption file {name} is not JSON ({json_reason(error)}); not used"]
     if not isinstance(raw, dict):
         return [], {}, [f"caption file {name} holds no JSON object; not used"]
     return facts_of(raw)
@@ -401,21 +393,23 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
 # ---- a Hugging Face data set: streamed, and decoded here instead of by `datasets` -----------------------------------
 
 
+def is_saved(source: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return (source / "dataset_dict.json").is_file() or (source / "dataset_info.json").is_file()
+
+
 def is_local_dataset(source: Path) -> bool:
     """Whether a folder was written by `save_to_disk` or holds parquet files."""
-    saved = (source / "dataset_dict.json").is_file() or (source / "dataset_info.json").is_file()
-    return saved or any(source.glob("*.parquet")) or any(source.glob("data/*.parquet"))
+    return is_saved(source) or any(source.glob("*.parquet")) or any(source.glob("data/*.parquet"))
 
 
 def list_dataset(
     source: str, audio_column: str | None, text_column: str | None, allow_outside: bool = False
 ) -> Listing:
-    """The rows of a data set, split by split, as they arrive.
+    """The rows of a data set (an id such as "owner/name", or a local folder), split by split, as they arrive.
 
-    Args:
-        source: an id such as "owner/name" or a local folder.
-        audio_column, text_column: None = by the usual names.
-        allow_outside: whether rows of a local folder may name files outside it.
+    Columns that are None are found by the usual names. With `allow_outside`, rows of a local folder may name files
+    outside it.
 
     Raises:
         ValueError: it cannot be opened, or has no audio column (naming the columns it has).
@@ -449,10 +443,8 @@ def _own_splits(prepared: dict) -> bool:
 def _open(source: str) -> dict:
     from datasets import DatasetDict, load_dataset, load_from_disk
 
-    folder = Path(source)
-    saved = (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()
     try:
-        if not saved:
+        if not is_saved(Path(source)):
             return dict(load_dataset(source, streaming=True))
         loaded = load_from_disk(source)
     except Exception as error:  # datasets, huggingface_hub and fsspec each raise their own kinds
@@ -601,9 +593,7 @@ def _json_rows(path: Path, text: str) -> list[tuple[dict, list[str]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{path} line {number} is not JSON ({getattr(error, 'msg', 'too deep, or a number too long')})"
-            ) from None
+            raise ValueError(f"{path} line {number} is not JSON ({json_reason(error)})") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path} line {number} is no JSON object")
         rows.append((row, []))
@@ -659,7 +649,7 @@ def open_source(source: str, audio_column: str | None, text_column: str | None, 
     """The items of a source.
 
     Raises:
-        ValueError: it is nothing that can be read.
+        ValueError: it cannot be read.
     """
     path = Path(source)
     if path.is_dir():

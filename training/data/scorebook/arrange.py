@@ -224,11 +224,8 @@ def draw_moods(style: Style, bpm: float, minor: bool, rng: np.random.Generator) 
 
 
 def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> Piece:
-    """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment.
-
-    Args:
-        song_seed: part of the name of the work, so that each generated song is a work of its own.
-    """
+    """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment. `song_seed` is part of the name of
+    the work, so that each generated song is a work of its own."""
     style = list(STYLES.values())[int(rng.integers(len(STYLES)))]
     shares = np.array([METER_SHARES[m] for m in style.meters])
     meter = style.meters[int(rng.choice(len(style.meters), p=shares / shares.sum()))]

@@ -88,12 +88,7 @@ def chord_at(chords: list[tuple[float, Chord]], onset_q: float) -> tuple[int, Ch
 
 
 def bass_notes(
-    style: Style,
-    meter: str,
-    bars: int,
-    chords: list[tuple[float, Chord]],
-    bass: Instrument,
-    rng: np.random.Generator,
+    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], bass: Instrument, rng: np.random.Generator
 ) -> list[Note]:
     """A bass line by the style's pattern."""
     steps = int(bar_q(meter) / STEP_Q)

@@ -75,11 +75,8 @@ _SEVENTHS = {
 
 
 def progression(rng: np.random.Generator, tonic: int, minor: bool, bars: int, sevenths: float) -> list[Chord]:
-    """Draw a progression and repeat it, one chord a bar.
-
-    Args:
-        sevenths: probability that the whole line is coloured with sevenths and the like.
-    """
+    """Draw a progression and repeat it, one chord a bar; `sevenths` is the probability that it has sevenths and the
+    like."""
     line = str(rng.choice(_MINOR_LINES if minor else _MAJOR_LINES)).split()
     table = _MINOR if minor else _MAJOR
     chords = [((tonic + table[s][0]) % 12, table[s][1]) for s in line]
@@ -95,15 +92,7 @@ def progression(rng: np.random.Generator, tonic: int, minor: bool, bars: int, se
 def _diatonic(tonic: int, minor: bool) -> list[tuple[Chord, float]]:
     """Chords of a key and a bonus for how usual each is."""
     if minor:
-        steps = [
-            (0, "m", 0.5),
-            (5, "m", 0.25),
-            (7, "", 0.3),
-            (7, "m", 0.1),
-            (10, "", 0.2),
-            (3, "", 0.2),
-            (8, "", 0.2),
-        ]
+        steps = [(0, "m", 0.5), (5, "m", 0.25), (7, "", 0.3), (7, "m", 0.1), (10, "", 0.2), (3, "", 0.2), (8, "", 0.2)]
     else:
         steps = [(0, "", 0.5), (5, "", 0.3), (7, "", 0.35), (9, "m", 0.1), (2, "m", 0.1), (4, "m", -0.1)]
     return [(((tonic + s) % 12, q), bonus) for s, q, bonus in steps]

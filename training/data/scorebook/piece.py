@@ -102,12 +102,8 @@ def score_notes(rows: Sequence[tuple[float, float, float, float]]) -> np.ndarray
 
 
 def save_bank(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
-    """Write scores to one compressed .npz; times are kept to 1/20160 quarter, velocities to 1/254.
-
-    Args:
-        path: file to write; replaced in one step when complete.
-        scores: any number, in the order in which `load_bank` gives them back.
-    """
+    """Write scores to one compressed .npz, replaced in one step when complete; times are kept to 1/20160 quarter,
+    velocities to 1/254."""
     header = [
         {
             "fields": [s.work_id, s.title, s.composer, s.collection, s.license, s.time_signature, s.key],
@@ -275,11 +271,8 @@ def pick_preset(instrument: Instrument, rng: np.random.Generator) -> tuple[int, 
 
 
 def choose_start(piece: Piece, clip_s: float, spare_bars: int, rng: np.random.Generator) -> None:
-    """Set where the clip begins: on a downbeat in half of the clips, anywhere in the others.
-
-    Args:
-        spare_bars: how many bars the piece has beyond those the clip needs.
-    """
+    """Set where the clip begins: on a downbeat in half of the clips, anywhere in the others. The piece has `spare_bars`
+    bars beyond those that the clip needs."""
     if rng.random() < 0.5:
         piece.start_q = float(rng.integers(0, spare_bars + 1)) * piece.bar_q
         piece.fresh = bool(piece.start_q == 0.0 or rng.random() < 0.5)
