@@ -68,7 +68,7 @@ def compare(name: str, options: argparse.Namespace) -> dict:
     """Ours against one peer.
 
     Raises:
-        ChildError: with the peer's last words, if it could not be run.
+        ChildError: the peer could not be run.
     """
     peer, duration_s = PEERS[name], options.duration_s
     steps = peer.steps(duration_s)

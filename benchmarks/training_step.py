@@ -63,7 +63,7 @@ def figures(requested: list[float], received: list[float], batch_size: int, unco
 
 
 def subject(stage: str, data_dir: str, config: str, num_workers: int, threads: int):
-    """A child's `run(steps)`: train that many steps from new weights and tell the figures."""
+    """A child's `run(steps)`: train that many steps from new weights and return the figures."""
     from training import train_autoencoder, train_unet
     from training.run import loop
 

@@ -83,7 +83,7 @@ def check(config: UNetRun) -> Path:
 
 
 def use_statistics(crops: LatentCrops, folder: Path, data_dir: str) -> None:
-    """Standardise latents as the checkpoint does, whose network knows no other, in place.
+    """Standardise latents, in place, with the statistics of the checkpoint, on which its network was trained.
 
     Raises:
         ValueError: the latents were made by another autoencoder or text encoder.

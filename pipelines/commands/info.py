@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def about_audio(path: Path) -> dict:
-    """Length, format and recipe of an audio file; a file of somebody else's has no recipe.
+    """Length, format and recipe of an audio file; a file of another program has no recipe.
 
     Raises:
         ValueError: one that cannot be read.

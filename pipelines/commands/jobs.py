@@ -31,7 +31,7 @@ class Job:
     """One call of the pipeline.
 
     Attributes:
-        request: its arguments; what was not said is left to it.
+        request: its arguments; those that are not given have the pipeline's defaults.
         path: the file to write; several pieces get numbers.
         name: how to name it in a message: "" on its own, "requests.jsonl, line 3: " in a batch.
         midi: whether its notes are written beside it.
@@ -116,7 +116,7 @@ def check_file(path: Path) -> None:
         raise ValueError(f"out is {path.name!r}, which cannot be written ({cause})") from error
 
 
-def said(args: argparse.Namespace) -> dict:
+def arguments_of(args: argparse.Namespace) -> dict:
     """The pipeline's arguments that stand on the command line.
 
     Raises:
@@ -148,7 +148,7 @@ def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> l
     Raises:
         ValueError: one line that names the argument, and of a batch the line.
     """
-    shared = said(args)
+    shared = arguments_of(args)
     if args.batch is None:
         if args.skip_existing:
             raise ValueError("skip_existing needs batch: it leaves out lines whose file is there")
@@ -189,9 +189,9 @@ def read_batch(
     Args:
         file: to read.
         folder: for the files.
-        shared: what holds where a line does not say it.
+        shared: arguments of every line that does not have its own.
         allowed: names that a line may have, beside "out" and "midi".
-        midi: whether the notes of a piece are written where its line does not say it.
+        midi: whether the notes of a piece are also written, where its line does not set it.
         formats: of the files.
 
     Raises:

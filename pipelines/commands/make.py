@@ -1,4 +1,4 @@
-"""What `generate`, `edit` and `replay` do: load the model once, make the pieces, tell what was made."""
+"""What `generate`, `edit` and `replay` do: load the model once, make the pieces, and print what was made."""
 
 import argparse
 import json
@@ -46,9 +46,9 @@ def load(args: argparse.Namespace, before=None):
     loras = find_loras(getattr(args, "lora", None) or [])
     adapters = tuple((path.resolve(), strength, path.stat().st_mtime_ns) for _, path, strength in loras)
     served = () if keep is None else stamp(folder)  # the files are looked at only where pipelines are kept
-    asked = (folder.resolve(), args.variant, args.dtype, device, served, adapters)
-    if keep is not None and asked in keep and early is not None:
-        pipe = keep[asked]
+    loaded_with = (folder.resolve(), args.variant, args.dtype, device, served, adapters)
+    if keep is not None and loaded_with in keep and early is not None:
+        pipe = keep[loaded_with]
         pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
         return pipe, device
     index = check_checkpoint(folder)
@@ -57,7 +57,7 @@ def load(args: argparse.Namespace, before=None):
     pipe = add_loras(load_pipeline(folder, args.variant, args.dtype), loras, folder).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     if keep is not None:
-        keep[asked] = pipe
+        keep[loaded_with] = pipe
     return pipe, device
 
 

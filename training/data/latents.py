@@ -114,8 +114,8 @@ class Recipe:
     def metadata(self) -> dict[str, str]:
         keys = {f"{part}_key": key for part, key in self.keys.items()}
         notes = {name: array.numpy().tobytes() for name, array in note_arrays(self.rows).items()}
-        known = {"notes": fingerprint(*notes.values())} if notes else {}
-        return {**keys, **known, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
+        of_notes = {"notes": fingerprint(*notes.values())} if notes else {}
+        return {**keys, **of_notes, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
 
 
 class Recipes:
@@ -276,9 +276,12 @@ class LatentCrops:
 
     def about_notes(self) -> str:
         """How many clips have notes, and which instruments are not in the network's list, in one line."""
-        known = [row for index, row in enumerate(self.rows) if self.note_values(index) is not None]
-        line = f"{len(known)} of {len(self)} clips have notes"
-        names = {part.get("instrument") for row in known for part in row["parts"]} - {None, *(self.instruments or ())}
+        with_notes = [row for index, row in enumerate(self.rows) if self.note_values(index) is not None]
+        line = f"{len(with_notes)} of {len(self)} clips have notes"
+        names = {part.get("instrument") for row in with_notes for part in row["parts"]} - {
+            None,
+            *(self.instruments or ()),
+        }
         return line + (f"; unknown to the network: {', '.join(sorted(names))}" if names else "")
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ UNBARRED_S = 2.0  # length of a "bar" of clips whose bars are unknown
 
 
 def has_notes(row: dict) -> bool:
-    """Whether the notes of a row are known, be there some or none."""
+    """Whether a row states its notes; it may state that there are none."""
     return row.get("parts") is not None and row.get("notes") is not None
 
 

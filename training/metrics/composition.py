@@ -31,7 +31,7 @@ class Piece:
     """A piece to be measured.
 
     Attributes:
-        tokens: (steps, columns) without masks, but for chords that are not known.
+        tokens: (steps, columns) without masks, except for chords that are unknown.
         bar: steps in a bar.
         beats: beats in a bar.
         minor: of the key; None = no key.
@@ -88,9 +88,9 @@ def themes(notes: np.ndarray, bar: int, bars: int) -> tuple[list[float], list[fl
 def piece_figures(piece: Piece) -> dict[str, float]:
     """`PIECE_FIGURES` of a piece; one that does not apply (no lead, no key) is left out."""
     figures, chord = {}, piece.column("chord")
-    known = chord < SIZES[0]
+    has_chord = chord < SIZES[0]
     lead, beat = piece.notes(), piece.bar / piece.beats
-    strong = [(s, p) for s, p in lead.tolist() if (s % piece.bar) % beat == 0 and known[s] and chord[s] > 0]
+    strong = [(s, p) for s, p in lead.tolist() if (s % piece.bar) % beat == 0 and has_chord[s] and chord[s] > 0]
     if strong:
         figures["chord_tones"] = np.mean([p % 12 in chord_classes(int(chord[s])) for s, p in strong])
     if piece.minor is not None:
@@ -98,7 +98,7 @@ def piece_figures(piece: Piece) -> dict[str, float]:
         if len(classes):
             figures["in_key"] = np.isin(classes, MINOR if piece.minor else MAJOR).mean()
     bass = piece.pitches("bass")
-    begins = np.flatnonzero((np.diff(chord, prepend=-1) != 0) & known & (chord > 0) & (bass >= 0))
+    begins = np.flatnonzero((np.diff(chord, prepend=-1) != 0) & has_chord & (chord > 0) & (bass >= 0))
     if len(begins):
         figures["bass_roots"] = np.mean([bass[s] % 12 == chord_classes(int(chord[s]))[0] for s in begins])
     if len(lead) > GRAM:

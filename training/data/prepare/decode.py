@@ -220,7 +220,7 @@ def _through_ffmpeg(content: bytes, label: str, denoise: bool) -> bytes:
 
 
 def _complaint(stderr: str, label: str) -> str:
-    """What ffmpeg found, in one line: not its hints on options that nobody here gave."""
+    """The reason that ffmpeg gives, in one line, without its hints on options."""
     if "matches no streams" in stderr or "does not contain any stream" in stderr:
         return f"{label} without sound"
     lines = [re.sub(r"^\[[^\]]*\] *", "", line).strip() for line in stderr.splitlines()]
@@ -317,7 +317,7 @@ def read_tags(content: bytes, name: str) -> dict[str, str]:
 
     try:
         found = TinyTag.get(filename=name, file_obj=io.BytesIO(content), duration=False)
-    except Exception:  # whatever a parser of somebody else's bytes raises: then there are no tags
+    except Exception:  # a parser of unknown bytes may raise anything: then there are no tags
         return {}
     tags = {}
     for key in ("title", "artist", "album", "genre", "comment", "composer", "bpm", "initial_key", "license"):

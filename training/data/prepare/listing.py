@@ -490,7 +490,7 @@ def _items(
                     others[label] = fate
                     continue
             elif not content:
-                # A path in a row of somebody's data set is theirs to choose: no file that it names is read.
+                # A path in a row of a data set may be anything: no file that it names is read.
                 notes = ["the row holds no audio bytes", *notes]
             yield Item(
                 label, None if file is None else str(file), content if file is None else None, tuple(captions), labels,

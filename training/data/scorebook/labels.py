@@ -296,8 +296,8 @@ def _pumps(piece: Piece, audible: list[Track], clip_s: float) -> bool:
     """Whether kicks, one in two seconds at least, turn other parts down."""
     kicks = [piece.seconds(kicks_of(t.notes)) for t in audible if t.role == "drums"]
     others = any(t.role not in ("drums", "percussion") for t in audible)
-    heard = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
-    return piece.production == "club" and others and heard >= clip_s / 2.0
+    audible = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
+    return piece.production == "club" and others and audible >= clip_s / 2.0
 
 
 def _absent(piece: Piece) -> tuple[str, ...]:

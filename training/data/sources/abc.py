@@ -50,7 +50,7 @@ class _Event:
 
 @dataclass
 class _State:
-    """What the body of a tune has said so far."""
+    """State of the reader within the body of a tune."""
 
     signature: dict[str, int]
     unit: Fraction  # of a quarter
@@ -123,8 +123,8 @@ def _read_body(lines: list[str], state: _State, meter: str, key: tuple[str, str]
     """Fill `state.measures` from the music lines; stops at a change of meter or key."""
     voices: set[str] = set()
 
-    def obey(name: str, value: str) -> bool:
-        """Follow a field in the body; False where the tune changes meter or key and has to end."""
+    def apply_field(name: str, value: str) -> bool:
+        """Apply a field in the body; False where the tune changes meter or key and has to end."""
         value = value.split("%", 1)[0].strip()
         if name == "V":
             voices.add(value.split()[0] if value else "")
@@ -142,13 +142,13 @@ def _read_body(lines: list[str], state: _State, meter: str, key: tuple[str, str]
         line = raw.split("%", 1)[0].rstrip().rstrip("\\")
         match = _FIELD.match(line)
         if match:
-            if not obey(match.group(1), match.group(2)):
+            if not apply_field(match.group(1), match.group(2)):
                 return
             continue
         overlay = False
         for token in _TOKEN.finditer(line):
             if token["field"]:
-                if not obey(token["field"], token["value"]):
+                if not apply_field(token["field"], token["value"]):
                     return
             elif token["overlay"]:
                 overlay = True
@@ -161,7 +161,7 @@ def _read_body(lines: list[str], state: _State, meter: str, key: tuple[str, str]
 
 
 def _take(token: re.Match[str], state: _State) -> None:
-    """Follow one musical token."""
+    """Apply one musical token."""
     measure = state.measures[-1]
     if token["note"] or token["rest"] or token["chord"]:
         kind = "n" if token["note"] else "r" if token["rest"] else "c"
