@@ -251,12 +251,8 @@ def checkpoint_distribution(
 ) -> dict:
     """Distances of the generated clips from the real ones, with their floor: real clips of other works.
 
-    Args:
-        config, embedder: as in `evaluate_checkpoint`.
-        real: from `distribution_rows`; if it is a reason, the result holds it as `left_out`.
-        rows: the rows that were measured.
-        audios: clips (samples,) by source.
-        rate: Hz of the clips.
+    `real` is from `distribution_rows`; if it is a reason, the result holds it as `left_out`. `audios` are clips
+    (samples,) of `rows` by source, at `rate` Hz.
     """
     if isinstance(real, str):
         return {"left_out": real}

@@ -161,12 +161,7 @@ def save_adapter(model: UNet1DConditionModel, folder: Path) -> None:
 
 
 class Repeated:
-    """Clips again and again, each time another crop with other noise, so that few of them give a steady loss.
-
-    Args:
-        crops: the clips.
-        count: how many crops there are to be.
-    """
+    """`count` crops of few clips, each clip several times with other crops and noise, for a steady loss."""
 
     def __init__(self, crops: LatentCrops, count: int):
         self.crops, self.count = crops, count
@@ -183,7 +178,7 @@ class Best:
     """Keeps the adapter with the lowest validation loss in `output_dir/best`.
 
     A run that goes on from an earlier checkpoint reaches the same losses at the same steps, so that the folder stays
-    valid; one that begins, begins it anew.
+    valid; a new run replaces it.
     """
 
     def __init__(self, run: Path):
@@ -215,10 +210,8 @@ def base_name(checkpoint: str) -> str:
 
 
 def export(run: Path, output_dir: Path, notes: str = "") -> dict:
-    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded.
-
-    Returns:
-        Content of its best.json.
+    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded; returns the
+    content of its best.json.
 
     Raises:
         ValueError: the run is not finished, or the loss on held-out clips never fell.

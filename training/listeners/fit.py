@@ -87,14 +87,8 @@ def labelled_rows(
 def spectrograms(
     rows: list[dict], spectrogram: Callable[[torch.Tensor], torch.Tensor], empty: float, label: str
 ) -> torch.Tensor:
-    """Spectrograms of whole clips, (rows, ..., frames) fp16.
-
-    Args:
-        rows: clips.
-        spectrogram: (1, samples) -> (1, ..., frames).
-        empty: value of the frames after the end of a shorter clip.
-        label: of the progress bar.
-    """
+    """Spectrograms of whole clips, (rows, ..., frames) fp16, where `spectrogram` maps (1, samples) to (1, ..., frames)
+    and the frames after the end of a shorter clip have the value `empty`."""
     made = []
     for row in tqdm(rows, desc=label, disable=None):
         made.append(spectrogram(read_audio(row).mean(dim=0, keepdim=True))[0].half())
@@ -116,15 +110,11 @@ def fit(
 ) -> float:
     """Train a network with AdamW, whose learning rate rises over 30 steps and falls along a cosine.
 
-    The result depends on the seed and the number of steps, not on the speed of the machine.
+    The network is trained in place; only its matrices and kernels are decayed. The result depends on the seed and the
+    number of steps, not on the speed of the machine.
 
     Args:
-        network: trained in place; set to training mode before each step.
-        batch_loss: draws a batch with the given generator and returns the loss.
-        learning_rate, weight_decay: of AdamW; only matrices and kernels are decayed.
-        max_steps: number of steps.
-        seed: of the generator.
-        label: of the progress bar.
+        batch_loss: draws a batch with a generator of the seed and returns the loss.
 
     Returns:
         CPU minutes.

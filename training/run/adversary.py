@@ -59,11 +59,7 @@ class Objective:
 class Adversary:
     """Discriminators with their optimiser and schedule, and a check for their saturation.
 
-    Args:
-        discriminator: maps real or decoded audio (batch, ...) to (scores, features).
-        config: of the run.
-        accelerator: of the run.
-        finite: checks losses and gradients.
+    `discriminator` maps real or decoded audio (batch, ...) to (scores, features).
     """
 
     def __init__(self, discriminator: nn.Module, config: AutoencoderRun, accelerator: Accelerator, finite: FiniteCheck):

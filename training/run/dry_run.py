@@ -109,11 +109,8 @@ def report(
 ) -> dict:
     """Measure the run's first micro-batch and print its cost and that of the run; the last line is JSON.
 
-    Args:
-        accelerator, config: of the run.
-        model: on its device, before `accelerator.prepare`.
-        items: the training items (`Shuffled` in training/run/loop.py).
-        loss: micro-batch on the device -> scalar loss.
+    The model is on its device, before `accelerator.prepare`; `items` are the training items, and `loss` maps a
+    micro-batch on the device to a scalar.
     """
     (positions, *_) = StepSampler(config, 0, accelerator.process_index, accelerator.num_processes)
     read = Shuffled(items, config.seed)

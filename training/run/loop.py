@@ -76,11 +76,9 @@ class StepSampler(Sampler[list[int]]):
 
 
 class Shuffled(Dataset):
-    """Maps a position of the run to the item at `order(position)`, read with the position's own generator.
+    """Maps a position of the run to an item in an order that `seed` determines, read with the position's own generator.
 
-    Args:
-        items: any sequence with `read(index, rng) -> dict of tensors`.
-        seed: determines the order.
+    `items` is any sequence with `read(index, rng) -> dict of tensors`.
     """
 
     def __init__(self, items, seed: int):
@@ -124,12 +122,8 @@ def shard(whole: torch.Tensor, accelerator: Accelerator, part: int, config: RunC
 
 
 def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Accelerator:
-    """Set threads and seed, make the accelerator and, if `write`, the run folder with the resolved config.
-
-    Args:
-        config: of the run.
-        write: make the run folder and start the trackers.
-        may_shard: whether the stage supports a model that FSDP has sharded.
+    """Set threads and seed, make the accelerator and, if `write`, the run folder with the resolved config and the
+    trackers. `may_shard` says whether the stage supports a model that FSDP has sharded.
 
     Raises:
         ValueError: the folder holds other files, or FSDP is used for a stage that does not support it.
@@ -160,11 +154,7 @@ def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Acc
 
 
 def check_output_dir(output_dir: str) -> None:
-    """Refuse a folder that holds other files than a run, so that none of them is overwritten.
-
-    Raises:
-        ValueError: names a few of these files.
-    """
+    """Raise a ValueError for a folder that holds other files than a run, so that none of them is overwritten."""
     names = sorted(path.name for path in Path(output_dir).iterdir())
     if names and not {"config.json", "checkpoints"} & set(names):
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -196,10 +186,8 @@ def save_final(
 ) -> None:
     """Save the averaged weights to `output_dir/final` and end the run.
 
-    Args:
-        accelerator, model, ema, config: of the run.
-        trained: what of the model `ema` averages; None = all of it.
-        save: writes the model to a folder; None = its `save_pretrained`.
+    `trained` is the part of the model that `ema` averages (None = all of it); `save` writes the model to a folder
+    (None = its `save_pretrained`).
     """
     with ema_weights(ema, model if trained is None else trained):
         whole = whole_model(accelerator, model)

@@ -70,7 +70,7 @@ class FiniteCheck:
             items: indices of the batch's items, on the CPU.
 
         Raises:
-            FloatingPointError: names the values that are not finite, and the items.
+            FloatingPointError: values are not finite; the message names them and their items.
         """
         self.settle(before=step)
         for name, value in values.items():
@@ -84,11 +84,7 @@ class FiniteCheck:
             self.settle()
 
     def settle(self, before: int | None = None) -> None:
-        """Check all noted values, or those noted before a step.
-
-        Raises:
-            FloatingPointError: as in `note`.
-        """
+        """Check all noted values, or those noted before a step; raises as `note` does."""
         bad: list[str] = []
         while self.pending and (before is None or self.pending[0][0] < before):
             step, name, flags, items, arrived = self.pending.popleft()

@@ -194,12 +194,7 @@ def figure(name: str, compared: dict[str, list[NoteFigures]], value) -> Figure:
 
 def timbre(bench: Bench, count: int) -> list[Figure]:
     """Whether the instrument that the words name is the tagger's first guess, of pieces that play the lead of another
-    clip alone; beside them pieces made from the words without notes.
-
-    Args:
-        bench: with a tagger.
-        count: clips of each of `NAMED`.
-    """
+    clip alone; beside them pieces made from the words without notes. `count` is that of each of `NAMED`."""
     if bench.listeners.tagger is None:
         return [Figure("timbre: the tagger is missing", None, 0)]
     found = chosen(bench, len(bench.rows))

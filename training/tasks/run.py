@@ -54,13 +54,8 @@ def choose_tasks(names: str) -> list[str]:
 
 
 def run_tasks(bench: Bench, names: list[str], quick: int | None) -> dict:
-    """Run tasks; the figures of each, and how long it took.
-
-    Args:
-        bench: the pipeline, data and networks.
-        names: of TASKS.
-        quick: number of clips for each task in place of its own; some tasks use fewer.
-    """
+    """Run tasks of `TASKS`; the figures of each, and how long it took. `quick` is a number of clips for each task in
+    place of its own; some tasks use fewer."""
     result: dict[str, dict] = {}
     for name in tqdm(names, desc="tasks", unit="task", disable=None):
         began = time.monotonic()
