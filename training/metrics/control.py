@@ -36,12 +36,6 @@ def beat_contrast(onset: np.ndarray, frame_rate: float, requested_s: np.ndarray,
     The grid is shifted by fractions of a beat, and the onset strength at the shifted beats (the largest within 25 ms)
     is averaged. The result is the mean at shift 0 minus the mean over all shifts, in standard deviations of the onset
     strength over the clip: 0 by chance, about 3 for a clip of clicks on the beats.
-
-    Args:
-        onset: (frames,) onset strength.
-        frame_rate: frames a second.
-        requested_s: beat times in seconds.
-        bpm: requested beats a minute.
     """
     reach = max(1, round(0.025 * frame_rate))
     peaks = np.max(np.lib.stride_tricks.sliding_window_view(np.pad(onset, reach), 2 * reach + 1), axis=1)

@@ -31,11 +31,11 @@ class Embedder(Protocol):
     """Turns clips into vectors."""
 
     name: str
-    card: dict
-    """description for reports: name, hash of the weights, training data"""
+    card: dict  # description for reports: name, hash of the weights, training data
 
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Clips (samples,) at `sampling_rate` Hz -> float64 (n, d)."""
+        """Clips (samples,) at `sampling_rate` Hz -> float64 (n, d); a ValueError for a clip that is empty, not
+        (samples,) or not finite."""
 
 
 def prepare(audio: np.ndarray, sampling_rate: int, wanted_rate: int, number: int) -> np.ndarray:
@@ -106,11 +106,7 @@ class ClapEmbedder:
 
     @torch.no_grad()
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Unit vectors of clips, each (samples,) at `sampling_rate` Hz: float64 (n, d).
-
-        Raises:
-            ValueError: a clip is empty, not (samples,) or not finite.
-        """
+        """Unit vectors of clips (samples,) at `sampling_rate` Hz: float64 (n, d)."""
         rate = self.extractor.sampling_rate
         windows, owner = [], []
         for number, audio in enumerate(audios):
@@ -248,11 +244,7 @@ class MusicnnEmbedder:
 
     @torch.no_grad()
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Vectors of clips, each (samples,) at `sampling_rate` Hz: float64 (n, 200).
-
-        Raises:
-            ValueError: a clip is empty, not (samples,) or not finite.
-        """
+        """Vectors of clips (samples,) at `sampling_rate` Hz: float64 (n, 200)."""
         out = np.zeros((len(audios), self.network.dense.out_features))
         for number, audio in enumerate(audios):
             patches = self.patches(prepare(audio, sampling_rate, RATE, number))
