@@ -28,19 +28,12 @@ NUMBERS = {"num_waveforms_per_prompt": (1, 1000, True), "num_inference_steps": (
 
 @dataclass
 class Job:
-    """One call of the pipeline.
+    """One call of the pipeline."""
 
-    Attributes:
-        request: its arguments; those that are not given have the pipeline's defaults.
-        path: the file to write; several pieces get numbers.
-        name: how to name it in a message: "" on its own, "requests.jsonl, line 3: " in a batch.
-        midi: whether its notes are written beside it.
-    """
-
-    request: dict
-    path: Path
-    name: str = ""
-    midi: bool = False
+    request: dict  # its arguments; those that are not given have the pipeline's defaults
+    path: Path  # the file to write; several pieces get numbers
+    name: str = ""  # how to name it in a message: "" on its own, "requests.jsonl, line 3: " in a batch
+    midi: bool = False  # whether its notes are written beside it
 
     @property
     def paths(self) -> list[Path]:

@@ -28,19 +28,12 @@ PIECE_FIGURES = {
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece to be measured.
+    """A piece to be measured."""
 
-    Attributes:
-        tokens: (steps, columns) without masks, except for chords that are unknown.
-        bar: steps in a bar.
-        beats: beats in a bar.
-        minor: of the key; None = no key.
-    """
-
-    tokens: np.ndarray
-    bar: int
-    beats: int
-    minor: bool | None
+    tokens: np.ndarray  # (steps, columns) without masks, except for chords that are unknown
+    bar: int  # steps in a bar
+    beats: int  # beats in a bar
+    minor: bool | None  # of the key; None = no key
 
     def column(self, name: str) -> np.ndarray:
         return self.tokens[:, NAMES.index(name)]

@@ -15,20 +15,13 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips that could be read.
+    """Clips that could be read."""
 
-    Attributes:
-        rows: labels of each clip, at least `file_name` and `path`.
-        audios: (channels, samples) float32 of each clip, all at `sampling_rate`.
-        unreadable: file name -> reason, of the clips that were skipped.
-        resampled: number of clips that had another sampling rate.
-    """
-
-    rows: list[dict]
-    audios: list[np.ndarray]
+    rows: list[dict]  # labels of each clip, at least `file_name` and `path`
+    audios: list[np.ndarray]  # (channels, samples) float32 of each clip, all at `sampling_rate`
     sampling_rate: int
-    unreadable: dict[str, str] = field(default_factory=dict)
-    resampled: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)  # file name -> reason, of the clips that were skipped
+    resampled: int = 0  # number of clips that had another sampling rate
 
     @property
     def mono(self) -> list[np.ndarray]:

@@ -14,20 +14,14 @@ from training.metrics.features import ClipAnalysis, clip_features
 
 @dataclass(frozen=True)
 class Listeners:
-    """The listener networks; figures that need a missing one (None) are left out.
-
-    Attributes:
-        thresholds: decision threshold of each of the tagger's tags.
-        cards: the card of each network, for the report.
-        absent: names and folders of the networks that were not found.
-    """
+    """The listener networks; figures that need a missing one (None) are left out."""
 
     tagger: Tagger | None = None
     tracker: BeatTracker | None = None
     key: KeyNetwork | None = None
-    thresholds: dict[str, float] = field(default_factory=dict)
-    cards: dict[str, dict] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
+    thresholds: dict[str, float] = field(default_factory=dict)  # decision threshold of each of the tagger's tags
+    cards: dict[str, dict] = field(default_factory=dict)  # the card of each network, for the report
+    absent: tuple[str, ...] = ()  # names and folders of the networks that were not found
 
 
 def load_listeners(tagger: str, beat_tracker: str, key: str) -> Listeners:

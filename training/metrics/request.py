@@ -7,27 +7,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Request:
-    """The requested properties of a clip; a metric whose property is None (unknown) is left out.
+    """The requested properties of a clip; a metric whose property is None (unknown) is left out."""
 
-    Attributes:
-        bpm: beats a minute.
-        beats_s, downbeats_s: times in seconds.
-        key: "A minor", as in `pipelines.pipeline_vivace.KEYS`.
-        chroma: (beats, 12) of 0 and 1, C first; row k lasts one beat from beats_s[k] on; a row of zeros = unknown.
-        instruments: canonical names of all instruments that play, without drums.
-        drums: whether a drum kit plays.
-        style: name of the style.
-        stated: canonical names of the instruments in the caption; None if it names no instrument.
-    """
-
-    bpm: float | None = None
+    bpm: float | None = None  # beats a minute
+    # beats_s, downbeats_s: times in seconds
     beats_s: np.ndarray | None = None
     downbeats_s: np.ndarray | None = None
-    key: str | None = None
+    key: str | None = None  # "A minor", as in `pipelines.pipeline_vivace.KEYS`
+    # (beats, 12) of 0 and 1, C first; row k lasts one beat from beats_s[k] on; a row of zeros = unknown
     chroma: np.ndarray | None = None
-    instruments: tuple[str, ...] | None = None
-    drums: bool | None = None
-    style: str | None = None
+    instruments: tuple[str, ...] | None = None  # canonical names of all instruments that play, without drums
+    drums: bool | None = None  # whether a drum kit plays
+    style: str | None = None  # name of the style
+    # canonical names of the instruments in the caption; None if it names no instrument
     stated: tuple[str, ...] | None = None
 
 

@@ -111,19 +111,12 @@ def decode(sounds: np.ndarray, begins: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NoteFigures:
-    """How transcribed notes match requested ones; a value is None where there is nothing to compare.
+    """How transcribed notes match requested ones; a value is None where there is nothing to compare."""
 
-    Attributes:
-        f1: of onset (within 50 ms) and pitch (within a quarter tone), all roles together.
-        recall: share of the requested notes of lead, harmony and bass that are transcribed.
-        velocity: rank correlation of transcribed strength and requested velocity, over the notes that match.
-        late_ms: median of transcribed less requested onset, over the notes that match.
-    """
-
-    f1: float | None
-    recall: dict[str, float | None]
-    velocity: float | None
-    late_ms: float | None
+    f1: float | None  # of onset (within 50 ms) and pitch (within a quarter tone), all roles together
+    recall: dict[str, float | None]  # share of the requested notes of lead, harmony and bass that are transcribed
+    velocity: float | None  # rank correlation of transcribed strength and requested velocity, over the notes that match
+    late_ms: float | None  # median of transcribed less requested onset, over the notes that match
 
 
 def match(found: np.ndarray, wanted: np.ndarray) -> list[tuple[int, int]]:

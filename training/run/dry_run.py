@@ -41,14 +41,10 @@ class Cost:
 
     parameters: int
     trained: int
-    state_bytes: int
-    """weights, gradients, the two moments of Adam, and averaged weights"""
-    activation_bytes: int
-    """tensors that the forward pass saves for the backward pass"""
-    flops: int
-    """of matrix products and convolutions, forward and backward"""
-    seconds: float
-    """forward and backward"""
+    state_bytes: int  # weights, gradients, the two moments of Adam, and averaged weights
+    activation_bytes: int  # tensors that the forward pass saves for the backward pass
+    flops: int  # of matrix products and convolutions, forward and backward
+    seconds: float  # forward and backward
 
 
 def measure(model: torch.nn.Module, loss: Callable[[], torch.Tensor], averages: int = 1) -> Cost:

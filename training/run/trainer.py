@@ -105,8 +105,7 @@ class FiniteCheck:
 class Losses:
     """The losses of one micro-batch."""
 
-    loss: torch.Tensor
-    """scalar that is differentiated"""
+    loss: torch.Tensor  # scalar that is differentiated
     checked: dict[str, torch.Tensor]
     """values that must be finite, by name: one for each item or one for the whole micro-batch"""
     logged: dict[str, torch.Tensor]

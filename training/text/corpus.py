@@ -192,16 +192,11 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
 class TextCorpus:
     """The texts of a run, saved with its checkpoints so that a resumed run uses the same."""
 
-    texts: list[str]
-    """training texts, each once"""
-    words: list[str]
-    """words that are one token each"""
-    heldout_texts: list[str]
-    """prompts of the grammar that are not in `texts`"""
-    heldout_captions: list[str]
-    """captions in held-out words and templates"""
-    heldout_words: list[str]
-    """words with a token of their own that stand in no training text"""
+    texts: list[str]  # training texts, each once
+    words: list[str]  # words that are one token each
+    heldout_texts: list[str]  # prompts of the grammar that are not in `texts`
+    heldout_captions: list[str]  # captions in held-out words and templates
+    heldout_words: list[str]  # words with a token of their own that stand in no training text
 
     def save(self, file: Path) -> None:
         """Write as JSON: whole or not at all."""

@@ -143,18 +143,12 @@ _MUSICAL = tuple(text for text in TEMPLATES if any(slot in text for slot in ("{I
 
 @dataclass(frozen=True)
 class Concept:
-    """An instrument, a style or a mood that prompts name, and its words.
+    """An instrument, a style or a mood that prompts name, and its words."""
 
-    Attributes:
-        kind: "instrument", "style" or "mood".
-        name: its canonical name.
-        own: the words of the scorebook's captions.
-        synonyms, lexicon: a few other words, and many, of training/text/words.py.
-    """
-
-    kind: str
-    name: str
-    own: tuple[str, ...]
+    kind: str  # "instrument", "style" or "mood"
+    name: str  # its canonical name
+    own: tuple[str, ...]  # the words of the scorebook's captions
+    # synonyms, lexicon: a few other words, and many, of training/text/words.py
     synonyms: tuple[str, ...]
     lexicon: tuple[str, ...] = ()
 
@@ -181,17 +175,12 @@ _PLAYERS = tuple(INSTRUMENTS)
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and the places of its concepts.
+    """A text and the places of its concepts."""
 
-    Attributes:
-        text: the text.
-        slots: (start, end, number of the concept in `CONCEPTS`) of each slot, in characters.
-        body: (start, end) without the words of a request around it.
-    """
-
-    text: str
+    text: str  # the text
+    # (start, end, number of the concept in `CONCEPTS`) of each slot, in characters
     slots: tuple[tuple[int, int, int], ...]
-    body: tuple[int, int]
+    body: tuple[int, int]  # (start, end) without the words of a request around it
 
 
 class MarkSpeaker(Speaker):

@@ -72,27 +72,19 @@ class NothingInItError(UnreadableError):
 
 @dataclass
 class Decoded:
-    """One file.
+    """One file."""
 
-    Attributes:
-        audio: (channels, samples) float32 at the wanted rate.
-        format: by content, e.g. "MP3".
-        source_rate, source_channels: of the file.
-        source_s: seconds decoded.
-        clipped: share of samples on flat tops of three or more at full scale, before resampling. Samples stored as
-            floats may go above full scale without a flat top, and are not clipped then.
-        dc: mean of each channel (source channels), which has been taken out.
-        notes: what is odd but no reason to leave the file out.
-    """
-
-    audio: np.ndarray
-    format: str
+    audio: np.ndarray  # (channels, samples) float32 at the wanted rate
+    format: str  # by content, such as "MP3"
+    # source_rate, source_channels: of the file
     source_rate: int
     source_channels: int
-    source_s: float
+    source_s: float  # seconds decoded
+    # share of samples on flat tops of three or more at full scale, before resampling. Samples stored as floats may go
+    # above full scale without a flat top, and are not clipped then.
     clipped: float
-    dc: tuple[float, ...]
-    notes: list[str] = field(default_factory=list)
+    dc: tuple[float, ...]  # mean of each channel (source channels), which has been taken out
+    notes: list[str] = field(default_factory=list)  # what is odd but no reason to leave the file out
 
 
 def _id3_size(content: bytes) -> int:

@@ -46,24 +46,18 @@ class Listeners:
 
 @dataclass(frozen=True)
 class Labels:
-    """The estimated labels of a clip; None = unknown. Times in seconds from its start.
+    """The estimated labels of a clip; None = unknown. Times in seconds from its start."""
 
-    Attributes:
-        bpm, beats_s: an even grid; both or neither.
-        downbeats_s, beats_per_bar: both or neither, and only with beats.
-        key: as "A minor".
-        chords: (beats, 12) of 0 and 1, a row of zeros where unknown; None without beats.
-        chord_symbols: a name a beat, "N" where unknown.
-        confidence: 0 to 1 of beats, downbeats, key and (mean) chords, whether above the threshold or not.
-    """
-
+    # bpm, beats_s: an even grid; both or neither
     bpm: float | None
     beats_s: list[float] | None
+    # downbeats_s, beats_per_bar: both or neither, and only with beats
     downbeats_s: list[float] | None
     beats_per_bar: int | None
-    key: str | None
-    chords: list[list[int]] | None
-    chord_symbols: list[str] | None
+    key: str | None  # as "A minor"
+    chords: list[list[int]] | None  # (beats, 12) of 0 and 1, a row of zeros where unknown; None without beats
+    chord_symbols: list[str] | None  # a name a beat, "N" where unknown
+    # 0 to 1 of beats, downbeats, key and (mean) chords, whether above the threshold or not
     confidence: dict[str, float]
 
 

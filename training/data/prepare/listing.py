@@ -39,26 +39,16 @@ GENERIC = frozenset(_GENERIC_WORDS.split()) | frozenset(SPLIT_NAMES)
 
 @dataclass(frozen=True)
 class Item:
-    """A file, or a row of a data set.
+    """A file, or a row of a data set."""
 
-    Attributes:
-        name: relative to the source, unique within it, and valid Unicode (`shown`).
-        path: the audio file, as the system calls it; None where `content` holds it.
-        captions: from the source itself; empty = look in tags and names.
-        labels: row keys that the source states (bpm, key, beats_s ...), checked.
-        split: where the source has splits of its own.
-        notes: what was odd about captions or labels.
-        title: the part of the name from which a caption may be taken; None = all of it.
-    """
-
-    name: str
-    path: str | None = None
+    name: str  # relative to the source, unique within it, and valid Unicode (`shown`)
+    path: str | None = None  # the audio file, as the system calls it; None where `content` holds it
     content: bytes | None = field(default=None, repr=False)
-    captions: tuple[str, ...] = ()
-    labels: dict = field(default_factory=dict)
-    split: str | None = None
-    notes: tuple[str, ...] = ()
-    title: str | None = None
+    captions: tuple[str, ...] = ()  # from the source itself; empty = look in tags and names
+    labels: dict = field(default_factory=dict)  # row keys that the source states (bpm, key, beats_s ...), checked
+    split: str | None = None  # where the source has splits of its own
+    notes: tuple[str, ...] = ()  # what was odd about captions or labels
+    title: str | None = None  # the part of the name from which a caption may be taken; None = all of it
 
     def read(self) -> bytes:
         """The whole audio file."""
@@ -67,19 +57,13 @@ class Item:
 
 @dataclass
 class Listing:
-    """The items of a source.
+    """The items of a source."""
 
-    Attributes:
-        items: in a fixed order.
-        count: number of items; None = unknown.
-        others: name -> (fate, reason) of files that are not items; complete once `items` is exhausted.
-        notes: remarks on the source as a whole.
-    """
-
-    items: Iterable[Item]
-    count: int | None
+    items: Iterable[Item]  # in a fixed order
+    count: int | None  # number of items; None = unknown
+    # name -> (fate, reason) of files that are not items; complete once `items` is exhausted
     others: dict[str, tuple[str, str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # remarks on the source as a whole
 
 
 def shown(name: str) -> str:

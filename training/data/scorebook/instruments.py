@@ -11,26 +11,17 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Instrument:
-    """One instrument.
+    """One instrument."""
 
-    Attributes:
-        name: canonical name, the one that stands in labels.
-        presets: (bank, program) pairs that sound like it.
-        family: keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk.
-        low, high: comfortable range in MIDI pitches.
-        roles: letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble.
-        words: names used in training captions, the canonical one first.
-        heldout_words: names used in no training caption.
-    """
-
-    name: str
-    presets: tuple[tuple[int, int], ...]
-    family: str
+    name: str  # canonical name, the one that stands in labels
+    presets: tuple[tuple[int, int], ...]  # (bank, program) pairs that sound like it
+    family: str  # keys, mallets, organ, guitar, bass, strings, choir, brass, reed, pipe, synth, pad, folk
+    # low, high: comfortable range in MIDI pitches
     low: int
     high: int
-    roles: str
-    words: tuple[str, ...]
-    heldout_words: tuple[str, ...]
+    roles: str  # letters out of m melody, c chords, a arpeggio, p pad, b bass, e voice of an ensemble
+    words: tuple[str, ...]  # names used in training captions, the canonical one first
+    heldout_words: tuple[str, ...]  # names used in no training caption
 
 
 def _read() -> dict[str, Instrument]:

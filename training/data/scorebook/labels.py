@@ -52,8 +52,7 @@ class Settings:
     clip_s: float
     soundfonts: tuple[str, ...]
     output_dir: str
-    drum_samples: str = ""
-    """folder of drum samples; "" for the drums of the SoundFonts alone"""
+    drum_samples: str = ""  # folder of drum samples; "" for the drums of the SoundFonts alone
     splits: tuple[str, ...] = SPLITS
 
 
