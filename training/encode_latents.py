@@ -134,15 +134,8 @@ def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) ->
 
 
 class ShardMaker:
-    """Makes shards with an autoencoder and a text encoder, reusing the valid parts of existing shards.
-
-    Args:
-        config: of the run.
-        device: for encoding.
-
-    Raises:
-        ValueError: a folder in `config` does not hold what it should.
-    """
+    """Makes shards with an autoencoder and a text encoder, reusing the valid parts of existing shards; a ValueError for
+    a folder in `config` that does not hold what it should."""
 
     def __init__(self, config: LatentsRun, device: torch.device):
         self.config, self.output = config, Path(config.output_dir)

@@ -138,12 +138,8 @@ def evaluate_checkpoint(
 ) -> tuple[dict, list[ClipPage]]:
     """The results of a checkpoint for the JSON, and its clips for the page.
 
-    Args:
-        config: the options of the evaluation.
-        pipe: a VivacePipeline, or any callable with the same arguments.
-        listeners: networks that analyse the clips.
-        embedder: embeds clips for the distribution figures.
-        pool: processes that compute signal features.
+    `pipe` is a VivacePipeline, or any callable with the same arguments; `pool` are processes that compute signal
+    features.
 
     Raises:
         ValueError: the data, the checkpoint or the options cannot be used.

@@ -115,12 +115,7 @@ def sampler(name: str, own):
 
 
 class Measurement:
-    """The clips to request, and the networks that measure the generated ones.
-
-    Args:
-        config: the options of the sweep.
-        pipe: the pipeline to measure.
-    """
+    """The clips to request, and the networks that measure the generated ones."""
 
     def __init__(self, config: SweepRun, pipe):
         self.config, self.rate, self.scheduler = config, int(pipe.vae.config.sampling_rate), pipe.scheduler

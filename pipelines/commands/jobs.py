@@ -180,7 +180,6 @@ def read_batch(
     """A job for each line of a JSONL file; empty lines are none.
 
     Args:
-        file: to read.
         folder: for the files.
         shared: arguments of every line that does not have its own.
         allowed: names that a line may have, beside "out" and "midi".
@@ -282,13 +281,8 @@ def texts_of(request: dict) -> list[str]:
 
 
 def check_notes(job: Job, notes: bool, composes: bool):
-    """The score or the melody of a job, or None. Raise a ValueError for what is wrong with it and its parts.
-
-    Args:
-        job: to check.
-        notes: whether the checkpoint plays notes.
-        composes: whether it has a composer.
-    """
+    """The score or the melody of a job, or None. Raise a ValueError for what is wrong with it and its parts, of a
+    checkpoint that plays `notes` and `composes`, or does not."""
     from pipelines.scores import is_composed, load_score
     from pipelines.vivace_midi import load_mido
     from pipelines.vivace_notes import read_melody, read_parts
@@ -336,14 +330,8 @@ def has_score(path: str) -> bool:
 
 
 def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
-    """Raise a ValueError for what can be refused before the model is loaded.
-
-    Args:
-        job: to check.
-        edit: whether it starts from audio.
-        index: the checkpoint's model_index.json.
-        notes: whether the checkpoint plays notes.
-    """
+    """Raise a ValueError for what can be refused before the model is loaded, of a job that starts from audio (`edit`)
+    or not; `index` is the checkpoint's model_index.json, and `notes` says whether it plays notes."""
     from pipelines.scores import has_composer, is_composed, music_of
     from pipelines.vivace_music import Lengths
 

@@ -152,12 +152,8 @@ class KeyRun:
 
 
 def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vary the recording and the key: a smooth filter, noise, and a transposition by up to six semitones.
-
-    Args:
-        pitch: (batch, FINE, pitches, frames).
-        label: (batch,) in the order of `key_names`.
-    """
+    """Vary the recording (batch, FINE, pitches, frames) and the label (batch,) in the order of `key_names`: a smooth
+    filter, noise, and a transposition by up to six semitones."""
     pitch, label = pitch.clone(), label.clone()
     size = pitch.shape[2]
     for index, clip in enumerate(pitch):

@@ -59,10 +59,8 @@ def chord_cosine(
     1 if the chord's notes alone sound, equally strong; about 0.5 for a wrong chord, since energy is never negative.
 
     Args:
-        chroma: (12, frames) energy by pitch class, C first.
-        frame_rate: frames a second; frame i is centred at i / frame_rate seconds.
+        chroma: (12, frames) energy by pitch class, C first; frame i is centred at i / `frame_rate` seconds.
         beats_s: (beats,) in seconds; each lasts 60 / bpm.
-        bpm: beats a minute.
         requested: (beats, 12) of 0 and 1; rows of zeros (no chord) are skipped.
     """
     cosines = []
@@ -163,11 +161,8 @@ MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0
 
 
 def estimate_key(chroma: np.ndarray) -> str | None:
-    """Key, such as "A minor", whose profile correlates best with the clip's pitch classes; None for silence.
-
-    Args:
-        chroma: (12, frames) energy by pitch class, C first.
-    """
+    """Key, such as "A minor", whose profile correlates best with the clip's pitch classes, from the energy (12, frames)
+    by pitch class, C first; None for silence."""
     chroma = np.asarray(chroma, dtype=np.float64)
     # Each frame counts the same, so that loud notes do not decide; near-silent ones count less.
     loudest = chroma.max(axis=0, keepdims=True)

@@ -6,13 +6,8 @@ import numpy as np
 
 
 def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> dict:
-    """Mean with a percentile bootstrap interval (Efron 1979) and the count.
-
-    Args:
-        values: one a clip; None and NaN (no measurement for that clip) are left out.
-        seed: of the resampling.
-        resamples: bootstrap draws.
-        level: coverage of the interval, between 0 and 1.
+    """Mean with a percentile bootstrap interval (Efron 1979) and the count of values, one a clip; None and NaN (no
+    measurement for that clip) are left out.
 
     Returns:
         `mean`, `low`, `high` (None where there is no value; low = high = mean for a single one) and `n`.

@@ -96,12 +96,8 @@ def find_teacher(teacher: str | None) -> str:
 
 
 class SentenceTeacher:
-    """Mean-pooled, normalised sentence embeddings of a transformers encoder.
-
-    Args:
-        source: folder or Hub id.
-        cache_dir: folder for computed embeddings, keyed by the texts and the source.
-    """
+    """Mean-pooled, normalised sentence embeddings of a transformers encoder, from a folder or Hub id; `cache_dir` keeps
+    computed embeddings by texts and source."""
 
     def __init__(self, source: str, cache_dir: str | Path):
         self.source = source

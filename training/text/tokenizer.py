@@ -77,13 +77,8 @@ def surface_words(text: str) -> list[str]:
 def build_tokenizer(
     words: Sequence[str], piece_corpus: Sequence[str], pieces: int = 1500, max_length: int = 64
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer that ends every text with `</s>`.
-
-    Args:
-        words: lower-case words that are to be one token each.
-        piece_corpus: words from which so many `pieces` for everything else are learnt.
-        max_length: `model_max_length`, tokens.
-    """
+    """A tokenizer that ends every text with `</s>`: lower-case `words` are one token each, and so many `pieces` for
+    everything else are learnt from `piece_corpus`."""
     learnt = learn_pieces(piece_corpus, pieces)
     floor = min(learnt.values())
     vocabulary: dict[str, float] = {token: 0.0 for token in SPECIAL_TOKENS}

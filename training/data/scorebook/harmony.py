@@ -101,11 +101,8 @@ def _diatonic(tonic: int, minor: bool) -> list[tuple[Chord, float]]:
 def harmonise(melody: np.ndarray, first_q: float, unit_q: float, count: int, tonic: int, minor: bool) -> list[Chord]:
     """Chords under a tune: the best path over the chords of the key (Viterbi), one chord per unit.
 
-    Args:
-        melody: (n, 4) notes: onset and duration in quarters, pitch, velocity.
-        first_q: onset of the first unit, quarters.
-        unit_q: length of a unit (a bar or half of one), quarters.
-        count: number of units.
+    The melody is (n, 4): onset and duration in quarters, pitch, velocity; `count` units (bars or halves of one) of
+    `unit_q` quarters begin at `first_q`.
     """
     candidates = _diatonic(tonic, minor)
     fit = np.zeros((count, len(candidates)))

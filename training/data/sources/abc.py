@@ -63,14 +63,8 @@ class _State:
 
 
 def read_abc(text: str) -> Iterator[tuple[int, Score | str]]:
-    """Tunes of an ABC file.
-
-    Args:
-        text: of the file, any number of tunes, each starting with an X: field.
-
-    Yields:
-        (number in X:, score), or (number, reason) for a refused tune. work_id, collection and license are "".
-    """
+    """Tunes of an ABC file, each of which starts with an X: field: (number in X:, score), or (number, reason) for a
+    refused tune. work_id, collection and license are ""."""
     for block in re.split(r"(?m)^(?=X:)", text):
         if block.startswith("X:"):
             number = re.match(r"X:\s*(\d+)", block)

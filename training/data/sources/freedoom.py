@@ -42,11 +42,7 @@ def song_lumps(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def read_freedoom(paths: list[Path]) -> list[Score]:
-    """Scores of all songs of some WADs; a song that is in both is read once.
-
-    Args:
-        paths: freedoom1.wad, freedoom2.wad.
-    """
+    """Scores of all songs of freedoom1.wad and freedoom2.wad; a song that is in both is read once."""
     scores, seen = [], set()
     for path in paths:
         for name, data in song_lumps(path):

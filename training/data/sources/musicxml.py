@@ -62,13 +62,8 @@ def xml_of(data: bytes) -> bytes:
 
 
 def read_musicxml(data: bytes) -> Score:
-    """Score of a MusicXML file.
-
-    Args:
-        data: bytes of the file, compressed or not.
-
-    Returns:
-        Score with work_id, collection and license "" and composer "unknown" if not stated.
+    """Score of a MusicXML file, compressed or not; work_id, collection and license are "", and the composer is
+    "unknown" if not stated.
 
     Raises:
         MusicXmlError: if it is not part-wise MusicXML, has no fixed meter or is too short or too irregular.
