@@ -77,11 +77,8 @@ class Child:
         self.ready_s = time.perf_counter() - self.began
 
     def call(self, **request) -> dict:
-        """Send one request, wait for its answer.
-
-        Raises:
-            ChildError: if the child fails, ends or exceeds `timeout_s`.
-        """
+        """Send one request, wait for its answer. Raises a ChildError if the child fails, ends or exceeds
+        `timeout_s`."""
         self.process.stdin.write((json.dumps(request) + "\n").encode())
         self.process.stdin.flush()
         return self._reply()

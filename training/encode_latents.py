@@ -34,11 +34,8 @@ SHARD_CLIPS = 256
 
 
 def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The text encoder and tokenizer of a folder that has text_encoder/ and tokenizer/.
-
-    Raises:
-        ValueError: one of them does not exist.
-    """
+    """The text encoder and tokenizer of a folder that has text_encoder/ and tokenizer/. Raises a ValueError if one of
+    them does not exist."""
     for part in ("text_encoder", "tokenizer"):
         if not (Path(folder) / part).is_dir():
             raise ValueError(f"text_encoder {folder}: no {part}/ there; make it with training.text.train")
@@ -108,11 +105,8 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) -> dict[str, list[dict]]:
-    """The rows of each split, with additional captions for training; a clip without text has the caption "".
-
-    Raises:
-        ValueError: a split is missing, or a clip does not have the autoencoder's sampling rate.
-    """
+    """The rows of each split, with additional captions for training; a clip without text has the caption "". Raises a
+    ValueError if a split is missing, or a clip does not have the autoencoder's sampling rate."""
     splits = {}
     for split in ("train", "validation", "test"):
         rows = read_rows(config.data_dir, split)

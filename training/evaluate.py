@@ -265,10 +265,7 @@ def evaluate_folder(
     config: EvaluateRun, listeners: Listeners, embedder: Embedder, pool: Executor | None = None
 ) -> tuple[dict, list[ClipPage]]:
     """The same for the audio of a folder: control figures for its labels, signal, and distance from a reference folder.
-
-    Raises:
-        ValueError: no audio, or too few clips for a distance between distributions.
-    """
+    Raises a ValueError for no audio, or too few clips for a distance between distributions."""
     clock = provenance.Clock()
     measured = folder_rows(config.audio_dir, config.split)
     if config.reference_dir is not None:  # before the slow part

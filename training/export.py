@@ -110,11 +110,8 @@ class ExportRun:
 
 
 def follow_run(config: ExportRun) -> ExportRun:
-    """The options with the folders that belong to `run`.
-
-    Raises:
-        ValueError: `run` is not a finished run of stage 3.
-    """
+    """The options with the folders that belong to `run`. Raises a ValueError if `run` is not a finished run of stage
+    3."""
     run = Path(config.run)
     try:
         run_config = json.loads((run / "config.json").read_text())

@@ -60,11 +60,8 @@ pipe("slow piano, 8 bars", seed=7).save("out.wav")
 
 
 def check(config: UNetRun) -> Path:
-    """The checkpoint folder of a run with `lora_rank`.
-
-    Raises:
-        ValueError: `init_from` is no whole checkpoint, a setting that does not go with an adapter, or no peft here.
-    """
+    """The checkpoint folder of a run with `lora_rank`. Raises a ValueError if `init_from` is no whole checkpoint, a
+    setting does not go with an adapter, or peft is missing."""
     try:
         check_peft()
     except ImportError as error:
@@ -83,11 +80,8 @@ def check(config: UNetRun) -> Path:
 
 
 def use_statistics(crops: LatentCrops, folder: Path, data_dir: str) -> None:
-    """Standardise latents, in place, with the statistics of the checkpoint, on which its network was trained.
-
-    Raises:
-        ValueError: the latents were made by another autoencoder or text encoder.
-    """
+    """Standardise latents, in place, with the statistics of the checkpoint, on which its network was trained. Raises a
+    ValueError if the latents were made by another autoencoder or text encoder."""
     vae = load_autoencoder(f"{folder}/vae")
     if crops.about["models"] != models_fingerprint(vae, load_text_encoder(str(folder))[0]):
         raise ValueError(
@@ -132,11 +126,8 @@ def keep_in_checkpoints(accelerator: Accelerator, model: UNet1DConditionModel) -
 
 
 def note_base(model: UNet1DConditionModel, config: UNetRun) -> None:
-    """Write what the adapter is for to `output_dir/base.json`, or compare with what a run there was for.
-
-    Raises:
-        ValueError: the checkpoint has other weights than when the run began, and `force` is not set.
-    """
+    """Write what the adapter is for to `output_dir/base.json`, or compare with what a run there was for. Raises a
+    ValueError if the checkpoint has other weights than when the run began, and `force` is not set."""
     path = Path(config.output_dir) / "base.json"
     about = {"checkpoint": config.init_from, "unet_sha256": weights_hash([model])}
     if path.is_file() and not config.force:

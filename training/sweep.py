@@ -133,11 +133,8 @@ class Measurement:
         self.space = Space(self.embedder.embed(train.mono, rate))
 
     def set_guidance_weights(self, pipe, slow: str, balance: str) -> None:
-        """Set how much guidance acts on the slowly varying part and on each channel of the latents.
-
-        Raises:
-            ValueError: the checkpoint's code does not support it.
-        """
+        """Set how much guidance acts on the slowly varying part and on each channel of the latents. Raises a ValueError
+        if the checkpoint's code does not support it."""
         if (slow, balance) != (OWN, OWN) and not self.weights:
             raise ValueError(
                 f"slow is {slow!r} and balance {balance!r}, but the code in {self.config.checkpoint} guides all parts "

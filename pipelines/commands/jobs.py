@@ -77,11 +77,8 @@ def naming(job: Job) -> Iterator[None]:
 
 
 def check_output(out: str, formats: tuple[str, ...] = FORMATS) -> Path:
-    """The path to write to.
-
-    Raises:
-        ValueError: another ending than one of `formats`, or a place that cannot be written.
-    """
+    """The path to write to. Raises a ValueError for another ending than one of `formats`, or a place that cannot be
+    written."""
     path = Path(out)
     if path.suffix.lower() not in formats:
         raise ValueError(f"out is {out!r}; allowed: a file name that ends in {', '.join(formats)}")
@@ -110,11 +107,8 @@ def check_file(path: Path) -> None:
 
 
 def arguments_of(args: argparse.Namespace) -> dict:
-    """The pipeline's arguments that stand on the command line.
-
-    Raises:
-        ValueError: a timeline without its beginning.
-    """
+    """The pipeline's arguments that stand on the command line. Raises a ValueError for a timeline without its
+    beginning."""
     if getattr(args, "words", None) is not None:
         if args.prompt is not None:
             raise ValueError(f"prompt is given twice: {args.words!r} and {args.prompt!r}")
@@ -136,11 +130,8 @@ def read_start(start: str) -> float | str:
 
 
 def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> list[Job]:
-    """What is to be made, in files of these formats.
-
-    Raises:
-        ValueError: one line that names the argument, and of a batch the line.
-    """
+    """What is to be made, in files of these formats. Raises a ValueError of one line that names the argument, and of a
+    batch the line."""
     shared = arguments_of(args)
     if args.batch is None:
         if args.skip_existing:
@@ -161,11 +152,7 @@ def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> l
 
 
 def piped(request: dict, midi: bool) -> Job:
-    """The job of one piece that goes to standard output.
-
-    Raises:
-        ValueError: more than one file, or a terminal.
-    """
+    """The job of one piece that goes to standard output. Raises a ValueError for more than one file, or a terminal."""
     job = Job(request, Path(tempfile.gettempdir()) / f"vivace-{os.getpid()}.wav", midi=midi)
     if len(job.files) > 1:
         raise ValueError("out is '-', which takes one piece without stems or midi; give a file name")
@@ -259,11 +246,8 @@ def check_numbers(job: Job, *names: str) -> None:
 
 
 def texts_of(request: dict) -> list[str]:
-    """The texts of a request: one, a timeline's or a morph's; none where a score speaks for itself.
-
-    Raises:
-        ValueError: no prompt, an empty one, or two.
-    """
+    """The texts of a request: one, a timeline's or a morph's; none where a score speaks for itself. Raises a ValueError
+    for no prompt, an empty one, or two."""
     prompt, morph = request.get("prompt"), request.get("morph")
     if prompt is None and morph is None and "score" in request:
         return []

@@ -68,11 +68,8 @@ def stamp(folder: Path) -> tuple:
 
 
 def make(args: argparse.Namespace) -> int:
-    """Make every piece of the request or the batch; returns the exit code of `make_all`.
-
-    Raises:
-        ValueError: bad input, before anything is made.
-    """
+    """Make every piece of the request or the batch; returns the exit code of `make_all`. Raises a ValueError for bad
+    input, before anything is made."""
     jobs, edit = read_jobs(args), "audio" in vars(args)
     if args.skip_existing:
         jobs = [job for job in jobs if not job.done]
@@ -139,11 +136,8 @@ def call(pipe, job: Job, device: str) -> list[dict]:
 
 
 def write(out, index: int, path: Path, took_s: float, device: str, midi: bool = False) -> dict:
-    """Write one piece, with the stems that it was made with, and its notes.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Write one piece, with the stems that it was made with, and its notes. Raises an OSError if it cannot be
+    written."""
     stems = getattr(out, "stems", None)  # an older checkpoint's output has none
     beside = {"midi": midi, "stems": bool(stems)}
     try:
@@ -205,11 +199,8 @@ def line(piece: dict) -> str:
 
 
 def make_again(args: argparse.Namespace) -> int:
-    """Make the piece in a file again and compare; exit code 1 if a sample differs.
-
-    Raises:
-        ValueError: no recipe, or other audio than was edited.
-    """
+    """Make the piece in a file again and compare; exit code 1 if a sample differs. Raises a ValueError for a file
+    without a recipe, or other audio than was edited."""
     path = None if args.out is None else check_output(args.out)
     from pipelines.threads import usable_cores
     from pipelines.vivace_recipe import read_recipe, replay_arguments

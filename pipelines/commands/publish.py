@@ -32,11 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_module(*words: str) -> None:
-    """Run a program of this project that `pipelines` does not import.
-
-    Raises:
-        RuntimeError: if it fails, with its last line.
-    """
+    """Run a program of this project that `pipelines` does not import. Raises a RuntimeError if it fails, with its last
+    line."""
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -44,11 +41,7 @@ def run_module(*words: str) -> None:
 
 
 def find_source(source: str, scratch: Path) -> Path:
-    """The checkpoint to publish; a run is exported first.
-
-    Raises:
-        ValueError: neither of them.
-    """
+    """The checkpoint to publish; a run is exported first. Raises a ValueError if it is neither."""
     folder = Path(source)
     if (folder / "final").is_dir() and (folder / "config.json").is_file():
         run_module("training.export", "--run", source, "--output_dir", str(scratch / folder.name))

@@ -25,11 +25,8 @@ def has_notes(row: dict) -> bool:
 
 
 def note_rows(row: dict) -> np.ndarray:
-    """Notes of a row as (n, 5) float32: the columns `FIELDS`; none where they are unknown.
-
-    Raises:
-        ValueError: names the clip, and what of its parts or notes does not fit.
-    """
+    """Notes of a row as (n, 5) float32: the columns `FIELDS`; none where they are unknown. Raises a ValueError that
+    names the clip, and what of its parts or notes does not fit."""
     if not has_notes(row):
         return np.zeros((0, len(FIELDS)), dtype=np.float32)
     name = row.get("file_name")

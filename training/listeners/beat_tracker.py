@@ -193,11 +193,7 @@ def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def train(config: BeatTrackerRun) -> dict:
-    """Train, measure, save; returns the card.
-
-    Raises:
-        ValueError: no rows with beats.
-    """
+    """Train, measure, save; returns the card. Raises a ValueError if no row has beats."""
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     needed = "bpm, beats_s and downbeats_s"

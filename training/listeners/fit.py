@@ -70,11 +70,8 @@ def clip_tensor(audio: np.ndarray, sampling_rate: int, wanted_rate: int, min_sam
 def labelled_rows(
     data_dir: str, splits: tuple[str, ...], has_labels: Callable[[dict], bool], needed: str, sampling_rate: int
 ) -> dict[str, list[dict]]:
-    """The rows of each split for which `has_labels` holds.
-
-    Raises:
-        ValueError: a split has no such row (`needed` names the labels), or one has another sampling rate.
-    """
+    """The rows of each split for which `has_labels` holds. Raises a ValueError if a split has no such row (`needed`
+    names the labels), or one has another sampling rate."""
     kept = {split: [row for row in read_rows(data_dir, split) if has_labels(row)] for split in splits}
     if not all(kept.values()):
         raise ValueError(f"no row has {needed}")

@@ -173,11 +173,7 @@ def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) 
 
 
 def train(config: KeyRun) -> dict:
-    """Train, measure, save; returns the card.
-
-    Raises:
-        ValueError: no rows with a key.
-    """
+    """Train, measure, save; returns the card. Raises a ValueError if no row has a key."""
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     names, splits, needed = key_names(), ("train", "validation", "test"), "a key such as 'A minor'"

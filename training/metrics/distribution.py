@@ -71,11 +71,8 @@ def clips_needed(dimensions: int) -> int:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two sets, (n, d) and (m, d). For finite numbers of clips it is too large on average.
-
-    Raises:
-        ValueError: other shapes, values that are not finite, or fewer than d + 1 clips in one of them.
-    """
+    """Frechet distance of two sets, (n, d) and (m, d). For finite numbers of clips it is too large on average. Raises a
+    ValueError for other shapes, values that are not finite, or fewer than d + 1 clips in one of them."""
     _check_covariance(a, b, 1)
     return gaussian_distance(*moments(a), *moments(b))
 

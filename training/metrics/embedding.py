@@ -39,11 +39,8 @@ class Embedder(Protocol):
 
 
 def prepare(audio: np.ndarray, sampling_rate: int, wanted_rate: int, number: int) -> np.ndarray:
-    """A clip as float32 (samples,) at `wanted_rate`.
-
-    Raises:
-        ValueError: clip `number` is empty, not (samples,) or not finite.
-    """
+    """A clip as float32 (samples,) at `wanted_rate`. Raises a ValueError if clip `number` is empty, not (samples,) or
+    not finite."""
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
         raise ValueError(f"audios[{number}] has shape {audio.shape}; needed: (samples,), at least one, all finite")
@@ -184,10 +181,7 @@ class Musicnn(nn.Module):
 
 def from_bundle(variables: dict[str, np.ndarray]) -> Musicnn:
     """The network with the weights of a checkpoint, whose layers TensorFlow numbers in the order of their creation.
-
-    Raises:
-        ValueError: a variable is missing or has another shape.
-    """
+    Raises a ValueError if a variable is missing or has another shape."""
     network = Musicnn()
     convs = [*network.timbral, *network.temporal, *network.middle]
     try:
@@ -219,11 +213,8 @@ def from_bundle(variables: dict[str, np.ndarray]) -> Musicnn:
 
 
 class MusicnnEmbedder:
-    """The last hidden layer of musicnn, trained on "MSD" or "MTT", averaged over patches of 3 s.
-
-    Raises:
-        ValueError: another name, or the package is not installed.
-    """
+    """The last hidden layer of musicnn, trained on "MSD" or "MTT", averaged over patches of 3 s. Raises a ValueError
+    for another name, or if the package is not installed."""
 
     def __init__(self, trained_on: str = "MSD"):
         if trained_on not in TRAINED_ON:

@@ -54,11 +54,8 @@ class ClipAnalysis:
 
 
 def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
-    """The signal features of one clip, (samples,) or (channels, samples) in [-1, 1] at `sampling_rate` Hz.
-
-    Raises:
-        ValueError: audio that is of another shape, empty or not finite.
-    """
+    """The signal features of one clip, (samples,) or (channels, samples) in [-1, 1] at `sampling_rate` Hz. Raises a
+    ValueError for audio of another shape, empty or not finite."""
     figures = signal_figures(audio, sampling_rate)
     audio = np.atleast_2d(audio).mean(axis=0, dtype=np.float32)
     duration_s = len(audio) / sampling_rate

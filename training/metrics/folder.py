@@ -31,10 +31,7 @@ class Clips:
 
 def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
     """Rows of one split of a data folder, of a folder's metadata.jsonl, or else one without labels for each audio file.
-
-    Raises:
-        ValueError: no such folder, a data folder without this split, or no audio.
-    """
+    Raises a ValueError for no such folder, a data folder without this split, or no audio."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")

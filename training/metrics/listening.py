@@ -25,11 +25,7 @@ class Listeners:
 
 
 def load_listeners(tagger: str, beat_tracker: str, key: str) -> Listeners:
-    """Load the networks whose folders exist.
-
-    Raises:
-        ValueError: a folder exists but cannot be read.
-    """
+    """Load the networks whose folders exist. Raises a ValueError if a folder exists but cannot be read."""
     networks: dict = {}
     cards, absent = {}, []
     loaders = (

@@ -19,11 +19,8 @@ def _pair(estimate: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), means removed; -120 to 120.
-
-    Raises:
-        ValueError: shapes that differ or are not (samples,).
-    """
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), means removed; -120 to 120. Raises a
+    ValueError for shapes that differ or are not (samples,)."""
     estimate, reference = _pair(estimate, reference)
     estimate, reference = estimate - estimate.mean(), reference - reference.mean()
     target = np.dot(estimate, reference) / max(np.dot(reference, reference), 1e-20) * reference

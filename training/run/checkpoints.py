@@ -119,11 +119,8 @@ def data_dir_of(config: RunConfig) -> str | None:
 
 
 def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> None:
-    """Save weights, EMA, optimiser, schedule and scaler of `step`; the folder appears when it is complete.
-
-    Raises:
-        OSError: it cannot be written, for example on a full disk; earlier checkpoints are unchanged.
-    """
+    """Save weights, EMA, optimiser, schedule and scaler of `step`; the folder appears when it is complete. Raises an
+    OSError if it cannot be written, for example on a full disk; earlier checkpoints are unchanged."""
     final = Path(config.output_dir) / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".partial")
     if accelerator.is_main_process:

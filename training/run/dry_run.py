@@ -48,11 +48,8 @@ class Cost:
 
 
 def measure(model: torch.nn.Module, loss: Callable[[], torch.Tensor], averages: int = 1) -> Cost:
-    """Run `loss` forward and backward twice: once to count operations, once to measure time.
-
-    Raises:
-        ValueError: the micro-batch does not fit into the memory of the GPU.
-    """
+    """Run `loss` forward and backward twice: once to count operations, once to measure time. Raises a ValueError if the
+    micro-batch does not fit into the memory of the GPU."""
     parameters = list(model.parameters())
     own = {p.untyped_storage().data_ptr() for p in parameters}
     saved: dict[int, int] = {}

@@ -40,11 +40,8 @@ __all__ = [
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
-    """Number of items in a micro-batch, that is in one process at one accumulation step.
-
-    Raises:
-        ValueError: the batch cannot be divided evenly.
-    """
+    """Number of items in a micro-batch, that is in one process at one accumulation step. Raises a ValueError if the
+    batch cannot be divided evenly."""
     micro = config.batch_size // (config.gradient_accumulation_steps * processes)
     if micro * config.gradient_accumulation_steps * processes != config.batch_size or micro == 0:
         raise ValueError(
@@ -96,11 +93,8 @@ class Shuffled(Dataset):
 
 
 def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerator) -> DataLoader:
-    """A loader of this process's micro-batches from `start_step` on.
-
-    Raises:
-        ValueError: there are fewer items than processes, or the batch cannot be divided evenly.
-    """
+    """A loader of this process's micro-batches from `start_step` on. Raises a ValueError if there are fewer items than
+    processes, or the batch cannot be divided evenly."""
     if len(items) < accelerator.num_processes:
         raise ValueError(f"data_dir {config.data_dir}: {len(items)} clips for {accelerator.num_processes} processes")
     sampler = StepSampler(config, start_step, accelerator.process_index, accelerator.num_processes)

@@ -41,11 +41,7 @@ USUAL_COUNT = 16
 
 
 def choose_tasks(names: str) -> list[str]:
-    """Names of tasks, comma-separated, or "all".
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """Names of tasks, comma-separated, or "all". Raises a ValueError for an unknown name."""
     chosen = list(TASKS) if names == "all" else [name.strip() for name in names.split(",")]
     for name in chosen:
         if name not in TASKS:

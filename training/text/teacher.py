@@ -78,11 +78,8 @@ _WHOLE_WORD = re.compile(r"[a-z]{3,}")
 
 
 def find_teacher(teacher: str | None) -> str:
-    """Folder or Hub id of the teacher; None = that of the installed package.
-
-    Raises:
-        ValueError: if none is given and the package is not installed.
-    """
+    """Folder or Hub id of the teacher; None = that of the installed package. Raises a ValueError if none is given and
+    the package is not installed."""
     if teacher is not None:
         return teacher
     try:

@@ -171,10 +171,7 @@ def lettered_tokens(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]
 
 def principal_directions(embeddings: torch.Tensor, count: int) -> torch.Tensor:
     """The `count` leading directions (width, count) of embeddings (n, width), mean kept: cosines are about the origin.
-
-    Raises:
-        ValueError: if count is above the width.
-    """
+    Raises a ValueError if count is above the width."""
     if count > embeddings.shape[1]:
         raise ValueError(f"d_model is {count}; allowed: up to the width of the teacher, {embeddings.shape[1]}")
     values, vectors = torch.linalg.eigh((embeddings.T @ embeddings).double())

@@ -42,11 +42,8 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
 
 
 def main(words: list[str] | None = None) -> dict:
-    """Prepare SOURCE; returns the report.
-
-    Raises:
-        ValueError: an argument is wrong, or nothing of the source is usable.
-    """
+    """Prepare SOURCE; returns the report. Raises a ValueError if an argument is wrong, or nothing of the source is
+    usable."""
     arguments = vars(parse_arguments(words))
     if not 1 <= arguments["num_workers"] <= 256:
         raise ValueError(f"num_workers is {arguments['num_workers']}; allowed: 1 to 256")

@@ -503,10 +503,7 @@ CELL_LIMIT = 2**24  # characters; csv's own 131,072 are fewer than some captions
 
 def list_table(path: Path, audio_column: str | None, text_column: str | None, allow_outside: bool) -> Listing:
     """The rows of a table in their order; a row whose file is missing, outside or named twice has its fate at once.
-
-    Raises:
-        ValueError: not UTF-8, not CSV or JSONL, empty, or without the requested columns (naming those it has).
-    """
+    Raises a ValueError if it is not UTF-8, not CSV or JSONL, empty, or without the requested columns."""
     rows = _rows(path)
     columns = list(dict.fromkeys(name for row, _ in rows for name in row))
     audio_column = _column(path, "audio_column", audio_column, AUDIO_COLUMNS, columns)
@@ -630,11 +627,7 @@ TABLES = ("metadata.csv", "metadata.jsonl")  # in a folder, as `datasets` names 
 
 
 def open_source(source: str, audio_column: str | None, text_column: str | None, allow_outside: bool) -> Listing:
-    """The items of a source.
-
-    Raises:
-        ValueError: it cannot be read.
-    """
+    """The items of a source. Raises a ValueError if it cannot be read."""
     path = Path(source)
     if path.is_dir():
         if is_local_dataset(path):

@@ -340,11 +340,8 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
 
 
 def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple[int, int]]:
-    """Settings, number of clips, and which part of the shards.
-
-    Raises:
-        ValueError: naming the first argument that is wrong.
-    """
+    """Settings, number of clips, and which part of the shards. Raises a ValueError that names the first argument that
+    is wrong."""
     if not (math.isfinite(arguments.hours) and 0.0 < arguments.hours <= 1000.0):
         raise ValueError(f"hours {arguments.hours}: must be above 0 and at most 1000")
     if not 0 <= arguments.seed < 2**32:

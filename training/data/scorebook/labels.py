@@ -65,11 +65,8 @@ def clip_rng(seed: int, index: int, stream: ClipStream, *more: int) -> np.random
 
 
 def scores_of(sources: tuple[str, ...]) -> dict[str, Strata]:
-    """Usable scores by source, then by meter and mode, in the fixed order of the loader.
-
-    Raises:
-        ValueError: if a source cannot be read or has no usable score.
-    """
+    """Usable scores by source, then by meter and mode, in the fixed order of the loader. Raises a ValueError if a
+    source cannot be read or has no usable score."""
     scores: dict[str, Strata] = {}
     for source in sources:
         if source == "procedural":

@@ -51,11 +51,8 @@ class Score:
 
 
 def split_meter(time_signature: str) -> tuple[int, int]:
-    """Numerator and denominator of a meter such as "6/8".
-
-    Raises:
-        ValueError: if it is not two positive whole numbers, the lower one a power of two.
-    """
+    """Numerator and denominator of a meter such as "6/8". Raises a ValueError if it is not two positive whole numbers,
+    the lower one a power of two."""
     upper, _, lower = time_signature.partition("/")
     if not (upper.isdigit() and lower.isdigit() and int(upper) > 0 and int(lower) in (1, 2, 4, 8, 16, 32)):
         raise ValueError(f"time_signature {time_signature!r}: must look like 4/4, 3/4, 6/8")
@@ -114,11 +111,7 @@ def save_bank(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
 
 
 def load_bank(path: str | os.PathLike[str]) -> list[Score]:
-    """Read the scores of a bank.
-
-    Raises:
-        ValueError: if the file is missing, damaged or of another format.
-    """
+    """Read the scores of a bank. Raises a ValueError if the file is missing, damaged or of another format."""
     try:
         with np.load(path) as bank:
             text = bank["header"].tobytes().decode()

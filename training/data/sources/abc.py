@@ -265,11 +265,7 @@ def _signature(fifths: int) -> dict[str, int]:
 
 
 def parse_meter(text: str) -> str:
-    """ "C" -> "4/4", "C|" -> "2/2", "6/8" -> "6/8".
-
-    Raises:
-        AbcError: if there is no fixed meter.
-    """
+    """ "C" -> "4/4", "C|" -> "2/2", "6/8" -> "6/8". Raises an AbcError if there is no fixed meter."""
     text = text.split("%", 1)[0].replace(" ", "")
     if text in ("C", "c"):
         return "4/4"
@@ -283,11 +279,8 @@ def parse_meter(text: str) -> str:
 
 
 def parse_key_field(text: str) -> tuple[str, str, bool]:
-    """ "Edor" -> ("E", "dor", True), "G" -> ("G", "maj", False).
-
-    Raises:
-        AbcError: if it is not a key, e.g. "HP" or "none".
-    """
+    """ "Edor" -> ("E", "dor", True), "G" -> ("G", "maj", False). Raises an AbcError if it is not a key, such as "HP" or
+    "none"."""
     match = _KEY.match(text.split("%", 1)[0].strip())
     if not match:
         raise AbcError(f"key {text!r}")

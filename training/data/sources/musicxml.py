@@ -47,11 +47,8 @@ class _Measure:
 
 
 def xml_of(data: bytes) -> bytes:
-    """The MusicXML text in a file's bytes: of a plain file itself, of an .mxl its score.
-
-    Raises:
-        MusicXmlError: for an archive without a score.
-    """
+    """The MusicXML text in a file's bytes: of a plain file itself, of an .mxl its score. Raises a MusicXmlError for an
+    archive without a score."""
     if not data.startswith(b"PK"):
         return data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
