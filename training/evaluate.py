@@ -139,10 +139,7 @@ def evaluate_checkpoint(
     """The results of a checkpoint for the JSON, and its clips for the page.
 
     `pipe` is a VivacePipeline, or any callable with the same arguments; `pool` are processes that compute signal
-    features.
-
-    Raises:
-        ValueError: the data, the checkpoint or the options cannot be used.
+    features. Raises a ValueError if the data, the checkpoint or the options cannot be used.
     """
     clock, rate = provenance.Clock(), int(pipe.vae.config.sampling_rate)
     all_rows = read_rows(config.data_dir, config.split)

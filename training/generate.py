@@ -29,10 +29,7 @@ def caption(row: dict, field: str, seed: int, index: int) -> tuple[str, dict | N
     """Draw one of the row's captions, with the facts that it states (None if the row does not list them).
 
     A row without a caption in `text` gets `NO_CAPTION`, which states nothing. `field` is "text" or "text_heldout"; seed
-    and index determine the draw.
-
-    Raises:
-        ValueError: the row has no caption in `text_heldout`.
+    and index determine the draw. Raises a ValueError if the row has no caption in `text_heldout`.
     """
     texts = row.get(field) or []
     written = [number for number, text in enumerate(texts) if not is_blank(text)]

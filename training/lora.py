@@ -202,10 +202,7 @@ def base_name(checkpoint: str) -> str:
 
 def export(run: Path, output_dir: Path, notes: str = "") -> dict:
     """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded; returns the
-    content of its best.json.
-
-    Raises:
-        ValueError: the run is not finished, or the loss on held-out clips never fell.
+    content of its best.json. Raises a ValueError if the run is not finished, or the loss on held-out clips never fell.
     """
     if not (run / "final").is_dir():
         raise ValueError(f"run is {str(run)!r}, which is not finished; give its command again to finish it")

@@ -147,10 +147,8 @@ def play(args: argparse.Namespace, out: Path, recipe: dict, grid: dict, semitone
 
 def stretch(audio, rate: int, ratio: float, semitones: int, loop: bool):
     """Audio (channels, samples) `ratio` times as fast and so many semitones higher, by ffmpeg's rubberband filter; a
-    loop stays one, since it is stretched three times in a row and the second is kept.
-
-    Raises:
-        RuntimeError: no ffmpeg, or one without the filter.
+    loop stays one, since it is stretched three times in a row and the second is kept. Raises a RuntimeError if there is
+    no ffmpeg, or one without the filter.
     """
     import numpy as np
 

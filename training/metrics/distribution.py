@@ -330,9 +330,7 @@ class Space:
     """The scale and principal components in which distances are measured, defined by the training clips (m, d) alone.
 
     The Frechet distance is measured in the first `components`, since a covariance needs more clips than dimensions.
-
-    Raises:
-        ValueError: fewer than 2 training clips, or all of them equal.
+    Raises a ValueError for fewer than 2 training clips, or all of them equal.
     """
 
     def __init__(self, train: np.ndarray, components: int = COMPONENTS):

@@ -80,9 +80,7 @@ class ClapEmbedder:
 
     A clip is cut into windows of the model's input length (see `cut`), and its vector is the mean of theirs, normalised
     to length 1. The feature extractor would draw a random part of a long clip instead. `source`: folder or Hub id.
-
-    Raises:
-        ValueError: transformers cannot load a CLAP model from there.
+    Raises a ValueError if transformers cannot load a CLAP model from there.
     """
 
     def __init__(self, source: str):
@@ -268,10 +266,8 @@ DT_FLOAT = 1
 
 def read_bundle(prefix: str | Path) -> dict[str, np.ndarray]:
     """The float32 variables of a TensorFlow checkpoint by name; variables of other types are left out. `prefix`: path
-    without `.index`, which ends in a slash if the name of the checkpoint is empty.
-
-    Raises:
-        ValueError: files missing, cut short, compressed or in several shards.
+    without `.index`, which ends in a slash if the name of the checkpoint is empty. Raises a ValueError for files that
+    are missing, cut short, compressed or in several shards.
     """
     prefix = str(prefix)
     try:
@@ -350,10 +346,8 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def load_embedder(name: str) -> Embedder:
     """An embedder by name: "musicnn-msd" or "musicnn-mtt" (needs the PyPI package musicnn); "tagger"
-    (checkpoints/tagger); or the folder or Hub id of a CLAP model ("laion/larger_clap_music").
-
-    Raises:
-        ValueError: the embedder cannot be loaded.
+    (checkpoints/tagger); or the folder or Hub id of a CLAP model ("laion/larger_clap_music"). Raises a ValueError if it
+    cannot be loaded.
     """
     if name.startswith("musicnn-") and name[8:].upper() in TRAINED_ON:
         return MusicnnEmbedder(name[8:].upper())

@@ -50,11 +50,7 @@ def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
 
 def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
     """Read the audio of rows at `sampling_rate` Hz (None = their most common rate); clips that cannot be read are
-    listed in `unreadable`.
-
-    Raises:
-        ValueError: no clip can be read.
-    """
+    listed in `unreadable`. Raises a ValueError if no clip can be read."""
     kept, audios, rates, unreadable = [], [], [], {}
     for row in rows:
         try:

@@ -49,9 +49,7 @@ def analyse(
     """Analyse clips, each (channels, samples) or (samples,).
 
     Signal features are computed in the processes of `pool`, if there is one, while the networks run in this process.
-
-    Raises:
-        ValueError: a clip is empty or not finite.
+    Raises a ValueError if a clip is empty or not finite.
     """
     run = map if pool is None else pool.map
     features = run(clip_features, audios, [sampling_rate] * len(audios))

@@ -146,12 +146,8 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
 
 
 def resume(accelerator: Accelerator, config: RunConfig) -> int:
-    """Load the newest complete checkpoint; return its step (0 for a new run).
-
-    Raises:
-        ValueError: that checkpoint was made with other settings that affect the result, or with other data, and
-            `config.force` is not set.
-    """
+    """Load the newest complete checkpoint; return its step (0 for a new run). Raises a ValueError if that checkpoint
+    was made with other settings that affect the result, or with other data, and `config.force` is not set."""
     found = checkpoints(config.output_dir)
     if not found:
         return 0

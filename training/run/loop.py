@@ -117,10 +117,8 @@ def shard(whole: torch.Tensor, accelerator: Accelerator, part: int, config: RunC
 
 def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Accelerator:
     """Set threads and seed, make the accelerator and, if `write`, the run folder with the resolved config and the
-    trackers. `may_shard` says whether the stage supports a model that FSDP has sharded.
-
-    Raises:
-        ValueError: the folder holds other files, or FSDP is used for a stage that does not support it.
+    trackers. `may_shard` says whether the stage supports a model that FSDP has sharded. Raises a ValueError if the
+    folder holds other files, or FSDP is used for a stage that does not support it.
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)

@@ -111,10 +111,8 @@ def kind_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
 
 def decode(content: bytes, name: str, sampling_rate: int, channels: int, denoise: bool = False) -> Decoded:
     """Decode the content of a file to a sampling rate and a number of channels; of its name only the suffix counts.
-    `denoise`: through ffmpeg's `afftdn` filter (spectral subtraction of a tracked noise floor).
-
-    Raises:
-        UnreadableError: not audio, damaged from the start, or in need of an ffmpeg that is not there.
+    `denoise`: through ffmpeg's `afftdn` filter (spectral subtraction of a tracked noise floor). Raises an
+    UnreadableError if it is not audio, damaged from the start, or in need of an ffmpeg that is missing.
     """
     if not content:
         raise UnreadableError("empty file")

@@ -393,10 +393,7 @@ def list_dataset(
     """The rows of a data set (an id such as "owner/name", or a local folder), split by split, as they arrive.
 
     Columns that are None are found by the usual names. With `allow_outside`, rows of a local folder may name files
-    outside it.
-
-    Raises:
-        ValueError: it cannot be opened, or has no audio column (naming the columns it has).
+    outside it. Raises a ValueError if it cannot be opened, or has no audio column (naming the columns it has).
     """
     from datasets import Audio
 

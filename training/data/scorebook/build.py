@@ -168,10 +168,8 @@ def render_scorebook(settings: Settings, count: int, num_workers: int, part: tup
 def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
     """Record the arguments of a folder's clips, or compare them with the recorded ones.
 
-    A set whose last shard is full may be made longer later.
-
-    Raises:
-        ValueError: the folder holds clips made with other arguments, or a set that cannot become this long.
+    A set whose last shard is full may be made longer later. Raises a ValueError if the folder holds clips made with
+    other arguments, or a set that cannot become this long.
     """
     path = root / "arguments.json"
     if path.is_file():

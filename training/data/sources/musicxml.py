@@ -60,10 +60,8 @@ def xml_of(data: bytes) -> bytes:
 
 def read_musicxml(data: bytes) -> Score:
     """Score of a MusicXML file, compressed or not; work_id, collection and license are "", and the composer is
-    "unknown" if not stated.
-
-    Raises:
-        MusicXmlError: if it is not part-wise MusicXML, has no fixed meter or is too short or too irregular.
+    "unknown" if not stated. Raises a MusicXmlError if it is not part-wise MusicXML, has no fixed meter or is too short
+    or too irregular.
     """
     try:
         root = ET.fromstring(xml_of(data))
