@@ -35,16 +35,8 @@ def save_network(network: nn.Module, folder: str | Path, stem: str, card: dict) 
 def load_network(
     network_class: type[nn.Module], folder: str | Path, stem: str, arguments: tuple[str, ...]
 ) -> tuple[nn.Module, dict]:
-    """Load a network in evaluation mode, and its card with the hash of the weights as `sha256`.
-
-    Args:
-        network_class: class of the network.
-        folder, stem: as in `save_network`.
-        arguments: keys of the card that are arguments of the class.
-
-    Raises:
-        ValueError: files are missing or unreadable.
-    """
+    """Load a network in evaluation mode, and its card with the hash of the weights as `sha256`; `arguments` are the
+    keys of the card that are arguments of the class. Raises a ValueError if files are missing or unreadable."""
     folder = Path(folder)
     try:
         card = json.loads((folder / f"{stem}.json").read_text())

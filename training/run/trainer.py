@@ -118,8 +118,7 @@ class Trainer:
     """A model with its optimiser, schedule and averaged weights, and the loop that trains it.
 
     Args:
-        accelerator, config: those of `loop.start`.
-        model: the model to train, on its device.
+        model: on its device.
         betas: of AdamW.
         label: of the progress bar.
         network: module around the model for the forward pass; None = the model itself.

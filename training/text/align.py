@@ -62,11 +62,8 @@ def fit_classifier(
 def nearby_phrases(teacher: SentenceTeacher, words: Sequence[str], pairs: int, seed: int) -> dict[int, list[str]]:
     """Phrases for each concept (number in `CONCEPTS`): single words, listed names, and random pairs of words.
 
-    Args:
-        teacher: decides by its embeddings which phrases name a concept.
-        words: words of its vocabulary, nearest to music first.
-        pairs: number of pairs of words that are tried for each kind of concept.
-        seed: of the pairs.
+    The teacher decides by its embeddings which phrases name a concept; `words` are those of its vocabulary, nearest to
+    music first, and `pairs` is the number of pairs of words that are tried for each kind of concept.
     """
     held = {phrase.lower() for phrase in heldout_phrases()}
     open_words = {part for concept in CONCEPTS for text in (*concept.own, *concept.synonyms) for part in text.split()}

@@ -124,11 +124,8 @@ def single_entries() -> list[str]:
 def training_texts(count: int, per_word: int, words: Sequence[str], seed: int) -> list[str]:
     """The training texts, each once: list entries and words alone, prompts of the grammar, and words in templates.
 
-    Args:
-        count: prompts drawn from the grammar, every fourth a long one.
-        per_word: templates in which each word is set.
-        words: words of the teacher's vocabulary.
-        seed: of the draws.
+    `count` prompts are drawn from the grammar, every fourth a long one, and each of `words` is set in `per_word`
+    templates.
     """
     grammar = PromptGrammar(seed, words)
     texts = single_entries() + list(words)
@@ -223,7 +220,6 @@ def make_corpus(
     Args:
         teacher: gives the vocabulary from which words of music are picked.
         data_dir: scorebook folder, or a folder that does not exist.
-        seed: of the grammar and of the held-out draw.
         prompts: number of prompts of the grammar.
         teacher_words: number of words of the teacher's vocabulary.
         per_word: templates for each of them.

@@ -55,16 +55,9 @@ _PLAYING = (" playing ", " doing ", " carrying ", " over ", " leading ", " for "
 def free_form(
     rng: np.random.Generator, style: str | None, moods: Sequence[str], players: Sequence[str]
 ) -> tuple[str, str]:
-    """Two sentences that state the same.
+    """Two sentences that state the same: a plain one, and one of many forms, with a tempo word and up to three details.
 
-    Args:
-        rng: draws the forms, a tempo word and up to three details.
-        style: name of the style; None = not stated.
-        moods: words.
-        players: instruments; may be empty if there is a style.
-
-    Returns:
-        A plain sentence, and one of many forms.
+    `players` are instruments; there may be none if there is a style (None = not stated).
     """
 
     def words(*parts: str | None) -> str:
@@ -230,11 +223,7 @@ def _facts_and_free_form(rng: np.random.Generator) -> tuple[str, str]:
 
 
 class OtherWords:
-    """Words for concepts.
-
-    Args:
-        nearby: phrases for each concept (number in `CONCEPTS`) besides its synonyms.
-    """
+    """Words for concepts; `nearby` are phrases for each (number in `CONCEPTS`) besides its synonyms."""
 
     def __init__(self, nearby: Mapping[int, Sequence[str]]):
         self.nearby = nearby

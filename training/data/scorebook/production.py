@@ -119,12 +119,8 @@ def produce(
     """The mix of all parts with the effects of a piece's profile, (channels, samples), before its loudness is set.
 
     Args:
-        stems: one at least.
-        piece: whose `production`, `room` and `bpm` count.
         rates: of the stems and of the result, Hz.
-        channels: 1 or 2.
         period: samples of the result after which everything that varies repeats.
-        rng: source of the settings and of noise.
     """
     profile, rate, beat_s = PROFILES[piece.production], rates[1], 60.0 / piece.bpm
     draw = {name: rng.uniform(*limits) for name, limits in vars(profile).items()
