@@ -28,7 +28,7 @@ from training.data.scorebook.instruments import INSTRUMENTS, Instrument, with_ro
 from training.data.scorebook.piece import Piece, Score, Track, fit_range, pick_preset
 from training.data.scorebook.production import draw_production, kicks_of
 from training.data.sources import load_scores
-from training.run.streams import ClipStream
+from training.run.streams import ClipStream, clip_rng
 
 # Probability of each source of pieces.
 SOURCES = {"procedural": 0.40, "folk": 0.40, "classical": 0.15, "freedoom": 0.05}
@@ -57,11 +57,6 @@ class Settings:
 
 
 Strata = dict[tuple[str, bool], list[Score]]
-
-
-def clip_rng(seed: int, index: int, stream: ClipStream, *more: int) -> np.random.Generator:
-    """A generator that depends only on the seed of the set, the clip, what it is for, and `more`."""
-    return np.random.default_rng(np.random.SeedSequence([seed, index, stream, *more]))
 
 
 def scores_of(sources: tuple[str, ...]) -> dict[str, Strata]:
@@ -292,8 +287,8 @@ def _pumps(piece: Piece, audible: list[Track], clip_s: float) -> bool:
     """Whether kicks, one in two seconds at least, turn other parts down."""
     kicks = [piece.seconds(kicks_of(t.notes)) for t in audible if t.role == "drums"]
     others = any(t.role not in ("drums", "percussion") for t in audible)
-    audible = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
-    return piece.production == "club" and others and audible >= clip_s / 2.0
+    strokes = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
+    return piece.production == "club" and others and strokes >= clip_s / 2.0
 
 
 def _absent(piece: Piece) -> tuple[str, ...]:
