@@ -23,7 +23,7 @@ def add_piece(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("notes").add_argument
     arguments.add_parts(add)
     arguments.add_roles(add)
-    add("--seed", type=int, help="the same seed gives the same notes; default: at random, told")
+    add("--seed", type=int, help="the same seed gives the same notes; default: at random, and printed")
     add("--num_waveforms_per_prompt", type=int, help="pieces to make, with the seeds seed, seed + 1, ...; default 1")
     add(
         "--audio", nargs="?", const="wav", choices=("wav", "flac"), help="also play the notes, and write that beside "
