@@ -250,7 +250,7 @@ def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> 
         piece.tracks.append(Track(player.name, pick_preset(player, rng), "melody", fit_range(notes, player)))
     accompany(piece, style, bars, chords, rng, used)
     finish(piece, style, rng)
-    choose_start(piece, clip_s, spare, rng)
+    choose_start(piece, spare, rng)
     return piece
 
 
@@ -374,7 +374,7 @@ def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
         piece.chords = [(k * unit, chord) for k, chord in enumerate(line)]
         accompany(piece, style, bars, piece.chords, rng, {player.name})
         finish(piece, style, rng)
-    choose_start(piece, clip_s, 2, rng)
+    choose_start(piece, 2, rng)
     return piece
 
 
@@ -424,7 +424,7 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
     elif draw < 0.68:
         piece.tracks.append(percussion_track(meter, bars, rng, 0.75))
     finish(piece, None, rng)
-    choose_start(piece, clip_s, 2, rng)
+    choose_start(piece, 2, rng)
     return piece
 
 
@@ -462,5 +462,5 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     piece.moods = draw_moods(STYLES["rock" if rock else "cinematic"], bpm, piece.minor, rng)
     _label_chords(piece, bars)
     finish(piece, None, rng)
-    choose_start(piece, clip_s, 2, rng)
+    choose_start(piece, 2, rng)
     return piece

@@ -228,7 +228,7 @@ def pick_preset(instrument: Instrument, rng: np.random.Generator) -> tuple[int, 
     return instrument.presets[int(rng.integers(len(instrument.presets)))]
 
 
-def choose_start(piece: Piece, clip_s: float, spare_bars: int, rng: np.random.Generator) -> None:
+def choose_start(piece: Piece, spare_bars: int, rng: np.random.Generator) -> None:
     """Set where the clip begins: on a downbeat in half of the clips, anywhere in the others. The piece has `spare_bars`
     bars beyond those that the clip needs."""
     if rng.random() < 0.5:
