@@ -127,8 +127,8 @@ def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
     if config.run is not None and (Path(config.run) / "base.json").is_file():
         notes = Path(config.notes).read_text() if config.notes else ""
-        best = lora.export(Path(config.run), Path(config.output_dir), notes)
-        print(f"{config.output_dir}: a LoRA adapter, step {best['step']}, held-out loss {best['loss']:.4f}")
+        told = lora.export(Path(config.run), Path(config.output_dir), notes)
+        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out loss {told['loss']:.4f}")
         return
     config = config if config.run is None else follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)

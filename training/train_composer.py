@@ -99,7 +99,7 @@ class MaskedCompositions:
 def predict(network: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Sums of the loss and numbers of masked tokens of a batch, each (columns,)."""
     tokens, chosen = batch["tokens"], batch["masked"]
-    if not isinstance(getattr(network, "module", network), StepComposer):  # which sees only what precedes
+    if not isinstance(getattr(network, "module", network), StepComposer):  # that one sees only what precedes
         tokens = torch.where(chosen, torch.tensor(SIZES, device=tokens.device), tokens)
     conditions = {name: batch[name] for name in CONDITIONS}
     logits = network(tokens, batch["first_step"], batch["steps_per_bar"], conditions, visible=batch["visible"])
