@@ -145,11 +145,8 @@ class ShardMaker:
             self.sources.append(LatentsFolder(Path(config.reuse_from)))
 
     def make(self, name: str, rows: list[dict]) -> Counter:
-        """Make the shard `name` (such as "train/00000.safetensors") unless it is up to date.
-
-        Returns:
-            Number of clips for which each of `PARTS` was "made" or "kept": {"audio kept": 256, "text made": 256}.
-        """
+        """Make the shard `name` (such as "train/00000.safetensors") unless it is up to date. Returns the number of
+        clips for which each of `PARTS` was made or kept: {"audio kept": 256, "text made": 256}."""
         recipe = self.recipes(rows)
         if self.own.is_current(name, recipe):
             return Counter({f"{part} kept": len(rows) for part in PARTS})

@@ -317,10 +317,7 @@ def evaluate_folder(
 def signal_summaries(analyses: dict[str, list[ClipAnalysis]], labelled: dict[str, Clips], seed: int) -> dict:
     """Signal figures by source, with seam figures for the clips that are labelled as loops.
 
-    Args:
-        analyses: source -> analysed clips.
-        labelled: source -> the same clips with labels that describe their audio.
-        seed: of the bootstrap.
+    `analyses` maps sources to analysed clips, and `labelled` some of them to the same clips with labels of their audio.
     """
     figures = {source: [clip.features.signal for clip in clips] for source, clips in analyses.items()}
     for source, clips in labelled.items():

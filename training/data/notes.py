@@ -127,10 +127,8 @@ def drop_notes(
 ) -> None:
     """Leave roles of an item free, in place: all of them, some, or all or some in a span of bars.
 
-    Args:
-        item: with `note_roll` (channels, frames) and `role_instruments` (4,).
-        bars: from `bar_numbers`, for the visible frames.
-        config, drop_all, rng: shares of items, whether this one has no conditions at all, and its generator.
+    The item has `note_roll` (channels, frames) and `role_instruments` (4,); `bars` are from `bar_numbers`, for the
+    visible frames; `drop_all` says whether the item has no conditions at all.
     """
     roll, instruments = item["note_roll"], item["role_instruments"]
     if rng.random() < config.note_dropout or drop_all:

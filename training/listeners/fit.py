@@ -99,17 +99,9 @@ def fit(
 ) -> float:
     """Train a network with AdamW, whose learning rate rises over 30 steps and falls along a cosine.
 
-    The network is trained in place; only its matrices and kernels are decayed. The result depends on the seed and the
-    number of steps, not on the speed of the machine.
-
-    Args:
-        batch_loss: draws a batch with a generator of the seed and returns the loss.
-
-    Returns:
-        CPU minutes.
-
-    Raises:
-        FloatingPointError: loss or gradient is not finite, before the optimiser's step.
+    The network is trained in place; only its matrices and kernels are decayed. `batch_loss` draws a batch with a
+    generator of the seed and returns the loss. The result depends on the seed and the number of steps, not on the speed
+    of the machine. Returns CPU minutes. Raises a FloatingPointError if loss or gradient is not finite, before a step.
     """
     rng, finite = np.random.default_rng(seed), FiniteCheck(kept="nothing is written")
     optimiser = torch.optim.AdamW(parameter_groups(network, weight_decay), lr=learning_rate)

@@ -67,10 +67,7 @@ class Transcriber:
 
 def decode(sounds: np.ndarray, begins: np.ndarray) -> np.ndarray:
     """Notes of the posteriors (frames, 88): from each peak of onsets to where the pitch fades, then what still sounds.
-
-    Returns:
-        (n, 4), sorted by onset: onset and end in seconds, MIDI pitch, mean of `sounds` within the note.
-    """
+    (n, 4), sorted by onset: onset and end in seconds, MIDI pitch, mean of `sounds` within the note."""
     frames = len(sounds)
     # Rises of what sounds are onsets too, scaled to the strongest onset.
     rise = np.minimum(*(sounds - np.pad(sounds, ((n, 0), (0, 0)))[:frames] for n in (1, 2))).clip(0.0)
@@ -135,10 +132,8 @@ def match(found: np.ndarray, wanted: np.ndarray) -> list[tuple[int, int]]:
 def note_figures(found: np.ndarray, requested: dict[str, np.ndarray], duration_s: float) -> NoteFigures:
     """Compare transcribed notes with requested ones; only those that begin within the clip count, and no drums.
 
-    Args:
-        found: from `Transcriber.notes`.
-        requested: for each role (n, 4): onset and end in seconds, pitch, velocity.
-        duration_s: length of the clip.
+    `found` is from `Transcriber.notes`; the requested ones are (n, 4) of each role: onset and end in seconds, pitch,
+    velocity.
     """
     inside = {}
     for role in PITCHED:

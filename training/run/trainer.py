@@ -168,6 +168,8 @@ class Trainer:
     ) -> int:
         """Train until the last step, the time limit or a stop signal.
 
+        Returns the number of completed optimiser steps.
+
         Args:
             batches: micro-batches of this process from `step` on, `gradient_accumulation_steps` a step.
             losses: called with the number of completed optimiser steps, the index of the micro-batch within the step,
@@ -176,9 +178,6 @@ class Trainer:
                 each of `validate_every` and at the end; returns figures for the log.
             after_step: called after each optimiser step with the number of steps completed before it.
             more: other networks that `losses` trains with their own optimisers, for accumulation.
-
-        Returns:
-            Number of completed optimiser steps.
         """
         accelerator, config = self.accelerator, self.config
         progress = Progress(accelerator, config, self.step, self.label)

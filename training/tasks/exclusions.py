@@ -28,34 +28,27 @@ def exclusions(bench: Bench, count: int) -> list[Figure]:
         bpm, key = ([values[i % len(values)] for i in range(count)] for values in (TEMPI, KEYS))
         plain_request = {"prompt": plain, "bars": [BARS] * count, "bpm": bpm, "key": key}
         without = plain_request | {
-            "prompt": [
-                wording.format(text) if wording else text for wording, text in zip(wordings, plain, strict=True)
-            ],
-            "negative_prompt": [None if wording else name for wording in wordings],
+            "prompt": [words.format(text) if words else text for words, text in zip(wordings, plain, strict=True)],
+            "negative_prompt": [None if words else name for words in wordings],
         }
         analyses = {
             source: analyse([mono(audio) for audio in make(bench, request)], bench.rate, bench.listeners, bench.pool)
             for source, request in (("excluded", without), ("not excluded", plain_request))
         }
         threshold = bench.listeners.thresholds.get(name, 0.5)
-        shares = {
+        present = {
             source: share([clip.tags[name] >= threshold for clip in clips if clip.tags is not None])
             for source, clips in analyses.items()
         }
-        figures.append(
-            most(f"{name} excluded and yet heard, share", shares["excluded"], count, ALLOWED, **beside(shares))
-        )
+        label = f"{name} excluded and yet heard, share"
+        figures.append(most(label, present["excluded"], count, ALLOWED, **beside(present)))
         requests = [
             Request(bpm=tempo, key=tonic, beats_s=np.arange(4 * BARS) * 60.0 / tempo)
             for tempo, tonic in zip(bpm, key, strict=True)
         ]
-        figures_of = {
-            source: compare(clips, requests, bench.listeners.thresholds) for source, clips in analyses.items()
-        }
+        scores = {source: compare(clips, requests, bench.listeners.thresholds) for source, clips in analyses.items()}
         for figure, called in (("tempo_4pct", "tempo within 4 %"), ("key_exact", "key")):
-            means = {
-                s: summarise((one[figure] for one in found), bench.seed)["mean"] for s, found in figures_of.items()
-            }
+            means = {s: summarise((one[figure] for one in found), bench.seed)["mean"] for s, found in scores.items()}
             figures.append(Figure(f"{name} excluded: {called}", means["excluded"], count, beside=beside(means)))
     return figures
 

@@ -179,12 +179,8 @@ def token_codes(
 def token_targets(states: torch.Tensor, codes: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Target states for the tokens of other sentences: the mean state of the plain sentence's tokens of equal code.
 
-    Args:
-        states, codes: (batch, tokens, dim) and (batch, tokens), of the plain sentences.
-        wanted: (batch, other tokens) codes of the other sentences.
-
-    Returns:
-        (batch, other tokens, dim), and whether there is one (batch, other tokens).
+    Of states (batch, tokens, dim) and codes (batch, tokens) of the plain sentences, and the codes `wanted` (batch,
+    other tokens): (batch, other tokens, dim), and whether there is one (batch, other tokens).
     """
     equal = ((wanted[:, :, None] == codes[:, None, :]) & (wanted[:, :, None] != _NOTHING)).to(states.dtype)
     count = equal.sum(-1, keepdim=True)

@@ -21,12 +21,8 @@ def fit_text(
 
     The model gives losses by name, each weighted by the field `NAME_weight` of the config, and its `encoder` is the
     text encoder. `batch_at` maps step, share and number of shares to the model's arguments for that share of the batch.
-
-    Returns:
-        The encoder, fp32 on the CPU, and the number of steps it has made, in every process.
-
-    Raises:
-        ValueError: a batch that cannot be shared out evenly.
+    Returns the encoder, fp32 on the CPU, and the number of steps it has made, in every process. Raises a ValueError for
+    a batch that cannot be shared out evenly.
     """
     parts, processes = config.gradient_accumulation_steps, accelerator.num_processes
     micro_batch_size(config, processes)

@@ -178,12 +178,8 @@ def estimate_key(audio: np.ndarray, network: KeyNetwork) -> tuple[str | None, fl
 def estimate_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[int]], list[str], np.ndarray]:
     """The triad of each beat, by a hidden Markov model over beats whose states are the 24 major and minor triads.
 
-    Args:
-        chroma: (12, frames).
-        borders_s: (beats + 1,) where each beat begins and the last ends.
-
-    Returns:
-        Chroma rows (beats, 12), names, and posterior probabilities (beats,).
+    The chroma is (12, frames), and `borders_s` (beats + 1,) where each beat begins and the last ends. Returns chroma
+    rows (beats, 12), names, and posterior probabilities (beats,).
     """
     templates = np.zeros((24, 12))
     for state, (mode, tonic) in enumerate(itertools.product(range(2), range(12))):

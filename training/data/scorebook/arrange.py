@@ -142,9 +142,8 @@ def accompany(
 ) -> None:
     """Add accompaniment tracks in a style to a piece: chords, bass, pad, arpeggio, drums.
 
-    Args:
-        chords: (onset_q, chord) over all bars.
-        used: names of instruments that already play and are avoided; the added ones are put in.
+    Chords are (onset_q, chord) over all bars. `used` holds the names of instruments that already play and are avoided;
+    the added ones are put in.
     """
     meter = piece.meter
     if style.name in _SOLO_STYLES and rng.random() < 0.16:

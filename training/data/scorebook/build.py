@@ -130,14 +130,8 @@ def make_shard(number: int, count: int) -> int:
 
 
 def render_scorebook(settings: Settings, count: int, num_workers: int, part: tuple[int, int] = (0, 1)) -> dict | None:
-    """Render `count` clips; with `part` (i, n) only every n-th shard from the i-th on.
-
-    Returns:
-        The content of info.json once all shards are finished, else None.
-
-    Raises:
-        ValueError: if the folder holds clips made with other arguments.
-    """
+    """Render `count` clips; with `part` (i, n) only every n-th shard from the i-th on. Returns the content of info.json
+    once all shards are finished, else None. Raises a ValueError if the folder holds clips made with other arguments."""
     # Raise for missing or damaged files once, before processes start.
     for soundfont in settings.soundfonts:
         renderer_of(soundfont, settings.sampling_rate, settings.channels, settings.drum_samples)
