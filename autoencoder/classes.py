@@ -11,11 +11,7 @@ CLASSES = {kind.__name__: kind for kind in (AutoencoderVivace, AutoencoderEncode
 
 
 def autoencoder_class(config_file: str | Path) -> type[Autoencoder]:
-    """The class that a JSON config asks for.
-
-    Raises:
-        ValueError: if it names a class that is none of the two.
-    """
+    """The class that a JSON config names. Raises a ValueError if it is none of the two."""
     name = json.loads(Path(config_file).read_text()).get("_class_name", AutoencoderVivace.__name__)
     if name not in CLASSES:
         raise ValueError(f"{config_file}: _class_name is {name!r}; allowed: {', '.join(CLASSES)}")
@@ -23,11 +19,7 @@ def autoencoder_class(config_file: str | Path) -> type[Autoencoder]:
 
 
 def load_autoencoder(folder: str | Path) -> Autoencoder:
-    """The autoencoder that `save_pretrained` wrote to `folder`, of the class that its config names.
-
-    Raises:
-        ValueError: if there is none.
-    """
+    """The autoencoder that `save_pretrained` wrote to `folder`. Raises a ValueError if there is none."""
     if not Path(folder, "config.json").is_file():
         raise ValueError(f"autoencoder {folder}: no config.json there; make it with training.train_autoencoder")
     return autoencoder_class(Path(folder) / "config.json").from_pretrained(folder)

@@ -14,10 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm
 class PatchScores(nn.Module):
     """Convolutions over (frames, bins) that score every patch: dilated over time, stride 2 over frequency.
 
-    Args:
-        inputs: channels of the spectra.
-        filters: channels of every hidden layer.
-        first_stride: over frequency, of the first layer; EnCodec's is 1.
+    `inputs` are the channels of the spectra, `filters` those of every hidden layer; EnCodec's first stride is 1.
     """
 
     def __init__(self, inputs: int, filters: int, first_stride: int = 1):
@@ -44,13 +41,7 @@ class PatchScores(nn.Module):
 
 
 class STFTDiscriminator(PatchScores):
-    """Scores patches of the complex STFT at one resolution.
-
-    Args:
-        audio_channels: of the audio that is judged.
-        window: samples of the Hann window; its hop is a quarter of it.
-        filters: channels of every hidden layer.
-    """
+    """Scores patches of the complex STFT with one Hann window (samples), whose hop is a quarter of it."""
 
     def __init__(self, audio_channels: int, window: int, filters: int = 32):
         super().__init__(2 * audio_channels, filters)
@@ -86,13 +77,8 @@ class MultiBandDiscriminator(nn.Module):
     """One `PatchScores` for each band of log spectra, as `AutoencoderVivace` lays them out.
 
     It takes the place of the STFT discriminators where an autoencoder predicts magnitudes and no waveform. Bands apart
-    (as in DAC: Kumar et al. 2023) keep the treble, where most music is silent, from deciding for the rest.
-
-    Args:
-        audio_channels: of the spectra.
-        num_bins: of one spectrum.
-        filters: channels of every hidden layer.
-        edges: of the bands, as shares of the bins.
+    (as in DAC: Kumar et al. 2023) keep the treble, where most music is silent, from deciding for the rest. `edges` are
+    those of the bands, as shares of the bins.
     """
 
     def __init__(
@@ -170,8 +156,7 @@ class Balancer(nn.Module):
         """The balanced gradient with respect to `output`, of its shape; call `output.backward(gradient)` with it.
 
         Args:
-            losses: scalars by name.
-            output: what they were computed from.
+            losses: scalars by name, computed from `output`.
             leave_out: losses that have a weight and are not there yet; the others share the whole.
             average: mean of a tensor over the processes of a run, so that all have the same weights; None = alone.
 

@@ -34,7 +34,6 @@ class SpectralLoss(nn.Module):
 
     Args:
         num_bins: bins of one spectrum; features is a multiple of it.
-        sampling_rate: Hz.
         floor_db: level of feature -1 (feature +1 is full scale).
         num_mels: bands of the mel distance.
         audio_channels: of stereo, mel and power compare mid and side too. Both channels of the decoder have one phase,
@@ -94,11 +93,7 @@ class SpectralLoss(nn.Module):
 
 
 class FeatureLoss(nn.Module):
-    """Distances between all features of an `AutoencoderVivace`: its spectra, its stereo image, its low magnitudes.
-
-    Args:
-        model: gives the layout of the features.
-    """
+    """Distances between all features of an `AutoencoderVivace`: its spectra, its stereo image, its low magnitudes."""
 
     def __init__(self, model: nn.Module):
         super().__init__()
@@ -138,7 +133,6 @@ class WaveformLoss(nn.Module):
     Stereo is compared as left, right, mid and side, so that a wrong image costs as much as a wrong sound.
 
     Args:
-        sampling_rate: Hz.
         wanted: of "mel", "stft" and "waveform", the ones to compute; the others cost nothing.
         floor_db: level (dB re full-scale sine) below which log-mel magnitudes count as silence.
         windows: of the STFTs, samples; hops are a quarter.

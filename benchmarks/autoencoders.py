@@ -54,12 +54,10 @@ VARIANTS = {
 
 
 def run_for(minutes: float, stage: Callable[[list[str]], object], settings: dict[str, object]) -> int:
-    """Run a training stage for `minutes` of CPU time, its start included; returns its number of steps.
+    """Run a training stage for `minutes` of this process's CPU time, its start included; returns its number of steps.
 
-    Args:
-        minutes: of CPU time of this process.
-        stage: its `main`, which takes the words of a command line.
-        settings: of the run, with `output_dir`; written as the command line would be.
+    `stage` is its `main`, which takes the words of a command line, and `settings` are those of the run, with
+    `output_dir`.
     """
     end = time.process_time() + 60.0 * minutes
     with unittest.mock.patch.object(Progress, "out_of_time", lambda self: time.process_time() > end):

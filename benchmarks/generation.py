@@ -65,11 +65,7 @@ def side(child: Child, steps: int, duration_s: float, run_steps: int, first: dic
 
 
 def compare(name: str, options: argparse.Namespace) -> dict:
-    """Ours against one peer.
-
-    Raises:
-        ChildError: with the peer's last words, if it could not be run.
-    """
+    """Ours against one peer. Raises a ChildError if the peer could not be run."""
     peer, duration_s = PEERS[name], options.duration_s
     steps = peer.steps(duration_s)
     size_gb = 0.0 if options.tiny else weights_gb(name)

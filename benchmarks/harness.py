@@ -39,7 +39,7 @@ def available_memory() -> int:
 
 
 class ChildError(RuntimeError):
-    """A child ended, failed or took too long; the message is its last words."""
+    """A child ended, failed or took too long; the message is the last line of its output."""
 
 
 class Child:
@@ -67,7 +67,7 @@ class Child:
             stderr=subprocess.PIPE if not sys.stderr.isatty() else None,
             env=environment,
         )
-        if self.process.stderr is not None:  # drained by nobody: a child must not block on a full pipe
+        if self.process.stderr is not None:  # read without waiting, so that a child never blocks on a full pipe
             os.set_blocking(self.process.stderr.fileno(), False)
         try:
             self.about = self._reply()
@@ -77,11 +77,8 @@ class Child:
         self.ready_s = time.perf_counter() - self.began
 
     def call(self, **request) -> dict:
-        """Send one request, wait for its answer.
-
-        Raises:
-            ChildError: if the child fails, ends or exceeds `timeout_s`.
-        """
+        """Send one request, wait for its answer. Raises a ChildError if the child fails, ends or exceeds
+        `timeout_s`."""
         self.process.stdin.write((json.dumps(request) + "\n").encode())
         self.process.stdin.flush()
         return self._reply()

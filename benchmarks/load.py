@@ -1,4 +1,4 @@
-"""The page under load: many clients at once on loopback, some of them rude.
+"""The page under load: many clients at once on loopback, some of which misbehave.
 
     python -m benchmarks.load --clients 50 --minutes 3
 
@@ -28,7 +28,7 @@ import soundfile
 
 from benchmarks.harness import RESULTS
 
-KEEP_S, IDLE_S = 90, 60  # of Gradio's copies, and of a session nobody touches, in this run
+KEEP_S, IDLE_S = 90, 60  # lifetimes in this run of Gradio's copies and of an idle session
 ANSWER_S = 240.0
 PROMPTS = ("slow solo piano", "calm jazz trio", "funk groove with drums", "church organ", "folk dance for flute")
 NAMES = (
@@ -99,10 +99,10 @@ class Visitor:
                     end = name, json.loads(line[6:])
                 if leave_after_s is not None and time.monotonic() - begin > leave_after_s:
                     return None
-        return end  # read to its end: the server takes an earlier goodbye for the visitor's leaving
+        return end  # read to its end: the server treats an earlier close as the client's leaving
 
     async def ask_together(self, requests: list[dict]) -> list[tuple[str, object]]:
-        """The ends of several requests of one session at a time, by one stream, as a browser has it."""
+        """The ends of several requests of one session at a time, by one stream, as a browser does."""
         config = (await self.http.get(f"{self.address}/config")).json()
         (place,) = (item["id"] for item in config["dependencies"] if item["api_name"] == "generate")
         open_events, ends = set(), []
@@ -125,13 +125,13 @@ class Visitor:
         return ends + [("error", "the stream ended without an answer")] * len(open_events)
 
     async def settle(self, kind: str, arguments: dict, order: tuple[str, ...] = GENERATE, good: bool = True) -> None:
-        """One request, and what came of it."""
+        """Send one request and note its result."""
         begin = time.monotonic()
         end = await self.ask("generate" if order is GENERATE else "edit", order, arguments)
         await self.judge(kind, end, begin, good)
 
     async def judge(self, kind: str, end: tuple[str, object], begin: float, good: bool = True) -> None:
-        """Note what came of a request."""
+        """Note the result of a request."""
         name, data = end
         if name == "complete":
             content = (await self.http.get(data[0][0]["url"])).content
@@ -174,7 +174,7 @@ class Visitor:
         return None
 
     async def snoop(self) -> None:
-        """Paths that are nobody's business."""
+        """Request files that must not be served."""
         some = self.dice.choice(self.book.paths or ["/tmp/x/y.wav"])
         above = str(Path(some).parent), str(Path(some).parents[1])
         for path in (*above, "/etc/passwd", f"{some}/../../../../../../../etc/passwd", "app.py", "/proc/self/environ"):
@@ -186,7 +186,7 @@ class Visitor:
         self.book.note("upload of 40 MB", "refused" if big.status_code == 413 else "wrong", f"{big.status_code}")
 
     async def run(self) -> None:
-        """Requests until the time is up; the first client is greedy and asks for eight pieces at a time."""
+        """Requests until the time is up; the first client requests eight pieces at a time."""
         try:
             while time.monotonic() < self.until:
                 if self.number == 0:
@@ -205,7 +205,7 @@ class Visitor:
                 elif choice < 0.96:
                     await self.ask("generate", GENERATE, self.piece(), leave_after_s=self.dice.uniform(0, 3))
                     self.book.note("left half way", "left")
-                    self.key += "x"  # whoever comes back has a new session
+                    self.key += "x"  # a client that comes back has a new session
                 else:
                     await self.snoop()
         finally:

@@ -3,94 +3,55 @@
     python -m benchmarks.training_step [--quick] [--threads 2] [--num_workers 0]
 
 The stages are run as they are (training/train_unet.py, training/train_autoencoder.py) with the settings of
-checkpoints/small and their real loaders, into a folder that is thrown away; a wrapper around the loader reads the
-clock before and after each batch. The first steps, which also set up threads and memory, are not counted. A stage
-whose data folder is missing is named and left out.
+checkpoints/small and their real loaders, into a folder that is thrown away; the figures are those of their log. The
+first fifth of the steps, which also set up threads and memory, is not counted. A stage whose data folder is missing is
+named and left out.
 """
 
 import argparse
+import json
 import statistics
 import tempfile
-import time
-import unittest.mock
 from pathlib import Path
 
-from benchmarks.harness import Child, ChildError, machine, save, synchronise
+from benchmarks.harness import Child, ChildError, machine, save
 
 STAGES = {"autoencoder": "data/scorebook", "unet": "latents/small"}
-UNCOUNTED = 3
-
-
-class TimedLoader:
-    """A loader that records when each batch was requested and received."""
-
-    def __init__(self, loader):
-        self.loader = loader
-        self.requested: list[float] = []
-        self.received: list[float] = []
-
-    def __iter__(self):
-        batches = iter(self.loader)
-        while True:
-            synchronise()
-            self.requested.append(time.perf_counter())
-            batch = next(batches, None)
-            if batch is None:
-                return
-            self.received.append(time.perf_counter())
-            yield batch
-
-
-def figures(requested: list[float], received: list[float], batch_size: int, uncounted: int = UNCOUNTED) -> dict:
-    """Steps a second and share of waiting from the times at which batches were requested and received (seconds).
-
-    Raises:
-        ValueError: if fewer than two steps are left to count.
-    """
-    starts, ends = requested[uncounted:], received[uncounted:]
-    if len(ends) < 2 or len(starts) < 2:
-        raise ValueError(f"{len(received)} steps were run; at least {uncounted + 2} are needed")
-    steps = min(len(starts) - 1, len(ends))
-    wall = [starts[i + 1] - starts[i] for i in range(steps)]
-    waits = [ends[i] - starts[i] for i in range(steps)]
-    middle = statistics.median(wall)
-    return {
-        "steps_per_s": 1.0 / middle,
-        "items_per_s": batch_size / middle,
-        "share_waiting": sum(waits) / sum(wall),
-        "steps": steps,
-    }
+LINES = 5  # of the log
 
 
 def subject(stage: str, data_dir: str, config: str, num_workers: int, threads: int):
-    """A child's `run(steps)`: train that many steps from new weights and tell the figures."""
+    """A child's `run(steps)`: train that many steps from new weights and return the figures in the log of the run."""
     from training import train_autoencoder, train_unet
-    from training.run import loop
 
     module = {"autoencoder": train_autoencoder, "unet": train_unet}[stage]
-    made: list[TimedLoader] = []
-    plain = loop.make_loader
-    batch_sizes: list[int] = []
-
-    def make_loader(items, config, *more):
-        batch_sizes.append(config.batch_size)
-        made.append(TimedLoader(plain(items, config, *more)))
-        return made[-1]
 
     def run(steps: int) -> dict:
-        made.clear()
-        with unittest.mock.patch.object(loop, "make_loader", make_loader), tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
+            output_dir = Path(folder) / "run"
             arguments = {
-                "config": config, "data_dir": data_dir, "output_dir": f"{folder}/run", "max_steps": steps,
+                "config": config, "data_dir": data_dir, "output_dir": output_dir, "max_steps": steps,
                 "num_workers": num_workers, "num_threads": threads, "validate_clips": 1,
-                "checkpoint_every": 10**9, "checkpoint_minutes": 1e9, "log_every": 10**9,
+                "checkpoint_every": 10**9, "checkpoint_minutes": 1e9, "log_every": max(1, steps // LINES),
             }  # fmt: skip
             if stage == "autoencoder":
                 arguments["pca_clips"] = 8  # the start of the weights, before the first step that is counted
             module.main([word for name, value in arguments.items() for word in (f"--{name}", str(value))])
-        return figures(made[0].requested, made[0].received, batch_sizes[-1])
+            batch_size = json.loads((output_dir / "config.json").read_text())["batch_size"]
+            return figures((output_dir / "log.jsonl").read_text(), batch_size)
 
     return run
+
+
+def figures(log: str, batch_size: int) -> dict:
+    """Steps a second and share of waiting from the lines of a log, of which the first is not counted."""
+    lines = [line for line in map(json.loads, log.splitlines()) if "train/items_per_s" in line][1:]
+    items_per_s = statistics.median(line["train/items_per_s"] for line in lines)
+    return {
+        "steps_per_s": items_per_s / batch_size,
+        "items_per_s": items_per_s,
+        "share_waiting": statistics.mean(line.get("train/waiting", 0.0) for line in lines),
+    }
 
 
 def run(options: argparse.Namespace) -> dict:

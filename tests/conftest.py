@@ -22,6 +22,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
+from pipelines.commands.main import main as vivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
@@ -110,6 +111,20 @@ def own_module_cache(tmp_path_factory):
         patch.setattr(dynamic_modules_utils, "HF_MODULES_CACHE", folder)
         patch.setenv("HF_MODULES_CACHE", folder)  # of processes that are started here
         yield
+
+
+@pytest.fixture
+def run_vivace(capsys):
+    """Run a command in this process: run_vivace(*words) -> (exit code, stdout, stderr)."""
+
+    def run(*words):
+        try:
+            code = vivace([str(word) for word in words])
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

@@ -131,13 +131,7 @@ class ComposerWaveNet(StepComposer):
 
 
 class Live:
-    """Writes a piece bar by bar with a `ComposerWaveNet`; its memory does not grow.
-
-    Args:
-        model: the network.
-        steps_per_bar: 16ths in a bar.
-        seed: of the draws.
-    """
+    """Writes a piece bar by bar with a `ComposerWaveNet`; its memory does not grow. `steps_per_bar` are 16ths."""
 
     def __init__(self, model: ComposerWaveNet, steps_per_bar: int, seed: int):
         self.model, self.bar = model, steps_per_bar
@@ -151,13 +145,8 @@ class Live:
     def next_bar(
         self, structure: torch.Tensor, conditions: dict[str, torch.Tensor], temperature: float = 1.0
     ) -> torch.Tensor:
-        """Tokens (steps of a bar, columns) of the next bar.
-
-        Args:
-            structure: (steps of a bar, 2) tokens of chord and feel.
-            conditions: of `ComposerVivace`, for one piece; they may change from bar to bar.
-            temperature: of the draws.
-        """
+        """Tokens (steps of a bar, columns) of the next bar, over the tokens of chord and feel `structure` (steps of a
+        bar, 2); the conditions of `ComposerVivace`, for one piece, may change from bar to bar."""
         model, words, out = self.model, self.model.words(conditions)[0], []
         silent = silent_columns(conditions)
         for step in range(self.bar):

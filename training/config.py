@@ -80,8 +80,8 @@ def option(
     A subclass that only has another default writes `name: type = default`; help and range stay those of its base.
 
     Args:
-        default: the value without the option; a list is copied.
-        help: what `--help` says. The range and the default are added to it.
+        default: a list is copied.
+        help: what `--help` says, before the range and the default.
         above, at_least, at_most, below, choices: the range; of a list, that of each entry.
         free: a run that goes on from a checkpoint may have another value than before, since it changes when and where
             something is done but not what is computed.

@@ -34,11 +34,8 @@ SHARD_CLIPS = 256
 
 
 def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """The text encoder and tokenizer of a folder that has text_encoder/ and tokenizer/.
-
-    Raises:
-        ValueError: one of them does not exist.
-    """
+    """The text encoder and tokenizer of a folder that has text_encoder/ and tokenizer/. Raises a ValueError if one of
+    them does not exist."""
     for part in ("text_encoder", "tokenizer"):
         if not (Path(folder) / part).is_dir():
             raise ValueError(f"text_encoder {folder}: no {part}/ there; make it with training.text.train")
@@ -108,11 +105,8 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
 
 
 def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) -> dict[str, list[dict]]:
-    """The rows of each split, with additional captions for training; a clip without text has the caption "".
-
-    Raises:
-        ValueError: a split is missing, or a clip does not have the autoencoder's sampling rate.
-    """
+    """The rows of each split, with additional captions for training; a clip without text has the caption "". Raises a
+    ValueError if a split is missing, or a clip does not have the autoencoder's sampling rate."""
     splits = {}
     for split in ("train", "validation", "test"):
         rows = read_rows(config.data_dir, split)
@@ -134,15 +128,8 @@ def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) ->
 
 
 class ShardMaker:
-    """Makes shards with an autoencoder and a text encoder, reusing the valid parts of existing shards.
-
-    Args:
-        config: of the run.
-        device: for encoding.
-
-    Raises:
-        ValueError: a folder in `config` does not hold what it should.
-    """
+    """Makes shards with an autoencoder and a text encoder, reusing the valid parts of existing shards; a ValueError for
+    a folder in `config` that does not hold what it should."""
 
     def __init__(self, config: LatentsRun, device: torch.device):
         self.config, self.output = config, Path(config.output_dir)
@@ -158,11 +145,8 @@ class ShardMaker:
             self.sources.append(LatentsFolder(Path(config.reuse_from)))
 
     def make(self, name: str, rows: list[dict]) -> Counter:
-        """Make the shard `name` (such as "train/00000.safetensors") unless it is up to date.
-
-        Returns:
-            Number of clips for which each of `PARTS` was "made" or "kept": {"audio kept": 256, "text made": 256}.
-        """
+        """Make the shard `name` (such as "train/00000.safetensors") unless it is up to date. Returns the number of
+        clips for which each of `PARTS` was made or kept: {"audio kept": 256, "text made": 256}."""
         recipe = self.recipes(rows)
         if self.own.is_current(name, recipe):
             return Counter({f"{part} kept": len(rows) for part in PARTS})

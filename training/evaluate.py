@@ -138,15 +138,8 @@ def evaluate_checkpoint(
 ) -> tuple[dict, list[ClipPage]]:
     """The results of a checkpoint for the JSON, and its clips for the page.
 
-    Args:
-        config: the options of the evaluation.
-        pipe: a VivacePipeline, or any callable with the same arguments.
-        listeners: networks that analyse the clips.
-        embedder: embeds clips for the distribution figures.
-        pool: processes that compute signal features.
-
-    Raises:
-        ValueError: the data, the checkpoint or the options cannot be used.
+    `pipe` is a VivacePipeline, or any callable with the same arguments; `pool` are processes that compute signal
+    features. Raises a ValueError if the data, the checkpoint or the options cannot be used.
     """
     clock, rate = provenance.Clock(), int(pipe.vae.config.sampling_rate)
     all_rows = read_rows(config.data_dir, config.split)
@@ -251,12 +244,8 @@ def checkpoint_distribution(
 ) -> dict:
     """Distances of the generated clips from the real ones, with their floor: real clips of other works.
 
-    Args:
-        config, embedder: as in `evaluate_checkpoint`.
-        real: from `distribution_rows`; if it is a reason, the result holds it as `left_out`.
-        rows: the rows that were measured.
-        audios: clips (samples,) by source.
-        rate: Hz of the clips.
+    `real` is from `distribution_rows`; if it is a reason, the result holds it as `left_out`. `audios` are clips
+    (samples,) of `rows` by source, at `rate` Hz.
     """
     if isinstance(real, str):
         return {"left_out": real}
@@ -273,10 +262,7 @@ def evaluate_folder(
     config: EvaluateRun, listeners: Listeners, embedder: Embedder, pool: Executor | None = None
 ) -> tuple[dict, list[ClipPage]]:
     """The same for the audio of a folder: control figures for its labels, signal, and distance from a reference folder.
-
-    Raises:
-        ValueError: no audio, or too few clips for a distance between distributions.
-    """
+    Raises a ValueError for no audio, or too few clips for a distance between distributions."""
     clock = provenance.Clock()
     measured = folder_rows(config.audio_dir, config.split)
     if config.reference_dir is not None:  # before the slow part
@@ -331,10 +317,7 @@ def evaluate_folder(
 def signal_summaries(analyses: dict[str, list[ClipAnalysis]], labelled: dict[str, Clips], seed: int) -> dict:
     """Signal figures by source, with seam figures for the clips that are labelled as loops.
 
-    Args:
-        analyses: source -> analysed clips.
-        labelled: source -> the same clips with labels that describe their audio.
-        seed: of the bootstrap.
+    `analyses` maps sources to analysed clips, and `labelled` some of them to the same clips with labels of their audio.
     """
     figures = {source: [clip.features.signal for clip in clips] for source, clips in analyses.items()}
     for source, clips in labelled.items():

@@ -43,10 +43,8 @@ def audibility(vae: Autoencoder, seed: int = 0) -> np.ndarray:
     """Mean squared change of the log-mel spectrum, dB^2, for random changes of a channel by `MOVE`, (channels,) fp64.
 
     The latents are noise with the means and deviations of the channels, so that no data is needed. The result for
-    checkpoints/small agrees with that for real latents (their logarithms have a correlation of .99).
-
-    Raises:
-        ValueError: the autoencoder's config has no statistics of its latents, which stage 2 writes.
+    checkpoints/small agrees with that for real latents (their logarithms have a correlation of .99). Raises a
+    ValueError if the autoencoder's config has no statistics of its latents, which stage 2 writes.
     """
     if vae.config.latents_mean is None or vae.config.latents_std is None:
         raise ValueError("the autoencoder has no latents_mean and latents_std; training.encode_latents writes them")
@@ -110,11 +108,8 @@ class ExportRun:
 
 
 def follow_run(config: ExportRun) -> ExportRun:
-    """The options with the folders that belong to `run`.
-
-    Raises:
-        ValueError: `run` is not a finished run of stage 3.
-    """
+    """The options with the folders that belong to `run`. Raises a ValueError if `run` is not a finished run of stage
+    3."""
     run = Path(config.run)
     try:
         run_config = json.loads((run / "config.json").read_text())

@@ -75,11 +75,8 @@ def train_words(config: FinetuneRun, work: Path, checkpoint: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> dict | None:
-    """Command line; returns the content of best.json, or the measurements of a dry run.
-
-    Raises:
-        ValueError: an argument is wrong, nothing of the music is usable, or nothing would be gained.
-    """
+    """Command line; returns the content of best.json, or the measurements of a dry run. Raises a ValueError if an
+    argument is wrong, nothing of the music is usable, or nothing would be gained."""
     config = parse_config(FinetuneRun, argv)
     if config.music is None:
         raise ValueError("music is missing: give a folder of audio files, as in --music my_music")

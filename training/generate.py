@@ -28,15 +28,8 @@ def choose(rows: list[dict], count: int, seed: int) -> list[dict]:
 def caption(row: dict, field: str, seed: int, index: int) -> tuple[str, dict | None]:
     """Draw one of the row's captions, with the facts that it states (None if the row does not list them).
 
-    A row without a caption in `text` gets `NO_CAPTION`, which states nothing.
-
-    Args:
-        row: a row of training/data/clips.py.
-        field: "text" or "text_heldout".
-        seed, index: determine the draw.
-
-    Raises:
-        ValueError: the row has no caption in `text_heldout`.
+    A row without a caption in `text` gets `NO_CAPTION`, which states nothing. `field` is "text" or "text_heldout"; seed
+    and index determine the draw. Raises a ValueError if the row has no caption in `text_heldout`.
     """
     texts = row.get(field) or []
     written = [number for number, text in enumerate(texts) if not is_blank(text)]
@@ -119,11 +112,8 @@ def save_clips(
 ) -> None:
     """Write generated clips as WAV, with their requests in metadata.jsonl, for `training.evaluate --audio_dir`.
 
-    Args:
-        folder: created if it does not exist.
-        rows: labels from which the clips were generated.
-        captions, stated: the caption of each clip, and the facts that it states.
-        audios: (samples,) of each clip, at `rate` Hz.
+    `stated` are the facts that each caption states; audios are (samples,) at `rate` Hz. The folder is created if it
+    does not exist.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

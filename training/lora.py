@@ -60,11 +60,8 @@ pipe("slow piano, 8 bars", seed=7).save("out.wav")
 
 
 def check(config: UNetRun) -> Path:
-    """The checkpoint folder of a run with `lora_rank`.
-
-    Raises:
-        ValueError: `init_from` is no whole checkpoint, a setting that does not go with an adapter, or no peft here.
-    """
+    """The checkpoint folder of a run with `lora_rank`. Raises a ValueError if `init_from` is no whole checkpoint, a
+    setting does not go with an adapter, or peft is missing."""
     try:
         check_peft()
     except ImportError as error:
@@ -83,11 +80,8 @@ def check(config: UNetRun) -> Path:
 
 
 def use_statistics(crops: LatentCrops, folder: Path, data_dir: str) -> None:
-    """Standardise latents as the checkpoint does, whose network knows no other, in place.
-
-    Raises:
-        ValueError: the latents were made by another autoencoder or text encoder.
-    """
+    """Standardise latents, in place, with the statistics of the checkpoint, on which its network was trained. Raises a
+    ValueError if the latents were made by another autoencoder or text encoder."""
     vae = load_autoencoder(f"{folder}/vae")
     if crops.about["models"] != models_fingerprint(vae, load_text_encoder(str(folder))[0]):
         raise ValueError(
@@ -132,11 +126,8 @@ def keep_in_checkpoints(accelerator: Accelerator, model: UNet1DConditionModel) -
 
 
 def note_base(model: UNet1DConditionModel, config: UNetRun) -> None:
-    """Write what the adapter is for to `output_dir/base.json`, or compare with what a run there was for.
-
-    Raises:
-        ValueError: the checkpoint has other weights than when the run began, and `force` is not set.
-    """
+    """Write what the adapter is for to `output_dir/base.json`, or compare with what a run there was for. Raises a
+    ValueError if the checkpoint has other weights than when the run began, and `force` is not set."""
     path = Path(config.output_dir) / "base.json"
     about = {"checkpoint": config.init_from, "unet_sha256": weights_hash([model])}
     if path.is_file() and not config.force:
@@ -161,12 +152,7 @@ def save_adapter(model: UNet1DConditionModel, folder: Path) -> None:
 
 
 class Repeated:
-    """Clips again and again, each time another crop with other noise, so that few of them give a steady loss.
-
-    Args:
-        crops: the clips.
-        count: how many crops there are to be.
-    """
+    """`count` crops of few clips, each clip several times with other crops and noise, for a steady loss."""
 
     def __init__(self, crops: LatentCrops, count: int):
         self.crops, self.count = crops, count
@@ -183,7 +169,7 @@ class Best:
     """Keeps the adapter with the lowest validation loss in `output_dir/best`.
 
     A run that goes on from an earlier checkpoint reaches the same losses at the same steps, so that the folder stays
-    valid; one that begins, begins it anew.
+    valid; a new run replaces it.
     """
 
     def __init__(self, run: Path):
@@ -215,13 +201,8 @@ def base_name(checkpoint: str) -> str:
 
 
 def export(run: Path, output_dir: Path, notes: str = "") -> dict:
-    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded.
-
-    Returns:
-        Content of its best.json.
-
-    Raises:
-        ValueError: the run is not finished, or the loss on held-out clips never fell.
+    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded; returns the
+    content of its best.json. Raises a ValueError if the run is not finished, or the loss on held-out clips never fell.
     """
     if not (run / "final").is_dir():
         raise ValueError(f"run is {str(run)!r}, which is not finished; give its command again to finish it")

@@ -54,15 +54,7 @@ def masked_mse(prediction: torch.Tensor, target: torch.Tensor, batch: dict, give
 
 
 class Objective:
-    """Error of each item for the network's target under a scheduler.
-
-    Args:
-        scheduler: that of the noise process.
-        config: options of the run, of which `given_weight` is used.
-
-    Raises:
-        ValueError: the scheduler is not supported.
-    """
+    """Error of each item for the network's target under a scheduler; a ValueError if that is not supported."""
 
     def __init__(self, scheduler: SchedulerMixin, config: LatentRun):
         self.scheduler, self.config = scheduler, config
@@ -80,11 +72,8 @@ class Objective:
         return (len(NOISE_LEVELS) * share).long().clamp(max=len(NOISE_LEVELS) - 1)
 
     def by_level(self, errors: torch.Tensor, timesteps: torch.Tensor) -> tuple[dict, dict]:
-        """Sums of errors (batch,) by noise level, on their device, and the number of items of each level.
-
-        Args:
-            timesteps: (batch,) on the CPU, which avoids waiting for a GPU.
-        """
+        """Sums of errors (batch,) by noise level, on their device, and the number of items of each level. The timesteps
+        (batch,) are on the CPU, which avoids waiting for a GPU."""
         sums, counts, levels = {}, {}, self.levels(timesteps)
         for index, name in enumerate(NOISE_LEVELS):
             chosen = levels == index
@@ -97,11 +86,7 @@ class Draws:
     """Noise and timesteps of each step. Every process draws them for the whole batch and takes its own rows.
 
     They are therefore independent of the number of processes and accumulation steps, and of where a run was resumed.
-
-    Args:
-        config, scheduler, accelerator: of the run.
-        channels: of the latents.
-        step: the first step; the others follow in order.
+    `channels` are those of the latents; `step` is the first step, and the others follow in order.
     """
 
     def __init__(

@@ -115,12 +115,7 @@ def sampler(name: str, own):
 
 
 class Measurement:
-    """The clips to request, and the networks that measure the generated ones.
-
-    Args:
-        config: the options of the sweep.
-        pipe: the pipeline to measure.
-    """
+    """The clips to request, and the networks that measure the generated ones."""
 
     def __init__(self, config: SweepRun, pipe):
         self.config, self.rate, self.scheduler = config, int(pipe.vae.config.sampling_rate), pipe.scheduler
@@ -138,11 +133,8 @@ class Measurement:
         self.space = Space(self.embedder.embed(train.mono, rate))
 
     def set_guidance_weights(self, pipe, slow: str, balance: str) -> None:
-        """Set how much guidance acts on the slowly varying part and on each channel of the latents.
-
-        Raises:
-            ValueError: the checkpoint's code does not support it.
-        """
+        """Set how much guidance acts on the slowly varying part and on each channel of the latents. Raises a ValueError
+        if the checkpoint's code does not support it."""
         if (slow, balance) != (OWN, OWN) and not self.weights:
             raise ValueError(
                 f"slow is {slow!r} and balance {balance!r}, but the code in {self.config.checkpoint} guides all parts "

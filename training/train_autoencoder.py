@@ -153,12 +153,8 @@ def validate(network: Autoencoding, config: AutoencoderRun) -> dict[str, float]:
 
 
 class Draws:
-    """Noise of each step. Every process draws it for the whole batch and takes its own rows.
-
-    Args:
-        config, accelerator: of the run.
-        channels: of the latents.
-    """
+    """Noise of each step, with the latents' number of channels. Every process draws it for the whole batch and takes
+    its own rows."""
 
     def __init__(self, config: AutoencoderRun, accelerator: Accelerator, channels: int):
         self.config, self.accelerator, self.step, self.drawn = config, accelerator, -1, None

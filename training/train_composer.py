@@ -58,7 +58,7 @@ def draw_mask(visible: torch.Tensor, bar: int, rng: np.random.Generator) -> torc
     steps, kind = int(visible.sum()), rng.random()
     share = math.cos(rng.random() * math.pi / 2)  # few tokens seldom, most often many, as sampling meets them
     mask = torch.from_numpy(rng.random((len(visible), len(NAMES))) < share)
-    if kind < 0.25:  # whole parts, with the others as they are
+    if kind < 0.25:  # whole parts, with the others given
         chosen = [name for names in ROLE_COLUMNS.values() if rng.random() < 0.5 for name in names]
         columns = torch.zeros(len(NAMES), dtype=torch.bool)
         columns[[NAMES.index(name) for name in chosen]] = True
@@ -73,7 +73,7 @@ def draw_mask(visible: torch.Tensor, bar: int, rng: np.random.Generator) -> torc
         mask &= span[:, None]
     elif kind < 0.7:  # all after a bar
         mask[: int(rng.integers(0, max(1, steps // bar))) * bar] = False
-    if rng.random() < 0.5:  # the chords and the feel are there first
+    if rng.random() < 0.5:  # chords and feel are given
         mask[:, : len(STRUCTURE)] = False
     mask &= visible[:, None]
     if not mask.any():
@@ -95,7 +95,7 @@ class MaskedCompositions:
         item["masked"] = draw_mask(item["visible"], int(item["steps_per_bar"]), rng)
         if self.notes:
             item["masked"] = item["visible"][:, None] & (torch.arange(len(NAMES)) >= len(STRUCTURE))
-        item["masked"] &= item["tokens"] < torch.tensor(SIZES)  # chords that nobody knows stay masked and do not count
+        item["masked"] &= item["tokens"] < torch.tensor(SIZES)  # unknown chords stay masked and do not count
         for name in ("beats", "minor", "bpm", "states", "density", "players"):
             gone = torch.from_numpy(np.array(rng.random(item[name].shape) < self.dropout))
             item[name] = torch.where(gone, torch.full_like(item[name], -1), item[name])

@@ -68,9 +68,8 @@ class Watch:
     """Evaluates averaged weights and keeps the best.
 
     Args:
-        config: the run's settings.
+        config, scheduler: of the run.
         crops: validation latents, whose captions and labels are requested.
-        scheduler: of the run.
         train: training latents, which define the space of the kernel distance.
 
     Raises:
@@ -187,11 +186,8 @@ class Watch:
     ) -> dict[str, float]:
         """Evaluate, keep the best weights, show clips; returns the figures of the evaluation.
 
-        Args:
-            accelerator: of the run.
-            model: with averaged weights, not sharded.
-            validated: figures of the validation, of which `best_metric` may be one.
-            step: number of completed optimiser steps.
+        The model has averaged weights and is not sharded; `validated` are the figures of the validation, of which
+        `best_metric` may be one, after `step` optimiser steps.
         """
         figures, clips = self.evaluate(model)
         self.keep_if_best(model, validated | figures, step)

@@ -111,7 +111,7 @@ def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
 
 def add_strengths(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("strength and sampling").add_argument
-    add("--seed", type=int, help="the same seed gives the same file; default: at random, told")
+    add("--seed", type=int, help="the same seed gives the same file; default: at random, and printed")
     add("--num_waveforms_per_prompt", type=int, help="pieces to make, with the seeds seed, seed + 1, ...; default 1")
     add("--num_inference_steps", type=int, help="1 to 1000; more is finer and slower; default: the checkpoint's")
     add("--guidance_scale", type=number, help="how strictly to follow the request; up to 1 = off, twice as fast")
@@ -168,7 +168,7 @@ def add_batch(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("many pieces").add_argument
     add(
         "--batch", metavar="FILE",
-        help="JSONL, a request a line with the argument names above (and 'out', a file name); what is said on the "
-        "command line holds for lines that do not say it; --out is then a folder",
+        help="JSONL, a request a line with the argument names above (and 'out', a file name); arguments of the "
+        "command line hold for lines without their own; --out is then a folder",
     )  # fmt: skip
     add("--skip_existing", action="store_true", help="leave out lines whose file is there: go on with a batch")

@@ -1,13 +1,11 @@
 """Words, tempo, key and chords -> notes: a MIDI file, and what it sounds like."""
 
 import argparse
-import json
 import secrets
-import sys
 from pathlib import Path
 
 from pipelines.commands import arguments
-from pipelines.commands.jobs import Job, check_count, check_file, read_jobs, texts_of
+from pipelines.commands.jobs import Job, check_file, check_numbers, naming, read_jobs, texts_of
 
 EXAMPLES = """examples:
   vivace compose "slow waltz for accordion and double bass" --bars 16 --seed 7 --out waltz.mid
@@ -25,7 +23,7 @@ def add_piece(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("notes").add_argument
     arguments.add_parts(add)
     arguments.add_roles(add)
-    add("--seed", type=int, help="the same seed gives the same notes; default: at random, told")
+    add("--seed", type=int, help="the same seed gives the same notes; default: at random, and printed")
     add("--num_waveforms_per_prompt", type=int, help="pieces to make, with the seeds seed, seed + 1, ...; default 1")
     add(
         "--audio", nargs="?", const="wav", choices=("wav", "flac"), help="also play the notes, and write that beside "
@@ -71,21 +69,14 @@ def audio_files(job: Job) -> list[Path]:
 
 
 def check(job: Job, index: dict, notes: bool, own: bool) -> None:
-    """Raise a ValueError for what can be refused before a model is loaded; load the melody.
-
-    Args:
-        job: to check.
-        index: the checkpoint's model_index.json.
-        notes: whether its network plays notes.
-        own: whether another composer is given.
-    """
+    """Raise a ValueError for what can be refused before a model is loaded; load the melody. `index` and `notes` are as
+    in `check_job`; `own` says whether another composer is given."""
     from pipelines.scores import has_composer, load_score, music_of
     from pipelines.vivace_midi import load_mido
     from pipelines.vivace_notes import read_melody, read_parts
-    from pipelines.vivace_theory import check_number
 
     request = job.request
-    try:
+    with naming(job):
         load_mido()
         if not own and not has_composer(index):
             raise ValueError("compose needs a checkpoint with a composer; this one has none: give checkpoint")
@@ -104,15 +95,12 @@ def check(job: Job, index: dict, notes: bool, own: bool) -> None:
         read_parts(request.get("parts"), None)
         lengths = index["default_duration_s"], index["max_duration_s"]
         music_of(". ".join(texts_of(request)), request | {"audio": None}, request.get("melody"), *lengths, True)
-        check_count(job)
-        check_number("seed", request.get("seed", 0), 0, 2**62, whole=True)
-    except ValueError as error:
-        raise ValueError(f"{job.name}{error}") from error
+    check_numbers(job)
 
 
 def write_scores(args: argparse.Namespace, jobs: list[Job]) -> int:
-    """Compose and write what is asked for; exit code 1 if lines of a batch failed, which are told."""
-    from pipelines.commands.make import load
+    """Compose and write the scores of the jobs; returns the exit code of `make_all`."""
+    from pipelines.commands.make import load, make_all
 
     def check_all(index: dict, notes: bool) -> None:
         for job in jobs:
@@ -124,21 +112,7 @@ def write_scores(args: argparse.Namespace, jobs: list[Job]) -> int:
 
         pipe = pipe.from_pipe(pipe, composer=load_composer(pipe, args.composer).to(device))
         pipe.set_progress_bar_config(disable=True)
-    if args.batch is None:
-        for piece in call(pipe, jobs[0]):
-            print(json.dumps(piece) if args.json else report(piece))
-        return 0
-    Path(args.out).mkdir(parents=True, exist_ok=True)
-    failed = 0
-    for job in jobs:
-        try:
-            for piece in call(pipe, job):
-                print(json.dumps(piece) if args.json else report(piece), flush=True)
-        except Exception as error:  # whatever it is, the others are made all the same
-            failed += 1
-            cause = str(error) if isinstance(error, (ValueError, OSError, RuntimeError)) else repr(error)
-            print(f"error: {job.name}{' '.join(cause.split())}", file=sys.stderr)
-    return 1 if failed else 0
+    return make_all(args, jobs, pipe, lambda job: call(pipe, job), report, report)
 
 
 def call(pipe, job: Job) -> list[dict]:

@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def memory_gib() -> tuple[float, float] | None:
-    """Total and free physical memory, or None where the system does not tell."""
+    """Total and free physical memory, or None where the system does not state it."""
     try:
         page = os.sysconf("SC_PAGE_SIZE")
         return os.sysconf("SC_PHYS_PAGES") * page / GIB, os.sysconf("SC_AVPHYS_PAGES") * page / GIB
@@ -127,11 +127,11 @@ def files() -> list[dict]:
 
 
 def hub() -> list[dict]:
-    """Whether publishing could work; the token itself is not shown, and nobody is asked."""
+    """Whether publishing could work; the token is not shown, and no server is contacted."""
     try:
         library, constants = map(importlib.import_module, ("huggingface_hub", "huggingface_hub.constants"))
     except ImportError:
-        return []  # told among the libraries: diffusers needs it
+        return []  # listed among the libraries, since diffusers needs it
     token = library.get_token() is not None
     remedy = None if token else "to publish, or for private ones: hf auth login"
     return [row("Hub", f"{constants.ENDPOINT}, {'logged in' if token else 'no token'}", remedy)]

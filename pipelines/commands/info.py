@@ -23,11 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def about_audio(path: Path) -> dict:
-    """Length, format and recipe of an audio file; a file of somebody else's has no recipe.
-
-    Raises:
-        ValueError: one that cannot be read.
-    """
+    """Length, format and recipe of an audio file; a file of another program has no recipe. Raises a ValueError for one
+    that cannot be read."""
     from pipelines.vivace_audio import load_soundfile
     from pipelines.vivace_recipe import find_recipe
 

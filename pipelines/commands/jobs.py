@@ -7,6 +7,8 @@ import os
 import stat
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,24 +21,19 @@ OWN = ("at", "out", "batch", "skip_existing", *MODEL, "composer", "json", "midi"
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = ("audio", "score", "melody", "form", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
 SCORED = ("score", "melody", "compose", "form")  # with these a piece has notes that can be written
-ROLES = ("lead", "harmony", "bass", "drums")
+# Numbers that are checked before a model is loaded: lowest, highest, whether whole.
+NUMBERS = {"num_waveforms_per_prompt": (1, 1000, True), "num_inference_steps": (1, 1000, True),
+           "guidance_scale": (0, 100, False), "seed": (0, 2**62, True)}  # fmt: skip
 
 
 @dataclass
 class Job:
-    """One call of the pipeline.
+    """One call of the pipeline."""
 
-    Attributes:
-        request: its arguments; what was not said is left to it.
-        path: the file to write; several pieces get numbers.
-        name: how to name it in a message: "" on its own, "requests.jsonl, line 3: " in a batch.
-        midi: whether its notes are written beside it.
-    """
-
-    request: dict
-    path: Path
-    name: str = ""
-    midi: bool = False
+    request: dict  # its arguments; those that are not given have the pipeline's defaults
+    path: Path  # the file to write; several pieces get numbers
+    name: str = ""  # how to name it in a message: "" on its own, "requests.jsonl, line 3: " in a batch
+    midi: bool = False  # whether its notes are written beside it
 
     @property
     def paths(self) -> list[Path]:
@@ -50,7 +47,7 @@ class Job:
         files = []
         for path in self.paths:
             files += [path] + [path.with_suffix(".mid")] * self.midi
-            files += [path.with_suffix(f".{role}{path.suffix}") for role in ROLES if self.request.get("stems")]
+            files += stem_files(path) if self.request.get("stems") else []
         return files
 
     @property
@@ -58,17 +55,30 @@ class Job:
         """Whether its pieces, and notes and stems beside them, are there; which stems there are decides the score."""
         notes = [path.with_suffix(".mid") for path in self.paths if self.midi]
         stems = not self.request.get("stems") or all(
-            any(path.with_suffix(f".{role}{path.suffix}").is_file() for role in ROLES) for path in self.paths
+            any(stem.is_file() for stem in stem_files(path)) for path in self.paths
         )
         return stems and all(path.is_file() for path in self.paths + notes)
 
 
-def check_output(out: str, formats: tuple[str, ...] = FORMATS) -> Path:
-    """The path to write to.
+def stem_files(path: Path) -> list[Path]:
+    """The files beside a piece that its stems may have: song.bass.wav for song.wav."""
+    from pipelines.vivace_score import ROLES
 
-    Raises:
-        ValueError: another ending than one of `formats`, or a place that cannot be written.
-    """
+    return [path.with_suffix(f".{role}{path.suffix}") for role in ROLES]
+
+
+@contextmanager
+def naming(job: Job) -> Iterator[None]:
+    """Put the name of a job before the message of a ValueError."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{job.name}{error}") from error
+
+
+def check_output(out: str, formats: tuple[str, ...] = FORMATS) -> Path:
+    """The path to write to. Raises a ValueError for another ending than one of `formats`, or a place that cannot be
+    written."""
     path = Path(out)
     if path.suffix.lower() not in formats:
         raise ValueError(f"out is {out!r}; allowed: a file name that ends in {', '.join(formats)}")
@@ -96,12 +106,9 @@ def check_file(path: Path) -> None:
         raise ValueError(f"out is {path.name!r}, which cannot be written ({cause})") from error
 
 
-def said(args: argparse.Namespace) -> dict:
-    """The pipeline's arguments that stand on the command line.
-
-    Raises:
-        ValueError: a timeline without its beginning.
-    """
+def arguments_of(args: argparse.Namespace) -> dict:
+    """The pipeline's arguments that stand on the command line. Raises a ValueError for a timeline without its
+    beginning."""
     if getattr(args, "words", None) is not None:
         if args.prompt is not None:
             raise ValueError(f"prompt is given twice: {args.words!r} and {args.prompt!r}")
@@ -123,19 +130,16 @@ def read_start(start: str) -> float | str:
 
 
 def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> list[Job]:
-    """What is to be made, in files of these formats.
-
-    Raises:
-        ValueError: one line that names the argument, and of a batch the line.
-    """
-    shared = said(args)
+    """What is to be made, in files of these formats. Raises a ValueError of one line that names the argument, and of a
+    batch the line."""
+    shared = arguments_of(args)
     if args.batch is None:
         if args.skip_existing:
             raise ValueError("skip_existing needs batch: it leaves out lines whose file is there")
         if args.out == PIPE and formats == FORMATS:
             return [piped(shared, args.midi)]
         job = Job(shared, check_output(args.out or f"out{formats[0]}", formats), midi=args.midi)
-        check_count(job)
+        check_numbers(job, "num_waveforms_per_prompt")
         for path in job.files:
             check_file(path)
         return [job]
@@ -148,11 +152,7 @@ def read_jobs(args: argparse.Namespace, formats: tuple[str, ...] = FORMATS) -> l
 
 
 def piped(request: dict, midi: bool) -> Job:
-    """The job of one piece that goes to standard output.
-
-    Raises:
-        ValueError: more than one file, or a terminal.
-    """
+    """The job of one piece that goes to standard output. Raises a ValueError for more than one file, or a terminal."""
     job = Job(request, Path(tempfile.gettempdir()) / f"vivace-{os.getpid()}.wav", midi=midi)
     if len(job.files) > 1:
         raise ValueError("out is '-', which takes one piece without stems or midi; give a file name")
@@ -167,11 +167,10 @@ def read_batch(
     """A job for each line of a JSONL file; empty lines are none.
 
     Args:
-        file: to read.
         folder: for the files.
-        shared: what holds where a line does not say it.
+        shared: arguments of every line that does not have its own.
         allowed: names that a line may have, beside "out" and "midi".
-        midi: whether the notes of a piece are written where its line does not say it.
+        midi: whether the notes of a piece are also written, where its line does not set it.
         formats: of the files.
 
     Raises:
@@ -206,12 +205,10 @@ def read_batch(
         if not isinstance(job.midi, bool):
             raise ValueError(f"{name}midi is {job.midi!r}; allowed: true or false")
         jobs.append(job)
-        check_count(job)
+        check_numbers(job, "num_waveforms_per_prompt")
         for path in job.files:
-            try:
+            with naming(job):
                 check_file(path)
-            except ValueError as error:
-                raise ValueError(f"{name}{error}") from error
             if path in taken:
                 raise ValueError(f"{name}writes {path.name!r}, as in line {taken[path]}; give each line its own out")
             taken[path] = count
@@ -238,20 +235,19 @@ def check_row(row: object, allowed: set[str], name: str) -> None:
             raise ValueError(f"{name}{key} is {value!r}; allowed: text")
 
 
-def check_count(job: Job) -> None:
+def check_numbers(job: Job, *names: str) -> None:
+    """Raise a ValueError for a number of the request that is out of range; `names`: those to look at, all if none."""
     from pipelines.vivace_theory import check_number
 
-    check_number(
-        f"{job.name}num_waveforms_per_prompt", job.request.get("num_waveforms_per_prompt", 1), 1, 1000, whole=True
-    )
+    for name in names or NUMBERS:
+        if name in job.request:
+            low, high, whole = NUMBERS[name]
+            check_number(f"{job.name}{name}", job.request[name], low, high, whole=whole)
 
 
 def texts_of(request: dict) -> list[str]:
-    """The texts of a request: one, a timeline's or a morph's; none where a score speaks for itself.
-
-    Raises:
-        ValueError: no prompt, an empty one, or two.
-    """
+    """The texts of a request: one, a timeline's or a morph's; none where a score speaks for itself. Raises a ValueError
+    for no prompt, an empty one, or two."""
     prompt, morph = request.get("prompt"), request.get("morph")
     if prompt is None and morph is None and "score" in request:
         return []
@@ -269,13 +265,8 @@ def texts_of(request: dict) -> list[str]:
 
 
 def check_notes(job: Job, notes: bool, composes: bool):
-    """The score or the melody of a job, or None. Raise a ValueError for what is wrong with it and its parts.
-
-    Args:
-        job: to check.
-        notes: whether the checkpoint plays notes.
-        composes: whether it has a composer.
-    """
+    """The score or the melody of a job, or None. Raise a ValueError for what is wrong with it and its parts, of a
+    checkpoint that plays `notes` and `composes`, or does not."""
     from pipelines.scores import is_composed, load_score
     from pipelines.vivace_midi import load_mido
     from pipelines.vivace_notes import read_melody, read_parts
@@ -323,20 +314,13 @@ def has_score(path: str) -> bool:
 
 
 def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
-    """Raise a ValueError for what can be refused before the model is loaded.
-
-    Args:
-        job: to check.
-        edit: whether it starts from audio.
-        index: the checkpoint's model_index.json.
-        notes: whether the checkpoint plays notes.
-    """
+    """Raise a ValueError for what can be refused before the model is loaded, of a job that starts from audio (`edit`)
+    or not; `index` is the checkpoint's model_index.json, and `notes` says whether it plays notes."""
     from pipelines.scores import has_composer, is_composed, music_of
     from pipelines.vivace_music import Lengths
-    from pipelines.vivace_theory import check_number
 
     request = job.request
-    try:
+    with naming(job):
         texts = texts_of(request)
         if edit and "audio" not in request:
             raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
@@ -354,12 +338,4 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
             from pipelines.vivace_edit import open_source, regions_of_score  # loads torch
 
             regions_of_score(score, *open_source(request["audio"], None), lengths)
-        check_count(job)
-        if "num_inference_steps" in request:
-            check_number("num_inference_steps", request["num_inference_steps"], 1, 1000, whole=True)
-        if "guidance_scale" in request:
-            check_number("guidance_scale", request["guidance_scale"], 0, 100)
-        if "seed" in request:
-            check_number("seed", request["seed"], 0, 2**62, whole=True)
-    except ValueError as error:
-        raise ValueError(f"{job.name}{error}") from error
+    check_numbers(job)

@@ -81,11 +81,8 @@ def nearest(word: str, names: list[str], kind: str) -> str:
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments of a command.
-
-    Raises:
-        ValueError: a command or an option that there is not, with the one of the most similar name.
-    """
+    """The arguments of a command. Raises a ValueError for a command or an option that does not exist, with the one of
+    the most similar name."""
     parser, commands = make_parser()
     words = tidy(argv)
     if words and not words[0].startswith("-") and words[0] not in commands:

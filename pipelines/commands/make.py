@@ -1,10 +1,11 @@
-"""What `generate`, `edit` and `replay` do: load the model once, make the pieces, tell what was made."""
+"""What `generate`, `edit` and `replay` do: load the model once, make the pieces, and print what was made."""
 
 import argparse
 import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from pipelines.commands.jobs import PIPE, Job, check_job, check_output, read_jobs
@@ -45,9 +46,9 @@ def load(args: argparse.Namespace, before=None):
     loras = find_loras(getattr(args, "lora", None) or [])
     adapters = tuple((path.resolve(), strength, path.stat().st_mtime_ns) for _, path, strength in loras)
     served = () if keep is None else stamp(folder)  # the files are looked at only where pipelines are kept
-    asked = (folder.resolve(), args.variant, args.dtype, device, served, adapters)
-    if keep is not None and asked in keep and early is not None:
-        pipe = keep[asked]
+    loaded_with = (folder.resolve(), args.variant, args.dtype, device, served, adapters)
+    if keep is not None and loaded_with in keep and early is not None:
+        pipe = keep[loaded_with]
         pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
         return pipe, device
     index = check_checkpoint(folder)
@@ -56,7 +57,7 @@ def load(args: argparse.Namespace, before=None):
     pipe = add_loras(load_pipeline(folder, args.variant, args.dtype), loras, folder).to(device)
     pipe.set_progress_bar_config(disable=not sys.stderr.isatty(), leave=False)
     if keep is not None:
-        keep[asked] = pipe
+        keep[loaded_with] = pipe
     return pipe, device
 
 
@@ -67,14 +68,8 @@ def stamp(folder: Path) -> tuple:
 
 
 def make(args: argparse.Namespace) -> int:
-    """Make every piece that is asked for.
-
-    Returns:
-        Exit code: 1 if lines of a batch failed, which are told; the others are made.
-
-    Raises:
-        ValueError: bad input, before anything is made.
-    """
+    """Make every piece of the request or the batch; returns the exit code of `make_all`. Raises a ValueError for bad
+    input, before anything is made."""
     jobs, edit = read_jobs(args), "audio" in vars(args)
     if args.skip_existing:
         jobs = [job for job in jobs if not job.done]
@@ -86,13 +81,25 @@ def make(args: argparse.Namespace) -> int:
             check_job(job, edit, index, notes)
 
     pipe, device = load(args, check)
+    return make_all(args, jobs, pipe, lambda job: call(pipe, job, device), report, line)
+
+
+def make_all(args: argparse.Namespace, jobs: list[Job], pipe, call: Callable, report: Callable, line: Callable) -> int:
+    """Make the pieces of one job or of a batch and print what was made; the exit code is 1 if some of a batch failed.
+
+    Args:
+        args: out, batch and json of the command.
+        jobs: one, or those of the batch; one that fails is reported, and the others are made.
+        pipe: the pipeline.
+        call: makes and writes the pieces of a job; returns what was made, as JSON can hold it.
+        report, line: the text of a piece that is made alone, and in a batch.
+    """
     if args.batch is None:
-        for piece in call(pipe, jobs[0], device):
+        for piece in call(jobs[0]):
             if args.out == PIPE:
                 send(Path(piece["file"]))
                 piece["file"] = PIPE
-            told = sys.stderr if args.out == PIPE else sys.stdout
-            print(json.dumps(piece) if args.json else report(piece), file=told)
+            print(json.dumps(piece) if args.json else report(piece), file=sys.stderr if args.out == PIPE else None)
         return 0
     from tqdm import tqdm
 
@@ -102,7 +109,7 @@ def make(args: argparse.Namespace) -> int:
     bar = tqdm(jobs, unit="request", disable=not sys.stderr.isatty())
     for job in bar:
         try:
-            for piece in call(pipe, job, device):
+            for piece in call(job):
                 bar.write(json.dumps(piece) if args.json else line(piece))
         except Exception as error:  # whatever it is, the others are made all the same
             failed += 1
@@ -129,11 +136,8 @@ def call(pipe, job: Job, device: str) -> list[dict]:
 
 
 def write(out, index: int, path: Path, took_s: float, device: str, midi: bool = False) -> dict:
-    """Write one piece, with the stems that it was made with, and its notes.
-
-    Raises:
-        OSError: if it cannot be written.
-    """
+    """Write one piece, with the stems that it was made with, and its notes. Raises an OSError if it cannot be
+    written."""
     stems = getattr(out, "stems", None)  # an older checkpoint's output has none
     beside = {"midi": midi, "stems": bool(stems)}
     try:
@@ -195,11 +199,8 @@ def line(piece: dict) -> str:
 
 
 def make_again(args: argparse.Namespace) -> int:
-    """Make the piece in a file again and compare; exit code 1 if a sample differs.
-
-    Raises:
-        ValueError: no recipe, or other audio than was edited.
-    """
+    """Make the piece in a file again and compare; exit code 1 if a sample differs. Raises a ValueError for a file
+    without a recipe, or other audio than was edited."""
     path = None if args.out is None else check_output(args.out)
     from pipelines.threads import usable_cores
     from pipelines.vivace_recipe import read_recipe, replay_arguments

@@ -32,11 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_module(*words: str) -> None:
-    """Run a program of this project that `pipelines` does not import.
-
-    Raises:
-        RuntimeError: if it fails, with its last line.
-    """
+    """Run a program of this project that `pipelines` does not import. Raises a RuntimeError if it fails, with its last
+    line."""
     done = subprocess.run([sys.executable, "-m", *words], capture_output=True, text=True)
     if done.returncode:
         lines = (done.stderr or done.stdout).strip().splitlines()
@@ -44,11 +41,7 @@ def run_module(*words: str) -> None:
 
 
 def find_source(source: str, scratch: Path) -> Path:
-    """The checkpoint to publish; a run is exported first.
-
-    Raises:
-        ValueError: neither of them.
-    """
+    """The checkpoint to publish; a run is exported first. Raises a ValueError if it is neither."""
     folder = Path(source)
     if (folder / "final").is_dir() and (folder / "config.json").is_file():
         run_module("training.export", "--run", source, "--output_dir", str(scratch / folder.name))
@@ -73,16 +66,16 @@ def run(args: argparse.Namespace) -> int:
         staged = Path(scratch, "staged", args.repo.rpartition("/")[2]) if args.dry_run is None else Path(args.dry_run)
         staged.parent.mkdir(parents=True, exist_ok=True)
         stage(source, staged, args.repo, args.figures, args.license, args.samples)
-        told = {"repo": args.repo, "files": sum(path.is_file() for path in staged.rglob("*"))}
-        told["megabytes"] = round(sum(path.stat().st_size for path in staged.rglob("*")) / 1e6, 1)
+        result = {"repo": args.repo, "files": sum(path.is_file() for path in staged.rglob("*"))}
+        result["megabytes"] = round(sum(path.stat().st_size for path in staged.rglob("*")) / 1e6, 1)
         if args.dry_run is None:
-            told |= push(staged, args.repo, args.private, args.tag)
+            result |= push(staged, args.repo, args.private, args.tag)
             if args.space:
                 page = Path(scratch, "space")
                 run_module("space.export", str(page), "--model", args.repo)
-                told["space"] = push(page, f"{args.repo}-demo", args.private, kind="space")["url"]
+                result["space"] = push(page, f"{args.repo}-demo", args.private, kind="space")["url"]
     if args.json:
-        print(json.dumps(told))
+        print(json.dumps(result))
     else:
-        print("\n".join(f"{name:<10} {value}" for name, value in told.items() if value is not None))
+        print("\n".join(f"{name:<10} {value}" for name, value in result.items() if value is not None))
     return 0

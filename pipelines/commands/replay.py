@@ -8,7 +8,7 @@ EXAMPLES = """examples:
   vivace replay out.wav                                 is it still made, sample for sample?
   vivace replay repaired.wav --audio loop.wav --out again.wav
 
-exit code 1 if the samples differ; the differences in weights, versions and device are then told"""
+exit code 1 if the samples differ; the differences in weights, versions and device are then printed"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -85,11 +85,8 @@ def given(args: argparse.Namespace) -> set[str]:
 
 
 def source_tempo(args: argparse.Namespace, grid: dict, audio, rate: int, loop: bool) -> float | None:
-    """The tempo of the file; None where it matters to nothing. That of a loop is such that it has whole beats.
-
-    Raises:
-        ValueError: it is needed, and neither said nor heard.
-    """
+    """The tempo of the file; None where it matters to nothing. That of a loop is such that it has whole beats. Raises a
+    ValueError if it is needed, not given and not found."""
     known = args.from_bpm or grid.get("bpm")
     if known is not None or args.bpm is None:
         return known
@@ -103,11 +100,8 @@ def source_tempo(args: argparse.Namespace, grid: dict, audio, rate: int, loop: b
 
 
 def interval(keys: dict[str, str], grid: dict) -> int:
-    """Semitones from the key of the file to the one that it is to have, at most six up or down.
-
-    Raises:
-        ValueError: the first is not known, or one is minor and the other major.
-    """
+    """Semitones from the key of the file to the one that it is to have, at most six up or down. Raises a ValueError if
+    the first is unknown, or one is minor and the other major."""
     if "key" not in keys:
         return 0
     from pipelines.vivace_theory import KEYS
@@ -153,10 +147,8 @@ def play(args: argparse.Namespace, out: Path, recipe: dict, grid: dict, semitone
 
 def stretch(audio, rate: int, ratio: float, semitones: int, loop: bool):
     """Audio (channels, samples) `ratio` times as fast and so many semitones higher, by ffmpeg's rubberband filter; a
-    loop stays one, since it is stretched three times in a row and the second is kept.
-
-    Raises:
-        RuntimeError: no ffmpeg, or one without the filter.
+    loop stays one, since it is stretched three times in a row and the second is kept. Raises a RuntimeError if there is
+    no ffmpeg, or one without the filter.
     """
     import numpy as np
 

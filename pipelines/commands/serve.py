@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def place() -> Path:
-    """The file in which a running server says where it listens, readable by its user alone."""
+    """The file with the address and key of a running server, readable by its user alone."""
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
     return Path(home) / "vivace-serve.json"
 
@@ -39,15 +39,15 @@ def place() -> Path:
 def reach() -> Connection | None:
     """A connection to the server of this user; None if none runs."""
     try:
-        said = json.loads(place().read_text())
-        return Client((said["host"], said["port"]), authkey=bytes.fromhex(said["key"]))
+        server = json.loads(place().read_text())
+        return Client((server["host"], server["port"]), authkey=bytes.fromhex(server["key"]))
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
 
 
 def hand_over(words: list[str]) -> int | None:
-    """Let the server do a command, and print what it says; its exit code. None where there is no server, or where the
-    command reads or writes a pipe."""
+    """Let the server do a command, and print its output; returns the exit code. None where there is no server, or where
+    the command reads or writes a pipe."""
     if not words or words[0] not in USERS or "-" in words or os.environ.get(VARIABLE) or not place().is_file():
         return None
     connection = reach()
@@ -105,7 +105,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def answer(listener: Listener, key: bytes, idle_s: float) -> None:
-    """One command after the other, until one says stop or none has come for `idle_s` seconds."""
+    """Do one command after the other, until one is "stop" or none has come for `idle_s` seconds."""
     address, stopped = listener.address, threading.Event()
 
     def wake() -> None:

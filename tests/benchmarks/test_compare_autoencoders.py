@@ -6,7 +6,7 @@ import json
 import pytest
 
 from autoencoder.classes import autoencoder_class
-from benchmarks import autoencoders, long_decode
+from benchmarks import autoencoders
 from benchmarks.autoencoders import CONFIGS, VARIANTS, Variant
 from training.config import AutoencoderRun, load_model_config
 
@@ -45,8 +45,3 @@ def test_bad_arguments_are_named(capsys):
             autoencoders.main(words)
         assert stop.value.code == 2
     assert "give --phases, or --variants of vivace" in capsys.readouterr().err
-
-
-def test_long_clips_are_decoded_whole(tiny_checkpoint):
-    told = long_decode.measure(str(tiny_checkpoint / "vae"), 0.5, 64)
-    assert told["audio_s"] == 30.0 and told["peak_gb"] >= told["peak_before_gb"] > 0.05

@@ -49,15 +49,11 @@ def hub(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def publish(tiny_checkpoint, capsys):
+def publish(tiny_checkpoint, run_vivace):
     """`vivace publish` in this process: publish(*arguments, source=...) -> (exit code, what it told, stderr)."""
 
     def run(*arguments, source=tiny_checkpoint, repo="user/tiny"):
-        try:
-            code = vivace(["publish", str(source), "--repo", repo, "--samples", "0", "--json", *arguments])
-        except SystemExit as stop:
-            code = stop.code
-        said, errors = capsys.readouterr()
+        code, said, errors = run_vivace("publish", source, "--repo", repo, "--samples", "0", "--json", *arguments)
         return code, json.loads(said.splitlines()[-1]) if said and code == 0 else None, errors
 
     return run

@@ -31,18 +31,7 @@ def installed(tmp_path_factory):
             continue
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, source / name)
-    build = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--no-deps",
-        "--no-build-isolation",
-        "-q",
-        "-w",
-        str(root),
-        str(source),
-    ]
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", root, source]
     subprocess.run(build, check=True, capture_output=True)
     (wheel,) = root.glob("vivace_music-*.whl")
     zipfile.ZipFile(wheel).extractall(folder)
@@ -54,6 +43,8 @@ def test_it_holds_what_it_needs_and_no_tests(installed):
         "checkpoints/small/unet/config.json",
         "training/configs/small/unet.yaml",
         "page/static/page.js",
+        "training/data/scorebook/instruments.txt",
+        "training/text/lexicon/general.txt",
         "app.py",
     ):
         assert (installed / name).is_file(), name

@@ -75,11 +75,8 @@ def shard_path(folder: str | Path, split: str, number: int) -> Path:
 
 
 def write_shard(path: Path, rows: Iterable[dict]) -> None:
-    """Write rows, one at least, as one shard; keys that a row lacks are null.
-
-    Raises:
-        ValueError: a key that is no column.
-    """
+    """Write rows, one at least, as one shard; keys that a row lacks are null. Raises a ValueError for a key that is no
+    column."""
     columns: dict[str, list] = {name: [] for name in COLUMNS}
     for row in rows:
         unknown = set(row) - set(COLUMNS)
@@ -132,10 +129,7 @@ def audio_bytes(place: str) -> bytes:
 
 def read_rows(data_dir: str | Path, split: str) -> list[dict]:
     """The rows of one split without their audio, each with `path` (where `read_audio` finds it) added, in file order.
-
-    Raises:
-        ValueError: if the split is missing, empty or unreadable.
-    """
+    Raises a ValueError if the split is missing, empty or unreadable."""
     parquet = shards_of(data_dir, split)
     if parquet:
         rows = [row for path in parquet for row in labels(path)]
@@ -159,8 +153,7 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            reason = getattr(error, "msg", "too deep, or a number too long")
-            raise ValueError(f"{path} line {number} is not JSON ({reason})") from None
+            raise ValueError(f"{path} line {number} is not JSON ({json_reason(error)})") from None
         name = row.get("file_name") if isinstance(row, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f"{path} line {number} has no file_name")
@@ -184,6 +177,11 @@ def _completed(row: dict, file: Path) -> dict:
         row["duration_s"] = info.duration if row["duration_s"] is None else row["duration_s"]
         row["sampling_rate"] = info.samplerate if row["sampling_rate"] is None else row["sampling_rate"]
     return row
+
+
+def json_reason(error: ValueError | RecursionError) -> str:
+    """Why a text is not JSON, of the error of `json.loads`."""
+    return getattr(error, "msg", "too deep, or a number too long")
 
 
 def is_blank(text: str | None) -> bool:
@@ -214,15 +212,8 @@ def read_audio(row: dict, start: int = 0, samples: int = -1) -> torch.Tensor:
 
 
 class AudioCrops:
-    """Random crops of the clips of one split, for the autoencoder.
-
-    Args:
-        data_dir, split: where the rows are.
-        crop_samples: length of a crop; shorter clips are padded with silence at the end.
-
-    Raises:
-        ValueError: as `read_rows`, or a file that is missing or damaged.
-    """
+    """Random crops of `crop_samples` of the clips of one split; shorter clips are padded with silence at the end.
+    Raises a ValueError as `read_rows` does, or for a file that is missing or damaged."""
 
     def __init__(self, data_dir: str, split: str, crop_samples: int):
         self.rows = read_rows(data_dir, split)

@@ -24,7 +24,7 @@ from training.data.scorebook.build import split_of
 from training.data.scorebook.captions import Facts, captions
 from training.data.scorebook.harmony import chroma
 from training.data.scorebook.instruments import INSTRUMENTS
-from training.data.scorebook.labels import Settings, draw_piece, scores_of
+from training.data.scorebook.labels import NOTE_ROLES, Settings, draw_piece, scores_of
 from training.data.scorebook.piece import Piece
 from training.data.scorebook.production import draw_production
 from training.encode_latents import encode_texts, load_text_encoder
@@ -32,10 +32,6 @@ from training.run.checkpoints import write_json
 
 SOURCES = {"procedural": 0.25, "folk": 0.4, "classical": 0.2, "freedoom": 0.15}
 PLAYERS = tuple(INSTRUMENTS)
-ROLE_OF = {
-    "melody": "lead", "chords": "harmony", "arpeggio": "harmony", "pad": "harmony", "bass": "bass", "drums": "drums",
-    "percussion": "drums",
-}  # fmt: skip
 PIECE_S = 45.0  # music that a piece is drawn for, seconds
 
 
@@ -44,16 +40,16 @@ def roles_of(piece: Piece) -> list[str]:
     if piece.source == "classical":
         voices = [k for k, track in enumerate(piece.tracks) if track.role == "voice"]
         voices.sort(key=lambda k: -float(np.median(piece.tracks[k].notes[:, 2])))
-        roles = [ROLE_OF.get(track.role, "harmony") for track in piece.tracks]
+        roles = [NOTE_ROLES[track.role] for track in piece.tracks]
         for place, k in enumerate(voices):
             roles[k] = "lead" if place == 0 else "bass" if place == len(voices) - 1 else "harmony"
         return roles
     if piece.source == "freedoom":
         return find_roles([
-            MidiPart(t.role, 9 if ROLE_OF.get(t.role) == "drums" else 0, 33 if t.role == "bass" else 0, list(t.notes))
+            MidiPart(t.role, 9 if NOTE_ROLES[t.role] == "drums" else 0, 33 if t.role == "bass" else 0, list(t.notes))
             for t in piece.tracks
         ])  # fmt: skip
-    return [ROLE_OF.get(track.role, "harmony") for track in piece.tracks]
+    return [NOTE_ROLES[track.role] for track in piece.tracks]
 
 
 def score_of(piece: Piece) -> tuple[Score, list[tuple[float, int]] | None]:
@@ -143,18 +139,19 @@ def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[s
     encoder, tokenizer = load_text_encoder(text_encoder)
     output_dir.mkdir(parents=True, exist_ok=True)
     for split, items in rows.items():
+        if not items:
+            continue
         texts = [item["caption"] for item in items]
-        states = [state.float().mean(0) for state in encode_texts(encoder, tokenizer, texts)] if texts else []
-        lengths = torch.tensor([len(item["tokens"]) for item in items])
+        states = [state.float().mean(0) for state in encode_texts(encoder, tokenizer, texts)]
         values = {
             "tokens": torch.from_numpy(np.concatenate([item["tokens"] for item in items]).astype(np.uint8)),
-            "lengths": lengths, "rows": torch.tensor([item["row"] for item in items], dtype=torch.int32),
+            "lengths": torch.tensor([len(item["tokens"]) for item in items]),
+            "rows": torch.tensor([item["row"] for item in items], dtype=torch.int32),
             "source": torch.tensor([item["source"] for item in items], dtype=torch.uint8),
             "text": torch.stack(states).half(),
-        } if items else {}  # fmt: skip
-        if values:
-            save_file(values, output_dir / f"{split}.safetensors.partial")
-            (output_dir / f"{split}.safetensors.partial").replace(output_dir / f"{split}.safetensors")
+        }
+        save_file(values, output_dir / f"{split}.safetensors.partial")
+        (output_dir / f"{split}.safetensors.partial").replace(output_dir / f"{split}.safetensors")
     counts = {split: len(items) for split, items in rows.items()}
     write_json(
         output_dir / "compositions.json", {"pieces": counts, "seed": seed, "sources": SOURCES, "players": PLAYERS}
@@ -163,13 +160,7 @@ def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[s
 
 
 class Compositions:
-    """A split of a folder of compositions, cut into crops of whole bars.
-
-    Args:
-        folder: of `build`.
-        split: train, validation or test.
-        steps: of a crop; shorter pieces are padded.
-    """
+    """A split of a folder of compositions, cut into crops of whole bars of `steps`; shorter pieces are padded."""
 
     def __init__(self, folder: str, split: str, steps: int):
         path = Path(folder) / f"{split}.safetensors"

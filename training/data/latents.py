@@ -38,10 +38,7 @@ from training.data.notes import (
 )
 from training.run.checkpoints import sync
 
-PARTS = {
-    "audio": ("latents_mean", "latents_std", "frame_offsets"),
-    "text": ("text", "text_offsets", "caption_offsets"),
-}
+PARTS = {"audio": ("latents_mean", "latents_std", "frame_offsets"), "text": ("text", "text_offsets", "caption_offsets")}
 ENCODING = "1"  # version: raised when the same models make other arrays from the same clips
 Arrays = dict[str, torch.Tensor]
 
@@ -107,13 +104,8 @@ def note_arrays(rows: list[dict]) -> Arrays:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The inputs from which one shard is made.
-
-    Args:
-        rows: of its clips (training/data/clips.py), with all captions.
-        models: `models_fingerprint` of what makes it.
-        keys: for each of `PARTS`, a hash of everything that it depends on.
-    """
+    """The inputs from which one shard is made: rows of its clips with all captions, `models_fingerprint` of what makes
+    it, and for each of `PARTS` a hash of everything that it depends on."""
 
     rows: list[dict]
     models: str
@@ -122,16 +114,12 @@ class Recipe:
     def metadata(self) -> dict[str, str]:
         keys = {f"{part}_key": key for part, key in self.keys.items()}
         notes = {name: array.numpy().tobytes() for name, array in note_arrays(self.rows).items()}
-        known = {"notes": fingerprint(*notes.values())} if notes else {}
-        return {**keys, **known, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
+        of_notes = {"notes": fingerprint(*notes.values())} if notes else {}
+        return {**keys, **of_notes, "models": self.models, "rows": json.dumps(labels_of(self.rows))}
 
 
 class Recipes:
-    """The recipes of a set's shards.
-
-    Args:
-        vae, encoder, tokenizer: what makes them.
-    """
+    """The recipes of the shards that an autoencoder, a text encoder and a tokenizer make."""
 
     def __init__(self, vae: Autoencoder, encoder: PreTrainedModel, tokenizer: PreTrainedTokenizerBase):
         self.tokenizer = tokenizer
@@ -163,11 +151,7 @@ def holds(shard: safe_open, part: str, recipe: Recipe) -> bool:
 
 
 class LatentsFolder:
-    """A folder of latents whose shards may be taken as they are, or in part.
-
-    Args:
-        folder: with `<split>/<number>.safetensors`; it need not be there.
-    """
+    """A folder with `<split>/<number>.safetensors`, which need not exist; its shards may be taken whole or in part."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -292,9 +276,12 @@ class LatentCrops:
 
     def about_notes(self) -> str:
         """How many clips have notes, and which instruments are not in the network's list, in one line."""
-        known = [row for index, row in enumerate(self.rows) if self.note_values(index) is not None]
-        line = f"{len(known)} of {len(self)} clips have notes"
-        names = {part.get("instrument") for row in known for part in row["parts"]} - {None, *(self.instruments or ())}
+        with_notes = [row for index, row in enumerate(self.rows) if self.note_values(index) is not None]
+        line = f"{len(with_notes)} of {len(self)} clips have notes"
+        names = {part.get("instrument") for row in with_notes for part in row["parts"]} - {
+            None,
+            *(self.instruments or ()),
+        }
         return line + (f"; unknown to the network: {', '.join(sorted(names))}" if names else "")
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:

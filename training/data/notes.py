@@ -20,16 +20,13 @@ UNBARRED_S = 2.0  # length of a "bar" of clips whose bars are unknown
 
 
 def has_notes(row: dict) -> bool:
-    """Whether the notes of a row are known, be there some or none."""
+    """Whether a row states its notes; it may state that there are none."""
     return row.get("parts") is not None and row.get("notes") is not None
 
 
 def note_rows(row: dict) -> np.ndarray:
-    """Notes of a row as (n, 5) float32: the columns `FIELDS`; none where they are unknown.
-
-    Raises:
-        ValueError: names the clip, and what of its parts or notes does not fit.
-    """
+    """Notes of a row as (n, 5) float32: the columns `FIELDS`; none where they are unknown. Raises a ValueError that
+    names the clip, and what of its parts or notes does not fit."""
     if not has_notes(row):
         return np.zeros((0, len(FIELDS)), dtype=np.float32)
     name = row.get("file_name")
@@ -57,12 +54,8 @@ def note_rows(row: dict) -> np.ndarray:
 
 
 def notes_by_role(row: dict, values: np.ndarray) -> dict[str, np.ndarray]:
-    """Notes of each role, (n, 4): onset and end in seconds, pitch and velocity. A role that no part has is empty.
-
-    Args:
-        row: with `parts`; what rings over the end of a loop also sounds at its beginning.
-        values: from `note_rows`.
-    """
+    """Notes of each role, (n, 4): onset and end in seconds, pitch and velocity, from the parts of a row and
+    `note_rows`. What rings over the end of a loop also sounds at its beginning. A role that no part has is empty."""
     part, onset, duration, pitch, velocity = values.T.astype(np.float64)
     events = np.column_stack([onset, onset + duration, pitch, velocity])
     if row.get("loop") and row.get("duration_s"):
@@ -85,14 +78,8 @@ def instruments_by_role(row: dict, values: np.ndarray) -> dict[str, str | None]:
 
 
 def score_of(row: dict, bars: int, time_signature: str, chords: str | None = None) -> Score:
-    """The first whole bars of a clip as a score, from its first downbeat on; notes that ring in are left out.
-
-    Args:
-        row: with notes, tempo and the place of the first downbeat.
-        bars: how many of its bars.
-        time_signature: of the row.
-        chords: of these bars, as the pipeline takes them.
-    """
+    """The first `bars` whole bars of a clip as a score, from its first downbeat on; notes that ring in are left out.
+    `chords` are those of these bars, as the pipeline takes them."""
     score = Score((), row["bpm"], time_signature, bars, row.get("key"), chords)
     end = bars * float(quarters_per_bar(time_signature))
     part, onset, duration, pitch, velocity = note_rows(row).T.astype(np.float64)
@@ -140,12 +127,8 @@ def drop_notes(
 ) -> None:
     """Leave roles of an item free, in place: all of them, some, or all or some in a span of bars.
 
-    Args:
-        item: with `note_roll` (channels, frames) and `role_instruments` (4,).
-        bars: from `bar_numbers`, for the visible frames.
-        config: shares of items.
-        drop_all: whether the item has no conditions at all.
-        rng: of the item.
+    The item has `note_roll` (channels, frames) and `role_instruments` (4,); `bars` are from `bar_numbers`, for the
+    visible frames; `drop_all` says whether the item has no conditions at all.
     """
     roll, instruments = item["note_roll"], item["role_instruments"]
     if rng.random() < config.note_dropout or drop_all:

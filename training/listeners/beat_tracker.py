@@ -96,13 +96,8 @@ def best_grid(logits: np.ndarray) -> tuple[float, np.ndarray]:
 
     If frames are independent given the grid, the log-likelihood of a grid is the sum of the logits of its beats, plus a
     constant. Beats without support have negative logits, so that neither half nor double the tempo is favoured by its
-    number of beats. A weak prior prefers moderate tempi.
-
-    Args:
-        logits: (frames,) beat logits.
-
-    Returns:
-        Beats a minute, and beat positions in frames (fractional).
+    number of beats. A weak prior prefers moderate tempi. Returns beats a minute, and beat positions in (fractional)
+    frames.
     """
     padded, last = _widened(logits), len(logits) - 1
     best = (-np.inf, float("nan"), np.zeros(0))
@@ -193,11 +188,7 @@ def augment(mel: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
 
 
 def train(config: BeatTrackerRun) -> dict:
-    """Train, measure, save; returns the card.
-
-    Raises:
-        ValueError: no rows with beats.
-    """
+    """Train, measure, save; returns the card. Raises a ValueError if no row has beats."""
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     needed = "bpm, beats_s and downbeats_s"

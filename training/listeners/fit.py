@@ -35,16 +35,8 @@ def save_network(network: nn.Module, folder: str | Path, stem: str, card: dict) 
 def load_network(
     network_class: type[nn.Module], folder: str | Path, stem: str, arguments: tuple[str, ...]
 ) -> tuple[nn.Module, dict]:
-    """Load a network in evaluation mode, and its card with the hash of the weights as `sha256`.
-
-    Args:
-        network_class: class of the network.
-        folder, stem: as in `save_network`.
-        arguments: keys of the card that are arguments of the class.
-
-    Raises:
-        ValueError: files are missing or unreadable.
-    """
+    """Load a network in evaluation mode, and its card with the hash of the weights as `sha256`; `arguments` are the
+    keys of the card that are arguments of the class. Raises a ValueError if files are missing or unreadable."""
     folder = Path(folder)
     try:
         card = json.loads((folder / f"{stem}.json").read_text())
@@ -70,11 +62,8 @@ def clip_tensor(audio: np.ndarray, sampling_rate: int, wanted_rate: int, min_sam
 def labelled_rows(
     data_dir: str, splits: tuple[str, ...], has_labels: Callable[[dict], bool], needed: str, sampling_rate: int
 ) -> dict[str, list[dict]]:
-    """The rows of each split for which `has_labels` holds.
-
-    Raises:
-        ValueError: a split has no such row (`needed` names the labels), or one has another sampling rate.
-    """
+    """The rows of each split for which `has_labels` holds. Raises a ValueError if a split has no such row (`needed`
+    names the labels), or one has another sampling rate."""
     kept = {split: [row for row in read_rows(data_dir, split) if has_labels(row)] for split in splits}
     if not all(kept.values()):
         raise ValueError(f"no row has {needed}")
@@ -87,14 +76,8 @@ def labelled_rows(
 def spectrograms(
     rows: list[dict], spectrogram: Callable[[torch.Tensor], torch.Tensor], empty: float, label: str
 ) -> torch.Tensor:
-    """Spectrograms of whole clips, (rows, ..., frames) fp16.
-
-    Args:
-        rows: clips.
-        spectrogram: (1, samples) -> (1, ..., frames).
-        empty: value of the frames after the end of a shorter clip.
-        label: of the progress bar.
-    """
+    """Spectrograms of whole clips, (rows, ..., frames) fp16, where `spectrogram` maps (1, samples) to (1, ..., frames)
+    and the frames after the end of a shorter clip have the value `empty`."""
     made = []
     for row in tqdm(rows, desc=label, disable=None):
         made.append(spectrogram(read_audio(row).mean(dim=0, keepdim=True))[0].half())
@@ -116,21 +99,9 @@ def fit(
 ) -> float:
     """Train a network with AdamW, whose learning rate rises over 30 steps and falls along a cosine.
 
-    The result depends on the seed and the number of steps, not on the speed of the machine.
-
-    Args:
-        network: trained in place; set to training mode before each step.
-        batch_loss: draws a batch with the given generator and returns the loss.
-        learning_rate, weight_decay: of AdamW; only matrices and kernels are decayed.
-        max_steps: number of steps.
-        seed: of the generator.
-        label: of the progress bar.
-
-    Returns:
-        CPU minutes.
-
-    Raises:
-        FloatingPointError: loss or gradient is not finite, before the optimiser's step.
+    The network is trained in place; only its matrices and kernels are decayed. `batch_loss` draws a batch with a
+    generator of the seed and returns the loss. The result depends on the seed and the number of steps, not on the speed
+    of the machine. Returns CPU minutes. Raises a FloatingPointError if loss or gradient is not finite, before a step.
     """
     rng, finite = np.random.default_rng(seed), FiniteCheck(kept="nothing is written")
     optimiser = torch.optim.AdamW(parameter_groups(network, weight_decay), lr=learning_rate)

@@ -152,12 +152,8 @@ class KeyRun:
 
 
 def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
-    """Vary the recording and the key: a smooth filter, noise, and a transposition by up to six semitones.
-
-    Args:
-        pitch: (batch, FINE, pitches, frames).
-        label: (batch,) in the order of `key_names`.
-    """
+    """Vary the recording (batch, FINE, pitches, frames) and the label (batch,) in the order of `key_names`: a smooth
+    filter, noise, and a transposition by up to six semitones."""
     pitch, label = pitch.clone(), label.clone()
     size = pitch.shape[2]
     for index, clip in enumerate(pitch):
@@ -177,11 +173,7 @@ def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) 
 
 
 def train(config: KeyRun) -> dict:
-    """Train, measure, save; returns the card.
-
-    Raises:
-        ValueError: no rows with a key.
-    """
+    """Train, measure, save; returns the card. Raises a ValueError if no row has a key."""
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     names, splits, needed = key_names(), ("train", "validation", "test"), "a key such as 'A minor'"

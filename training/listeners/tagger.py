@@ -177,11 +177,8 @@ def best_threshold(score: np.ndarray, truth: np.ndarray, fewest: int = 1, otherw
 
 
 def train(config: TaggerRun) -> dict:
-    """Train, choose thresholds, measure, save; returns the card.
-
-    Raises:
-        ValueError: no rows, or none with tags.
-    """
+    """Train, choose thresholds, measure, save; returns the card. Raises a ValueError if there are no rows, or none with
+    tags."""
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     rows = {split: read_rows(config.data_dir, split) for split in ("train", "validation", "test")}

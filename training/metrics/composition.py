@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from pipelines.composer_vivace import FIRST_PITCH, HOLD, LOWEST_PITCH, NAMES, ROLE_COLUMNS, SIZES
 from pipelines.vivace_tokens import chord_classes
@@ -29,19 +28,12 @@ PIECE_FIGURES = {
 
 @dataclass(frozen=True)
 class Piece:
-    """A piece to be measured.
+    """A piece to be measured."""
 
-    Attributes:
-        tokens: (steps, columns) without masks, but for chords that are not known.
-        bar: steps in a bar.
-        beats: beats in a bar.
-        minor: of the key; None = no key.
-    """
-
-    tokens: np.ndarray
-    bar: int
-    beats: int
-    minor: bool | None
+    tokens: np.ndarray  # (steps, columns) without masks, except for chords that are unknown
+    bar: int  # steps in a bar
+    beats: int  # beats in a bar
+    minor: bool | None  # of the key; None = no key
 
     def column(self, name: str) -> np.ndarray:
         return self.tokens[:, NAMES.index(name)]
@@ -89,9 +81,9 @@ def themes(notes: np.ndarray, bar: int, bars: int) -> tuple[list[float], list[fl
 def piece_figures(piece: Piece) -> dict[str, float]:
     """`PIECE_FIGURES` of a piece; one that does not apply (no lead, no key) is left out."""
     figures, chord = {}, piece.column("chord")
-    known = chord < SIZES[0]
+    has_chord = chord < SIZES[0]
     lead, beat = piece.notes(), piece.bar / piece.beats
-    strong = [(s, p) for s, p in lead.tolist() if (s % piece.bar) % beat == 0 and known[s] and chord[s] > 0]
+    strong = [(s, p) for s, p in lead.tolist() if (s % piece.bar) % beat == 0 and has_chord[s] and chord[s] > 0]
     if strong:
         figures["chord_tones"] = np.mean([p % 12 in chord_classes(int(chord[s])) for s, p in strong])
     if piece.minor is not None:
@@ -99,7 +91,7 @@ def piece_figures(piece: Piece) -> dict[str, float]:
         if len(classes):
             figures["in_key"] = np.isin(classes, MINOR if piece.minor else MAJOR).mean()
     bass = piece.pitches("bass")
-    begins = np.flatnonzero((np.diff(chord, prepend=-1) != 0) & known & (chord > 0) & (bass >= 0))
+    begins = np.flatnonzero((np.diff(chord, prepend=-1) != 0) & has_chord & (chord > 0) & (bass >= 0))
     if len(begins):
         figures["bass_roots"] = np.mean([bass[s] % 12 == chord_classes(int(chord[s]))[0] for s in begins])
     if len(lead) > GRAM:
@@ -173,8 +165,3 @@ def pieces_of(crops, indices: Iterable[int], most_steps: int | None = None) -> l
         bars = len(tokens) // bar if most_steps is None else min(len(tokens), most_steps) // bar
         out.append(Piece(tokens[: bars * bar], bar, beats, None if minor < 0 else bool(minor)))
     return out
-
-
-def as_piece(tokens: torch.Tensor, like: Piece) -> Piece:
-    """Tokens of a piece in the meter and key of another."""
-    return Piece(tokens.numpy(), like.bar, like.beats, like.minor)

@@ -23,9 +23,7 @@ def beat_f(tracked_s: np.ndarray, requested_s: np.ndarray) -> float:
     """F-measure of tracked against requested beats at 70 ms (Dixon 2001); 0 if nothing was tracked.
 
     Nothing is trimmed at the start (mir_eval's convention is 5 s), since clips are short and their first beat counts.
-
-    Args:
-        tracked_s, requested_s: beat times in seconds, rising.
+    Times are in seconds, rising.
     """
     if not len(tracked_s) or not len(requested_s):
         return 0.0
@@ -38,12 +36,6 @@ def beat_contrast(onset: np.ndarray, frame_rate: float, requested_s: np.ndarray,
     The grid is shifted by fractions of a beat, and the onset strength at the shifted beats (the largest within 25 ms)
     is averaged. The result is the mean at shift 0 minus the mean over all shifts, in standard deviations of the onset
     strength over the clip: 0 by chance, about 3 for a clip of clicks on the beats.
-
-    Args:
-        onset: (frames,) onset strength.
-        frame_rate: frames a second.
-        requested_s: beat times in seconds.
-        bpm: requested beats a minute.
     """
     reach = max(1, round(0.025 * frame_rate))
     peaks = np.max(np.lib.stride_tricks.sliding_window_view(np.pad(onset, reach), 2 * reach + 1), axis=1)
@@ -62,19 +54,14 @@ def beat_contrast(onset: np.ndarray, frame_rate: float, requested_s: np.ndarray,
 def chord_cosine(
     chroma: np.ndarray, frame_rate: float, beats_s: np.ndarray, bpm: float, requested: np.ndarray
 ) -> float | None:
-    """Mean over beats of the cosine between the chroma of the beat and the requested chord.
+    """Mean over beats of the cosine between the chroma of the beat and the requested chord; None without such a beat.
 
     1 if the chord's notes alone sound, equally strong; about 0.5 for a wrong chord, since energy is never negative.
 
     Args:
-        chroma: (12, frames) energy by pitch class, C first.
-        frame_rate: frames a second; frame i is centred at i / frame_rate seconds.
+        chroma: (12, frames) energy by pitch class, C first; frame i is centred at i / `frame_rate` seconds.
         beats_s: (beats,) in seconds; each lasts 60 / bpm.
-        bpm: beats a minute.
         requested: (beats, 12) of 0 and 1; rows of zeros (no chord) are skipped.
-
-    Returns:
-        None if no beat with a requested chord lies within the clip.
     """
     cosines = []
     for start, wanted in zip(beats_s, requested, strict=True):
@@ -140,13 +127,8 @@ def stated_recall(
 def stated_above_absent(
     probabilities: dict[str, float], stated: tuple[str, ...], playing: tuple[str, ...]
 ) -> float | None:
-    """How often an instrument of the caption is likelier than one that is absent: 1 if always, 0.5 by chance.
-
-    Args:
-        probabilities: of the tags.
-        stated: the instruments in the caption.
-        playing: all instruments of the labelled clip; those that the caption leaves out are not compared.
-    """
+    """How often an instrument of the caption (`stated`) is likelier than one that does not play: 1 if always, 0.5 by
+    chance. Instruments that play and are not in the caption are not compared."""
     tags = instrument_tags(probabilities)
     wanted = np.array([probabilities[name] for name in tags if name in stated])
     absent = np.array([probabilities[name] for name in tags if name not in stated and name not in playing])
@@ -179,14 +161,8 @@ MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0
 
 
 def estimate_key(chroma: np.ndarray) -> str | None:
-    """Key whose profile correlates best with the clip's pitch classes; None for silence.
-
-    Args:
-        chroma: (12, frames) energy by pitch class, C first.
-
-    Returns:
-        Name such as "A minor" or "Bb major".
-    """
+    """Key, such as "A minor", whose profile correlates best with the clip's pitch classes, from the energy (12, frames)
+    by pitch class, C first; None for silence."""
     chroma = np.asarray(chroma, dtype=np.float64)
     # Each frame counts the same, so that loud notes do not decide; near-silent ones count less.
     loudest = chroma.max(axis=0, keepdims=True)
@@ -261,12 +237,8 @@ def control_figures(
     """One figure for each name in `NAMES`; None if the request lacks the label or the network is missing.
 
     Tempo, beats, downbeats and key are estimated by the listener networks unless the name states otherwise. Only
-    `beat_f_guided` (tempo), `beat_contrast` and `chord_cosine` (beats) use the request for the estimate.
-
-    Args:
-        clip: what was measured.
-        request: what was requested.
-        thresholds: decision thresholds of the tags; 0.5 for those without one.
+    `beat_f_guided` (tempo), `beat_contrast` and `chord_cosine` (beats) use the request for the estimate. Tags without a
+    threshold have 0.5.
     """
     figures: dict[str, float | None] = dict.fromkeys(NAMES)
     bpm, grid, sound, rhythm, tags = request.bpm, request.beats_s, clip.features, clip.rhythm, clip.tags

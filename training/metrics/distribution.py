@@ -71,28 +71,18 @@ def clips_needed(dimensions: int) -> int:
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Frechet distance of two sets. For finite numbers of clips it is too large on average.
-
-    Args:
-        a, b: (n, d) and (m, d).
-
-    Raises:
-        ValueError: other shapes, values that are not finite, or fewer than d + 1 clips in one of them.
-    """
+    """Frechet distance of two sets, (n, d) and (m, d). For finite numbers of clips it is too large on average. Raises a
+    ValueError for other shapes, values that are not finite, or fewer than d + 1 clips in one of them."""
     _check_covariance(a, b, 1)
     return gaussian_distance(*moments(a), *moments(b))
 
 
 def frechet_infinite(a: np.ndarray, b: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """Estimate of the Frechet distance for infinitely many clips (Chong and Forsyth 2020, "FID infinity").
+    """Estimate of the Frechet distance of (n, d) and (m, d) for infinitely many clips (Chong and Forsyth 2020).
 
     The finite distance is too large by about c / n. It is measured for subsets of several sizes, the same fraction of
-    both sets, and a line fitted over 1 / fraction is extrapolated to 0. Chong and Forsyth shrink only the generated
-    set, since their reference has many thousands of clips; here both sets are small, and both biases are removed.
-
-    Args:
-        a, b: (n, d) and (m, d).
-        seed: of the subsets, which are drawn without replacement.
+    both sets, drawn without replacement, and a line fitted over 1 / fraction is extrapolated to 0. Chong and Forsyth
+    shrink only the generated set, since their reference has many thousands of clips; here both sets are small.
 
     Returns:
         `distance` (can be a little below 0 where the truth is near 0), `slope` (distance added by one more
@@ -157,9 +147,8 @@ def kernel_distance(
 
     Args:
         a, b: (n, d) and (m, d).
-        seed: of the resampling.
         resamples: bootstrap draws; 0 = no interval.
-        level: coverage of the interval, between 0 and 1.
+        level: coverage of the interval.
         paired: whether row i of `b` was made from row i of `a`, or requested by its labels; or (n, m) bool that marks
             such rows, at most one for each. These pairs are more alike than two independent clips and are left out
             of the estimate, like the pair of a clip with itself; the bootstrap draws them together.
@@ -229,15 +218,7 @@ def _unbiased(
 
 def vendi_score(vectors: np.ndarray) -> float:
     """Effective number of different clips (Friedman and Dieng 2023): exp of the entropy of the eigenvalues of K / n,
-    where K holds the cosines of all pairs. 1 = all equal, n = all orthogonal.
-
-    It grows with n, so that only sets of equal size can be compared.
-
-    Args:
-        vectors: (n, d).
-
-    Raises:
-        ValueError: no clips, or not (n, d).
+    where K holds the cosines of all pairs. 1 = all equal, n = all orthogonal; only sets of equal size can be compared.
     """
     rows = _check_size(vectors, 1)
     # X X^T and X^T X have the same eigenvalues except for zeros; the smaller matrix is faster.
@@ -248,11 +229,7 @@ def vendi_score(vectors: np.ndarray) -> float:
 
 
 def mean_pairwise_distance(vectors: np.ndarray) -> float:
-    """Mean of 1 - cosine over all pairs of different clips (n, d); 0 = all equal.
-
-    Raises:
-        ValueError: fewer than 2 clips, or not (n, d).
-    """
+    """Mean of 1 - cosine over all pairs of different clips (n, d); 0 = all equal."""
     rows = _check_size(vectors, 2)
     count = len(rows)
     own = np.sum(rows**2)
@@ -288,10 +265,6 @@ def memorisation_figures(
     train_names: list[str],
 ) -> dict:
     """Distances of generated clips to the training set against those of real clips that were not trained on.
-
-    Args:
-        generated, test, train: (n, d), (k, d), (m, d) embeddings.
-        generated_names, train_names: names of the clips, for the list of nearest pairs.
 
     Returns:
         `share_nearer`: share of generated clips nearer than the 5th percentile of the test clips (0.05 without copies);
@@ -346,11 +319,7 @@ class EmbeddedClips:
 def embed_clips(
     embedder: Embedder, audios: list[np.ndarray], sampling_rate: int, names: list[str] | None = None
 ) -> EmbeddedClips:
-    """Embed clips (samples,) at `sampling_rate` Hz; without `names` their names are their indices.
-
-    Raises:
-        ValueError: clips that the embedder refuses, or a number of names other than that of clips.
-    """
+    """Embed clips (samples,) at `sampling_rate` Hz; without `names` their names are their indices."""
     names = [str(i) for i in range(len(audios))] if names is None else [Path(name).name for name in names]
     if len(names) != len(audios):
         raise ValueError(f"{len(names)} names for {len(audios)} clips; needed: one each")
@@ -358,15 +327,10 @@ def embed_clips(
 
 
 class Space:
-    """The scale and principal components in which distances are measured, defined by the training clips alone.
+    """The scale and principal components in which distances are measured, defined by the training clips (m, d) alone.
 
-    Args:
-        train: (m, d) embeddings.
-        components: number of principal components for the Frechet distance, since a covariance needs more clips than
-            dimensions.
-
-    Raises:
-        ValueError: fewer than 2 training clips, or all of them equal.
+    The Frechet distance is measured in the first `components`, since a covariance needs more clips than dimensions.
+    Raises a ValueError for fewer than 2 training clips, or all of them equal.
     """
 
     def __init__(self, train: np.ndarray, components: int = COMPONENTS):
@@ -390,10 +354,7 @@ class Space:
     def kernel_distance(
         self, real: np.ndarray, other: np.ndarray, *, paired: bool | np.ndarray, seed: int = 0, resamples: int = 1000
     ) -> dict:
-        """Kernel distance of two sets of embeddings, (n, d) and (m, d), on the scale of this space.
-
-        All kernel distances that this project reports are measured here. See `kernel_distance`.
-        """
+        """`kernel_distance` on the scale of this space, as all that this project reports."""
         a, b = self.standardise(real), self.standardise(other)
         return kernel_distance(a, b, seed, resamples, paired=paired)
 
@@ -427,14 +388,12 @@ def distribution_figures(
     distance and the extrapolated Frechet distance use all clips.
 
     Args:
-        embedder: whose vectors these are; only its name and card are read.
         real_test: real clips that were not trained on.
         disjoint_real: other real clips, of other works: the floor.
         reconstructed: `real_test` through the autoencoder: the ceiling. Since clip by clip the music is the same, its
             distance can be smaller than the floor.
         generated: clips of the model; clip i was requested by the labels of clip i of `real_test`.
         train: clips that the model was trained on; they also define the space.
-        seed: of subsets and bootstrap draws.
 
     Returns:
         `frechet`, `frechet_infinite`, `kernel`: {"floor", "ceiling", "generated"}; a figure for which there are too few
@@ -482,15 +441,10 @@ def distribution_figures(
     }
 
 
-def too_few(count: int, train: int, components: int = COMPONENTS) -> str | None:
-    """Which distances cannot be measured with `count` clips, as one line; None if all can.
-
-    Args:
-        count: clips of the smallest set to compare.
-        train: clips that define the space.
-        components: as in `Space`.
-    """
-    covariance = clips_needed(min(components, train))
+def too_few(count: int, train: int) -> str | None:
+    """Which distances cannot be measured, as one line; None if all can. `count`: clips of the smallest set to compare;
+    `train`: clips that define the space."""
+    covariance = clips_needed(min(COMPONENTS, train))
     needed = {"kernel distance": FEWEST, "Frechet distance": covariance, "its extrapolation": 2 * covariance}
     missing = [f"{name} (needed: {least})" for name, least in needed.items() if count < least]
     return f"clips to compare: {count}, too few for the {', '.join(missing)}" if missing else None
@@ -518,13 +472,8 @@ def folder_figures(
     The reference defines the space, so that figures for two references cannot be compared. All sets are cut to the same
     size: half of the reference, or the number of clips if that is less.
 
-    Args:
-        embedder: whose vectors these are; only its name and card are read.
-        clips: the clips to measure.
-        reference: real clips.
-        seed: of the halves, subsets and bootstrap draws.
-        paired: (reference clips, clips) bool, true where a clip was made from a reference clip or requested by its
-            labels; None if no clip was.
+    `paired` is (reference clips, clips) bool, true where a clip was made from a reference clip or requested by its
+    labels; None if no clip was.
 
     Returns:
         `frechet`, `frechet_infinite`, `kernel`: {"floor", "generated"}; `diversity`, `counts`, `space`, `embedder`,

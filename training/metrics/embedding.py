@@ -31,19 +31,16 @@ class Embedder(Protocol):
     """Turns clips into vectors."""
 
     name: str
-    card: dict
-    """description for reports: name, hash of the weights, training data"""
+    card: dict  # description for reports: name, hash of the weights, training data
 
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Clips (samples,) at `sampling_rate` Hz -> float64 (n, d)."""
+        """Clips (samples,) at `sampling_rate` Hz -> float64 (n, d); a ValueError for a clip that is empty, not
+        (samples,) or not finite."""
 
 
 def prepare(audio: np.ndarray, sampling_rate: int, wanted_rate: int, number: int) -> np.ndarray:
-    """A clip as float32 (samples,) at `wanted_rate`.
-
-    Raises:
-        ValueError: clip `number` is empty, not (samples,) or not finite.
-    """
+    """A clip as float32 (samples,) at `wanted_rate`. Raises a ValueError if clip `number` is empty, not (samples,) or
+    not finite."""
     audio = np.asarray(audio, dtype=np.float32)
     if audio.ndim != 1 or not len(audio) or not np.isfinite(audio).all():
         raise ValueError(f"audios[{number}] has shape {audio.shape}; needed: (samples,), at least one, all finite")
@@ -82,13 +79,8 @@ class ClapEmbedder:
     """A CLAP model that embeds whole clips.
 
     A clip is cut into windows of the model's input length (see `cut`), and its vector is the mean of theirs, normalised
-    to length 1. The feature extractor would draw a random part of a long clip instead.
-
-    Args:
-        source: local folder or Hub id.
-
-    Raises:
-        ValueError: transformers cannot load a CLAP model from there.
+    to length 1. The feature extractor would draw a random part of a long clip instead. `source`: folder or Hub id.
+    Raises a ValueError if transformers cannot load a CLAP model from there.
     """
 
     def __init__(self, source: str):
@@ -109,18 +101,7 @@ class ClapEmbedder:
 
     @torch.no_grad()
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Unit vectors of clips.
-
-        Args:
-            audios: each (samples,), of any length.
-            sampling_rate: Hz of all clips, resampled to the model's if it differs.
-
-        Returns:
-            float64 (n, d).
-
-        Raises:
-            ValueError: a clip is empty, not (samples,) or not finite.
-        """
+        """Unit vectors of clips (samples,) at `sampling_rate` Hz: float64 (n, d)."""
         rate = self.extractor.sampling_rate
         windows, owner = [], []
         for number, audio in enumerate(audios):
@@ -198,10 +179,7 @@ class Musicnn(nn.Module):
 
 def from_bundle(variables: dict[str, np.ndarray]) -> Musicnn:
     """The network with the weights of a checkpoint, whose layers TensorFlow numbers in the order of their creation.
-
-    Raises:
-        ValueError: a variable is missing or has another shape.
-    """
+    Raises a ValueError if a variable is missing or has another shape."""
     network = Musicnn()
     convs = [*network.timbral, *network.temporal, *network.middle]
     try:
@@ -233,14 +211,8 @@ def from_bundle(variables: dict[str, np.ndarray]) -> Musicnn:
 
 
 class MusicnnEmbedder:
-    """The last hidden layer of musicnn, averaged over patches of 3 s.
-
-    Args:
-        trained_on: "MSD" or "MTT".
-
-    Raises:
-        ValueError: another name, or the package is not installed.
-    """
+    """The last hidden layer of musicnn, trained on "MSD" or "MTT", averaged over patches of 3 s. Raises a ValueError
+    for another name, or if the package is not installed."""
 
     def __init__(self, trained_on: str = "MSD"):
         if trained_on not in TRAINED_ON:
@@ -261,11 +233,7 @@ class MusicnnEmbedder:
 
     @torch.no_grad()
     def embed(self, audios: list[np.ndarray], sampling_rate: int) -> np.ndarray:
-        """Vectors of clips, each (samples,) at `sampling_rate` Hz: float64 (n, 200).
-
-        Raises:
-            ValueError: a clip is empty, not (samples,) or not finite.
-        """
+        """Vectors of clips (samples,) at `sampling_rate` Hz: float64 (n, 200)."""
         out = np.zeros((len(audios), self.network.dense.out_features))
         for number, audio in enumerate(audios):
             patches = self.patches(prepare(audio, sampling_rate, RATE, number))
@@ -297,13 +265,9 @@ DT_FLOAT = 1
 
 
 def read_bundle(prefix: str | Path) -> dict[str, np.ndarray]:
-    """The float32 variables of a TensorFlow checkpoint by name; variables of other types are left out.
-
-    Args:
-        prefix: path without `.index`; ends in a slash if the name of the checkpoint is empty.
-
-    Raises:
-        ValueError: files missing, cut short, compressed or in several shards.
+    """The float32 variables of a TensorFlow checkpoint by name; variables of other types are left out. `prefix`: path
+    without `.index`, which ends in a slash if the name of the checkpoint is empty. Raises a ValueError for files that
+    are missing, cut short, compressed or in several shards.
     """
     prefix = str(prefix)
     try:
@@ -381,14 +345,9 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def load_embedder(name: str) -> Embedder:
-    """An embedder by name.
-
-    Args:
-        name: "musicnn-msd" or "musicnn-mtt" (needs the PyPI package musicnn); "tagger" (checkpoints/tagger); or the
-            folder or Hub id of a CLAP model ("laion/larger_clap_music").
-
-    Raises:
-        ValueError: the embedder cannot be loaded.
+    """An embedder by name: "musicnn-msd" or "musicnn-mtt" (needs the PyPI package musicnn); "tagger"
+    (checkpoints/tagger); or the folder or Hub id of a CLAP model ("laion/larger_clap_music"). Raises a ValueError if it
+    cannot be loaded.
     """
     if name.startswith("musicnn-") and name[8:].upper() in TRAINED_ON:
         return MusicnnEmbedder(name[8:].upper())

@@ -23,23 +23,14 @@ CHROMA_OCTAVES = 4
 
 @dataclass(frozen=True)
 class ClipFeatures:
-    """Signal features of one clip.
+    """Signal features of one clip."""
 
-    Attributes:
-        duration_s: length in seconds.
-        onset: (frames,) onset strength, at ONSET_RATE.
-        tempo_bpm: estimate, NaN where there is no onset.
-        beats_s: tracked beats in seconds.
-        chroma: (12, frames) magnitude by pitch class, C first, A = 440 Hz, at CHROMA_RATE.
-        signal: figures of `signal_figures`.
-    """
-
-    duration_s: float
-    onset: np.ndarray
-    tempo_bpm: float
-    beats_s: np.ndarray
-    chroma: np.ndarray
-    signal: dict[str, float | None]
+    duration_s: float  # length in seconds
+    onset: np.ndarray  # (frames,) onset strength, at ONSET_RATE
+    tempo_bpm: float  # estimate, NaN where there is no onset
+    beats_s: np.ndarray  # tracked beats in seconds
+    chroma: np.ndarray  # (12, frames) magnitude by pitch class, C first, A = 440 Hz, at CHROMA_RATE
+    signal: dict[str, float | None]  # figures of `signal_figures`
 
 
 @dataclass(frozen=True)
@@ -53,33 +44,18 @@ class Rhythm:
 
 @dataclass(frozen=True)
 class ClipAnalysis:
-    """Signal features of one clip and the estimates of the listener networks.
+    """Signal features of one clip and the estimates of the listener networks."""
 
-    Attributes:
-        features: signal features, which need no network.
-        rhythm: tempo and beats; None without a beat tracker.
-        tags: probability of each tag; None without a tagger.
-        key: "A minor"; None for silence, or without a key network.
-        has_key_network: whether there was a key network.
-    """
-
-    features: ClipFeatures
-    rhythm: Rhythm | None = None
-    tags: dict[str, float] | None = None
-    key: str | None = None
-    has_key_network: bool = False
+    features: ClipFeatures  # signal features, which need no network
+    rhythm: Rhythm | None = None  # tempo and beats; None without a beat tracker
+    tags: dict[str, float] | None = None  # probability of each tag; None without a tagger
+    key: str | None = None  # "A minor"; None for silence, or without a key network
+    has_key_network: bool = False  # whether there was a key network
 
 
 def clip_features(audio: np.ndarray, sampling_rate: int) -> ClipFeatures:
-    """Compute the signal features of one clip.
-
-    Args:
-        audio: (samples,) or (channels, samples) in [-1, 1].
-        sampling_rate: Hz.
-
-    Raises:
-        ValueError: audio that is of another shape, empty or not finite.
-    """
+    """The signal features of one clip, (samples,) or (channels, samples) in [-1, 1] at `sampling_rate` Hz. Raises a
+    ValueError for audio of another shape, empty or not finite."""
     figures = signal_figures(audio, sampling_rate)
     audio = np.atleast_2d(audio).mean(axis=0, dtype=np.float32)
     duration_s = len(audio) / sampling_rate
@@ -125,12 +101,8 @@ def track(onset: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def beats_at_tempo(onset: np.ndarray, bpm: float) -> np.ndarray:
-    """Beats in seconds by dynamic programming (Ellis 2007) at a given tempo, which is held tightly.
-
-    Args:
-        onset: (frames,) onset strength at ONSET_RATE.
-        bpm: beats a minute.
-    """
+    """Beats in seconds by dynamic programming (Ellis 2007) at a given tempo (beats a minute), which is held tightly, of
+    onset strength (frames,) at ONSET_RATE."""
     if not np.any(onset > 0.0):
         return np.zeros(0)
     _, frames = librosa.beat.beat_track(

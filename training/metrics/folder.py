@@ -15,20 +15,13 @@ SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 
 @dataclass(frozen=True)
 class Clips:
-    """Clips that could be read.
+    """Clips that could be read."""
 
-    Attributes:
-        rows: labels of each clip, at least `file_name` and `path`.
-        audios: (channels, samples) float32 of each clip, all at `sampling_rate`.
-        unreadable: file name -> reason, of the clips that were skipped.
-        resampled: number of clips that had another sampling rate.
-    """
-
-    rows: list[dict]
-    audios: list[np.ndarray]
+    rows: list[dict]  # labels of each clip, at least `file_name` and `path`
+    audios: list[np.ndarray]  # (channels, samples) float32 of each clip, all at `sampling_rate`
     sampling_rate: int
-    unreadable: dict[str, str] = field(default_factory=dict)
-    resampled: int = 0
+    unreadable: dict[str, str] = field(default_factory=dict)  # file name -> reason, of the clips that were skipped
+    resampled: int = 0  # number of clips that had another sampling rate
 
     @property
     def mono(self) -> list[np.ndarray]:
@@ -38,10 +31,7 @@ class Clips:
 
 def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
     """Rows of one split of a data folder, of a folder's metadata.jsonl, or else one without labels for each audio file.
-
-    Raises:
-        ValueError: no such folder, a data folder without this split, or no audio.
-    """
+    Raises a ValueError for no such folder, a data folder without this split, or no audio."""
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
@@ -59,15 +49,8 @@ def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
 
 
 def load_clips(rows: list[dict], sampling_rate: int | None = None) -> Clips:
-    """Read the audio of rows; clips that cannot be read are listed in `unreadable`.
-
-    Args:
-        rows: as `folder_rows` or training.data.clips gives them.
-        sampling_rate: Hz to resample all clips to; None = the most common rate.
-
-    Raises:
-        ValueError: no clip can be read.
-    """
+    """Read the audio of rows at `sampling_rate` Hz (None = their most common rate); clips that cannot be read are
+    listed in `unreadable`. Raises a ValueError if no clip can be read."""
     kept, audios, rates, unreadable = [], [], [], {}
     for row in rows:
         try:

@@ -14,28 +14,18 @@ from training.metrics.features import ClipAnalysis, clip_features
 
 @dataclass(frozen=True)
 class Listeners:
-    """The listener networks; figures that need a missing one (None) are left out.
-
-    Attributes:
-        thresholds: decision threshold of each of the tagger's tags.
-        cards: the card of each network, for the report.
-        absent: names and folders of the networks that were not found.
-    """
+    """The listener networks; figures that need a missing one (None) are left out."""
 
     tagger: Tagger | None = None
     tracker: BeatTracker | None = None
     key: KeyNetwork | None = None
-    thresholds: dict[str, float] = field(default_factory=dict)
-    cards: dict[str, dict] = field(default_factory=dict)
-    absent: tuple[str, ...] = ()
+    thresholds: dict[str, float] = field(default_factory=dict)  # decision threshold of each of the tagger's tags
+    cards: dict[str, dict] = field(default_factory=dict)  # the card of each network, for the report
+    absent: tuple[str, ...] = ()  # names and folders of the networks that were not found
 
 
 def load_listeners(tagger: str, beat_tracker: str, key: str) -> Listeners:
-    """Load the networks whose folders exist.
-
-    Raises:
-        ValueError: a folder exists but cannot be read.
-    """
+    """Load the networks whose folders exist. Raises a ValueError if a folder exists but cannot be read."""
     networks: dict = {}
     cards, absent = {}, []
     loaders = (
@@ -59,9 +49,7 @@ def analyse(
     """Analyse clips, each (channels, samples) or (samples,).
 
     Signal features are computed in the processes of `pool`, if there is one, while the networks run in this process.
-
-    Raises:
-        ValueError: a clip is empty or not finite.
+    Raises a ValueError if a clip is empty or not finite.
     """
     run = map if pool is None else pool.map
     features = run(clip_features, audios, [sampling_rate] * len(audios))

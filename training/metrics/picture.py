@@ -45,11 +45,7 @@ def grid_of(path: Path, duration_s: float) -> Request:
 
 
 def draw(path: Path) -> bytes:
-    """The picture of one file, PNG.
-
-    Raises:
-        ValueError: the file cannot be read or is empty.
-    """
+    """The picture of one file, PNG. Raises a ValueError if the file cannot be read or is empty."""
     try:
         audio, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
     except (OSError, RuntimeError) as error:

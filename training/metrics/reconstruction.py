@@ -19,11 +19,8 @@ def _pair(estimate: np.ndarray, reference: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
-    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), means removed; -120 to 120.
-
-    Raises:
-        ValueError: shapes that differ or are not (samples,).
-    """
+    """Scale-invariant signal-to-distortion ratio in dB (Le Roux et al. 2019), means removed; -120 to 120. Raises a
+    ValueError for shapes that differ or are not (samples,)."""
     estimate, reference = _pair(estimate, reference)
     estimate, reference = estimate - estimate.mean(), reference - reference.mean()
     target = np.dot(estimate, reference) / max(np.dot(reference, reference), 1e-20) * reference
@@ -33,10 +30,8 @@ def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
 
 def log_mel_distance(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> float:
     """Mean absolute difference of log10 mel magnitudes: 80 bands up to half the sampling rate (Slaney), window 1024,
-    hop 256, both floored 80 dB below the strongest value of the reference. 0.05 is 1 dB.
-
-    Raises:
-        ValueError: shapes that differ or are not (samples,).
+    hop 256, both floored 80 dB below the strongest value of the reference. 0.05 is 1 dB. Raises a ValueError for shapes
+    that differ or are not (samples,).
     """
     estimate, reference = _pair(estimate, reference)
 
@@ -52,10 +47,8 @@ def log_mel_distance(estimate: np.ndarray, reference: np.ndarray, sampling_rate:
 
 def stft_distance(estimate: np.ndarray, reference: np.ndarray) -> float:
     """Multi-resolution STFT distance (Yamamoto et al. 2020): spectral convergence plus L1 of natural-log magnitudes,
-    averaged over windows of 512, 1024 and 2048 samples, hop a quarter; log magnitudes floored at -80 dB.
-
-    Raises:
-        ValueError: shapes that differ or are not (samples,).
+    averaged over windows of 512, 1024 and 2048 samples, hop a quarter; log magnitudes floored at -80 dB. Raises a
+    ValueError for shapes that differ or are not (samples,).
     """
     estimate, reference = _pair(estimate, reference)
     total = 0.0
@@ -71,17 +64,8 @@ def stft_distance(estimate: np.ndarray, reference: np.ndarray) -> float:
 def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
     """Error of the stereo image in dB: by how much the level difference between the channels differs.
 
-    Mean over windows of 2048 samples and bins, weighted by the reference's energy; level differences are limited to
-    30 dB.
-
-    Args:
-        estimate, reference: (channels, samples).
-
-    Returns:
-        None unless both have two channels.
-
-    Raises:
-        ValueError: lengths that differ.
+    Mean over windows of 2048 samples and bins, weighted by the reference's energy; level differences are limited to 30
+    dB. None unless both (channels, samples) have two channels. Raises a ValueError for lengths that differ.
     """
     if len(estimate) != 2 or len(reference) != 2:
         return None
@@ -99,13 +83,8 @@ def stereo_error(estimate: np.ndarray, reference: np.ndarray) -> float | None:
 
 
 def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
-    """All metrics of one clip: `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and `stereo_db`.
-
-    Args:
-        estimate, reference: (channels, samples). If only one is mono, the other is mixed down.
-
-    Raises:
-        ValueError: lengths that differ.
+    """All metrics of one clip (channels, samples): `si_sdr_db`, `log_mel`, `mr_stft` (means over channels) and
+    `stereo_db`. If only one of the two is mono, the other is mixed down. Raises a ValueError for lengths that differ.
     """
     if len(estimate) != len(reference):
         estimate, reference = (audio.mean(axis=0, keepdims=True) for audio in (estimate, reference))
@@ -122,15 +101,8 @@ def reconstruction_figures(estimate: np.ndarray, reference: np.ndarray, sampling
 
 
 class Codec:
-    """EnCodec, clip by clip.
-
-    Args:
-        name: folder or Hub id of an `EncodecModel`.
-        kbps: bandwidth in kilobits a second; None = the model's highest.
-
-    Raises:
-        ValueError: a bandwidth that the model does not have.
-    """
+    """EnCodec, clip by clip: an `EncodecModel` by its folder or Hub id, at a bandwidth in kilobits a second (None = its
+    highest). Raises a ValueError for a bandwidth that the model does not have."""
 
     def __init__(self, name: str, kbps: float | None = None):
         self.model = EncodecModel.from_pretrained(name).eval()

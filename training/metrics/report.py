@@ -156,14 +156,7 @@ class ClipPage:
 
 
 def html_report(text: str, clips: list[ClipPage], sampling_rate: int, most: int) -> str:
-    """The HTML page.
-
-    Args:
-        text: the tables.
-        clips: all clips, of which those with the worst figures are shown, worst first.
-        sampling_rate: Hz.
-        most: number of clips to show.
-    """
+    """The HTML page: the tables `text`, and the `most` clips with the worst figures, worst first."""
     chosen = sorted(clips, key=lambda clip: clip.obedience)[:most]
     body = "\n".join(_article(clip, sampling_rate) for clip in chosen)
     return f"""<!doctype html>

@@ -7,27 +7,19 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Request:
-    """The requested properties of a clip; a metric whose property is None (unknown) is left out.
+    """The requested properties of a clip; a metric whose property is None (unknown) is left out."""
 
-    Attributes:
-        bpm: beats a minute.
-        beats_s, downbeats_s: times in seconds.
-        key: "A minor", as in `pipelines.pipeline_vivace.KEYS`.
-        chroma: (beats, 12) of 0 and 1, C first; row k lasts one beat from beats_s[k] on; a row of zeros = unknown.
-        instruments: canonical names of all instruments that play, without drums.
-        drums: whether a drum kit plays.
-        style: name of the style.
-        stated: canonical names of the instruments in the caption; None if it names no instrument.
-    """
-
-    bpm: float | None = None
+    bpm: float | None = None  # beats a minute
+    # beats_s, downbeats_s: times in seconds
     beats_s: np.ndarray | None = None
     downbeats_s: np.ndarray | None = None
-    key: str | None = None
+    key: str | None = None  # "A minor", as in `pipelines.pipeline_vivace.KEYS`
+    # (beats, 12) of 0 and 1, C first; row k lasts one beat from beats_s[k] on; a row of zeros = unknown
     chroma: np.ndarray | None = None
-    instruments: tuple[str, ...] | None = None
-    drums: bool | None = None
-    style: str | None = None
+    instruments: tuple[str, ...] | None = None  # canonical names of all instruments that play, without drums
+    drums: bool | None = None  # whether a drum kit plays
+    style: str | None = None  # name of the style
+    # canonical names of the instruments in the caption; None if it names no instrument
     stated: tuple[str, ...] | None = None
 
 
@@ -36,23 +28,13 @@ def _array(values: list | None) -> np.ndarray | None:
 
 
 def caption_request(row: dict, stated: dict | None) -> dict:
-    """The fields of a Request that a caption determines: `instruments`, `drums`, `style`, `stated`.
-
-    Args:
-        row: the clip, whose `instruments` are all that play.
-        stated: the facts that its caption states, one entry of the row's `stated`. If None (unknown), the caption is
-            assumed to state every fact of the row.
-    """
+    """The fields of a Request that a caption determines: `instruments` (all that play in the clip), `drums`, `style`,
+    `stated`. If the facts that the caption states are None (unknown), it is assumed to state every fact of the row."""
     playing = tuple(row["instruments"]) if row.get("instruments") else None
     if stated is None:
         return {"instruments": playing, "drums": row.get("drums"), "style": row.get("style"), "stated": playing}
     named = tuple(name for name in stated.get("instruments") or [] if name != "drums")
-    return {
-        "instruments": playing,
-        "drums": stated.get("drums"),
-        "style": stated.get("style"),
-        "stated": named or None,
-    }
+    return {"instruments": playing, "drums": stated.get("drums"), "style": stated.get("style"), "stated": named or None}
 
 
 def request_of_row(row: dict, stated: dict | None = None) -> Request:

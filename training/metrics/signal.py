@@ -22,11 +22,7 @@ CLICK_MERGE_S = 0.005  # jumps closer together count as one click
 
 
 def signal_figures(audio: np.ndarray, sampling_rate: int) -> dict[str, float | None]:
-    """Figures of one clip.
-
-    Args:
-        audio: (samples,) or (channels, samples) in [-1, 1].
-        sampling_rate: Hz.
+    """Figures of one clip, (samples,) or (channels, samples) in [-1, 1] at `sampling_rate` Hz.
 
     Returns:
         `peak` (0 to 1), `rms_db` (dB of full scale), `lufs` (integrated loudness by ITU-R BS.1770-4; None under 0.4 s
@@ -71,9 +67,6 @@ def clicks(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 
     A sample is a click if the fourth difference, which passes only the highest frequencies, exceeds 12 times its RMS
     both in the 8 ms before and in the 8 ms after. The onset of a drum is followed by loud samples and does not count.
-
-    Args:
-        audio: (samples,) or (channels, samples).
     """
     ratio = np.max([_jump_ratio(channel, sampling_rate) for channel in _checked(audio)], axis=0)
     places = np.flatnonzero(ratio > CLICK_RATIO)
@@ -165,13 +158,8 @@ FLOOR = 1e-2  # added to magnitudes, so that weaker ones count as silence
 
 
 def flux(audio: np.ndarray, sampling_rate: int, circle: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Spectral flux: mean rise of the log spectrum at moments of (samples,), and the times of these moments in samples.
-
-    Args:
-        audio: one channel.
-        sampling_rate: Hz.
-        circle: whether the last sample is followed by the first.
-    """
+    """Spectral flux: mean rise of the log spectrum at moments of (samples,), and the times of these moments in samples;
+    on a circle the last sample is followed by the first."""
     window, hop = round(WINDOW_S * sampling_rate), max(1, round(HOP_S * sampling_rate))
     lag = -(-window // hop)  # hops until windows no longer overlap
     margin = 2 * window + round(NEAR_S * sampling_rate) if circle else 0

@@ -6,20 +6,9 @@ import numpy as np
 
 
 def summarise(values: Iterable[float | None], seed: int = 0, resamples: int = 2000, level: float = 0.95) -> dict:
-    """Mean with a percentile bootstrap interval (Efron 1979) and the count.
-
-    Args:
-        values: one a clip; None and NaN (no measurement for that clip) are left out.
-        seed: of the resampling.
-        resamples: bootstrap draws of as many clips as there are.
-        level: coverage of the interval, between 0 and 1.
-
-    Returns:
-        `mean`, `low`, `high` (None where there is no value; low = high = mean for a single one) and `n`.
-
-    Raises:
-        ValueError: level outside (0, 1) or fewer than 1 resamples.
-    """
+    """Mean with a percentile bootstrap interval (Efron 1979) and the count of values, one a clip; None and NaN (no
+    measurement for that clip) are left out: `mean`, `low`, `high` (None without a value; equal for a single one) and
+    `n`. Raises a ValueError for a level outside (0, 1) or fewer than 1 resamples."""
     if not 0.0 < level < 1.0:
         raise ValueError(f"level is {level}; allowed: above 0 and below 1")
     if resamples < 1:
@@ -40,10 +29,8 @@ def _cell(summary: dict | None) -> str:
 def figures_table(figures: dict[str, dict[str, dict]], names: dict[str, str], columns: list[str]) -> str:
     """A line for each figure and a column for each source; interval and count are of the first column with a value.
 
-    Args:
-        figures: name -> source -> the result of `summarise`.
-        names: name -> label of its line; figures without a value in any column are left out.
-        columns: sources, in order.
+    `figures` maps name and source to the result of `summarise`, `names` a name to the label of its line; `columns` are
+    sources. Figures without a value in any column are left out.
     """
     lines = [["", *columns, "95 % interval", "n"]]
     for name, label in names.items():

@@ -1,4 +1,4 @@
-"""Notes heard in audio, by basic-pitch's network, and how well they match the notes that were asked for.
+"""The notes in audio as basic-pitch's network transcribes them, and how well they match the notes that were requested.
 
 The network is that of Bittner et al. 2022 (https://arxiv.org/abs/2203.09893), 230 KB, as Spotify publishes it in the
 wheel of basic-pitch (Apache-2.0). It is run by onnxruntime; decoding follows basic_pitch/note_creation.py. Windows are
@@ -18,7 +18,7 @@ from training.data.sources.fetch import find_basic_pitch
 
 RATE, HOP, LOWEST = 22050, 256, 21  # Hz; samples a frame; MIDI pitch of the first of 88 lines
 WINDOW = 2 * RATE - HOP  # samples that the network reads at once, 172 frames
-EDGE = 15  # frames at each end of a window that a neighbour hears better
+EDGE = 15  # frames at each end of a window that the next window has further from its own end
 STEP = 172 - 2 * EDGE
 ONSET_LEVEL, FRAME_LEVEL = 0.5, 0.3
 SHORTEST, BRIDGED = 11, 11  # frames that a note must exceed, and that a gap within one may not reach
@@ -61,19 +61,13 @@ class Transcriber:
         return tuple(np.concatenate([part[0, EDGE:-EDGE] for part in parts])[:frames] for parts in (sounds, begins))
 
     def notes(self, audio: np.ndarray, sampling_rate: int) -> np.ndarray:
-        """Notes (n, 4) heard in mono audio: onset and end in seconds, MIDI pitch, strength 0 to 1."""
+        """Notes (n, 4) of mono audio: onset and end in seconds, MIDI pitch, strength 0 to 1."""
         return decode(*self.posteriors(audio, sampling_rate))
 
 
 def decode(sounds: np.ndarray, begins: np.ndarray) -> np.ndarray:
-    """Notes of the posteriors: from each peak of onsets to where the pitch fades, then what still sounds.
-
-    Args:
-        sounds, begins: (frames, 88).
-
-    Returns:
-        (n, 4), sorted by onset: onset and end in seconds, MIDI pitch, mean of `sounds` within the note.
-    """
+    """Notes of the posteriors (frames, 88): from each peak of onsets to where the pitch fades, then what still sounds.
+    (n, 4), sorted by onset: onset and end in seconds, MIDI pitch, mean of `sounds` within the note."""
     frames = len(sounds)
     # Rises of what sounds are onsets too, scaled to the strongest onset.
     rise = np.minimum(*(sounds - np.pad(sounds, ((n, 0), (0, 0)))[:frames] for n in (1, 2))).clip(0.0)
@@ -114,54 +108,45 @@ def decode(sounds: np.ndarray, begins: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class NoteFigures:
-    """How notes heard match notes asked for, each value None where there is nothing to compare.
+    """How transcribed notes match requested ones; a value is None where there is nothing to compare."""
 
-    Attributes:
-        f1: of onset (within 50 ms) and pitch (within a quarter tone), all roles together.
-        recall: share of the notes of lead, harmony and bass that are heard.
-        velocity: rank correlation of strength heard and velocity asked, over the notes that match.
-        late_ms: median of onset heard less onset asked, over the notes that match.
-    """
-
-    f1: float | None
-    recall: dict[str, float | None]
-    velocity: float | None
-    late_ms: float | None
+    f1: float | None  # of onset (within 50 ms) and pitch (within a quarter tone), all roles together
+    recall: dict[str, float | None]  # share of the requested notes of lead, harmony and bass that are transcribed
+    velocity: float | None  # rank correlation of transcribed strength and requested velocity, over the notes that match
+    late_ms: float | None  # median of transcribed less requested onset, over the notes that match
 
 
-def match(heard: np.ndarray, asked: np.ndarray) -> list[tuple[int, int]]:
-    """Pairs (asked, heard) of notes of like onset and pitch, as many as can be."""
+def match(found: np.ndarray, wanted: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs (place in `wanted`, place in `found`) of notes of like onset and pitch, as many as can be."""
     from mir_eval.transcription import match_notes
     from mir_eval.util import midi_to_hz
 
-    if not len(heard) or not len(asked):
+    if not len(found) or not len(wanted):
         return []
-    times = [np.column_stack([notes[:, 0], np.maximum(notes[:, 1], notes[:, 0] + 0.01)]) for notes in (asked, heard)]
+    times = [np.column_stack([notes[:, 0], np.maximum(notes[:, 1], notes[:, 0] + 0.01)]) for notes in (wanted, found)]
     return match_notes(
-        times[0], midi_to_hz(asked[:, 2]), times[1], midi_to_hz(heard[:, 2]), TOLERANCE_S, offset_ratio=None
+        times[0], midi_to_hz(wanted[:, 2]), times[1], midi_to_hz(found[:, 2]), TOLERANCE_S, offset_ratio=None
     )
 
 
-def note_figures(heard: np.ndarray, asked: dict[str, np.ndarray], duration_s: float) -> NoteFigures:
-    """Compare notes heard with those asked for; only those that begin within the clip count, and no drums.
+def note_figures(found: np.ndarray, requested: dict[str, np.ndarray], duration_s: float) -> NoteFigures:
+    """Compare transcribed notes with requested ones; only those that begin within the clip count, and no drums.
 
-    Args:
-        heard: from `Transcriber.notes`.
-        asked: for each role (n, 4): onset and end in seconds, pitch, velocity.
-        duration_s: length of the clip.
+    `found` is from `Transcriber.notes`; the requested ones are (n, 4) of each role: onset and end in seconds, pitch,
+    velocity.
     """
     inside = {}
     for role in PITCHED:
-        notes = asked.get(role, np.zeros((0, 4)))
+        notes = requested.get(role, np.zeros((0, 4)))
         inside[role] = notes[(notes[:, 0] >= 0.0) & (notes[:, 0] < duration_s - TOLERANCE_S)]
     every = np.concatenate(list(inside.values()))
-    pairs = np.array(match(heard, every), dtype=int).reshape(-1, 2)
-    recall = {role: len(match(heard, notes)) / len(notes) if len(notes) else None for role, notes in inside.items()}
+    pairs = np.array(match(found, every), dtype=int).reshape(-1, 2)
+    recall = {role: len(match(found, notes)) / len(notes) if len(notes) else None for role, notes in inside.items()}
     velocity = late = None
     if len(pairs):
-        late = float(np.median(heard[pairs[:, 1], 0] - every[pairs[:, 0], 0]) * 1000.0)
-    strengths = every[pairs[:, 0], 3], heard[pairs[:, 1], 3]
+        late = float(np.median(found[pairs[:, 1], 0] - every[pairs[:, 0], 0]) * 1000.0)
+    strengths = every[pairs[:, 0], 3], found[pairs[:, 1], 3]
     if len(pairs) > 2 and all(np.ptp(values) > 0 for values in strengths):
         velocity = float(spearmanr(*strengths).statistic)
-    f1 = 2.0 * len(pairs) / (len(heard) + len(every)) if len(every) else None
+    f1 = 2.0 * len(pairs) / (len(found) + len(every)) if len(every) else None
     return NoteFigures(f1, recall, velocity, late)

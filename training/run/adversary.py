@@ -42,11 +42,8 @@ class Objective:
             self.balancer.to(accelerator.device)
 
     def __call__(self, losses: dict[str, torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        """The scalar for these losses of `output`; adversarial losses that are not computed yet are left out.
-
-        Raises:
-            FloatingPointError: with the balancer, if the gradient of a loss is not finite.
-        """
+        """The scalar for these losses of `output`; adversarial losses that are not computed yet are left out. Raises a
+        FloatingPointError with the balancer, if the gradient of a loss is not finite."""
         absent = [name for name in FROM_DISCRIMINATORS if name not in losses]
         if self.balancer is None:
             return weighted_sum(losses, {name: w for name, w in self.weights.items() if name not in absent})
@@ -59,11 +56,7 @@ class Objective:
 class Adversary:
     """Discriminators with their optimiser and schedule, and a check for their saturation.
 
-    Args:
-        discriminator: maps real or decoded audio (batch, ...) to (scores, features).
-        config: of the run.
-        accelerator: of the run.
-        finite: checks losses and gradients.
+    `discriminator` maps real or decoded audio (batch, ...) to (scores, features).
     """
 
     def __init__(self, discriminator: nn.Module, config: AutoencoderRun, accelerator: Accelerator, finite: FiniteCheck):
@@ -84,11 +77,8 @@ class Adversary:
         return step >= self.config.discriminator_start + self.config.discriminator_warmup_steps
 
     def train_discriminators(self, output: torch.Tensor, reference: torch.Tensor, step: int) -> dict[str, torch.Tensor]:
-        """Train the discriminators on a micro-batch; their optimiser steps when the autoencoder's does.
-
-        Raises:
-            FloatingPointError: loss or gradient is not finite, before the optimiser's step.
-        """
+        """Train the discriminators on a micro-batch; their optimiser steps when the autoencoder's does. Raises a
+        FloatingPointError if loss or gradient is not finite, before the optimiser's step."""
         if step < self.config.discriminator_start:
             return {}
         scores, _ = self.discriminator(torch.cat([reference, output.detach()]))  # one pass, as DDP requires
@@ -122,11 +112,8 @@ class Adversary:
         return losses
 
     def after_step(self, step: int) -> None:
-        """Advance the schedule after optimiser step number `step` (from 0), and check the discriminators' loss.
-
-        Raises:
-            FloatingPointError: the discriminators are saturated.
-        """
+        """Advance the schedule after optimiser step number `step` (from 0), and check the discriminators' loss. Raises
+        a FloatingPointError if the discriminators are saturated."""
         if step < self.config.discriminator_start:
             return
         self.schedule.step()

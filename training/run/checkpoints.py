@@ -119,11 +119,8 @@ def data_dir_of(config: RunConfig) -> str | None:
 
 
 def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> None:
-    """Save weights, EMA, optimiser, schedule and scaler of `step`; the folder appears when it is complete.
-
-    Raises:
-        OSError: it cannot be written, for example on a full disk; earlier checkpoints are unchanged.
-    """
+    """Save weights, EMA, optimiser, schedule and scaler of `step`; the folder appears when it is complete. Raises an
+    OSError if it cannot be written, for example on a full disk; earlier checkpoints are unchanged."""
     final = Path(config.output_dir) / "checkpoints" / f"step_{step:08d}"
     partial = final.with_name(final.name + ".partial")
     if accelerator.is_main_process:
@@ -149,12 +146,8 @@ def save_checkpoint(accelerator: Accelerator, config: RunConfig, step: int) -> N
 
 
 def resume(accelerator: Accelerator, config: RunConfig) -> int:
-    """Load the newest complete checkpoint; return its step (0 for a new run).
-
-    Raises:
-        ValueError: that checkpoint was made with other settings that affect the result, or with other data, and
-            `config.force` is not set.
-    """
+    """Load the newest complete checkpoint; return its step (0 for a new run). Raises a ValueError if that checkpoint
+    was made with other settings that affect the result, or with other data, and `config.force` is not set."""
     found = checkpoints(config.output_dir)
     if not found:
         return 0

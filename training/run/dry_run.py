@@ -41,22 +41,15 @@ class Cost:
 
     parameters: int
     trained: int
-    state_bytes: int
-    """weights, gradients, the two moments of Adam, and averaged weights"""
-    activation_bytes: int
-    """tensors that the forward pass saves for the backward pass"""
-    flops: int
-    """of matrix products and convolutions, forward and backward"""
-    seconds: float
-    """forward and backward"""
+    state_bytes: int  # weights, gradients, the two moments of Adam, and averaged weights
+    activation_bytes: int  # tensors that the forward pass saves for the backward pass
+    flops: int  # of matrix products and convolutions, forward and backward
+    seconds: float  # forward and backward
 
 
 def measure(model: torch.nn.Module, loss: Callable[[], torch.Tensor], averages: int = 1) -> Cost:
-    """Run `loss` forward and backward twice: once to count operations, once to measure time.
-
-    Raises:
-        ValueError: the micro-batch does not fit into the memory of the GPU.
-    """
+    """Run `loss` forward and backward twice: once to count operations, once to measure time. Raises a ValueError if the
+    micro-batch does not fit into the memory of the GPU."""
     parameters = list(model.parameters())
     own = {p.untyped_storage().data_ptr() for p in parameters}
     saved: dict[int, int] = {}
@@ -109,11 +102,8 @@ def report(
 ) -> dict:
     """Measure the run's first micro-batch and print its cost and that of the run; the last line is JSON.
 
-    Args:
-        accelerator, config: of the run.
-        model: on its device, before `accelerator.prepare`.
-        items: the training items (`Shuffled` in training/run/loop.py).
-        loss: micro-batch on the device -> scalar loss.
+    The model is on its device, before `accelerator.prepare`; `items` are the training items, and `loss` maps a
+    micro-batch on the device to a scalar.
     """
     (positions, *_) = StepSampler(config, 0, accelerator.process_index, accelerator.num_processes)
     read = Shuffled(items, config.seed)

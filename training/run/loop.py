@@ -40,11 +40,8 @@ __all__ = [
 
 
 def micro_batch_size(config: RunConfig, processes: int) -> int:
-    """Number of items in a micro-batch, that is in one process at one accumulation step.
-
-    Raises:
-        ValueError: the batch cannot be divided evenly.
-    """
+    """Number of items in a micro-batch, that is in one process at one accumulation step. Raises a ValueError if the
+    batch cannot be divided evenly."""
     micro = config.batch_size // (config.gradient_accumulation_steps * processes)
     if micro * config.gradient_accumulation_steps * processes != config.batch_size or micro == 0:
         raise ValueError(
@@ -76,11 +73,9 @@ class StepSampler(Sampler[list[int]]):
 
 
 class Shuffled(Dataset):
-    """Maps a position of the run to the item at `order(position)`, read with the position's own generator.
+    """Maps a position of the run to an item in an order that `seed` determines, read with the position's own generator.
 
-    Args:
-        items: any sequence with `read(index, rng) -> dict of tensors`.
-        seed: determines the order.
+    `items` is any sequence with `read(index, rng) -> dict of tensors`.
     """
 
     def __init__(self, items, seed: int):
@@ -98,11 +93,8 @@ class Shuffled(Dataset):
 
 
 def make_loader(items, config: StageRun, start_step: int, accelerator: Accelerator) -> DataLoader:
-    """A loader of this process's micro-batches from `start_step` on.
-
-    Raises:
-        ValueError: there are fewer items than processes, or the batch cannot be divided evenly.
-    """
+    """A loader of this process's micro-batches from `start_step` on. Raises a ValueError if there are fewer items than
+    processes, or the batch cannot be divided evenly."""
     if len(items) < accelerator.num_processes:
         raise ValueError(f"data_dir {config.data_dir}: {len(items)} clips for {accelerator.num_processes} processes")
     sampler = StepSampler(config, start_step, accelerator.process_index, accelerator.num_processes)
@@ -124,15 +116,9 @@ def shard(whole: torch.Tensor, accelerator: Accelerator, part: int, config: RunC
 
 
 def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Accelerator:
-    """Set threads and seed, make the accelerator and, if `write`, the run folder with the resolved config.
-
-    Args:
-        config: of the run.
-        write: make the run folder and start the trackers.
-        may_shard: whether the stage supports a model that FSDP has sharded.
-
-    Raises:
-        ValueError: the folder holds other files, or FSDP is used for a stage that does not support it.
+    """Set threads and seed, make the accelerator and, if `write`, the run folder with the resolved config and the
+    trackers. `may_shard` says whether the stage supports a model that FSDP has sharded. Raises a ValueError if the
+    folder holds other files, or FSDP is used for a stage that does not support it.
     """
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
@@ -160,11 +146,7 @@ def start(config: RunConfig, write: bool = True, may_shard: bool = False) -> Acc
 
 
 def check_output_dir(output_dir: str) -> None:
-    """Refuse a folder that holds other files than a run, so that none of them is overwritten.
-
-    Raises:
-        ValueError: names a few of these files.
-    """
+    """Raise a ValueError for a folder that holds other files than a run, so that none of them is overwritten."""
     names = sorted(path.name for path in Path(output_dir).iterdir())
     if names and not {"config.json", "checkpoints"} & set(names):
         some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
@@ -196,10 +178,8 @@ def save_final(
 ) -> None:
     """Save the averaged weights to `output_dir/final` and end the run.
 
-    Args:
-        accelerator, model, ema, config: of the run.
-        trained: what of the model `ema` averages; None = all of it.
-        save: writes the model to a folder; None = its `save_pretrained`.
+    `trained` is the part of the model that `ema` averages (None = all of it); `save` writes the model to a folder
+    (None = its `save_pretrained`).
     """
     with ema_weights(ema, model if trained is None else trained):
         whole = whole_model(accelerator, model)

@@ -116,12 +116,8 @@ class Progress:
             yield batch
 
     def collect(self, values: dict[str, torch.Tensor | float], counts: dict[str, float] | None = None) -> None:
-        """Collect figures of a micro-batch of this process; `add` logs their means.
-
-        Args:
-            values: by name.
-            counts: number of terms of each value that is a sum; 1 for the others.
-        """
+        """Collect figures of a micro-batch of this process; `add` logs their means. `counts` holds the number of terms
+        of each value that is a sum."""
         for name, value in values.items():  # kept on their device, which avoids waiting for a GPU
             self.sums[name] = self.sums.get(name, 0.0) + (value.detach() if isinstance(value, torch.Tensor) else value)
             self.counts[name] = self.counts.get(name, 0.0) + (counts or {}).get(name, 1.0)

@@ -27,11 +27,8 @@ def make_average(model: torch.nn.Module, decay: float) -> EMAModel:
 
 
 def keep_average(accelerator: Accelerator, ema: EMAModel) -> None:
-    """Save the average in checkpoints, sharded if the model is.
-
-    Raises:
-        ValueError: FSDP version 1, whose flattened parameters have no separate names.
-    """
+    """Save the average in checkpoints, sharded if the model is. Raises a ValueError for FSDP version 1, whose flattened
+    parameters have no separate names."""
     if not is_sharded(accelerator):
         accelerator.register_for_checkpointing(ema)
         return

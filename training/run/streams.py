@@ -66,6 +66,11 @@ def item_rng(seed: int, stream: Stream | Measure, *position: int) -> np.random.G
     return np.random.default_rng(np.random.SeedSequence([seed, stream, *position]))
 
 
+def clip_rng(seed: int, clip: int, stream: ClipStream, *more: int) -> np.random.Generator:
+    """A numpy generator for a clip of the scorebook that depends only on (seed, clip, stream, more...)."""
+    return np.random.default_rng(np.random.SeedSequence([seed, clip, stream, *more]))
+
+
 def torch_rng(seed: int, stream: Stream | Measure, *position: int) -> torch.Generator:
     """A CPU torch generator that depends only on (seed, stream, position...)."""
     state = np.random.SeedSequence([seed, stream, *position]).generate_state(2)

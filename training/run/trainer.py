@@ -70,7 +70,7 @@ class FiniteCheck:
             items: indices of the batch's items, on the CPU.
 
         Raises:
-            FloatingPointError: names the values that are not finite, and the items.
+            FloatingPointError: values are not finite; the message names them and their items.
         """
         self.settle(before=step)
         for name, value in values.items():
@@ -84,11 +84,7 @@ class FiniteCheck:
             self.settle()
 
     def settle(self, before: int | None = None) -> None:
-        """Check all noted values, or those noted before a step.
-
-        Raises:
-            FloatingPointError: as in `note`.
-        """
+        """Check all noted values, or those noted before a step; raises as `note` does."""
         bad: list[str] = []
         while self.pending and (before is None or self.pending[0][0] < before):
             step, name, flags, items, arrived = self.pending.popleft()
@@ -109,8 +105,7 @@ class FiniteCheck:
 class Losses:
     """The losses of one micro-batch."""
 
-    loss: torch.Tensor
-    """scalar that is differentiated"""
+    loss: torch.Tensor  # scalar that is differentiated
     checked: dict[str, torch.Tensor]
     """values that must be finite, by name: one for each item or one for the whole micro-batch"""
     logged: dict[str, torch.Tensor]
@@ -123,8 +118,7 @@ class Trainer:
     """A model with its optimiser, schedule and averaged weights, and the loop that trains it.
 
     Args:
-        accelerator, config: those of `loop.start`.
-        model: the model to train, on its device.
+        model: on its device.
         betas: of AdamW.
         label: of the progress bar.
         network: module around the model for the forward pass; None = the model itself.
@@ -174,6 +168,8 @@ class Trainer:
     ) -> int:
         """Train until the last step, the time limit or a stop signal.
 
+        Returns the number of completed optimiser steps.
+
         Args:
             batches: micro-batches of this process from `step` on, `gradient_accumulation_steps` a step.
             losses: called with the number of completed optimiser steps, the index of the micro-batch within the step,
@@ -182,9 +178,6 @@ class Trainer:
                 each of `validate_every` and at the end; returns figures for the log.
             after_step: called after each optimiser step with the number of steps completed before it.
             more: other networks that `losses` trains with their own optimisers, for accumulation.
-
-        Returns:
-            Number of completed optimiser steps.
         """
         accelerator, config = self.accelerator, self.config
         progress = Progress(accelerator, config, self.step, self.label)

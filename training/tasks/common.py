@@ -17,52 +17,30 @@ PIECE_S = 10.0  # length of a piece, rounded to whole bars
 
 @dataclass(frozen=True)
 class Figure:
-    """One line of the table.
+    """One line of the table."""
 
-    Attributes:
-        name: what is measured, with its unit.
-        value: None if it could not be measured, since no clip has the label or a network is missing.
-        count: number of measurements of which the value is the mean, share or extreme.
-        wanted: the goal in words; "" if there is none.
-        met: whether the goal is met.
-        beside: the same figure of other audio for comparison, by name.
-    """
-
-    name: str
-    value: float | None
-    count: int
-    wanted: str = ""
-    met: bool | None = None
-    beside: dict[str, float] = field(default_factory=dict)
+    name: str  # what is measured, with its unit
+    value: float | None  # None if it could not be measured, since no clip has the label or a network is missing
+    count: int  # number of measurements of which the value is the mean, share or extreme
+    wanted: str = ""  # the goal in words; "" if there is none
+    met: bool | None = None  # whether the goal is met
+    beside: dict[str, float] = field(default_factory=dict)  # the same figure of other audio for comparison, by name
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The pipeline, data and networks that all tasks use.
+    """The pipeline, data and networks that all tasks use."""
 
-    Attributes:
-        pipe: a VivacePipeline.
-        rows: rows of the test split with tempo, meter and key, in random order.
-        loops: rows of real loops.
-        captions: one for each row in `rows`.
-        listeners: networks that analyse the clips.
-        pool: processes that compute signal features, or None.
-        seed: piece i is generated with the seed `seed` + i.
-        checkpoint: folder that `pipe` was loaded from.
-        composer: a ComposerVivace, or None.
-        compositions: folder of the pieces that it is measured on.
-    """
-
-    pipe: object
-    rows: list[dict]
-    loops: list[dict]
-    captions: list[str]
-    listeners: Listeners
-    pool: Executor | None
-    seed: int
-    checkpoint: str
-    composer: object | None = None
-    compositions: str = ""
+    pipe: object  # a VivacePipeline
+    rows: list[dict]  # rows of the test split with tempo, meter and key, in random order
+    loops: list[dict]  # rows of real loops
+    captions: list[str]  # one for each row in `rows`
+    listeners: Listeners  # networks that analyse the clips
+    pool: Executor | None  # processes that compute signal features, or None
+    seed: int  # piece i is generated with the seed `seed` + i
+    checkpoint: str  # folder that `pipe` was loaded from
+    composer: object | None = None  # a ComposerVivace, or None
+    compositions: str = ""  # folder of the pieces that it is measured on
 
     @property
     def rate(self) -> int:

@@ -89,17 +89,17 @@ def beside_works(
 ) -> list[Figure]:
     """Figures of pieces composed for the words of works, freely and over their chords, beside the works."""
     works = pieces_of(crops, rows, CROP_STEPS)
-    known = [k for k, piece in enumerate(works) if (piece.column("chord") < SIZES[0]).all()]
+    with_chords = [k for k, piece in enumerate(works) if (piece.column("chord") < SIZES[0]).all()]
     made = {"works": works}
     began = time.process_time()
     free = [plan_of(crops, index, piece) for index, piece in zip(rows, works, strict=True)]
     seeds = [seed + k for k in range(len(rows))]
     made["composed"] = pieces_from(compose_scores(composer, free, seeds, crops.text[rows].float()), works)
     took = (time.process_time() - began) / len(rows)
-    bound = [plan_of(crops, rows[k], works[k], True) for k in known]
-    text = crops.text[[rows[k] for k in known]].float()
+    bound = [plan_of(crops, rows[k], works[k], True) for k in with_chords]
+    text = crops.text[[rows[k] for k in with_chords]].float()
     made["over their chords"] = pieces_from(
-        compose_scores(composer, bound, [seeds[k] for k in known], text), [works[k] for k in known]
+        compose_scores(composer, bound, [seeds[k] for k in with_chords], text), [works[k] for k in with_chords]
     )
     found = {name: mean_figures(pieces) for name, pieces in made.items()}
     figures = []
@@ -138,15 +138,15 @@ def density_figure(
     close = []
     middles = np.convolve([0, *DENSITIES, 12], [0.5, 0.5], "valid")
     for k, (index, piece) in enumerate(zip(rows[:16], works, strict=False)):
-        asked = {r: middles[c] for r, c in zip(ROLES, densities(piece.tokens), strict=True) if c != UNKNOWN}
+        requested = {r: middles[c] for r, c in zip(ROLES, densities(piece.tokens), strict=True) if c != UNKNOWN}
         plan = plan_of(crops, index, piece)
-        plan = MusicPlan(**{**vars(plan), "density": asked})
+        plan = MusicPlan(**{**vars(plan), "density": requested})
         score = compose_scores(composer, [plan], [seed + k], crops.text[[index]].float())[0]
         got = densities(encode_score(score).numpy())
         close += [
-            abs(got[row] - int(np.searchsorted(DENSITIES, asked[role]))) <= 1 and got[row] != UNKNOWN
+            abs(got[row] - int(np.searchsorted(DENSITIES, requested[role]))) <= 1 and got[row] != UNKNOWN
             for row, role in enumerate(ROLES)
-            if role in asked
+            if role in requested
         ]
     return Figure(f"{kind}: density of a role as asked, within a class of 8", float(np.mean(close)), len(close))
 

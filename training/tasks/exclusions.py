@@ -1,4 +1,4 @@
-"""What the words or a negative prompt exclude is not heard, and the rest is still in time and in key."""
+"""Whether what the prompt or a negative prompt excludes is absent, and tempo and key are still right."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ from training.metrics.request import Request
 from training.metrics.summary import summarise
 from training.tasks.common import Bench, Figure, make, mono, most, share
 
-# Music that has drums, or a piano, unless somebody says otherwise; and ways of saying so.
+# Prompts for music that has drums, or a piano, unless these are excluded; and wordings that exclude them.
 OF_DRUMS = ("rock band", "jazz piano and bass", "piano ballad", "funk groove", "pop song with electric guitar")
 NO_DRUMS = ("{} without drums", "{}, no drums", "drumless {}", "{} minus the drums", "{}, no percussion", "")
 OF_PIANO = ("jazz trio", "slow jazz", "ballad with strings", "ragtime", "blues")
@@ -19,39 +19,40 @@ BARS = 4
 
 
 def exclusions(bench: Bench, count: int) -> list[Figure]:
-    """Share of clips in which drums, and a piano, are heard although they are excluded, beside the same clips without
-    the exclusion; and tempo and key of both."""
+    """Share of clips in which the tagger finds drums, or a piano, although they are excluded, beside the same clips
+    without the exclusion; and tempo and key of both."""
     figures = []
-    for name, prompts, ways in (("drums", OF_DRUMS, NO_DRUMS), ("piano", OF_PIANO, NO_PIANO)):
+    for name, prompts, wordings in (("drums", OF_DRUMS, NO_DRUMS), ("piano", OF_PIANO, NO_PIANO)):
         plain = [prompts[i % len(prompts)] for i in range(count)]
-        ways = [ways[i % len(ways)] for i in range(count)]
+        wordings = [wordings[i % len(wordings)] for i in range(count)]
         bpm, key = ([values[i % len(values)] for i in range(count)] for values in (TEMPI, KEYS))
-        asked = {"prompt": plain, "bars": [BARS] * count, "bpm": bpm, "key": key}
-        without = asked | {
-            "prompt": [way.format(text) if way else text for way, text in zip(ways, plain, strict=True)],
-            "negative_prompt": [None if way else name for way in ways],
+        plain_request = {"prompt": plain, "bars": [BARS] * count, "bpm": bpm, "key": key}
+        without = plain_request | {
+            "prompt": [words.format(text) if words else text for words, text in zip(wordings, plain, strict=True)],
+            "negative_prompt": [None if words else name for words in wordings],
         }
-        heard = {
+        analyses = {
             source: analyse([mono(audio) for audio in make(bench, request)], bench.rate, bench.listeners, bench.pool)
-            for source, request in (("excluded", without), ("not excluded", asked))
+            for source, request in (("excluded", without), ("not excluded", plain_request))
         }
         threshold = bench.listeners.thresholds.get(name, 0.5)
-        there = {
+        present = {
             source: share([clip.tags[name] >= threshold for clip in clips if clip.tags is not None])
-            for source, clips in heard.items()
+            for source, clips in analyses.items()
         }
-        figures.append(most(f"{name} excluded and yet heard, share", there["excluded"], count, ALLOWED, **other(there)))
+        label = f"{name} excluded and yet heard, share"
+        figures.append(most(label, present["excluded"], count, ALLOWED, **beside(present)))
         requests = [
             Request(bpm=tempo, key=tonic, beats_s=np.arange(4 * BARS) * 60.0 / tempo)
             for tempo, tonic in zip(bpm, key, strict=True)
         ]
-        right = {source: compare(clips, requests, bench.listeners.thresholds) for source, clips in heard.items()}
+        scores = {source: compare(clips, requests, bench.listeners.thresholds) for source, clips in analyses.items()}
         for figure, called in (("tempo_4pct", "tempo within 4 %"), ("key_exact", "key")):
-            means = {s: summarise((one[figure] for one in found), bench.seed)["mean"] for s, found in right.items()}
-            figures.append(Figure(f"{name} excluded: {called}", means["excluded"], count, beside=other(means)))
+            means = {s: summarise((one[figure] for one in found), bench.seed)["mean"] for s, found in scores.items()}
+            figures.append(Figure(f"{name} excluded: {called}", means["excluded"], count, beside=beside(means)))
     return figures
 
 
-def other(values: dict[str, float | None]) -> dict[str, float]:
+def beside(values: dict[str, float | None]) -> dict[str, float]:
     """What stands beside a figure."""
     return {source: value for source, value in values.items() if source != "excluded" and value is not None}

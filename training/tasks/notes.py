@@ -1,4 +1,4 @@
-"""Notes: whether those that are asked for are heard, and whether words still choose the sound when notes are given."""
+"""Notes: whether the requested notes are played, and whether words still choose the sound when notes are given."""
 
 from dataclasses import replace
 
@@ -61,8 +61,9 @@ def mean(values: list[float | None]) -> float | None:
 
 
 def notes(bench: Bench, count: int) -> list[Figure]:
-    """How a transcriber's notes match those asked for, of pieces made with these notes; beside them real clips, these
-    through the autoencoder, pieces made without notes, and chance: pieces made with the notes of another clip."""
+    """How the notes that a transcriber finds match the requested ones, in pieces made with these notes; beside them
+    real clips, these through the autoencoder, pieces made without notes, and chance: pieces made with another clip's
+        notes."""
     arguments = chosen(bench, count)
     rows, scores = arguments["rows"], arguments["score"]
     if not rows:
@@ -81,21 +82,21 @@ def notes(bench: Bench, count: int) -> list[Figure]:
     if bench.pipe.unet.config.get("note_channels", 0):
         clips["given"] = make(bench, without(arguments, "rows"))
     clips["without notes"] = make(bench, without(arguments, "rows", "score"), compose=False)
-    heard = {
+    transcribed = {
         source: [
             transcriber.notes(mono(audio), rate)
             for audio, rate in zip(audios, rates if source == "real clips" else [bench.rate] * len(audios), strict=True)
         ]
         for source, audios in clips.items()
     }
-    asked = [in_seconds(score) for score in scores]
+    requested = [in_seconds(score) for score in scores]
 
     def compare(every: list[np.ndarray], wanted: list[dict]) -> list[NoteFigures]:
         return [note_figures(*one, score.duration_s) for *one, score in zip(every, wanted, scores, strict=True)]
 
-    compared = {source: compare(every, asked) for source, every in heard.items()}
-    if len(rows) > 1 and "given" in heard:
-        compared["chance"] = compare(heard["given"], [*asked[1:], asked[0]])
+    compared = {source: compare(every, requested) for source, every in transcribed.items()}
+    if len(rows) > 1 and "given" in transcribed:
+        compared["chance"] = compare(transcribed["given"], [*requested[1:], requested[0]])
     figures = [figure("onset and pitch within 50 ms, F1", compared, lambda one: one.f1)]
     figures += [
         figure(f"notes of {role} that are heard, share", compared, lambda one, role=role: one.recall[role])
@@ -128,13 +129,13 @@ def parts(bench: Bench, count: int) -> list[Figure]:
         own, others = [], []
         arguments = {name: [values[place] for place in places] for name, values in pieces.items()}
         for score, audio in zip(arguments["score"], make(bench, arguments, parts=[role]), strict=True):
-            heard, asked = transcriber.notes(mono(audio), bench.rate), in_seconds(score)
-            mine = asked[role]
-            foreign = np.concatenate([notes for name, notes in asked.items() if name != role])
-            near = np.abs(foreign[:, None, 0] - mine[None, :, 0]) < NEAR_S
-            foreign = foreign[~(near & (foreign[:, None, 2] == mine[None, :, 2])).any(axis=1)]
-            own.append(len(match(heard, mine)) / len(mine))
-            others += [len(match(heard, foreign)) / len(foreign)] if len(foreign) else []
+            transcribed, requested = transcriber.notes(mono(audio), bench.rate), in_seconds(score)
+            mine = requested[role]
+            unwanted = np.concatenate([notes for name, notes in requested.items() if name != role])
+            near = np.abs(unwanted[:, None, 0] - mine[None, :, 0]) < NEAR_S
+            unwanted = unwanted[~(near & (unwanted[:, None, 2] == mine[None, :, 2])).any(axis=1)]
+            own.append(len(match(transcribed, mine)) / len(mine))
+            others += [len(match(transcribed, unwanted)) / len(unwanted)] if len(unwanted) else []
         figures.append(Figure(f"{role} alone: its notes that are heard, share", mean(own), len(own)))
         figures.append(
             most(f"{role} alone: notes of other roles that are heard, share", mean(others), len(others), 0.05)
@@ -193,12 +194,7 @@ def figure(name: str, compared: dict[str, list[NoteFigures]], value) -> Figure:
 
 def timbre(bench: Bench, count: int) -> list[Figure]:
     """Whether the instrument that the words name is the tagger's first guess, of pieces that play the lead of another
-    clip alone; beside them pieces made from the words without notes.
-
-    Args:
-        bench: with a tagger.
-        count: clips of each of `NAMED`.
-    """
+    clip alone; beside them pieces made from the words without notes. `count` is that of each of `NAMED`."""
     if bench.listeners.tagger is None:
         return [Figure("timbre: the tagger is missing", None, 0)]
     found = chosen(bench, len(bench.rows))

@@ -41,11 +41,7 @@ USUAL_COUNT = 16
 
 
 def choose_tasks(names: str) -> list[str]:
-    """Names of tasks, comma-separated, or "all".
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """Names of tasks, comma-separated, or "all". Raises a ValueError for an unknown name."""
     chosen = list(TASKS) if names == "all" else [name.strip() for name in names.split(",")]
     for name in chosen:
         if name not in TASKS:
@@ -54,13 +50,8 @@ def choose_tasks(names: str) -> list[str]:
 
 
 def run_tasks(bench: Bench, names: list[str], quick: int | None) -> dict:
-    """Run tasks; the figures of each, and how long it took.
-
-    Args:
-        bench: the pipeline, data and networks.
-        names: of TASKS.
-        quick: number of clips for each task in place of its own; some tasks use fewer.
-    """
+    """Run tasks of `TASKS`; the figures of each, and how long it took. `quick` is a number of clips for each task in
+    place of its own; some tasks use fewer."""
     result: dict[str, dict] = {}
     for name in tqdm(names, desc="tasks", unit="task", disable=None):
         began = time.monotonic()

@@ -62,11 +62,8 @@ def fit_classifier(
 def nearby_phrases(teacher: SentenceTeacher, words: Sequence[str], pairs: int, seed: int) -> dict[int, list[str]]:
     """Phrases for each concept (number in `CONCEPTS`): single words, listed names, and random pairs of words.
 
-    Args:
-        teacher: embeds and so judges them.
-        words: words of its vocabulary, nearest to music first.
-        pairs: pairs of words for each kind of concept.
-        seed: draws the pairs.
+    The teacher decides by its embeddings which phrases name a concept; `words` are those of its vocabulary, nearest to
+    music first, and `pairs` is the number of pairs of words that are tried for each kind of concept.
     """
     held = {phrase.lower() for phrase in heldout_phrases()}
     open_words = {part for concept in CONCEPTS for text in (*concept.own, *concept.synonyms) for part in text.split()}
@@ -180,15 +177,10 @@ def token_codes(
 
 
 def token_targets(states: torch.Tensor, codes: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean state of the tokens of equal code.
+    """Target states for the tokens of other sentences: the mean state of the plain sentence's tokens of equal code.
 
-    Args:
-        states: (batch, tokens, dim) of the plain sentences.
-        codes: (batch, tokens) of their tokens.
-        wanted: (batch, other tokens) codes of the other sentences.
-
-    Returns:
-        (batch, other tokens, dim), and whether there is one (batch, other tokens).
+    Of states (batch, tokens, dim) and codes (batch, tokens) of the plain sentences, and the codes `wanted` (batch,
+    other tokens): (batch, other tokens, dim), and whether there is one (batch, other tokens).
     """
     equal = ((wanted[:, :, None] == codes[:, None, :]) & (wanted[:, :, None] != _NOTHING)).to(states.dtype)
     count = equal.sum(-1, keepdim=True)
@@ -237,15 +229,8 @@ def mean_where(values: torch.Tensor, where: torch.Tensor) -> torch.Tensor:
 
 
 class AlignmentData:
-    """Batches of sentence pairs and kept texts, with the target states of the original encoder.
-
-    Args:
-        config: the run.
-        encoder: the original encoder, of the first stage.
-        tokenizer: its tokenizer.
-        nearby: see `OtherWords`.
-        kept_texts: texts whose states are kept.
-    """
+    """Batches of sentence pairs and of texts whose states are kept, with the target states of the encoder of the first
+    stage; `nearby`: see `OtherWords`."""
 
     def __init__(
         self, config: TextAlignRun, encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast,

@@ -5,7 +5,6 @@ come from the scorebook where it has been rendered, and from imagined clips. `To
 """
 
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from training.data.clips import read_rows
 from training.data.scorebook.captions import SOUND_WORDS, Facts, captions, heldout_captions
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.data.scorebook.styles import STYLES
+from training.run.checkpoints import write_text
 from training.run.streams import Stream, item_rng
 from training.text.moods import MOODS
 from training.text.teacher import SentenceTeacher, pick_words
@@ -69,12 +69,7 @@ WORD_TEMPLATES = (
 
 
 class PromptGrammar:
-    """Draws prompts from the templates.
-
-    Args:
-        seed: seed of the draws; equal seeds give equal prompts in equal order.
-        words: words for the slot W, most wanted first; may be empty.
-    """
+    """Draws prompts from the templates; equal seeds give equal prompts. `words` are those for the slot W."""
 
     def __init__(self, seed: int, words: Sequence[str] = ()):
         self.random = random.Random(seed)
@@ -85,7 +80,7 @@ class PromptGrammar:
         }  # fmt: skip
 
     def slot(self, name: str) -> str:
-        """Draw one filling for a slot of the templates."""
+        """Draw the words for a slot of the templates."""
         if name == "K":
             return f"{self.random.choice(KEY_NAMES)} {self.random.choice(MODES)}"
         if name == "B":
@@ -97,7 +92,7 @@ class PromptGrammar:
         return self.random.choice(self.slots[name])
 
     def fill(self, template: str, word: str | None = None) -> str:
-        """Fill every slot of a template; the first W takes `word` if one is given."""
+        """A template with every slot filled; the first W takes `word` if one is given."""
         out = []
         for part in template.replace("}", "{").split("{"):
             if part == "W" and word is not None:
@@ -127,16 +122,10 @@ def single_entries() -> list[str]:
 
 
 def training_texts(count: int, per_word: int, words: Sequence[str], seed: int) -> list[str]:
-    """The whole training text: every list entry and word alone, prompts of the grammar, words in templates.
+    """The training texts, each once: list entries and words alone, prompts of the grammar, and words in templates.
 
-    Args:
-        count: prompts drawn from the music grammar, every fourth a long one.
-        per_word: templates in which each word is set, besides standing alone.
-        words: words of the teacher's vocabulary.
-        seed: seed of the draws.
-
-    Returns:
-        Texts, each once, in a fixed order.
+    `count` prompts are drawn from the grammar, every fourth a long one, and each of `words` is set in `per_word`
+    templates.
     """
     grammar = PromptGrammar(seed, words)
     texts = single_entries() + list(words)
@@ -149,17 +138,8 @@ def training_texts(count: int, per_word: int, words: Sequence[str], seed: int) -
 
 
 def scorebook_captions(data_dir: str, split: str, key: str, count: int) -> list[str]:
-    """The first captions of a scorebook split.
-
-    Args:
-        data_dir: scorebook folder; one that does not exist gives no captions.
-        split: "train", "validation" or "test".
-        key: "text" or "text_heldout".
-        count: the most captions returned.
-
-    Returns:
-        Captions, each once.
-    """
+    """The first `count` captions of a scorebook split, each once, from the column `key` ("text" or "text_heldout");
+    none if the folder does not exist."""
     found: dict[str, None] = {}
     for row in read_rows(data_dir, split) if Path(data_dir).is_dir() else []:
         found.update(dict.fromkeys(row.get(key) or []))
@@ -169,16 +149,8 @@ def scorebook_captions(data_dir: str, split: str, key: str, count: int) -> list[
 
 
 def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]:
-    """Captions of imagined clips: random styles, moods, instruments, tempos and keys.
-
-    Args:
-        count: number of captions.
-        seed: seed of the draws.
-        heldout: captions in the held-out words and templates instead.
-
-    Returns:
-        Captions, each once; fewer than `count` if some are equal.
-    """
+    """Captions of imagined clips of random styles, moods, instruments, tempos and keys, each once; at most `count`.
+    With `heldout` they are in the held-out words and templates."""
     styles, names = list(STYLES.values()), list(INSTRUMENTS)
     write = heldout_captions if heldout else captions
     out: dict[str, None] = {}
@@ -217,22 +189,15 @@ def imagined_captions(count: int, seed: int, heldout: bool = False) -> list[str]
 class TextCorpus:
     """The texts of a run, saved with its checkpoints so that a resumed run uses the same."""
 
-    texts: list[str]
-    """training texts, each once"""
-    words: list[str]
-    """words that are one token each"""
-    heldout_texts: list[str]
-    """prompts of the grammar that are not in `texts`"""
-    heldout_captions: list[str]
-    """captions in held-out words and templates"""
-    heldout_words: list[str]
-    """words with a token of their own that stand in no training text"""
+    texts: list[str]  # training texts, each once
+    words: list[str]  # words that are one token each
+    heldout_texts: list[str]  # prompts of the grammar that are not in `texts`
+    heldout_captions: list[str]  # captions in held-out words and templates
+    heldout_words: list[str]  # words with a token of their own that stand in no training text
 
     def save(self, file: Path) -> None:
         """Write as JSON: whole or not at all."""
-        partial = file.with_name(file.name + ".partial")
-        partial.write_text(json.dumps(asdict(self)))
-        os.replace(partial, file)
+        write_text(file, json.dumps(asdict(self)))
 
     @classmethod
     def load(cls, file: Path) -> "TextCorpus":
@@ -250,20 +215,16 @@ def make_corpus(
     captions: int,
     heldout: int,
 ) -> TextCorpus:
-    """Gather the training text of a run.
+    """The texts of a run.
 
     Args:
-        teacher: gives the vocabulary from which music-like words are picked.
+        teacher: gives the vocabulary from which words of music are picked.
         data_dir: scorebook folder, or a folder that does not exist.
-        seed: seed of the grammar and of the held-out draw.
-        prompts: prompts of the grammar.
-        teacher_words: words of the teacher's vocabulary.
+        prompts: number of prompts of the grammar.
+        teacher_words: number of words of the teacher's vocabulary.
         per_word: templates for each of them.
         captions: most captions of training clips; imagined clips supply those that the scorebook lacks.
-        heldout: held-out prompts, captions and (a fifth as many) words.
-
-    Returns:
-        The corpus.
+        heldout: number of held-out prompts, and of captions; a fifth as many words are held out.
     """
     picked = pick_words(teacher, single_entries(), teacher_words)
     listed = {word for entry in single_entries() for word in surface_words(entry)}
@@ -296,12 +257,7 @@ def make_corpus(
 
 
 class TokenizedTexts:
-    """Texts as token ids, with the word that each token belongs to.
-
-    Args:
-        texts: texts.
-        tokenizer: the student's tokenizer.
-    """
+    """Texts as token ids, with the word that each token belongs to."""
 
     def __init__(self, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast):
         encoded = tokenizer(list(texts), truncation=True)
@@ -326,11 +282,8 @@ class TokenizedTexts:
         self.words = list(index)
 
     def batch(self, rows: Sequence[int]) -> dict[str, torch.Tensor]:
-        """Pad rows to one length.
-
-        Returns:
-            input_ids and attention_mask (batch, tokens), place (batch, tokens), word (batch, places); -1 = none.
-        """
+        """Rows padded to one length: input_ids, attention_mask, place (batch, tokens), word (batch, places); -1 =
+        none."""
 
         def padded(lists: list[list[int]], value: int) -> torch.Tensor:
             out = torch.full((len(rows), max(1, max(len(lists[row]) for row in rows))), value)
@@ -347,18 +300,8 @@ class TokenizedTexts:
 
 
 def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int, pool: int = 32) -> list[list[int]]:
-    """Batches of one epoch: texts of like length together, everything else at random.
-
-    Args:
-        lengths: tokens of each text.
-        batch_size: texts a batch; the last, short batch of an epoch is left out.
-        seed: seed of the run.
-        epoch: number of the epoch.
-        pool: batches that are sorted by length together.
-
-    Returns:
-        Lists of text numbers, a function of the arguments only.
-    """
+    """Lists of text numbers of one epoch, a function of the arguments only: texts of like length (in tokens) are in one
+    batch, among `pool` batches at a time, and the rest is random. A short batch at the end is left out."""
     rng = item_rng(seed, Stream.TEXT_ORDER, epoch)
     order = rng.permutation(len(lengths))
     order = order[: max(1, len(order) // batch_size) * batch_size]

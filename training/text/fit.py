@@ -19,18 +19,10 @@ def fit_text(
 ) -> tuple[T5EncoderModel, int]:
     """Train from the run's last checkpoint, or its start, to its end.
 
-    Args:
-        accelerator: of `loop.start`.
-        config: the run; its field `NAME_weight` is the weight of the loss NAME.
-        model: gives losses by name; its `encoder` is the text encoder.
-        batch_at: step, share, number of shares -> keyword arguments of the model for that share of the step's batch.
-        label: of the progress bar.
-
-    Returns:
-        The encoder, fp32 on the CPU, and the number of steps it has made. Every process returns.
-
-    Raises:
-        ValueError: a batch that cannot be shared out evenly.
+    The model gives losses by name, each weighted by the field `NAME_weight` of the config, and its `encoder` is the
+    text encoder. `batch_at` maps step, share and number of shares to the model's arguments for that share of the batch.
+    Returns the encoder, fp32 on the CPU, and the number of steps it has made, in every process. Raises a ValueError for
+    a batch that cannot be shared out evenly.
     """
     parts, processes = config.gradient_accumulation_steps, accelerator.num_processes
     micro_batch_size(config, processes)

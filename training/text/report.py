@@ -34,12 +34,8 @@ def pooled_states(encoder: T5EncoderModel, tokenizer: PreTrainedTokenizerFast, t
 
 
 def compare(student: torch.Tensor, target: torch.Tensor, teacher: torch.Tensor) -> dict[str, float]:
-    """Agreement of embeddings of the same n texts, rows of norm 1.
-
-    Args:
-        student: (n, d_model).
-        target: (n, width + 3) teacher with mood axes.
-        teacher: (n, width) teacher alone.
+    """Agreement of embeddings of the same n texts, rows of norm 1: student (n, d_model), target (n, width + 3), which
+    is the teacher with mood axes, and the teacher alone (n, width).
 
     Returns:
         "top1": share of texts whose nearest other text is the target's; "top5": the target's nearest is among the

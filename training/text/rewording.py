@@ -138,16 +138,8 @@ def facts_of(row: dict) -> Facts | None:
 
 
 def reworded_captions(row: dict, count: int, rng: np.random.Generator) -> list[str]:
-    """More captions of a clip.
-
-    Args:
-        row: of training/data/clips.py.
-        count: the most captions returned; half of them are prompts as users write them.
-        rng: source of the draws.
-
-    Returns:
-        Captions, each once; none for a clip without the scorebook's labels.
-    """
+    """At most `count` more captions of a clip (a row of training/data/clips.py), each once, half of them prompts as
+    users write them; none for a clip without the scorebook's labels."""
     facts = facts_of(row)
     if facts is None or count == 0:
         return []

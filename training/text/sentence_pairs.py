@@ -55,16 +55,9 @@ _PLAYING = (" playing ", " doing ", " carrying ", " over ", " leading ", " for "
 def free_form(
     rng: np.random.Generator, style: str | None, moods: Sequence[str], players: Sequence[str]
 ) -> tuple[str, str]:
-    """Two sentences that state the same.
+    """Two sentences that state the same: a plain one, and one of many forms, with a tempo word and up to three details.
 
-    Args:
-        rng: draws the forms, a tempo word and up to three details.
-        style: name of the style; None = not stated.
-        moods: words.
-        players: instruments; may be empty if there is a style.
-
-    Returns:
-        A plain sentence, and one of many forms.
+    `players` are instruments; there may be none if there is a style (None = not stated).
     """
 
     def words(*parts: str | None) -> str:
@@ -143,18 +136,12 @@ _MUSICAL = tuple(text for text in TEMPLATES if any(slot in text for slot in ("{I
 
 @dataclass(frozen=True)
 class Concept:
-    """An instrument, a style or a mood that prompts name, and its words.
+    """An instrument, a style or a mood that prompts name, and its words."""
 
-    Attributes:
-        kind: "instrument", "style" or "mood".
-        name: its canonical name.
-        own: the words of the scorebook's captions.
-        synonyms, lexicon: a few other words, and many, of training/text/words.py.
-    """
-
-    kind: str
-    name: str
-    own: tuple[str, ...]
+    kind: str  # "instrument", "style" or "mood"
+    name: str  # its canonical name
+    own: tuple[str, ...]  # the words of the scorebook's captions
+    # synonyms, lexicon: a few other words, and many, of training/text/words.py
     synonyms: tuple[str, ...]
     lexicon: tuple[str, ...] = ()
 
@@ -181,17 +168,12 @@ _PLAYERS = tuple(INSTRUMENTS)
 
 @dataclass(frozen=True)
 class Sentence:
-    """A text and the places of its concepts.
+    """A text and the places of its concepts."""
 
-    Attributes:
-        text: the text.
-        slots: (start, end, number of the concept in `CONCEPTS`) of each slot, in characters.
-        body: (start, end) without the words of a request around it.
-    """
-
-    text: str
+    text: str  # the text
+    # (start, end, number of the concept in `CONCEPTS`) of each slot, in characters
     slots: tuple[tuple[int, int, int], ...]
-    body: tuple[int, int]
+    body: tuple[int, int]  # (start, end) without the words of a request around it
 
 
 class MarkSpeaker(Speaker):
@@ -241,11 +223,7 @@ def _facts_and_free_form(rng: np.random.Generator) -> tuple[str, str]:
 
 
 class OtherWords:
-    """Words for concepts.
-
-    Args:
-        nearby: phrases for each concept (number in `CONCEPTS`) besides its synonyms.
-    """
+    """Words for concepts; `nearby` are phrases for each (number in `CONCEPTS`) besides its synonyms."""
 
     def __init__(self, nearby: Mapping[int, Sequence[str]]):
         self.nearby = nearby

@@ -78,14 +78,8 @@ _WHOLE_WORD = re.compile(r"[a-z]{3,}")
 
 
 def find_teacher(teacher: str | None) -> str:
-    """Folder or id of the teacher.
-
-    Args:
-        teacher: folder or Hub id, or None for the installed package.
-
-    Raises:
-        ValueError: if none is given and the package is not installed.
-    """
+    """Folder or Hub id of the teacher; None = that of the installed package. Raises a ValueError if none is given and
+    the package is not installed."""
     if teacher is not None:
         return teacher
     try:
@@ -99,12 +93,8 @@ def find_teacher(teacher: str | None) -> str:
 
 
 class SentenceTeacher:
-    """Mean-pooled, normalised sentence embeddings of a transformers encoder.
-
-    Args:
-        source: folder or Hub id.
-        cache_dir: folder for computed embeddings, keyed by the texts and the source.
-    """
+    """Mean-pooled, normalised sentence embeddings of a transformers encoder, from a folder or Hub id; `cache_dir` keeps
+    computed embeddings by texts and source."""
 
     def __init__(self, source: str, cache_dir: str | Path):
         self.source = source
@@ -119,15 +109,10 @@ class SentenceTeacher:
 
     @torch.no_grad()
     def embed(self, texts: Sequence[str], batch_size: int = 64, label: str = "teacher") -> torch.Tensor:
-        """Sentence embeddings.
+        """Sentence embeddings (len(texts), width) float32, rows of norm 1.
 
-        Args:
-            texts: texts; glossary words are replaced by their explanations, long texts cut at 64 tokens.
-            batch_size: texts a batch; batches hold texts of like length.
-            label: name on the progress bar.
-
-        Returns:
-            (len(texts), width) float32, rows of norm 1.
+        Glossary words are replaced by their explanations, and long texts cut at 64 tokens. `label` is the name on the
+        progress bar.
         """
         texts = [spelled_out(text) for text in texts]
         digest = hashlib.sha256("\0".join([Path(self.source).name, *texts]).encode()).hexdigest()[:16]
@@ -153,16 +138,10 @@ class SentenceTeacher:
 
 
 def pick_words(teacher: SentenceTeacher, descriptions: Sequence[str], count: int) -> list[str]:
-    """The words of the teacher's vocabulary that lie nearest to descriptions of music.
+    """The `count` words of the teacher's vocabulary that are nearest to descriptions of music, nearest first.
 
-    Args:
-        teacher: the teacher.
-        descriptions: entries of the word lists.
-        count: number of words wanted.
-
-    Returns:
-        Words, nearest first. Nearness is the mean cosine with the five nearest descriptions: the nearest one
-        alone would admit every name that resembles some word.
+    Nearness is the mean cosine with the five nearest descriptions: the nearest one alone would admit every name that
+    resembles some word.
     """
     words = teacher.words()
     cosines = teacher.embed(words, label="words") @ teacher.embed(descriptions, label="lists").T

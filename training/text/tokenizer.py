@@ -40,17 +40,11 @@ def _splitting(tokenizer: Tokenizer) -> None:
 
 
 def learn_pieces(corpus: Sequence[str], size: int) -> dict[str, float]:
-    """Pick word pieces: the substrings that spell the most letters of the corpus.
+    """The single letters and the `size` substrings that spell the most letters of the words of the corpus, with their
+    log-probabilities; those at the start of a word begin with the word mark.
 
     Counting instead of expectation maximisation, because the trainer of the tokenizers library gives slightly other
     scores at each run, and the same command must give the same tokenizer.
-
-    Args:
-        corpus: words to spell with the pieces.
-        size: number of pieces wanted (fewer if the corpus has fewer), besides the single letters.
-
-    Returns:
-        Pieces and their log-probabilities; those at the start of a word begin with the word mark.
     """
     counts: Counter[str] = Counter(_ALPHABET + WORD_START)
     for word in corpus:
@@ -83,17 +77,8 @@ def surface_words(text: str) -> list[str]:
 def build_tokenizer(
     words: Sequence[str], piece_corpus: Sequence[str], pieces: int = 1500, max_length: int = 64
 ) -> PreTrainedTokenizerFast:
-    """Build the tokenizer.
-
-    Args:
-        words: lower-case words that are to be one token each.
-        piece_corpus: words from which the pieces for everything else are learnt.
-        pieces: number of pieces.
-        max_length: `model_max_length`, tokens.
-
-    Returns:
-        A tokenizer that ends every text with `</s>`.
-    """
+    """A tokenizer that ends every text with `</s>`: lower-case `words` are one token each, and so many `pieces` for
+    everything else are learnt from `piece_corpus`."""
     learnt = learn_pieces(piece_corpus, pieces)
     floor = min(learnt.values())
     vocabulary: dict[str, float] = {token: 0.0 for token in SPECIAL_TOKENS}

@@ -71,12 +71,8 @@ class TextEncoderRun(RunConfig):
 
 
 class Distillation(nn.Module):
-    """Student, projection and losses: one forward, so that DDP sees every parameter.
-
-    Args:
-        encoder: the student.
-        width: width of the teacher's embeddings.
-    """
+    """Student, projection to the width of the teacher's embeddings, and losses: one forward, so that DDP sees every
+    parameter."""
 
     def __init__(self, encoder: T5EncoderModel, width: int):
         super().__init__()
@@ -98,8 +94,7 @@ class Distillation(nn.Module):
         """Losses of a batch.
 
         Args:
-            input_ids: (batch, tokens).
-            attention_mask: (batch, tokens).
+            input_ids, attention_mask: (batch, tokens).
             place: (batch, tokens) which of the text's words a token belongs to, -1 = none.
             target: (batch, width) teacher embeddings of the texts.
             word_target: (batch, words, width) teacher embeddings of the words, zero where there is none.
@@ -142,14 +137,13 @@ def start_from_teacher(
     basis: torch.Tensor,
     keep_encoder: bool = False,
 ) -> None:
-    """Set token embeddings and projection from the teacher, and quieten the blocks at the start.
+    """Set token embeddings and projection from the teacher, in place, and quieten the blocks at the start.
 
     Args:
-        model: student with projection; changed in place.
-        tokenizer: its tokenizer.
+        model, tokenizer: the student.
         vectors: (tokens with letters, width) teacher embeddings, in the order of `lettered_tokens`.
         basis: (width, d_model) principal directions of the teacher's embeddings, orthonormal columns.
-        keep_encoder: the encoder is trained already: only the maps of training are set.
+        keep_encoder: the encoder is trained already, so that only the projection is set.
     """
     model.projection.weight.copy_(basis)
     if keep_encoder:
@@ -177,10 +171,7 @@ def lettered_tokens(tokenizer: PreTrainedTokenizerFast) -> list[tuple[int, str]]
 
 def principal_directions(embeddings: torch.Tensor, count: int) -> torch.Tensor:
     """The `count` leading directions (width, count) of embeddings (n, width), mean kept: cosines are about the origin.
-
-    Raises:
-        ValueError: if count is above the width.
-    """
+    Raises a ValueError if count is above the width."""
     if count > embeddings.shape[1]:
         raise ValueError(f"d_model is {count}; allowed: up to the width of the teacher, {embeddings.shape[1]}")
     values, vectors = torch.linalg.eigh((embeddings.T @ embeddings).double())

@@ -1,5 +1,6 @@
 """The `vivace` command line as users meet it: what it writes, what it says, and how it refuses."""
 
+import functools
 import importlib.metadata
 import inspect
 import json
@@ -31,26 +32,10 @@ HEAVY = ("torch", "numpy", "diffusers", "transformers", "huggingface_hub", "soun
 
 
 @pytest.fixture
-def call(tiny_checkpoint, tmp_path, capsys):
+def call(tiny_checkpoint, tmp_path, run_vivace):
     """Run the command in this process: call(*arguments) -> (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        given = [
-            "generate",
-            "--checkpoint",
-            str(tiny_checkpoint),
-            "--out",
-            str(tmp_path / "out.wav"),
-            "--prompt",
-            "slow piano",
-        ]
-        try:
-            code = vivace([*given, *arguments])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
-
-    return run
+    given = ["generate", "--checkpoint", tiny_checkpoint, "--out", tmp_path / "out.wav", "--prompt", "slow piano"]
+    return functools.partial(run_vivace, *given)
 
 
 def test_it_writes_what_it_says(call, tmp_path):
@@ -255,19 +240,15 @@ def test_several_pieces_of_one_prompt(call, tmp_path):
 
 
 @pytest.fixture
-def batch(tiny_checkpoint, tmp_path, capsys):
+def batch(tiny_checkpoint, tmp_path, run_vivace):
     """Run a batch of these rows: batch(command, rows, *arguments) -> (exit code, stdout, stderr)."""
 
     def run(command, rows, *arguments):
         file = tmp_path / "requests.jsonl"
         text = "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
         file.write_bytes(text.encode())
-        place = ["--checkpoint", str(tiny_checkpoint), "--out", str(tmp_path / "many")]
-        try:
-            code = vivace([command, "--batch", str(file), *place, *arguments])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        place = ["--checkpoint", tiny_checkpoint, "--out", tmp_path / "many"]
+        return run_vivace(command, "--batch", file, *place, *arguments)
 
     return run
 

@@ -9,7 +9,6 @@ import pytest
 import soundfile
 import torch
 
-from pipelines.commands.main import main as vivace
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import load_native, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
@@ -33,16 +32,12 @@ def checkpoints(tmp_path_factory):
 
 
 @pytest.fixture
-def call(checkpoints, tmp_path, capsys):
+def call(checkpoints, tmp_path, run_vivace):
     """Run a command: call(*words) -> (exit code, stdout, stderr)."""
     Score((Track("lead", LEAD), Track("bass", [(0.0, 4.0, 40, 0.7)])), 120, bars=2).save(tmp_path / "tune.mid")
 
     def run(command, *words, checkpoint="composer"):
-        try:
-            code = vivace([command, "--checkpoint", str(checkpoints / checkpoint), *map(str, words)])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        return run_vivace(command, "--checkpoint", checkpoints / checkpoint, *words)
 
     return run
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from pipelines.commands.main import main as vivace
 from pipelines.hub import save_checkpoint
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
@@ -38,17 +37,13 @@ def player(tmp_path_factory):
 
 
 @pytest.fixture
-def call(player, tmp_path, capsys):
+def call(player, tmp_path, run_vivace):
     """Run a command: call(*words) -> (exit code, stdout, stderr); those that load a model load the player."""
     tune().save(tmp_path / "tune.mid")
 
     def run(command, *words):
-        place = ["--checkpoint", str(player)] if command in ("generate", "edit", "replay") else []
-        try:
-            code = vivace([command, *place, *map(str, words)])
-        except SystemExit as stop:
-            code = stop.code
-        return code, *capsys.readouterr()
+        place = ["--checkpoint", player] if command in ("generate", "edit", "replay") else []
+        return run_vivace(command, *place, *words)
 
     return run
 

@@ -7,8 +7,7 @@ import pytest
 import soundfile
 
 from tests.helpers.synthetic_clips import RATE, clicks, row, tones
-from training import evaluate
-from training.config import command
+from tests.training.test_evaluate import run
 from training.metrics.signal import detuning_cents, flux_ranks, step_ranks
 from training.tasks import long
 from training.tasks.common import progression, request_of
@@ -73,13 +72,6 @@ def data_dir(tmp_path_factory):
         lines.append(json.dumps(row(bpm, **labels)) + "\n")
     (root / "test" / "metadata.jsonl").write_text("".join(lines))
     return root
-
-
-def run(*words: object) -> int:
-    """Exit code of the command line."""
-    with pytest.raises(SystemExit) as stop:
-        command(lambda: evaluate.main([str(word) for word in ("--num_workers", 0, *words)]))
-    return stop.value.code
 
 
 @pytest.mark.slow

@@ -141,10 +141,8 @@ def _verdict(decoded: Decoded, audio: np.ndarray, settings: Settings) -> dict:
     elif heard_s < settings.min_s:
         fate, reason = "too short", f"{heard_s:.2f} s of sound; min_s is {settings.min_s}"
     elif decoded.clipped > settings.max_clipped:
-        fate, reason = (
-            "clipped",
-            f"{100.0 * decoded.clipped:.1f} % of the samples; max_clipped is {settings.max_clipped}",
-        )
+        fate = "clipped"
+        reason = f"{100.0 * decoded.clipped:.1f} % of the samples; max_clipped is {settings.max_clipped}"
     return {
         "fate": fate, "reason": reason, "notes": notes, "format": decoded.format,
         "duration_s": round(decoded.source_s, 3),
@@ -245,12 +243,7 @@ AHEAD = 3  # items read ahead for each process
 
 
 def build(source: str, listing: Listing, output_dir: str, settings: Settings, num_workers: int) -> dict:
-    """Prepare a collection; returns the report.
-
-    Args:
-        source: what it is called in rows and report.
-        listing: its items.
-        output_dir, settings, num_workers: as in the command line.
+    """Prepare a collection; returns the report. `source` is its name in rows and report.
 
     Raises:
         ValueError: `output_dir` holds something else, or nothing of the source is usable.

@@ -30,11 +30,8 @@ def cut(
 ) -> Iterator[Clip]:
     """Clips of a file, first to last, silent ones included.
 
-    Args:
-        audio: (channels, samples).
-        offset_s: where in the original the audio begins (silence trimmed), for times that the source states.
-        stated: labels of the source for the whole file.
-        listeners: None = only the labels of the source are used.
+    The audio (channels, samples) begins `offset_s` seconds into the original, of which `stated` are the labels of the
+    source; without listeners these alone are used.
     """
     rate, total = settings.sampling_rate, audio.shape[1]
     length, shortest = round(settings.clip_s * rate), round(settings.min_s * rate)

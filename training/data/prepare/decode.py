@@ -72,27 +72,19 @@ class NothingInItError(UnreadableError):
 
 @dataclass
 class Decoded:
-    """One file.
+    """One file."""
 
-    Attributes:
-        audio: (channels, samples) float32 at the wanted rate.
-        format: by content, e.g. "MP3".
-        source_rate, source_channels: of the file.
-        source_s: seconds decoded.
-        clipped: share of samples on flat tops of three or more at full scale, before resampling. Samples stored as
-            floats may go above full scale without a flat top, and are not clipped then.
-        dc: mean of each channel (source channels), which has been taken out.
-        notes: what is odd but no reason to leave the file out.
-    """
-
-    audio: np.ndarray
-    format: str
+    audio: np.ndarray  # (channels, samples) float32 at the wanted rate
+    format: str  # by content, such as "MP3"
+    # source_rate, source_channels: of the file
     source_rate: int
     source_channels: int
-    source_s: float
+    source_s: float  # seconds decoded
+    # share of samples on flat tops of three or more at full scale, before resampling. Samples stored as floats may go
+    # above full scale without a flat top, and are not clipped then.
     clipped: float
-    dc: tuple[float, ...]
-    notes: list[str] = field(default_factory=list)
+    dc: tuple[float, ...]  # mean of each channel (source channels), which has been taken out
+    notes: list[str] = field(default_factory=list)  # what is odd but no reason to leave the file out
 
 
 def _id3_size(content: bytes) -> int:
@@ -107,11 +99,8 @@ def _id3_size(content: bytes) -> int:
 
 
 def kind_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
-    """Format by the first bytes, and its usual suffixes; None if not known.
-
-    Args:
-        head: 16 bytes at least; of a file that begins with an ID3v2 tag, what follows that is looked at if it is there.
-    """
+    """Format by the first bytes (16 at least), and its usual suffixes; None if not known. Of a file that begins with an
+    ID3v2 tag, what follows that is looked at if it is there."""
     start = _id3_size(head)
     for first in (head[start : start + 16], head[:16]):
         for pattern, name, suffixes in MAGIC:
@@ -121,16 +110,9 @@ def kind_of(head: bytes) -> tuple[str, tuple[str, ...]] | None:
 
 
 def decode(content: bytes, name: str, sampling_rate: int, channels: int, denoise: bool = False) -> Decoded:
-    """Decode a file.
-
-    Args:
-        content: the whole file.
-        name: for its suffix only.
-        sampling_rate, channels: of the result.
-        denoise: through ffmpeg's `afftdn` filter (spectral subtraction of a tracked noise floor).
-
-    Raises:
-        UnreadableError: not audio, damaged from the start, or in need of an ffmpeg that is not there.
+    """Decode the content of a file to a sampling rate and a number of channels; of its name only the suffix counts.
+    `denoise`: through ffmpeg's `afftdn` filter (spectral subtraction of a tracked noise floor). Raises an
+    UnreadableError if it is not audio, damaged from the start, or in need of an ffmpeg that is missing.
     """
     if not content:
         raise UnreadableError("empty file")
@@ -228,7 +210,7 @@ def _through_ffmpeg(content: bytes, label: str, denoise: bool) -> bytes:
 
 
 def _complaint(stderr: str, label: str) -> str:
-    """What ffmpeg found, in one line: not its hints on options that nobody here gave."""
+    """The reason that ffmpeg gives, in one line, without its hints on options."""
     if "matches no streams" in stderr or "does not contain any stream" in stderr:
         return f"{label} without sound"
     lines = [re.sub(r"^\[[^\]]*\] *", "", line).strip() for line in stderr.splitlines()]
@@ -279,11 +261,8 @@ def _read(content: bytes, label: str, sampling_rate: int, channels: int) -> Deco
 
 
 def _flat(block: np.ndarray, above: bool) -> int:
-    """Samples of (frames, channels) that lie within runs of three at full scale.
-
-    Args:
-        above: whether samples may lie above full scale; then a run is one only if it stays at one level.
-    """
+    """Number of samples of (frames, channels) within runs of three at full scale; if samples may be `above` it, runs
+    count only if they stay at one level."""
     full = np.abs(block) >= CLIP_LEVEL
     if len(block) < 3 or not full.any():
         return 0
@@ -328,7 +307,7 @@ def read_tags(content: bytes, name: str) -> dict[str, str]:
 
     try:
         found = TinyTag.get(filename=name, file_obj=io.BytesIO(content), duration=False)
-    except Exception:  # whatever a parser of somebody else's bytes raises: then there are no tags
+    except Exception:  # a parser of unknown bytes may raise anything: then there are no tags
         return {}
     tags = {}
     for key in ("title", "artist", "album", "genre", "comment", "composer", "bpm", "initial_key", "license"):

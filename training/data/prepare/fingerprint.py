@@ -40,14 +40,8 @@ def fingerprint(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
 
 
 def find_duplicates(prints: list[np.ndarray]) -> dict[int, tuple[int, float]]:
-    """Which recordings are in an earlier one of the list.
-
-    Args:
-        prints: in the order of preference; the first of a group stays.
-
-    Returns:
-        place of a duplicate -> (place of the one that stays, share of bits that agree).
-    """
+    """Which recordings are in an earlier one of the list, in the order of preference: place of a duplicate -> (place of
+    the first of its group, which stays, share of bits that agree)."""
     words = [p[::INDEX_EVERY] for p in prints]
     owner = np.repeat(np.arange(len(prints)), [len(w) for w in words])
     position = np.concatenate([np.arange(len(w)) * INDEX_EVERY for w in words]) if words else np.zeros(0, int)

@@ -46,33 +46,23 @@ class Listeners:
 
 @dataclass(frozen=True)
 class Labels:
-    """The estimated labels of a clip; None = unknown. Times in seconds from its start.
+    """The estimated labels of a clip; None = unknown. Times in seconds from its start."""
 
-    Attributes:
-        bpm, beats_s: an even grid; both or neither.
-        downbeats_s, beats_per_bar: both or neither, and only with beats.
-        key: as "A minor".
-        chords: (beats, 12) of 0 and 1, a row of zeros where unknown; None without beats.
-        chord_symbols: a name a beat, "N" where unknown.
-        confidence: 0 to 1 of beats, downbeats, key and (mean) chords, whether above the threshold or not.
-    """
-
+    # bpm, beats_s: an even grid; both or neither
     bpm: float | None
     beats_s: list[float] | None
+    # downbeats_s, beats_per_bar: both or neither, and only with beats
     downbeats_s: list[float] | None
     beats_per_bar: int | None
-    key: str | None
-    chords: list[list[int]] | None
-    chord_symbols: list[str] | None
+    key: str | None  # as "A minor"
+    chords: list[list[int]] | None  # (beats, 12) of 0 and 1, a row of zeros where unknown; None without beats
+    chord_symbols: list[str] | None  # a name a beat, "N" where unknown
+    # 0 to 1 of beats, downbeats, key and (mean) chords, whether above the threshold or not
     confidence: dict[str, float]
 
 
 def load_listeners(beat_tracker: str, key: str) -> Listeners:
-    """The networks in two folders.
-
-    Raises:
-        ValueError: files missing or unreadable.
-    """
+    """The networks in two folders; a ValueError if they cannot be read."""
     return Listeners(load_beat_tracker(beat_tracker)[0], load_key_network(key)[0])
 
 
@@ -188,12 +178,8 @@ def estimate_key(audio: np.ndarray, network: KeyNetwork) -> tuple[str | None, fl
 def estimate_chords(chroma: np.ndarray, borders_s: np.ndarray) -> tuple[list[list[int]], list[str], np.ndarray]:
     """The triad of each beat, by a hidden Markov model over beats whose states are the 24 major and minor triads.
 
-    Args:
-        chroma: (12, frames).
-        borders_s: (beats + 1,) where each beat begins and the last ends.
-
-    Returns:
-        Chroma rows (beats, 12), names, and the posterior probability of each (beats,).
+    The chroma is (12, frames), and `borders_s` (beats + 1,) where each beat begins and the last ends. Returns chroma
+    rows (beats, 12), names, and posterior probabilities (beats,).
     """
     templates = np.zeros((24, 12))
     for state, (mode, tonic) in enumerate(itertools.product(range(2), range(12))):

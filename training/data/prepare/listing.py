@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
+from training.data.clips import json_reason
 from training.data.prepare.decode import AUDIO_SUFFIXES, clean, kind_of
 
 AUDIO_COLUMNS = ("audio", "file_name", "file", "filename", "path", "audio_path", "filepath", "wav")
@@ -38,26 +39,16 @@ GENERIC = frozenset(_GENERIC_WORDS.split()) | frozenset(SPLIT_NAMES)
 
 @dataclass(frozen=True)
 class Item:
-    """A file, or a row of a data set.
+    """A file, or a row of a data set."""
 
-    Attributes:
-        name: relative to the source, unique within it, and valid Unicode (`shown`).
-        path: the audio file, as the system calls it; None where `content` holds it.
-        captions: from the source itself; empty = look in tags and names.
-        labels: row keys that the source states (bpm, key, beats_s ...), checked.
-        split: where the source has splits of its own.
-        notes: what was odd about captions or labels.
-        title: the part of the name from which a caption may be taken; None = all of it.
-    """
-
-    name: str
-    path: str | None = None
+    name: str  # relative to the source, unique within it, and valid Unicode (`shown`)
+    path: str | None = None  # the audio file, as the system calls it; None where `content` holds it
     content: bytes | None = field(default=None, repr=False)
-    captions: tuple[str, ...] = ()
-    labels: dict = field(default_factory=dict)
-    split: str | None = None
-    notes: tuple[str, ...] = ()
-    title: str | None = None
+    captions: tuple[str, ...] = ()  # from the source itself; empty = look in tags and names
+    labels: dict = field(default_factory=dict)  # row keys that the source states (bpm, key, beats_s ...), checked
+    split: str | None = None  # where the source has splits of its own
+    notes: tuple[str, ...] = ()  # what was odd about captions or labels
+    title: str | None = None  # the part of the name from which a caption may be taken; None = all of it
 
     def read(self) -> bytes:
         """The whole audio file."""
@@ -66,27 +57,18 @@ class Item:
 
 @dataclass
 class Listing:
-    """The items of a source.
+    """The items of a source."""
 
-    Attributes:
-        items: in a fixed order.
-        count: number of items; None = unknown.
-        others: name -> (fate, reason) of files that are not items; complete once `items` is exhausted.
-        notes: remarks on the source as a whole.
-    """
-
-    items: Iterable[Item]
-    count: int | None
+    items: Iterable[Item]  # in a fixed order
+    count: int | None  # number of items; None = unknown
+    # name -> (fate, reason) of files that are not items; complete once `items` is exhausted
     others: dict[str, tuple[str, str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # remarks on the source as a whole
 
 
 def shown(name: str) -> str:
-    """A file's name as JSON, Parquet and a terminal take it: a byte that is not UTF-8 becomes \\xNN, as in bash's $''.
-
-    Args:
-        name: as Python has it, with such a byte as a lone surrogate (PEP 383).
-    """
+    """A file's name as JSON, Parquet and a terminal take it: a byte that is not UTF-8, which Python has as a lone
+    surrogate (PEP 383), becomes \\xNN, as in bash's $''."""
     return re.sub(
         r"[\ud800-\udfff]",
         lambda half: f"\\x{ord(half[0]) - 0xDC00:02x}" if "\udc80" <= half[0] <= "\udcff" else f"\\u{ord(half[0]):x}",
@@ -293,10 +275,8 @@ def list_folder(source: Path, allow_outside: bool) -> Listing:
     used = {beside for found in owners.values() for beside in found}
     for name, path in files.items():
         if name not in audio and name not in used and name not in others:
-            if path.suffix.lower() in CAPTION_SUFFIXES:
-                others[name] = ("ignored", "caption file without audio")
-            else:
-                others[name] = ("ignored", "not an audio file")
+            caption = path.suffix.lower() in CAPTION_SUFFIXES
+            others[name] = ("ignored", "caption file without audio" if caption else "not an audio file")
     return Listing(items, len(items), {shown(name): fate for name, fate in others.items()})
 
 
@@ -388,11 +368,7 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return (
-            [],
-            {},
-            [f"caption file {name} is not JSON ({getattr(error, 'msg', 'too deep, or a number too long')}); not used"],
-        )
+        return [], {}, [f"caption file {name} is not JSON ({json_reason(error)}); not used"]
     if not isinstance(raw, dict):
         return [], {}, [f"caption file {name} holds no JSON object; not used"]
     return facts_of(raw)
@@ -401,24 +377,23 @@ def _read_sidecar(path: Path, name: str) -> tuple[list[str], dict, list[str]]:
 # ---- a Hugging Face data set: streamed, and decoded here instead of by `datasets` -----------------------------------
 
 
+def is_saved(source: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`."""
+    return (source / "dataset_dict.json").is_file() or (source / "dataset_info.json").is_file()
+
+
 def is_local_dataset(source: Path) -> bool:
     """Whether a folder was written by `save_to_disk` or holds parquet files."""
-    saved = (source / "dataset_dict.json").is_file() or (source / "dataset_info.json").is_file()
-    return saved or any(source.glob("*.parquet")) or any(source.glob("data/*.parquet"))
+    return is_saved(source) or any(source.glob("*.parquet")) or any(source.glob("data/*.parquet"))
 
 
 def list_dataset(
     source: str, audio_column: str | None, text_column: str | None, allow_outside: bool = False
 ) -> Listing:
-    """The rows of a data set, split by split, as they arrive.
+    """The rows of a data set (an id such as "owner/name", or a local folder), split by split, as they arrive.
 
-    Args:
-        source: an id such as "owner/name" or a local folder.
-        audio_column, text_column: None = by the usual names.
-        allow_outside: whether rows of a local folder may name files outside it.
-
-    Raises:
-        ValueError: it cannot be opened, or has no audio column (naming the columns it has).
+    Columns that are None are found by the usual names. With `allow_outside`, rows of a local folder may name files
+    outside it. Raises a ValueError if it cannot be opened, or has no audio column (naming the columns it has).
     """
     from datasets import Audio
 
@@ -449,10 +424,8 @@ def _own_splits(prepared: dict) -> bool:
 def _open(source: str) -> dict:
     from datasets import DatasetDict, load_dataset, load_from_disk
 
-    folder = Path(source)
-    saved = (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()
     try:
-        if not saved:
+        if not is_saved(Path(source)):
             return dict(load_dataset(source, streaming=True))
         loaded = load_from_disk(source)
     except Exception as error:  # datasets, huggingface_hub and fsspec each raise their own kinds
@@ -498,7 +471,7 @@ def _items(
                     others[label] = fate
                     continue
             elif not content:
-                # A path in a row of somebody's data set is theirs to choose: no file that it names is read.
+                # A path in a row of a data set may be anything: no file that it names is read.
                 notes = ["the row holds no audio bytes", *notes]
             yield Item(
                 label, None if file is None else str(file), content if file is None else None, tuple(captions), labels,
@@ -527,10 +500,7 @@ CELL_LIMIT = 2**24  # characters; csv's own 131,072 are fewer than some captions
 
 def list_table(path: Path, audio_column: str | None, text_column: str | None, allow_outside: bool) -> Listing:
     """The rows of a table in their order; a row whose file is missing, outside or named twice has its fate at once.
-
-    Raises:
-        ValueError: not UTF-8, not CSV or JSONL, empty, or without the requested columns (naming those it has).
-    """
+    Raises a ValueError if it is not UTF-8, not CSV or JSONL, empty, or without the requested columns."""
     rows = _rows(path)
     columns = list(dict.fromkeys(name for row, _ in rows for name in row))
     audio_column = _column(path, "audio_column", audio_column, AUDIO_COLUMNS, columns)
@@ -601,9 +571,7 @@ def _json_rows(path: Path, text: str) -> list[tuple[dict, list[str]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(
-                f"{path} line {number} is not JSON ({getattr(error, 'msg', 'too deep, or a number too long')})"
-            ) from None
+            raise ValueError(f"{path} line {number} is not JSON ({json_reason(error)})") from None
         if not isinstance(row, dict):
             raise ValueError(f"{path} line {number} is no JSON object")
         rows.append((row, []))
@@ -656,11 +624,7 @@ TABLES = ("metadata.csv", "metadata.jsonl")  # in a folder, as `datasets` names 
 
 
 def open_source(source: str, audio_column: str | None, text_column: str | None, allow_outside: bool) -> Listing:
-    """The items of a source.
-
-    Raises:
-        ValueError: it is nothing that can be read.
-    """
+    """The items of a source. Raises a ValueError if it cannot be read."""
     path = Path(source)
     if path.is_dir():
         if is_local_dataset(path):

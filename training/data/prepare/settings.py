@@ -5,50 +5,36 @@ import math
 import os
 from dataclasses import dataclass
 
+from training.config import option
+
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides what comes out; `key()` names it, so that a rerun goes on only with the same."""
 
-    sampling_rate: int = 24000
-    """sampling rate of the clips, Hz: 8,000 to 96,000; files of another rate are resampled"""
-    channels: int = 1
-    """channels of the clips: 1 (mono) or 2 (stereo)"""
-    clip_s: float = 10.0
-    """longest clip, seconds: 1 to 600; where the downbeats are known a clip is the most whole bars that fit"""
-    min_s: float = 3.0
-    """shortest clip and shortest file, seconds: 0.5 to `clip_s`"""
-    loudness_lufs: float = -18.0
-    """integrated loudness that each file is brought to, LUFS (ITU-R BS.1770-4): -60 to -5, or NaN to leave levels"""
-    trim: bool = True
-    """whether silence (below -60 dB of full scale) is cut off both ends of a file"""
-    denoise: bool = False
-    """whether noise is reduced, by ffmpeg's afftdn filter"""
-    max_clipped: float = 0.01
-    """a file is left out if a larger share of its samples is clipped (on flat tops at full scale): 0 to 1"""
-    labels: bool = True
-    """whether tempo, beats, downbeats, key and chords are estimated from the audio where the source has none"""
-    beat_tracker: str = "checkpoints/beat_tracker"
-    """folder of the trained beat tracker, needed with `labels`"""
-    key_network: str = "checkpoints/key"
-    """folder of the trained key network, needed with `labels`"""
-    captions: tuple[str, ...] = ("sidecar", "tags", "names")
-    """where captions are looked for, in this order, out of sidecar (text files), tags and names (of files)"""
-    license: str | None = None
-    """licence of files whose row names none; None = unknown"""
-    validation_share: float = 0.05
-    """share of files in the validation split: 0 to 0.5"""
-    test_share: float = 0.05
-    """share of files in the test split: 0 to 0.4"""
-    shard_clips: int = 512
-    """clips in a Parquet file: 1 to 100,000"""
+    sampling_rate: int = option(24000, "of the clips, Hz: 8000 to 96000; files of another rate are resampled")
+    channels: int = option(1, "of the clips: 1 (mono) or 2 (stereo)")
+    clip_s: float = option(
+        10.0, "longest clip, seconds: 1 to 600; where the downbeats are known a clip is the most whole bars that fit"
+    )
+    min_s: float = option(3.0, "shortest clip and shortest file, seconds: 0.5 to clip_s")
+    loudness_lufs: float = option(-18.0, "LUFS of each file (ITU-R BS.1770-4): -60 to -5; nan leaves levels")
+    trim: bool = option(True, "cut silence (below -60 dB of full scale) off both ends of a file")
+    denoise: bool = option(False, "noise reduction by ffmpeg's afftdn")
+    max_clipped: float = option(0.01, "largest share of clipped samples (flat tops at full scale) in a file: 0 to 1")
+    labels: bool = option(True, "estimate tempo, beats, downbeats, key and chords where the source has none")
+    beat_tracker: str = option("checkpoints/beat_tracker", "folder of the trained beat tracker, needed with labels")
+    key_network: str = option("checkpoints/key", "folder of the trained key network, needed with labels")
+    captions: tuple[str, ...] = option(
+        ("sidecar", "tags", "names"), "where to look, in this order: sidecar (text files), tags, names (of files)"
+    )
+    license: str | None = option(None, "of files whose row names none")
+    validation_share: float = option(0.05, "share of files in the validation split: 0 to 0.5")
+    test_share: float = option(0.05, "share of files in the test split: 0 to 0.4")
+    shard_clips: int = option(512, "clips of a parquet file: 1 to 100000")
 
     def __post_init__(self) -> None:
-        """Refuse what is out of range.
-
-        Raises:
-            ValueError: naming the first argument that is wrong.
-        """
+        """Raise a ValueError that names the first argument that is wrong."""
         for name, low, high, unit in (
             ("sampling_rate", 8000, 96000, " Hz"),
             ("channels", 1, 2, ""),

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipelines.vivace_score import PROGRAM_NAMES
 from pipelines.vivace_theory import KEYS, parse_key
 from training.data.scorebook import grooves
 from training.data.scorebook.harmony import Chord, chord_per_beat, estimate_key, harmonise, progression
-from training.data.scorebook.instruments import INSTRUMENTS, KITS, Instrument, of_program, with_role
+from training.data.scorebook.instruments import INSTRUMENTS, KITS, Instrument, with_role
 from training.data.scorebook.piece import (
     Piece,
     Score,
@@ -141,9 +142,8 @@ def accompany(
 ) -> None:
     """Add accompaniment tracks in a style to a piece: chords, bass, pad, arpeggio, drums.
 
-    Args:
-        chords: (onset_q, chord) over all bars.
-        used: names of instruments that already play and are avoided; the added ones are put in.
+    Chords are (onset_q, chord) over all bars. `used` holds the names of instruments that already play and are avoided;
+    the added ones are put in.
     """
     meter = piece.meter
     if style.name in _SOLO_STYLES and rng.random() < 0.16:
@@ -223,11 +223,8 @@ def draw_moods(style: Style, bpm: float, minor: bool, rng: np.random.Generator) 
 
 
 def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> Piece:
-    """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment.
-
-    Args:
-        song_seed: part of the name of the work, so that each generated song is a work of its own.
-    """
+    """A piece made by rule: style, meter, key, tempo, chords, tune, accompaniment. `song_seed` is part of the name of
+    the work, so that each generated song is a work of its own."""
     style = list(STYLES.values())[int(rng.integers(len(STYLES)))]
     shares = np.array([METER_SHARES[m] for m in style.meters])
     meter = style.meters[int(rng.choice(len(style.meters), p=shares / shares.sum()))]
@@ -252,7 +249,7 @@ def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> 
         piece.tracks.append(Track(player.name, pick_preset(player, rng), "melody", fit_range(notes, player)))
     accompany(piece, style, bars, chords, rng, used)
     finish(piece, style, rng)
-    choose_start(piece, clip_s, spare, rng)
+    choose_start(piece, spare, rng)
     return piece
 
 
@@ -376,7 +373,7 @@ def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
         piece.chords = [(k * unit, chord) for k, chord in enumerate(line)]
         accompany(piece, style, bars, piece.chords, rng, {player.name})
         finish(piece, style, rng)
-    choose_start(piece, clip_s, 2, rng)
+    choose_start(piece, 2, rng)
     return piece
 
 
@@ -426,7 +423,7 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
     elif draw < 0.68:
         piece.tracks.append(percussion_track(meter, bars, rng, 0.75))
     finish(piece, None, rng)
-    choose_start(piece, clip_s, 2, rng)
+    choose_start(piece, 2, rng)
     return piece
 
 
@@ -449,7 +446,7 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
         if part.is_drums:
             piece.tracks.append(Track("drums", (128, 0), "drums", as_notes([tuple(n) for n in notes])))
             continue
-        player = of_program(part.program or 0)
+        player = INSTRUMENTS[PROGRAM_NAMES[part.program or 0]]
         if remap:
             family = [i for i in INSTRUMENTS.values() if i.family == player.family]
             player = family[int(rng.integers(len(family)))]
@@ -464,5 +461,5 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     piece.moods = draw_moods(STYLES["rock" if rock else "cinematic"], bpm, piece.minor, rng)
     _label_chords(piece, bars)
     finish(piece, None, rng)
-    choose_start(piece, clip_s, 2, rng)
+    choose_start(piece, 2, rng)
     return piece

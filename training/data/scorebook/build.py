@@ -130,14 +130,8 @@ def make_shard(number: int, count: int) -> int:
 
 
 def render_scorebook(settings: Settings, count: int, num_workers: int, part: tuple[int, int] = (0, 1)) -> dict | None:
-    """Render `count` clips; with `part` (i, n) only every n-th shard from the i-th on.
-
-    Returns:
-        The content of info.json once all shards are finished, else None.
-
-    Raises:
-        ValueError: if the folder holds clips made with other arguments.
-    """
+    """Render `count` clips; with `part` (i, n) only every n-th shard from the i-th on. Returns the content of info.json
+    once all shards are finished, else None. Raises a ValueError if the folder holds clips made with other arguments."""
     # Raise for missing or damaged files once, before processes start.
     for soundfont in settings.soundfonts:
         renderer_of(soundfont, settings.sampling_rate, settings.channels, settings.drum_samples)
@@ -168,10 +162,8 @@ def render_scorebook(settings: Settings, count: int, num_workers: int, part: tup
 def check_arguments_of_folder(root: Path, arguments: dict, count: int) -> None:
     """Record the arguments of a folder's clips, or compare them with the recorded ones.
 
-    A set whose last shard is full may be made longer later.
-
-    Raises:
-        ValueError: the folder holds clips made with other arguments, or a set that cannot become this long.
+    A set whose last shard is full may be made longer later. Raises a ValueError if the folder holds clips made with
+    other arguments, or a set that cannot become this long.
     """
     path = root / "arguments.json"
     if path.is_file():
@@ -340,11 +332,8 @@ def parse_arguments(words: list[str] | None) -> argparse.Namespace:
 
 
 def check_arguments(arguments: argparse.Namespace) -> tuple[Settings, int, tuple[int, int]]:
-    """Settings, number of clips, and which part of the shards.
-
-    Raises:
-        ValueError: naming the first argument that is wrong.
-    """
+    """Settings, number of clips, and which part of the shards. Raises a ValueError that names the first argument that
+    is wrong."""
     if not (math.isfinite(arguments.hours) and 0.0 < arguments.hours <= 1000.0):
         raise ValueError(f"hours {arguments.hours}: must be above 0 and at most 1000")
     if not 0 <= arguments.seed < 2**32:

@@ -60,11 +60,7 @@ SOUND_HELDOUT = {
 }  # fmt: skip
 SIDECHAIN_WORDS = ("sidechained", "pumping", "with sidechain compression", "ducked by the kick", "pumping sidechain")
 SIDECHAIN_HELDOUT = "breathing with the bass drum"
-DYNAMICS = {
-    "soft": ("soft", "quiet", "softly played"),
-    "medium": ("",),
-    "loud": ("loud", "strong", "forceful"),
-}
+DYNAMICS = {"soft": ("soft", "quiet", "softly played"), "medium": ("",), "loud": ("loud", "strong", "forceful")}
 NOUNS = ("music", "track", "piece", "instrumental", "song", "tune")
 HELDOUT_NOUNS = ("recording", "cue", "composition", "background music")
 # How captions of music without drums or percussion say so; the pipeline says it in the first of these.

@@ -64,15 +64,8 @@ def _stroke(path: Path, rate: int) -> np.ndarray:
 def play_kit(
     folder: Path, kit: str, events: list[tuple[int, bool, int, int]], total: int, rate: int
 ) -> tuple[np.ndarray, list[tuple[int, bool, int, int]]]:
-    """The strokes of a kit, float32 (total, 2), and the events that it has no sample for.
-
-    Args:
-        folder: of the samples.
-        kit: a key of `SAMPLE_KITS`.
-        events: (sample, is on, pitch, velocity) in order.
-        total: samples.
-        rate: Hz.
-    """
+    """The strokes of a kit of `SAMPLE_KITS`, float32 (total, 2), and the events that it has no sample for. Events are
+    (sample, is on, pitch, velocity) in order."""
     samples, sound = SAMPLE_KITS[kit], np.zeros((total, 2), dtype=np.float32)
     strokes = [(place, pitch, velocity) for place, on, pitch, velocity in events if on and pitch in samples]
     fade = np.linspace(1.0, 0.0, round(0.01 * rate), dtype=np.float32)[:, None]

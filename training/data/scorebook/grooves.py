@@ -88,12 +88,7 @@ def chord_at(chords: list[tuple[float, Chord]], onset_q: float) -> tuple[int, Ch
 
 
 def bass_notes(
-    style: Style,
-    meter: str,
-    bars: int,
-    chords: list[tuple[float, Chord]],
-    bass: Instrument,
-    rng: np.random.Generator,
+    style: Style, meter: str, bars: int, chords: list[tuple[float, Chord]], bass: Instrument, rng: np.random.Generator
 ) -> list[Note]:
     """A bass line by the style's pattern."""
     steps = int(bar_q(meter) / STEP_Q)
@@ -126,7 +121,7 @@ def bass_notes(
     return notes
 
 
-def voicing(chord: Chord, centre: float, size: int, rng: np.random.Generator) -> list[int]:
+def voicing(chord: Chord, centre: float, size: int) -> list[int]:
     """Pitches of a close chord round a centre."""
     members = list(pitch_classes(chord))
     if len(members) > size:
@@ -156,7 +151,7 @@ def comp_notes(
         for a, b in pairwise(cuts):
             _, chord = chord_at(chords, a * STEP_Q)
             level = rng.uniform(0.6, 0.72) + (0.12 if mark == "X" else 0.0)
-            for k, pitch in enumerate(voicing(chord, centre, 4, rng)):
+            for k, pitch in enumerate(voicing(chord, centre, 4)):
                 notes.append((a * STEP_Q + k * strum, (b - a) * STEP_Q * 0.92 - k * strum, pitch, level))
     return notes
 
@@ -171,7 +166,7 @@ def arpeggio_notes(
     notes: list[Note] = []
     for k in range(round(bars * bar_q(meter) / step_q)):
         _, chord = chord_at(chords, k * step_q)
-        tones = voicing(chord, centre, 3, rng)
+        tones = voicing(chord, centre, 3)
         tones.append(tones[0] + 12)
         accent = 0.1 if (k * step_q) % beat_q(meter) < 1e-6 else 0.0
         notes.append((k * step_q, step_q * 0.95, tones[shape[k % 4] % len(tones)], rng.uniform(0.55, 0.65) + accent))

@@ -75,11 +75,8 @@ _SEVENTHS = {
 
 
 def progression(rng: np.random.Generator, tonic: int, minor: bool, bars: int, sevenths: float) -> list[Chord]:
-    """Draw a progression and repeat it, one chord a bar.
-
-    Args:
-        sevenths: probability that the whole line is coloured with sevenths and the like.
-    """
+    """Draw a progression and repeat it, one chord a bar; `sevenths` is the probability that it has sevenths and the
+    like."""
     line = str(rng.choice(_MINOR_LINES if minor else _MAJOR_LINES)).split()
     table = _MINOR if minor else _MAJOR
     chords = [((tonic + table[s][0]) % 12, table[s][1]) for s in line]
@@ -95,15 +92,7 @@ def progression(rng: np.random.Generator, tonic: int, minor: bool, bars: int, se
 def _diatonic(tonic: int, minor: bool) -> list[tuple[Chord, float]]:
     """Chords of a key and a bonus for how usual each is."""
     if minor:
-        steps = [
-            (0, "m", 0.5),
-            (5, "m", 0.25),
-            (7, "", 0.3),
-            (7, "m", 0.1),
-            (10, "", 0.2),
-            (3, "", 0.2),
-            (8, "", 0.2),
-        ]
+        steps = [(0, "m", 0.5), (5, "m", 0.25), (7, "", 0.3), (7, "m", 0.1), (10, "", 0.2), (3, "", 0.2), (8, "", 0.2)]
     else:
         steps = [(0, "", 0.5), (5, "", 0.3), (7, "", 0.35), (9, "m", 0.1), (2, "m", 0.1), (4, "m", -0.1)]
     return [(((tonic + s) % 12, q), bonus) for s, q, bonus in steps]
@@ -112,11 +101,8 @@ def _diatonic(tonic: int, minor: bool) -> list[tuple[Chord, float]]:
 def harmonise(melody: np.ndarray, first_q: float, unit_q: float, count: int, tonic: int, minor: bool) -> list[Chord]:
     """Chords under a tune: the best path over the chords of the key (Viterbi), one chord per unit.
 
-    Args:
-        melody: (n, 4) notes: onset and duration in quarters, pitch, velocity.
-        first_q: onset of the first unit, quarters.
-        unit_q: length of a unit (a bar or half of one), quarters.
-        count: number of units.
+    The melody is (n, 4): onset and duration in quarters, pitch, velocity; `count` units (bars or halves of one) of
+    `unit_q` quarters begin at `first_q`.
     """
     candidates = _diatonic(tonic, minor)
     fit = np.zeros((count, len(candidates)))

@@ -28,7 +28,7 @@ from training.data.scorebook.instruments import INSTRUMENTS, Instrument, with_ro
 from training.data.scorebook.piece import Piece, Score, Track, fit_range, pick_preset
 from training.data.scorebook.production import draw_production, kicks_of
 from training.data.sources import load_scores
-from training.run.streams import ClipStream
+from training.run.streams import ClipStream, clip_rng
 
 # Probability of each source of pieces.
 SOURCES = {"procedural": 0.40, "folk": 0.40, "classical": 0.15, "freedoom": 0.05}
@@ -52,8 +52,7 @@ class Settings:
     clip_s: float
     soundfonts: tuple[str, ...]
     output_dir: str
-    drum_samples: str = ""
-    """folder of drum samples; "" for the drums of the SoundFonts alone"""
+    drum_samples: str = ""  # folder of drum samples; "" for the drums of the SoundFonts alone
     splits: tuple[str, ...] = SPLITS
 
 
@@ -61,11 +60,8 @@ Strata = dict[tuple[str, bool], list[Score]]
 
 
 def scores_of(sources: tuple[str, ...]) -> dict[str, Strata]:
-    """Usable scores by source, then by meter and mode, in the fixed order of the loader.
-
-    Raises:
-        ValueError: if a source cannot be read or has no usable score.
-    """
+    """Usable scores by source, then by meter and mode, in the fixed order of the loader. Raises a ValueError if a
+    source cannot be read or has no usable score."""
     scores: dict[str, Strata] = {}
     for source in sources:
         if source == "procedural":
@@ -100,7 +96,7 @@ def draw_piece(
         attempt: number of the draw, for a clip whose earlier draws were silent.
         shares: of the sources among the pieces.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PIECE, attempt]))
+    rng = clip_rng(settings.seed, index, ClipStream.PIECE, attempt)
     clip_s = settings.clip_s * (LONGEST_LOOP if draw_form(settings, index)[1] else 1.0)  # enough for any loop
     weights = np.array([shares[s] for s in settings.sources])
     source = settings.sources[int(rng.choice(len(weights), p=weights / weights.sum()))]
@@ -116,10 +112,7 @@ def draw_piece(
 
 def draw_form(settings: Settings, index: int) -> tuple[str, bool]:
     """The SoundFont (path) of clip `index`, and whether it is a loop."""
-    rng, own = (
-        np.random.default_rng(np.random.SeedSequence([settings.seed, number, ClipStream.FORM]))
-        for number in (first_setting(index), index)
-    )
+    rng, own = (clip_rng(settings.seed, number, ClipStream.FORM) for number in (first_setting(index), index))
     return settings.soundfonts[int(own.integers(len(settings.soundfonts)))], bool(rng.random() < LOOP_SHARE)
 
 
@@ -148,7 +141,7 @@ def other_players(role: str, setting: int, rng: np.random.Generator) -> list[Ins
 def set_players(piece: Piece, settings: Settings, index: int) -> None:
     """Choose who plays, in place: later settings of the same notes have other instruments, the third unusual ones, and
     some clips have one or two roles."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PLAYERS]))
+    rng = clip_rng(settings.seed, index, ClipStream.PLAYERS)
     setting = setting_of(index)
     if setting:
         changed: dict[tuple[str, str], tuple[str, tuple[int, int]]] = {}
@@ -174,7 +167,7 @@ def set_players(piece: Piece, settings: Settings, index: int) -> None:
 
 def set_production(piece: Piece, settings: Settings, index: int) -> None:
     """Draw the profile and the room of a clip, in place; clips of the same notes may differ in them."""
-    rng = np.random.default_rng(np.random.SeedSequence([settings.seed, index, ClipStream.PRODUCTION]))
+    rng = clip_rng(settings.seed, index, ClipStream.PRODUCTION)
     piece.production, piece.room = draw_production(piece.style, piece.genre, rng)
 
 
@@ -208,13 +201,12 @@ def row_of(
 
     Args:
         audible: tracks loud enough to be named in labels.
-        audio: (channels, samples).
-        clip_s: length of the clip in seconds.
+        audio: (channels, samples), `clip_s` seconds long.
         seed: seed of the set and index of the clip; captions are drawn from them.
         loop: whether the clip repeats seamlessly.
         soundfont: name of the bank that it was played with.
     """
-    rng = np.random.default_rng(np.random.SeedSequence([*seed, ClipStream.LABELS]))
+    rng = clip_rng(*seed, ClipStream.LABELS)
     beat_s = 60.0 / piece.bpm
     first_bar = math.ceil(piece.start_q / piece.bar_q - 1e-9)
     downbeat_s = float(piece.seconds(first_bar * piece.bar_q))
@@ -269,12 +261,7 @@ NOTE_ROLES = {
 
 
 def note_columns(audible: list[Track], notes: list[np.ndarray]) -> dict:
-    """The columns `parts` and `notes` of training/data/clips.py.
-
-    Args:
-        audible: tracks that are heard.
-        notes: of each of them, from `Renderer.render`.
-    """
+    """The columns `parts` and `notes` of training/data/clips.py, of the audible tracks and their notes."""
     parts = [
         {"role": NOTE_ROLES[t.role], "instrument": "drums" if t.preset[0] == 128 else t.name, "program": t.preset[1]}
         for t in audible
@@ -300,8 +287,8 @@ def _pumps(piece: Piece, audible: list[Track], clip_s: float) -> bool:
     """Whether kicks, one in two seconds at least, turn other parts down."""
     kicks = [piece.seconds(kicks_of(t.notes)) for t in audible if t.role == "drums"]
     others = any(t.role not in ("drums", "percussion") for t in audible)
-    heard = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
-    return piece.production == "club" and others and heard >= clip_s / 2.0
+    strokes = sum(int(((times >= 0.0) & (times < clip_s)).sum()) for times in kicks)
+    return piece.production == "club" and others and strokes >= clip_s / 2.0
 
 
 def _absent(piece: Piece) -> tuple[str, ...]:

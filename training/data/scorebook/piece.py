@@ -23,58 +23,36 @@ _BANK_FORMAT = 1
 
 @dataclass(frozen=True)
 class Part:
-    """One player of a score.
+    """One player of a score."""
 
-    Attributes:
-        name: as written in the source, "" where it has none.
-        program: 0-based General MIDI program, None if unknown.
-        is_drums: pitches are General MIDI drum keys.
-        notes: float64 (n, 4): onset_q, duration_q, MIDI pitch, velocity in [0, 1]; sorted by onset, then pitch.
-    """
-
-    name: str
-    program: int | None
-    is_drums: bool
+    name: str  # as written in the source, "" where it has none
+    program: int | None  # 0-based General MIDI program, None if unknown
+    is_drums: bool  # pitches are General MIDI drum keys
+    # float64 (n, 4): onset_q, duration_q, MIDI pitch, velocity in [0, 1]; sorted by onset, then pitch
     notes: np.ndarray
 
 
 @dataclass(frozen=True)
 class Score:
-    """A piece in constant meter: downbeats are at pickup_q + k * bar_q(time_signature).
+    """A piece in constant meter: downbeats are at pickup_q + k * bar_q(time_signature)."""
 
-    Attributes:
-        work_id: stable name; two settings of one tune share it, so that they land in the same split.
-        title: of the piece.
-        composer: a name, "traditional" or "unknown".
-        collection: where it was read from, e.g. "oneills1850".
-        license: short honest text.
-        parts: in the order of the source.
-        time_signature: "4/4", "6/8", ...
-        key: "D major", "E minor", ... or None where the source leaves it open.
-        pickup_q: time of the first downbeat, in quarters from the first note or rest.
-        length_q: end of the last bar, in quarters.
-        bpm: beats per minute as the source states it (the beat of the meter: a dotted quarter in 6/8), else None.
-    """
-
-    work_id: str
+    work_id: str  # stable name; two settings of one tune share it, so that they land in the same split
     title: str
-    composer: str
-    collection: str
-    license: str
-    parts: tuple[Part, ...]
-    time_signature: str
-    key: str | None
-    pickup_q: float
-    length_q: float
+    composer: str  # a name, "traditional" or "unknown"
+    collection: str  # where it was read from, such as "oneills1850"
+    license: str  # short honest text
+    parts: tuple[Part, ...]  # in the order of the source
+    time_signature: str  # "4/4", "6/8", ...
+    key: str | None  # "D major", "E minor", ... or None where the source leaves it open
+    pickup_q: float  # time of the first downbeat, in quarters from the first note or rest
+    length_q: float  # end of the last bar, in quarters
+    # beats per minute as the source states it (the beat of the meter: a dotted quarter in 6/8), else None
     bpm: float | None
 
 
 def split_meter(time_signature: str) -> tuple[int, int]:
-    """Numerator and denominator of a meter such as "6/8".
-
-    Raises:
-        ValueError: if it is not two positive whole numbers, the lower one a power of two.
-    """
+    """Numerator and denominator of a meter such as "6/8". Raises a ValueError if it is not two positive whole numbers,
+    the lower one a power of two."""
     upper, _, lower = time_signature.partition("/")
     if not (upper.isdigit() and lower.isdigit() and int(upper) > 0 and int(lower) in (1, 2, 4, 8, 16, 32)):
         raise ValueError(f"time_signature {time_signature!r}: must look like 4/4, 3/4, 6/8")
@@ -102,12 +80,8 @@ def score_notes(rows: Sequence[tuple[float, float, float, float]]) -> np.ndarray
 
 
 def save_bank(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
-    """Write scores to one compressed .npz; times are kept to 1/20160 quarter, velocities to 1/254.
-
-    Args:
-        path: file to write; replaced in one step when complete.
-        scores: any number, in the order in which `load_bank` gives them back.
-    """
+    """Write scores to one compressed .npz, replaced in one step when complete; times are kept to 1/20160 quarter,
+    velocities to 1/254."""
     header = [
         {
             "fields": [s.work_id, s.title, s.composer, s.collection, s.license, s.time_signature, s.key],
@@ -137,11 +111,7 @@ def save_bank(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
 
 
 def load_bank(path: str | os.PathLike[str]) -> list[Score]:
-    """Read the scores of a bank.
-
-    Raises:
-        ValueError: if the file is missing, damaged or of another format.
-    """
+    """Read the scores of a bank. Raises a ValueError if the file is missing, damaged or of another format."""
     try:
         with np.load(path) as bank:
             text = bank["header"].tobytes().decode()
@@ -174,35 +144,18 @@ def load_bank(path: str | os.PathLike[str]) -> list[Score]:
 
 @dataclass
 class Track:
-    """The notes of one part and the preset that plays them.
+    """The notes of one part and the preset that plays them."""
 
-    Attributes:
-        name: canonical instrument, "drums" or "percussion".
-        preset: (bank, program); bank 128 for drums.
-        role: melody, chords, arpeggio, bass, pad, drums, voice.
-        notes: (n, 4) onset and duration in quarters, pitch, velocity 0..1.
-        kit: of drums, a kit of training/data/scorebook/drumkits.py; "" for the drums of the SoundFont.
-    """
-
-    name: str
-    preset: tuple[int, int]
-    role: str
-    notes: np.ndarray
-    kit: str = ""
+    name: str  # canonical instrument, "drums" or "percussion"
+    preset: tuple[int, int]  # (bank, program); bank 128 for drums
+    role: str  # melody, chords, arpeggio, bass, pad, drums, voice
+    notes: np.ndarray  # (n, 4) onset and duration in quarters, pitch, velocity 0..1
+    kit: str = ""  # of drums, a kit of training/data/scorebook/drumkits.py; "" for the drums of the SoundFont
 
 
 @dataclass
 class Piece:
-    """Tracks and labels. Downbeats are at whole multiples of the bar on the timeline; the clip starts at `start_q`.
-
-    Attributes:
-        chords: (onset_q, chord or None) in order; None means unknown.
-        start_q: where on the timeline the clip begins, quarters.
-        fresh: the music begins with the clip; otherwise the clip is cut out of running music.
-        production: a profile of training/data/scorebook/production.py.
-        room: what it sounds in: dry, room, hall or cathedral.
-        dynamics: soft, medium or loud.
-    """
+    """Tracks and labels. Downbeats are at whole multiples of the bar on the timeline; the clip starts at `start_q`."""
 
     meter: str
     bpm: float
@@ -219,12 +172,13 @@ class Piece:
     style_words: tuple[str, ...] = ()
     style_heldout_words: tuple[str, ...] = ()
     tracks: list[Track] = field(default_factory=list)
+    # (onset_q, chord or None) in order; None means unknown
     chords: list[tuple[float, Chord | None]] = field(default_factory=list)
-    start_q: float = 0.0
-    fresh: bool = False
-    production: str = "dry"
-    room: str = "dry"
-    dynamics: str = "medium"
+    start_q: float = 0.0  # where on the timeline the clip begins, quarters
+    fresh: bool = False  # the music begins with the clip; otherwise the clip is cut out of running music
+    production: str = "dry"  # a profile of training/data/scorebook/production.py
+    room: str = "dry"  # what it sounds in: dry, room, hall or cathedral
+    dynamics: str = "medium"  # soft, medium or loud
 
     @property
     def bar_q(self) -> float:
@@ -274,12 +228,9 @@ def pick_preset(instrument: Instrument, rng: np.random.Generator) -> tuple[int, 
     return instrument.presets[int(rng.integers(len(instrument.presets)))]
 
 
-def choose_start(piece: Piece, clip_s: float, spare_bars: int, rng: np.random.Generator) -> None:
-    """Set where the clip begins: on a downbeat in half of the clips, anywhere in the others.
-
-    Args:
-        spare_bars: how many bars the piece has beyond those the clip needs.
-    """
+def choose_start(piece: Piece, spare_bars: int, rng: np.random.Generator) -> None:
+    """Set where the clip begins: on a downbeat in half of the clips, anywhere in the others. The piece has `spare_bars`
+    bars beyond those that the clip needs."""
     if rng.random() < 0.5:
         piece.start_q = float(rng.integers(0, spare_bars + 1)) * piece.bar_q
         piece.fresh = bool(piece.start_q == 0.0 or rng.random() < 0.5)

@@ -23,38 +23,24 @@ _KICKS = (35, 36)  # General MIDI keys
 
 @dataclass(frozen=True)
 class Profile:
-    """Ranges of settings, drawn for each clip; 0 leaves an effect out.
+    """Ranges of settings, drawn for each clip; 0 leaves an effect out."""
 
-    Attributes:
-        rooms: kinds of reverberation, keys of `_ROOMS`.
-        pan: how far from the middle parts stand, 0 to 1.
-        width: of the stereo image; 0 is mono, 1 leaves it as it is.
-        ratio: of the compressor.
-        drive_db: level of the mix against that at which saturation becomes plain; None for no saturation.
-        chorus: level of the chorus on chords, arpeggios and pads.
-        echo: level of an echo on tunes and arpeggios, in time with the beat.
-        duck: by how much the kick turns the other parts down, 0 to 1.
-        low_hz, high_hz: limits of the band.
-        wow_s: largest shift in time by the wow and flutter of a tape, seconds.
-        hiss_db: level of noise in dB of full scale; None for none.
-        crackle: clicks of a record a second.
-        louder_db: loudness above that of the other profiles.
-    """
-
-    rooms: tuple[str, ...]
-    pan: tuple[float, float] = (0.3, 0.7)
-    width: tuple[float, float] = (1.0, 1.0)
-    ratio: tuple[float, float] = (1.0, 1.0)
+    rooms: tuple[str, ...]  # kinds of reverberation, keys of `_ROOMS`
+    pan: tuple[float, float] = (0.3, 0.7)  # how far from the middle parts stand, 0 to 1
+    width: tuple[float, float] = (1.0, 1.0)  # of the stereo image; 0 is mono, 1 leaves it as it is
+    ratio: tuple[float, float] = (1.0, 1.0)  # of the compressor
+    # level of the mix against that at which saturation becomes plain; None for no saturation
     drive_db: tuple[float, float] | None = None
-    chorus: tuple[float, float] = (0.0, 0.0)
-    echo: tuple[float, float] = (0.0, 0.0)
-    duck: tuple[float, float] = (0.0, 0.0)
+    chorus: tuple[float, float] = (0.0, 0.0)  # level of the chorus on chords, arpeggios and pads
+    echo: tuple[float, float] = (0.0, 0.0)  # level of an echo on tunes and arpeggios, in time with the beat
+    duck: tuple[float, float] = (0.0, 0.0)  # by how much the kick turns the other parts down, 0 to 1
+    # low_hz, high_hz: limits of the band
     low_hz: tuple[float, float] = (0.0, 0.0)
     high_hz: tuple[float, float] = (0.0, 0.0)
-    wow_s: tuple[float, float] = (0.0, 0.0)
-    hiss_db: tuple[float, float] | None = None
-    crackle: tuple[float, float] = (0.0, 0.0)
-    louder_db: float = 0.0
+    wow_s: tuple[float, float] = (0.0, 0.0)  # largest shift in time by the wow and flutter of a tape, seconds
+    hiss_db: tuple[float, float] | None = None  # level of noise in dB of full scale; None for none
+    crackle: tuple[float, float] = (0.0, 0.0)  # clicks of a record a second
+    louder_db: float = 0.0  # loudness above that of the other profiles
 
 
 PROFILES = {
@@ -114,19 +100,12 @@ def draw_production(style: str, genre: str, rng: np.random.Generator) -> tuple[s
 
 @dataclass
 class Stem:
-    """A part as it is played, alone.
+    """A part as it is played, alone."""
 
-    Attributes:
-        role: of its track.
-        gain: factor that brings it to its level in the mix.
-        sound: (samples, 2).
-        kicks_s: times of the strokes of its bass drum, seconds from the first sample.
-    """
-
-    role: str
-    gain: float
-    sound: np.ndarray
-    kicks_s: np.ndarray
+    role: str  # of its track
+    gain: float  # factor that brings it to its level in the mix
+    sound: np.ndarray  # (samples, 2)
+    kicks_s: np.ndarray  # times of the strokes of its bass drum, seconds from the first sample
 
 
 def kicks_of(notes: np.ndarray) -> np.ndarray:
@@ -140,12 +119,8 @@ def produce(
     """The mix of all parts with the effects of a piece's profile, (channels, samples), before its loudness is set.
 
     Args:
-        stems: one at least.
-        piece: whose `production`, `room` and `bpm` count.
         rates: of the stems and of the result, Hz.
-        channels: 1 or 2.
         period: samples of the result after which everything that varies repeats.
-        rng: source of the settings and of noise.
     """
     profile, rate, beat_s = PROFILES[piece.production], rates[1], 60.0 / piece.bpm
     draw = {name: rng.uniform(*limits) for name, limits in vars(profile).items()

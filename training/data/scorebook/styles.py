@@ -14,45 +14,35 @@ Patterns = dict[str, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Style:
-    """One style. `words` name it in training captions, `heldout_words` only in held-out captions.
-
-    Attributes:
-        tempo: lowest and highest bpm.
-        minor: probability of a minor key in generated pieces.
-        sevenths: probability of chords with sevenths.
-        swing: how late the second half of a beat (or, for `swing16`, of a half beat) comes: 0.5 is straight.
-        drums: meter -> lane -> alternative patterns. Lanes: K kick, S snare, R rim, C clap, H closed hat, O open hat,
-            P pedal hat, D ride, T tambourine, A shaker, G L high and low conga, W woodblock, E claves, M low tom,
-            B bodhran-like tom, Y cymbal.
-        drum_share: probability of drums.
-        pad_share, arpeggio_share: probability of a held pad and of an arpeggio.
-        density: notes of a generated melody, 0 sparse to 1 busy.
-        gate: share of its length that a bass note sounds.
-    """
+    """One style. `words` name it in training captions, `heldout_words` only in held-out captions."""
 
     name: str
     words: tuple[str, ...]
     heldout_words: tuple[str, ...]
     genre: str
-    tempo: tuple[int, int]
+    tempo: tuple[int, int]  # lowest and highest bpm
     moods: tuple[str, ...]
     melody: tuple[str, ...]
     comp_on: tuple[str, ...]
     bass_on: tuple[str, ...]
     kits: tuple[str, ...]
+    # meter -> lane -> alternative patterns. Lanes: K kick, S snare, R rim, C clap, H closed hat, O open hat, P pedal
+    # hat, D ride, T tambourine, A shaker, G L high and low conga, W woodblock, E claves, M low tom, B bodhran-like tom,
+    # Y cymbal.
     drums: dict[str, Patterns] = field(default_factory=dict)
     bass: Patterns = field(default_factory=dict)
     comp: Patterns = field(default_factory=dict)
     pads: tuple[str, ...] = ("string ensemble", "warm pad")
-    minor: float = 0.5
-    sevenths: float = 0.2
-    swing: float = 0.5
+    minor: float = 0.5  # probability of a minor key in generated pieces
+    sevenths: float = 0.2  # probability of chords with sevenths
+    swing: float = 0.5  # how late the second half of a beat (or, for `swing16`, of a half beat) comes: 0.5 is straight
     swing16: float = 0.5
-    drum_share: float = 0.9
+    drum_share: float = 0.9  # probability of drums
+    # pad_share, arpeggio_share: probability of a held pad and of an arpeggio
     pad_share: float = 0.25
     arpeggio_share: float = 0.15
-    density: float = 0.5
-    gate: float = 0.9
+    density: float = 0.5  # notes of a generated melody, 0 sparse to 1 busy
+    gate: float = 0.9  # share of its length that a bass note sounds
 
     @property
     def meters(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
-    """Import the readers only when asked for, so that `python -m training.data.sources.fetch` needs no library."""
+    """Import the readers only when they are used, so that `python -m training.data.sources.fetch` needs no library."""
     if name in ("SOURCES", "load_scores"):
         from training.data.sources import load
 

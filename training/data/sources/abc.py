@@ -50,7 +50,7 @@ class _Event:
 
 @dataclass
 class _State:
-    """What the body of a tune has said so far."""
+    """State of the reader within the body of a tune."""
 
     signature: dict[str, int]
     unit: Fraction  # of a quarter
@@ -63,14 +63,8 @@ class _State:
 
 
 def read_abc(text: str) -> Iterator[tuple[int, Score | str]]:
-    """Tunes of an ABC file.
-
-    Args:
-        text: of the file, any number of tunes, each starting with an X: field.
-
-    Yields:
-        (number in X:, score), or (number, reason) for a refused tune. work_id, collection and license are "".
-    """
+    """Tunes of an ABC file, each of which starts with an X: field: (number in X:, score), or (number, reason) for a
+    refused tune. work_id, collection and license are ""."""
     for block in re.split(r"(?m)^(?=X:)", text):
         if block.startswith("X:"):
             number = re.match(r"X:\s*(\d+)", block)
@@ -123,8 +117,8 @@ def _read_body(lines: list[str], state: _State, meter: str, key: tuple[str, str]
     """Fill `state.measures` from the music lines; stops at a change of meter or key."""
     voices: set[str] = set()
 
-    def obey(name: str, value: str) -> bool:
-        """Follow a field in the body; False where the tune changes meter or key and has to end."""
+    def apply_field(name: str, value: str) -> bool:
+        """Apply a field in the body; False where the tune changes meter or key and has to end."""
         value = value.split("%", 1)[0].strip()
         if name == "V":
             voices.add(value.split()[0] if value else "")
@@ -142,13 +136,13 @@ def _read_body(lines: list[str], state: _State, meter: str, key: tuple[str, str]
         line = raw.split("%", 1)[0].rstrip().rstrip("\\")
         match = _FIELD.match(line)
         if match:
-            if not obey(match.group(1), match.group(2)):
+            if not apply_field(match.group(1), match.group(2)):
                 return
             continue
         overlay = False
         for token in _TOKEN.finditer(line):
             if token["field"]:
-                if not obey(token["field"], token["value"]):
+                if not apply_field(token["field"], token["value"]):
                     return
             elif token["overlay"]:
                 overlay = True
@@ -161,7 +155,7 @@ def _read_body(lines: list[str], state: _State, meter: str, key: tuple[str, str]
 
 
 def _take(token: re.Match[str], state: _State) -> None:
-    """Follow one musical token."""
+    """Apply one musical token."""
     measure = state.measures[-1]
     if token["note"] or token["rest"] or token["chord"]:
         kind = "n" if token["note"] else "r" if token["rest"] else "c"
@@ -271,11 +265,7 @@ def _signature(fifths: int) -> dict[str, int]:
 
 
 def parse_meter(text: str) -> str:
-    """ "C" -> "4/4", "C|" -> "2/2", "6/8" -> "6/8".
-
-    Raises:
-        AbcError: if there is no fixed meter.
-    """
+    """ "C" -> "4/4", "C|" -> "2/2", "6/8" -> "6/8". Raises an AbcError if there is no fixed meter."""
     text = text.split("%", 1)[0].replace(" ", "")
     if text in ("C", "c"):
         return "4/4"
@@ -289,11 +279,8 @@ def parse_meter(text: str) -> str:
 
 
 def parse_key_field(text: str) -> tuple[str, str, bool]:
-    """ "Edor" -> ("E", "dor", True), "G" -> ("G", "maj", False).
-
-    Raises:
-        AbcError: if it is not a key, e.g. "HP" or "none".
-    """
+    """ "Edor" -> ("E", "dor", True), "G" -> ("G", "maj", False). Raises an AbcError if it is not a key, such as "HP" or
+    "none"."""
     match = _KEY.match(text.split("%", 1)[0].strip())
     if not match:
         raise AbcError(f"key {text!r}")

@@ -17,13 +17,8 @@ def align_bars(durations: Sequence[float], bar_q: float) -> tuple[np.ndarray, fl
     together. Elsewhere a short measure gets a rest: before it if it looks like a pickup, else after it. A measure that
     is too long keeps its notes and the next begins at the next downbeat.
 
-    Args:
-        durations: length of each measure as written, in quarters.
-        bar_q: nominal length of a bar, in quarters.
-
-    Returns:
-        Start of each measure (n,), pickup_q, length_q up to the end of the last bar, and how many measures were
-        repaired.
+    `durations` are the lengths of the measures as written, and `bar_q` that of a bar, in quarters. Returns the start of
+    each measure (n,), pickup_q, length_q up to the end of the last bar, and how many measures were repaired.
     """
     starts = np.zeros(len(durations))
     repaired = 0

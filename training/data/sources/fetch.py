@@ -1,10 +1,11 @@
 """Gets what the scorebook is made of: the music21 wheel (scores), Freedoom (songs), three SoundFonts, drum samples; and
-the network that hears notes in the evaluation.
+the network that transcribes notes in the evaluation.
 
     python -m training.data.sources.fetch
 
 Each is looked for where Debian installs it and in the cache folder (`.cache/sources`, or $VIVACE_CACHE), and is else
-downloaded with pip or apt-get and unpacked into the cache; nothing is installed.
+downloaded with pip or apt-get and unpacked into the cache; nothing is installed. The functions raise a ValueError for a
+given path that is something else, and a MissingSourceError for what is neither given nor here nor downloadable.
 """
 
 import argparse
@@ -57,12 +58,7 @@ def cache_dir(cache: PathLike | None = None) -> Path:
 
 
 def find_soundfont(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
-    """Path of one SoundFont: the one given, or the first of `SOUNDFONTS`, found or downloaded.
-
-    Raises:
-        ValueError: if the given file is not a SoundFont.
-        MissingSourceError: if none is given, none is here and none can be downloaded.
-    """
+    """Path of one SoundFont: the one given, or the first of `SOUNDFONTS`, found or downloaded."""
     if path is None:
         return _bank(next(iter(SOUNDFONTS)), cache_dir(cache))
     with _opened(path, "soundfont") as file:
@@ -73,11 +69,7 @@ def find_soundfont(path: PathLike | None = None, cache: PathLike | None = None) 
 
 
 def find_soundfonts(cache: PathLike | None = None) -> list[Path]:
-    """Paths of all of `SOUNDFONTS`, found or downloaded.
-
-    Raises:
-        MissingSourceError: if one is not here and cannot be downloaded.
-    """
+    """Paths of all of `SOUNDFONTS`, found or downloaded."""
     return [_bank(name, cache_dir(cache)) for name in SOUNDFONTS]
 
 
@@ -89,12 +81,7 @@ def _bank(name: str, cache: Path) -> Path:
 
 
 def find_drum_samples(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
-    """Folder of Sonic Pi's samples: the one given, or found, or downloaded.
-
-    Raises:
-        ValueError: if the given folder lacks them.
-        MissingSourceError: if no folder is given, none is here and none can be downloaded.
-    """
+    """Folder of Sonic Pi's samples: the one given, or found, or downloaded."""
     if path is not None:
         if not (Path(path) / DRUM_SAMPLE).is_file():
             raise ValueError(f"drum_samples {str(path)!r}: a folder with {DRUM_SAMPLE} is needed")
@@ -107,12 +94,7 @@ def find_drum_samples(path: PathLike | None = None, cache: PathLike | None = Non
 
 
 def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -> list[Path]:
-    """Paths of the two Freedoom WADs: in the folder given, or found, or downloaded.
-
-    Raises:
-        ValueError: if the given folder lacks them.
-        MissingSourceError: if no folder is given, none is here and none can be downloaded.
-    """
+    """Paths of the two Freedoom WADs: in the folder given, or found, or downloaded."""
     if path is not None:
         found = [Path(path) / name for name in WADS]
         if not all(p.is_file() for p in found):
@@ -126,12 +108,7 @@ def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -
 
 
 def find_music21(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
-    """Path of the music21 wheel, whose corpus is read as a plain zip: the one given, or found, or downloaded.
-
-    Raises:
-        ValueError: if the given file is not a zip.
-        MissingSourceError: if none is given, none is here and none can be downloaded.
-    """
+    """Path of the music21 wheel, whose corpus is read as a plain zip: the one given, or found, or downloaded."""
     if path is not None:
         with _opened(path, "music21") as file:
             if file.read(2) != b"PK":
@@ -141,11 +118,7 @@ def find_music21(path: PathLike | None = None, cache: PathLike | None = None) ->
 
 
 def find_basic_pitch(cache: PathLike | None = None) -> Path:
-    """Path of the basic-pitch wheel, which is read as a plain zip: found, or downloaded.
-
-    Raises:
-        MissingSourceError: if it is not here and cannot be downloaded, or is not the one that is known.
-    """
+    """Path of the basic-pitch wheel, which is read as a plain zip: found, or downloaded; its checksum is compared."""
     wheel = _wheel(cache_dir(cache), BASIC_PITCH, BASIC_PITCH_WHEEL, "leave out the task notes")
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != BASIC_PITCH_SHA256:
         raise MissingSourceError(f"{wheel} is damaged or another file (its checksum differs); remove it and try again")

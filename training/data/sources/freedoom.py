@@ -23,11 +23,8 @@ _ON_GRID = 0.75
 
 
 def song_lumps(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and bytes of the music lumps of a WAD that are MIDI files; today's Freedoom has no other kind.
-
-    Raises:
-        ValueError: if the file is not a WAD.
-    """
+    """Name and bytes of the music lumps of a WAD that are MIDI files; today's Freedoom has no other kind. Raises a
+    ValueError if the file is not a WAD."""
     data = path.read_bytes()
     if data[:4] not in (b"IWAD", b"PWAD") or len(data) < 12:
         raise ValueError(f"freedoom {str(path)!r}: not a WAD file")
@@ -42,11 +39,7 @@ def song_lumps(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def read_freedoom(paths: list[Path]) -> list[Score]:
-    """Scores of all songs of some WADs; a song that is in both is read once.
-
-    Args:
-        paths: freedoom1.wad, freedoom2.wad.
-    """
+    """Scores of all songs of freedoom1.wad and freedoom2.wad; a song that is in both is read once."""
     scores, seen = [], set()
     for path in paths:
         for name, data in song_lumps(path):

@@ -73,11 +73,7 @@ FREEDOOM = (
 
 
 def licence_of(path: str) -> str | None:
-    """License text of a file of the corpus, or None if it may not be used.
-
-    Args:
-        path: inside the corpus folder, e.g. "bach/bwv66.6.mxl".
-    """
+    """License text of a file of the corpus ("bach/bwv66.6.mxl"), or None if it may not be used."""
     if any(fnmatchcase(path, pattern) for pattern in DENY):
         return None
     return next((text for pattern, text in ALLOW.items() if fnmatchcase(path, pattern)), None)

@@ -33,14 +33,9 @@ _COMPOSERS = {
 
 
 def load_scores(sources: Sequence[str] = SOURCES, cache: str | os.PathLike[str] | None = None) -> list[Score]:
-    """All scores of some sources, in a fixed order; built on the first call, then read from the cache.
+    """All scores of some sources, in a fixed order; built on the first call, then read from the cache (`cache_dir`).
 
-    Args:
-        sources: any of "folk", "classical", "freedoom".
-        cache: folder for downloads and banks; see `fetch.cache_dir`.
-
-    Returns:
-        Scores. Exact duplicates are left out; further settings of a tune carry the work_id of the first one.
+    Exact duplicates are left out; further settings of a tune carry the work_id of the first one.
 
     Raises:
         ValueError: for an unknown source.

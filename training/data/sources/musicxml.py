@@ -47,11 +47,8 @@ class _Measure:
 
 
 def xml_of(data: bytes) -> bytes:
-    """The MusicXML text in a file's bytes: of a plain file itself, of an .mxl its score.
-
-    Raises:
-        MusicXmlError: for an archive without a score.
-    """
+    """The MusicXML text in a file's bytes: of a plain file itself, of an .mxl its score. Raises a MusicXmlError for an
+    archive without a score."""
     if not data.startswith(b"PK"):
         return data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -62,16 +59,9 @@ def xml_of(data: bytes) -> bytes:
 
 
 def read_musicxml(data: bytes) -> Score:
-    """Score of a MusicXML file.
-
-    Args:
-        data: bytes of the file, compressed or not.
-
-    Returns:
-        Score with work_id, collection and license "" and composer "unknown" if not stated.
-
-    Raises:
-        MusicXmlError: if it is not part-wise MusicXML, has no fixed meter or is too short or too irregular.
+    """Score of a MusicXML file, compressed or not; work_id, collection and license are "", and the composer is
+    "unknown" if not stated. Raises a MusicXmlError if it is not part-wise MusicXML, has no fixed meter or is too short
+    or too irregular.
     """
     try:
         root = ET.fromstring(xml_of(data))

@@ -21,11 +21,7 @@ DRUMS = 9  # channel
 
 
 def read_score(path: Path, tune: int | None) -> Score:
-    """The score of a file.
-
-    Raises:
-        ValueError: one line: no such file, or one that is not read.
-    """
+    """The score of a file. Raises a ValueError of one line: no such file, or one that is not read."""
     if not path.is_file():
         raise ValueError(f"file {str(path)!r}: no such file")
     if path.suffix.lower() != ".abc":
