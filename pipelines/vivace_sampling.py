@@ -262,7 +262,7 @@ class Denoiser:
         latents: torch.Tensor,
         timestep: torch.Tensor,
         conditions: Conditions,
-        words: bool,
+        apart: bool,
         free: bool,
         unwanted: bool,
         jumps: torch.Tensor,
@@ -273,23 +273,25 @@ class Denoiser:
 
         Returns:
             With all conditions, (texts, channels, frames); and, None unless wanted: without any condition (batch,
-            channels, frames); with the words alone (texts, channels, frames); with unwanted texts, tempo, meter and
-            length (unwanted, channels, frames). The last have no key, chords and notes, so that what leads away from
-            them leads into these: led away from a text in its own key, music loses the key too.
+            channels, frames); with the words alone, or of a piece with notes without words and instruments (texts,
+            channels, frames); with unwanted texts, tempo, meter and length (unwanted, channels, frames). The last have
+            no key, chords and notes, so that what leads away from them leads into these: led away from a text in its
+            own key, music loses the key too.
         """
         batch, texts, device = len(latents), len(conditions.owner), latents.device
         every, each = torch.arange(batch, device=device), torch.arange(texts, device=device)
         others = torch.arange(texts, len(conditions.states), device=device)
-        counts = [texts, batch * free, texts * words, len(others) * unwanted]
+        counts = [texts, batch * free, texts * apart, len(others) * unwanted]
         # The item of each row, and its text; that of rows without any is masked.
         item = torch.cat(
-            [conditions.owner] + [every] * free + [conditions.owner] * words + [conditions.unwanted_owner] * unwanted
+            [conditions.owner] + [every] * free + [conditions.owner] * apart + [conditions.unwanted_owner] * unwanted
         )
-        text = torch.cat([each] + [0 * every] * free + [each] * words + [others] * unwanted)
+        text = torch.cat([each] + [0 * every] * free + [each] * apart + [others] * unwanted)
         kind = torch.arange(4, device=device).repeat_interleave(torch.tensor(counts, device=device))
-        blind = (kind == 1) | (kind == 2)  # to tempo, key, meter, length and grid
+        wordless = (kind == 2) & conditions.scored[item]
+        blind = (kind == 1) | ((kind == 2) & ~wordless)  # to tempo, key, meter, length and grid
         keyless = blind | (kind == 3)
-        text_mask = conditions.states_mask[text] & (kind != 1)[:, None]
+        text_mask = conditions.states_mask[text] & ~((kind == 1) | wordless)[:, None]
         scalars = {
             name: torch.where(
                 keyless if name == "key" else blind, torch.full_like(values[item], ABSENT[name]), values[item]
@@ -304,7 +306,7 @@ class Denoiser:
         notes = {}
         if conditions.roll is not None and conditions.players is not None:
             notes["note_roll"] = conditions.roll[item] * ~keyless[:, None, None]
-            notes["role_instruments"] = torch.where(keyless[:, None], -1, conditions.players[item])
+            notes["role_instruments"] = torch.where((keyless | wordless)[:, None], -1, conditions.players[item])
         if jumps.any():
             notes["jump"] = self.jump * jumps[item]
         visible = None if conditions.visible.all() else conditions.visible[item]
@@ -326,7 +328,7 @@ class Denoiser:
             )
         made = torch.cat(out).split(counts)
         return made[0], *(
-            part if wanted else None for part, wanted in zip(made[1:], (free, words, unwanted), strict=True)
+            part if wanted else None for part, wanted in zip(made[1:], (free, apart, unwanted), strict=True)
         )
 
     def predict(
@@ -337,8 +339,9 @@ class Denoiser:
         Guidance: Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598). With two strengths as in Brooks, Holynski and
         Efros 2023, equation 3 (https://arxiv.org/abs/2211.09800), the words first and then, given the words, the grid:
         free + text_scale (words - free) + grid_scale (full - words). In this order a strong text does not pull the
-        music off its grid. Equal strengths give the former, in two passes. Several texts share a frame by their weights
-        (Bar-Tal et al. 2023, https://arxiv.org/abs/2302.08113).
+        music off its grid. Where notes are given they and the grid come first, and the words say how these notes sound.
+        Equal strengths give the former, in two passes. Several texts share a frame by their weights (Bar-Tal et al.
+        2023, https://arxiv.org/abs/2302.08113).
 
         What is to be kept out is led away from in the same way, given the beats: + negative_scale (full - unwanted),
         where its texts have a weight (the negation of Liu et al. 2022, equation 12, https://arxiv.org/abs/2206.01714,
@@ -349,7 +352,9 @@ class Denoiser:
         apart = bool((text_scale != grid_scale).any())
         jumping = jumps[conditions.unwanted_owner]  # of them who keep something out
         negative = (guided or bool(jumping.any())) and len(jumping) > 0 and guidance.negative is not None
-        full, free, words, unwanted = self.run(latents, timestep, conditions, guided and apart, guided, negative, jumps)
+        full, free, middle, unwanted = self.run(
+            latents, timestep, conditions, guided and apart, guided, negative, jumps
+        )
 
         def together(by_text: torch.Tensor) -> torch.Tensor:
             nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
@@ -359,8 +364,9 @@ class Denoiser:
         if guided:
             out = free + text_scale * (full - free)
             if apart:
-                words = together(words)
-                two = free + text_scale * (words - free) + grid_scale * (full - words)
+                middle, scored = together(middle), conditions.scored[:, None, None]
+                first, second = torch.where(scored, grid_scale, text_scale), torch.where(scored, text_scale, grid_scale)
+                two = free + first * (middle - free) + second * (full - middle)
                 out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
             if guidance.slow != 1.0 or guidance.channels is not None:
                 out = full + guidance.weighed(out - full, conditions.visible)

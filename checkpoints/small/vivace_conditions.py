@@ -60,6 +60,13 @@ class Conditions:
     roll: torch.Tensor | None = None
     players: torch.Tensor | None = None
 
+    @property
+    def scored(self) -> torch.Tensor:
+        """(batch,) bool, whether an item has notes, or a role that is silent."""
+        if self.roll is None:
+            return torch.zeros(len(self.visible), dtype=torch.bool, device=self.visible.device)
+        return self.roll.flatten(1).any(1)
+
     def part(self, rows: list[int], first: int, last: int) -> "Conditions":
         """These items and frames [first, last); texts that are silent there are left out."""
         device = self.visible.device

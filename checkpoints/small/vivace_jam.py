@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,46 @@ class ComposingMixin:
         requests = self._requests_to_compose(prompt, seed, num_waveforms_per_prompt, music)
         self._compose(requests, None, None)
         return [replace(item.score, remarks=tuple(item.music.notes)) for item in requests if item.score is not None]
+
+    @made_on_cpu
+    @torch.no_grad()
+    def rewrite(
+        self,
+        score: Score | str | Path,
+        bars: tuple[int, int] | list[tuple[int, int]],
+        prompt: str | None = None,
+        seed: int | None = None,
+        loop: bool = False,
+    ) -> Score:
+        """A score with new notes in some of its bars, written to what stands around them, in its key and chords.
+
+        Args:
+            score: a `Score`, or the name of a MIDI file.
+            bars: (first, last), counted from 0, the last one not included; or a list of such pairs.
+            prompt: words that the composer follows; None = the instruments of the score.
+            seed: of the notes; None = at random.
+            loop: whether the end of the score leads to its beginning.
+
+        Returns:
+            The score in the same tempo, meter, length and instruments. A note from before that rings into these bars
+            stays.
+
+        Raises:
+            ValueError: one line that names the argument, its value and what is allowed; no composer.
+        """
+        self._check_composer("rewrite")
+        given = read_score(score)
+        if given is None:
+            raise ValueError("score is None; allowed: a Score, or the name of a MIDI file")
+        music = {name: getattr(given, name) for name in ("bars", "bpm", "time_signature", "key", "chords")}
+        music |= {"score": given, "parts": list(given.roles), "loop": loop}
+        (request,) = self._requests_to_compose(prompt, seed, 1, music)
+        assert request.plan is not None
+        spans: Any = (bars,) if isinstance(bars, tuple) else tuple(tuple(span) for span in bars)
+        request.plan = replace(request.plan, given=given, open_bars=spans, instruments={})
+        self._compose([request], None, None)
+        assert request.score is not None
+        return replace(given, tracks=request.score.tracks)
 
     def jam(
         self,

@@ -16,8 +16,8 @@ import numpy as np
 from .vivace_music import Music, MusicArguments
 from .vivace_prompt import read_exclusion
 from .vivace_reading import MusicWords
-from .vivace_score import PROGRAMS, ROLES, Score, Track, note_roll, quarters_per_bar
-from .vivace_theory import parse_key
+from .vivace_score import PROGRAMS, ROLES, Score, Track, note_roll, quarters_per_bar, slice_chords
+from .vivace_theory import parse_key, parse_time_signature, progression_beats
 
 if TYPE_CHECKING:
     import torch
@@ -215,12 +215,23 @@ def arguments_of_score(score: Score, given: MusicArguments, words: MusicWords) -
         notes.append(f"score: its tempo is {score.bpm:g} bpm, but {float(tempo):g} bpm is taken")
     time_signature = choose("time_signature", score.time_signature)
     key = choose("key", score.key)
-    chords = given.chords if given.chords is not None else score.chords
+    chords = given.chords if given.chords is not None else shorter_chords(score, given, words, time_signature)
     length: dict[str, Any] = {"bars": given.bars, "duration_s": given.duration_s}
     if all(value is None for value in (*length.values(), words.bars, words.duration_s)):
         length["bars"] = score.bars
     bpm = given.bpm if tempo is not None else score.bpm
     return replace(given, bpm=bpm, time_signature=time_signature, key=key, chords=chords, **length), notes
+
+
+def shorter_chords(score: Score, given: MusicArguments, words: MusicWords, time_signature: str | None) -> str | None:
+    """The chords of a score, as far as a length in bars that is given, or in the prompt, leaves room for them."""
+    free = given.bars is None and given.duration_s is None
+    bars, meter = words.bars if free else given.bars, time_signature or words.time_signature or score.time_signature
+    if score.chords is None or not isinstance(bars, int) or not 1 <= bars < (score.bars or 0):
+        return score.chords
+    beats = parse_time_signature(meter)
+    longer = progression_beats(score.chords, beats) > bars * beats
+    return slice_chords(score.chords, beats, 0, bars * beats) if longer else score.chords
 
 
 def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Score:
@@ -297,7 +308,15 @@ def changed_regions(
     bars = before.changed_bars(after)
     if not bars:
         raise ValueError("score has the notes of the audio; nothing is to be made anew")
-    bar_s = float(quarters_per_bar(before.time_signature)) * before.quarter_s
+    return regions_of_bars(before, bars, downbeat_s, duration_s, loop)
+
+
+def regions_of_bars(
+    score: Score, bars: Sequence[int], downbeat_s: float, duration_s: float, loop: bool
+) -> list[tuple[float, float]]:
+    """Regions in seconds of these bars of a score, counted from 0, each with a moment after it, in which they ring.
+    Arguments are those of `changed_regions`."""
+    bar_s = float(quarters_per_bar(score.time_signature)) * score.quarter_s
     regions = []
     for bar in bars:
         start, end = downbeat_s + bar * bar_s, downbeat_s + (bar + 1) * bar_s + TAIL_S

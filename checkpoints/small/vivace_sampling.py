@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from diffusers import ModelMixin, SchedulerMixin
+from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
 
 from .vivace_callbacks import CallState
 from .vivace_conditions import ABSENT, Conditions, take_frames
@@ -241,21 +241,31 @@ class Denoiser:
         scheduler: of this call alone.
         num_steps: for the whole way from noise to data.
         max_rows: rows of the network's batch in one pass; None = all.
+        jump: how far the present step of a distilled network goes, in timesteps; 0 with other networks and schedulers.
     """
 
     unet: ModelMixin
     scheduler: SchedulerMixin
     num_steps: int
     max_rows: int | None = None
+    jump: float = 0.0
+
+    def strengths(self, guidance: Guidance, level: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Strengths (text, grid), and for which items (batch,) a distilled network jumps, with guidance within: for
+        those without a strength of the text."""
+        text, grid = guidance.at(level)
+        jumps = (guidance.text <= 1.0) & (self.jump > 0.0)
+        return text, torch.where(jumps[:, None, None], 1.0, grid), jumps
 
     def run(
         self,
         latents: torch.Tensor,
         timestep: torch.Tensor,
         conditions: Conditions,
-        words: bool,
+        apart: bool,
         free: bool,
         unwanted: bool,
+        jumps: torch.Tensor,
     ) -> tuple:
         """Predictions of the network, fp32.
 
@@ -263,23 +273,25 @@ class Denoiser:
 
         Returns:
             With all conditions, (texts, channels, frames); and, None unless wanted: without any condition (batch,
-            channels, frames); with the words alone (texts, channels, frames); with unwanted texts, tempo, meter and
-            length (unwanted, channels, frames). The last have no key, chords and notes, so that what leads away from
-            them leads into these: led away from a text in its own key, music loses the key too.
+            channels, frames); with the words alone, or of a piece with notes without words and instruments (texts,
+            channels, frames); with unwanted texts, tempo, meter and length (unwanted, channels, frames). The last have
+            no key, chords and notes, so that what leads away from them leads into these: led away from a text in its
+            own key, music loses the key too.
         """
         batch, texts, device = len(latents), len(conditions.owner), latents.device
         every, each = torch.arange(batch, device=device), torch.arange(texts, device=device)
         others = torch.arange(texts, len(conditions.states), device=device)
-        counts = [texts, batch * free, texts * words, len(others) * unwanted]
+        counts = [texts, batch * free, texts * apart, len(others) * unwanted]
         # The item of each row, and its text; that of rows without any is masked.
         item = torch.cat(
-            [conditions.owner] + [every] * free + [conditions.owner] * words + [conditions.unwanted_owner] * unwanted
+            [conditions.owner] + [every] * free + [conditions.owner] * apart + [conditions.unwanted_owner] * unwanted
         )
-        text = torch.cat([each] + [0 * every] * free + [each] * words + [others] * unwanted)
+        text = torch.cat([each] + [0 * every] * free + [each] * apart + [others] * unwanted)
         kind = torch.arange(4, device=device).repeat_interleave(torch.tensor(counts, device=device))
-        blind = (kind == 1) | (kind == 2)  # to tempo, key, meter, length and grid
+        wordless = (kind == 2) & conditions.scored[item]
+        blind = (kind == 1) | ((kind == 2) & ~wordless)  # to tempo, key, meter, length and grid
         keyless = blind | (kind == 3)
-        text_mask = conditions.states_mask[text] & (kind != 1)[:, None]
+        text_mask = conditions.states_mask[text] & ~((kind == 1) | wordless)[:, None]
         scalars = {
             name: torch.where(
                 keyless if name == "key" else blind, torch.full_like(values[item], ABSENT[name]), values[item]
@@ -294,7 +306,9 @@ class Denoiser:
         notes = {}
         if conditions.roll is not None and conditions.players is not None:
             notes["note_roll"] = conditions.roll[item] * ~keyless[:, None, None]
-            notes["role_instruments"] = torch.where(keyless[:, None], -1, conditions.players[item])
+            notes["role_instruments"] = torch.where((keyless | wordless)[:, None], -1, conditions.players[item])
+        if jumps.any():
+            notes["jump"] = self.jump * jumps[item]
         visible = None if conditions.visible.all() else conditions.visible[item]
         rows, out = self.max_rows or len(item), []
         for first in range(0, len(item), rows):
@@ -314,7 +328,7 @@ class Denoiser:
             )
         made = torch.cat(out).split(counts)
         return made[0], *(
-            part if wanted else None for part, wanted in zip(made[1:], (free, words, unwanted), strict=True)
+            part if wanted else None for part, wanted in zip(made[1:], (free, apart, unwanted), strict=True)
         )
 
     def predict(
@@ -325,36 +339,43 @@ class Denoiser:
         Guidance: Ho and Salimans 2022 (https://arxiv.org/abs/2207.12598). With two strengths as in Brooks, Holynski and
         Efros 2023, equation 3 (https://arxiv.org/abs/2211.09800), the words first and then, given the words, the grid:
         free + text_scale (words - free) + grid_scale (full - words). In this order a strong text does not pull the
-        music off its grid. Equal strengths give the former, in two passes. Several texts share a frame by their weights
-        (Bar-Tal et al. 2023, https://arxiv.org/abs/2302.08113).
+        music off its grid. Where notes are given they and the grid come first, and the words say how these notes sound.
+        Equal strengths give the former, in two passes. Several texts share a frame by their weights (Bar-Tal et al.
+        2023, https://arxiv.org/abs/2302.08113).
 
         What is to be kept out is led away from in the same way, given the beats: + negative_scale (full - unwanted),
         where its texts have a weight (the negation of Liu et al. 2022, equation 12, https://arxiv.org/abs/2206.01714,
         from the wanted words instead of from none).
         """
-        text_scale, grid_scale = guidance.at(level)
+        text_scale, grid_scale, jumps = self.strengths(guidance, level)
         guided = bool((text_scale > 1.0).any() or (grid_scale > 1.0).any())
         apart = bool((text_scale != grid_scale).any())
-        negative = guided and len(conditions.unwanted_owner) > 0 and guidance.negative is not None
-        full, free, words, unwanted = self.run(latents, timestep, conditions, guided and apart, guided, negative)
+        jumping = jumps[conditions.unwanted_owner]  # of them who keep something out
+        negative = (guided or bool(jumping.any())) and len(jumping) > 0 and guidance.negative is not None
+        full, free, middle, unwanted = self.run(
+            latents, timestep, conditions, guided and apart, guided, negative, jumps
+        )
 
         def together(by_text: torch.Tensor) -> torch.Tensor:
             nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
             return nothing.index_add(0, conditions.owner, by_text * conditions.weights[:, None])
 
-        full = together(full)
-        if not guided:
-            return full, full
-        out = free + text_scale * (full - free)
-        if apart:
-            words = together(words)
-            two = free + text_scale * (words - free) + grid_scale * (full - words)
-            out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
-        if guidance.slow != 1.0 or guidance.channels is not None:
-            out = full + guidance.weighed(out - full, conditions.visible)
+        full = out = together(full)
+        if guided:
+            out = free + text_scale * (full - free)
+            if apart:
+                middle, scored = together(middle), conditions.scored[:, None, None]
+                first, second = torch.where(scored, grid_scale, text_scale), torch.where(scored, text_scale, grid_scale)
+                two = free + first * (middle - free) + second * (full - middle)
+                out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
+            if guidance.slow != 1.0 or guidance.channels is not None:
+                out = full + guidance.weighed(out - full, conditions.visible)
+            out = torch.where(jumps[:, None, None], full, out) if jumps.any() else out
         if negative and guidance.negative is not None:
             away = (full[conditions.unwanted_owner] - unwanted) * conditions.unwanted_weights[:, None]
             away = away * guidance.negative[conditions.unwanted_owner, None, None]
+            if jumping.any():  # the difference of two jumps has the guidance within
+                away = torch.where(jumping[:, None, None], away / max(1.0, self.unet.config.jump_guidance), away)
             nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
             out = out + guidance.weighed(nothing.index_add(0, conditions.unwanted_owner, away), conditions.visible)
         return full, out
@@ -378,8 +399,10 @@ class Denoiser:
             guided = batch.guidance.project(full, guided - full, data)
         if batch.guidance.rescale.any():
             guided = rescaled(guided, full, batch.guidance.rescale)
-        strengths = batch.guidance.at(level)
-        return torch.where(torch.maximum(*strengths) > 1.0, guided, full)  # other items may be guided where one is not
+        text, grid, jumps = self.strengths(batch.guidance, level)
+        kept_out = torch.zeros_like(jumps).index_fill(0, shown.unwanted_owner, True)
+        on = (torch.maximum(text, grid) > 1.0) | (jumps & kept_out)[:, None, None]
+        return torch.where(on, guided, full)  # other items may be guided where one is not
 
     def denoise(self, batch: Batch, on_step: Callable, state: CallState) -> torch.Tensor:
         """Clean standardised latents (batch, latent_channels, frames).
@@ -399,6 +422,7 @@ class Denoiser:
         shown = conditions if around is None else conditions.at(*around)
         takes_generator = "generator" in inspect.signature(scheduler.step).parameters
         step_kwargs = {"generator": batch.generators} if takes_generator else {}
+        straight = isinstance(scheduler, FlowMatchEulerDiscreteScheduler) and not scheduler.config.stochastic_sampling
         for step, timestep in enumerate(timesteps):
             if state.interrupt:
                 break
@@ -407,6 +431,8 @@ class Denoiser:
             inputs = latents
             if hasattr(scheduler, "scale_model_input"):
                 inputs = scheduler.scale_model_input(latents, timestep)
+            if straight and self.unet.config.get("jump_guidance") is not None:
+                self.jump = float(timestep) - float([*timesteps, 0.0][step + 1])
             prediction = self.guide(inputs, timestep, batch, around, shown)
             latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
             latents = on_step(step, timestep, latents, shown)

@@ -1,5 +1,7 @@
 """Scores in calls: played, in parts, as stems that add up, edited note by note, saved and made again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
@@ -51,6 +53,23 @@ def test_a_score_is_played(pipe):
     assert not roll[1].any()  # the row without conditions
     other = pipe("piano", score=tune(lead=60), seed=1)
     assert not np.array_equal(out.audios, other.audios) and pipe("piano", bars=2, bpm=120).scores == [None]
+
+
+def test_words_say_how_the_notes_sound(pipe):
+    """With two strengths, the pass between has the notes and not the words; of a piece without notes, the words."""
+    strengths = {"guidance_scale": 3.0, "grid_guidance_scale": 2.0, "num_inference_steps": 1}
+    flute = replace(tune(), tracks=(replace(tune().tracks[0], instrument="flute"),))
+    for score, bars in ((flute, None), (None, 2)):
+        pipe("piano", score=score, bars=bars, bpm=120, key="A minor", seed=1, **strengths)
+        passed = pipe.inputs[-1]
+        words = passed["encoder_attention_mask"].any(1)
+        beats = passed["frame_cond"][:, :22].flatten(1).any(1)
+        if score is not None:
+            assert words.tolist() == [True, False, False] and beats.tolist() == [True, False, True]
+            assert passed["note_roll"].flatten(1).any(1).tolist() == [True, False, True]
+            assert (passed["role_instruments"][1:] == -1).all()
+        else:
+            assert words.tolist() == [True, False, True] and beats.tolist() == [True, False, False]
 
 
 def test_the_chords_of_a_score_end_with_a_shorter_piece(pipe):

@@ -285,6 +285,8 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         note_channels: channels of `note_roll`, as `ROLL_CHANNELS` in vivace_score.py; 0 builds a model without notes.
         note_dim: width of the features of notes, a multiple of 32.
         instruments: names of the instruments that `role_instruments` counts, in their order.
+        jump_guidance: guidance strength within the jumps of a distilled network (`training.distill`); None builds a
+            model that makes no jumps.
 
     Raises:
         ValueError: lists of unequal length, a width that the heads do not divide, `linear_taps` that do not fit,
@@ -312,6 +314,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         note_channels: int = 0,
         note_dim: int = 192,
         instruments: list[str] | None = None,
+        jump_guidance: float | None = None,
     ):
         super().__init__()
         if linear_taps and (linear_taps < 0 or linear_taps % 2 == 0 or in_channels != out_channels):
@@ -369,6 +372,10 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if note_channels:
             ways = 2 if len(widths) > 1 else 1
             self.note_path = NotePath(note_channels, note_dim, len(instruments), widths[0], ways, embedding_dim)
+        self.jump_embedding = None
+        if jump_guidance is not None:
+            first, last = Linear(widths[0], embedding_dim), zero(Linear(embedding_dim, embedding_dim))
+            self.jump_embedding = nn.Sequential(first, nn.SiLU(), last)
 
     def embed_text(self, batch: int, text: Tensor | None, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Tokens (batch, tokens + 1, context_dim), which to attend to (batch, tokens + 1), pooled (batch, dim).
@@ -421,6 +428,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         frame_mask: Tensor | None = None,
         note_roll: Tensor | None = None,
         role_instruments: Tensor | None = None,
+        jump: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[Tensor]:
         """Predict the target of the noise process.
@@ -438,6 +446,9 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 leave every role free to play what fits.
             role_instruments: long (batch, 4), what plays lead, harmony, bass and drums: a place in `instruments` of
                 the config, -1 = unknown; None = all are.
+            jump: (batch,) of a distilled network, how far the step from `timestep` goes, in [0, 1000]: the prediction
+                is then the mean velocity of the guided way there. 0, as None, is the velocity at `timestep` without
+                guidance.
             return_dict: whether to return a `UNet1DOutput` or a tuple.
 
         Raises:
@@ -455,6 +466,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         check_shape("role_instruments", role_instruments, batch, NUM_ROLES if config.note_channels else 0)
         tokens = 0 if encoder_hidden_states is None else encoder_hidden_states.shape[1]
         check_shape("encoder_attention_mask", encoder_attention_mask, batch, tokens)
+        check_shape("jump", jump, batch if self.jump_embedding is not None else 0)
 
         # What is known of the whole piece: one vector for FiLM, a few tokens for cross-attention.
         timestep = torch.as_tensor(timestep, dtype=torch.float32, device=sample.device).expand(batch)
@@ -466,6 +478,9 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             role_instruments = torch.full((batch, NUM_ROLES), -1, device=sample.device)
         if self.note_path is not None:
             embedding = embedding + self.note_path.pool(role_instruments).to(embedding.dtype)
+        if jump is not None and self.jump_embedding is not None:
+            waves = get_timestep_embedding(jump, config.block_out_channels[0], True, 0).to(dtype)
+            embedding = embedding + self.jump_embedding(waves) * (jump > 0)[:, None]
         embedding = nn.functional.silu(embedding)
         context = torch.cat([text.to(scalars.dtype), scalars], dim=1).transpose(1, 2)  # (batch, context_dim, tokens)
         visible = torch.cat([text_visible, text_visible.new_ones(batch, len(SCALARS))], dim=1)[:, None]

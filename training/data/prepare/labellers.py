@@ -255,6 +255,8 @@ def judge_chords(row: dict, audio: np.ndarray, sampling_rate: int) -> list[tuple
     """The same for the chord of each beat, on the given beats, so that errors of beats do not count."""
     if not row["chords"] or not row["beats_s"]:
         return []
+    if sampling_rate != LISTEN_RATE:
+        audio = soxr.resample(audio.astype(np.float32), sampling_rate, LISTEN_RATE)
     borders = np.append(np.asarray(row["beats_s"]), row["duration_s"])
     rows, names, sure = estimate_chords(features.chroma(audio), borders)
     found = []
