@@ -68,7 +68,7 @@ def test_shipped_code_is_the_code_of_this_commit():
 
 
 def test_shipped_files_are_small():
-    assert sum(path.stat().st_size for path in (ROOT / "checkpoints" / "small").rglob("*")) < 32e6
+    assert sum(path.stat().st_size for path in (ROOT / "checkpoints" / "small").rglob("*")) < 48e6
 
 
 def anchors(page: str) -> set[str]:
