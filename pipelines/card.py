@@ -7,7 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
-PARTS = ("vae", "unet", "text_encoder")
+PARTS = ("vae", "unet", "text_encoder", "composer")  # the last of some checkpoints alone
 FIGURES = "figures.json"
 MARKER = "<!-- Above: written by the program from this folder. Below: notes, kept as they are. -->"
 # Figures of training.evaluate that the card shows.
@@ -139,7 +139,7 @@ def describe(folder: Path, index: dict) -> dict:
     from safetensors import safe_open
 
     parts = {}
-    for part in PARTS:
+    for part in (name for name in PARTS if (index.get(name) or [None])[0]):
         files = [p for p in sorted((folder / part).glob("*.safetensors")) if ".fp16" not in p.name]
         count = 0
         kinds: set[str] = set()
