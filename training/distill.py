@@ -103,7 +103,9 @@ class Teacher:
         if channels is not None:
             channels = torch.tensor(channels, dtype=torch.float32, device=self.device)
         low, high = column(config.default_guidance_low), column(config.default_guidance_high)
-        return Guidance(text, grid, column(0.0), low, high, 1.0, None, 0.0, config.guidance_slow, channels)
+        return Guidance(
+            text, grid, column(0.0), low, high, config.default_apg_eta, None, 0.0, config.guidance_slow, channels
+        )
 
     @torch.no_grad()
     def way(

@@ -92,6 +92,12 @@ class ExportRun:
     default_score_guidance_scale: float | None = option(
         None, "strength of grid and notes where a piece plays notes; null = that of the rest", at_least=0
     )
+    default_apg_eta: float = option(
+        1.0,
+        "share kept of what guidance adds along the prediction, where a request does not say; 0 keeps loud notes even",
+        at_least=0,
+        at_most=1,
+    )
     default_negative_guidance_scale: float = option(
         5.0, "strength with which what a prompt excludes is kept out", at_least=0
     )

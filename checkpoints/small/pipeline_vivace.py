@@ -178,6 +178,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
         default_negative_guidance_scale: likewise, the strength with which what is excluded is kept out.
         default_score_guidance_scale: likewise, the strength of grid and notes where a piece plays notes; None = theirs
             and that of the words go together.
+        default_apg_eta: likewise, the share kept of what guidance adds along the prediction.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
@@ -208,6 +209,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
         default_guidance_high: float = 1.0,
         default_negative_guidance_scale: float = 5.0,
         default_score_guidance_scale: float | None = None,
+        default_apg_eta: float = 1.0,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         captions_state_absence: bool = False,
@@ -229,7 +231,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
             default_num_inference_steps=default_num_inference_steps, default_guidance_scale=default_guidance_scale,
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
             default_negative_guidance_scale=default_negative_guidance_scale,
-            default_score_guidance_scale=default_score_guidance_scale,
+            default_score_guidance_scale=default_score_guidance_scale, default_apg_eta=default_apg_eta,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
@@ -309,7 +311,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
         negative_guidance_scale: float | list[float] | None = None,
         guidance_rescale: float | list[float] = 0.0,
         guidance_interval: tuple[float, float] | list[tuple[float, float]] | None = None,
-        apg_eta: float = 1.0,
+        apg_eta: float | None = None,
         apg_norm_threshold: float | None = None,
         apg_momentum: float = 0.0,
         num_waveforms_per_prompt: int = 1,
@@ -379,8 +381,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
             guidance_rescale: 0 to 1, brings the level of the guided prediction back to the unguided one, per prompt.
             guidance_interval: noise levels (0 = data, 1 = noise) with guidance, per prompt; None = the checkpoint's.
             apg_eta, apg_norm_threshold, apg_momentum: adaptive projected guidance: the share kept of what guidance
-                adds along the predicted data (1 = all, 0 = none), a limit of its root mean square (None = none), and
-                how much of the last step's is added (-1 to 1, 0 = none).
+                adds along the predicted data (1 = all, 0 = none; None = the checkpoint's), a limit of its root mean
+                square (None = none), and how much of the last step's is added (-1 to 1, 0 = none).
             num_waveforms_per_prompt: pieces of each prompt, with the seeds seed, seed + 1, ...
             generator: seeds are drawn from it (or from one per piece); `seed` is the simpler way.
             seed: one for all prompts, one per prompt or one per piece; None = at random, told in the output.
@@ -438,9 +440,10 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
         """
         # 1. What holds for the whole call: defaults of the checkpoint, checks, a scheduler of its own
         num_inference_steps, num_waveforms_per_prompt = number(num_inference_steps), number(num_waveforms_per_prompt)
-        apg_eta, apg_momentum = number(apg_eta), number(apg_momentum)
-        apg_norm_threshold, sampling_rate = number(apg_norm_threshold), number(sampling_rate)
         config = self.config
+        apg_eta = number(config.default_apg_eta if apg_eta is None else apg_eta)
+        apg_norm_threshold, apg_momentum = number(apg_norm_threshold), number(apg_momentum)
+        sampling_rate = number(sampling_rate)
         num_inference_steps = config.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = config.default_guidance_scale if guidance_scale is None else guidance_scale
         if negative_guidance_scale is None:

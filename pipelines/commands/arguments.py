@@ -119,7 +119,7 @@ def add_strengths(parser: argparse.ArgumentParser) -> None:
     add("--negative_guidance_scale", type=number, help="how strongly to keep out what is excluded; 0 = not at all")
     add("--guidance_rescale", type=number, help="0 to 1: brings the guided level back to the unguided; default 0")
     add("--guidance_interval", type=number, nargs=2, metavar=("LOW", "HIGH"), help="noise levels with guidance, 0 to 1")
-    add("--apg_eta", type=number, help="0 to 1: share kept of what guidance adds along the prediction; default 1")
+    add("--apg_eta", type=number, help="0 to 1: share kept of what guidance adds along the prediction")
     add("--apg_norm_threshold", type=number, help="limit of what guidance adds, root mean square; default none")
     add("--apg_momentum", type=number, help="-1 to 1: of the step before; default 0")
 
