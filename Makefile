@@ -52,7 +52,7 @@ docs: $(VENV)/.full
 	$(BIN)/python docs/make_pages.py
 
 # Sixteen scores that a composer writes, not chosen: docs/samples/composed.
-COMPOSER ?= runs/small/composer/final
+COMPOSER ?= checkpoints/small/composer
 scores: $(VENV)/.full
 	$(ONE_THREAD) $(BIN)/python docs/make_scores.py --composer $(COMPOSER)
 
