@@ -25,7 +25,14 @@ PAGES = [
     "CONTRIBUTING.md",
     *sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("docs/**/*.md")),
 ]
-LEAST = {"README.md": 5, "docs/control.md": 5, "docs/editing.md": 4, "docs/scores.md": 6, "docs/composing.md": 4, "docs/samples/README.md": 8}  # commands that run
+LEAST = {  # commands that run
+    "README.md": 5,
+    "docs/control.md": 5,
+    "docs/editing.md": 4,
+    "docs/scores.md": 6,
+    "docs/composing.md": 4,
+    "docs/samples/README.md": 8,
+}
 LEFT_OUT = {  # first words -> why
     "python3 -m venv": "makes an environment: minutes and a network; CI does it by `make test`",
     "pip install": "needs a network",
