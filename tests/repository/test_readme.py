@@ -24,9 +24,9 @@ def test_python_quickstart_runs_without_the_repository_importable(tmp_path):
     block = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)[0]
     done = subprocess.run([sys.executable, "-c", BLOCKED + block], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert soundfile.info(tmp_path / "trio.wav").frames == 240000
+    assert soundfile.info(tmp_path / "trio.wav").frames == 441000
     # 4 bars of 4 beats at 96 bpm are exactly 10 s of 24 kHz mono.
-    assert "(1, 1, 240000) 24000 [7]" in done.stdout
+    assert "(1, 2, 441000) 44100 [7]" in done.stdout
     assert "'bpm': 96" in done.stdout
 
 

@@ -55,7 +55,7 @@ def test_it_plays_from_anywhere(installed, tmp_path):
     surroundings = {**os.environ, "PYTHONPATH": str(installed), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", PLAY], cwd=tmp_path, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("[] (1, 1, 57600) Score ") and str(installed) in done.stdout
+    assert done.stdout.startswith("[] (1, 2, 105840) Score ") and str(installed) in done.stdout
     command = [sys.executable, "-m", "pipelines.commands.main", "info", "song.wav"]
     done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True)
     assert done.returncode == 0 and "slow piano" in done.stdout
