@@ -216,7 +216,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
             Logits that each of `ROLE_COLUMNS` plays, (batch, 4), and of the instruments of lead, harmony and bass,
             (batch, 3, instruments).
         """
-        states, players = self.casting(text).split([len(ROLE_COLUMNS), self.casting.out_features - 4], dim=-1)
+        states, players = self.casting(text).tensor_split([len(ROLE_COLUMNS)], dim=-1)
         return states, players.unflatten(-1, (3, -1))
 
     phrases = (1, 2, 4, 8, 16)  # bars, of the sine waves that tell where in a phrase a step stands

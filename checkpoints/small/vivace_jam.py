@@ -349,10 +349,8 @@ class Jam(Iterator[Bar]):
     def _make(self, number: int, prompt: str, request: Request) -> Bar:
         assert request.plan is not None
         text = self.pipe._caption_states([request], None, None)[0]
-        plan, bar = (
-            fill_cast(self.pipe.composer, request.plan, text, self.writer.seed),
-            steps_per_bar(self.time_signature),
-        )
+        plan = fill_cast(self.pipe.composer, request.plan, text, self.writer.seed)
+        bar = steps_per_bar(self.time_signature)
         tokens = self.writer.next_bar(plan, text)
 
         def score(bars: int) -> Score:
