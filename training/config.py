@@ -295,6 +295,13 @@ class UNetRun(LatentRun):
         "training/configs/small/scheduler.json",
         "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
     )
+    channel_importance: float = option(
+        0.0,
+        "share of an error's weight that goes by how much its latent channel changes what is decoded; 0 = all channels "
+        "count alike",
+        at_least=0,
+        at_most=1,
+    )
     lora_rank: int | None = option(
         None,
         "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "

@@ -16,7 +16,7 @@ from training import lora
 from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
 from training.flow import load_scheduler, start_linear_path
-from training.objective import Draws, Objective, validate
+from training.objective import Draws, Objective, channel_weights, validate
 from training.run import dry_run, loop
 from training.run.sharding import whole_model
 from training.run.trainer import Losses, Trainer
@@ -97,8 +97,9 @@ def main(argv: list[str] | None = None) -> dict | None:
         lora.check(config)
     accelerator = loop.start(config, write=not config.dry_run, may_shard=not config.lora_rank)
     scheduler = load_scheduler(config.scheduler_config)
-    objective = Objective(scheduler, config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
+    weights = channel_weights(crops, config.channel_importance).to(accelerator.device)
+    objective = Objective(scheduler, config, weights if config.channel_importance else None)
     items = TrainingCrops(crops, config)
     model = build(config, crops)
     trained: nn.Module = model
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     def losses(step: int, part: int, batch: dict) -> Losses:
         noise, drawn = draws(step, part, batch["latents"])
         with accelerator.autocast():
-            errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device))
+            errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device), objective.channels)
         loss = errors.mean()
         levels, counts = objective.by_level(errors.detach(), drawn)
         return Losses(loss, {"loss": errors}, {"loss": loss, **levels}, counts)

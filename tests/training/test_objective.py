@@ -10,10 +10,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
+from autoencoder.classes import load_autoencoder
 from tests.conftest import make_pipeline
 from training.config import UNetRun
 from training.data.latents import LatentCrops, TrainingCrops
-from training.objective import Objective, masked_mse
+from training.objective import Objective, channel_weights, masked_mse
 
 UNET = ["--config", "training/configs/tiny/unet.yaml"]
 FRAME_WISE = ("latents", "frame_mask", "grid", "mask")  # entries of an item whose last axis is frames
@@ -51,6 +52,26 @@ def test_given_frames_weigh_little_and_padding_nothing():
     batch = {"frame_mask": torch.tensor([[True, True, True, False]]), "mask": torch.tensor([[0.0, 1.0, 1.0, 1.0]])}
     assert masked_mse(prediction, target, batch, 0.1) == pytest.approx((0.1 * 1 + 4 + 9) / 2.1)
     assert masked_mse(prediction, target, batch, 1.0) == pytest.approx((1 + 4 + 9) / 3)
+
+
+def test_errors_count_by_what_hangs_on_their_channel(tiny_latents, tmp_path):
+    folder = tmp_path / "latents"
+    shutil.copytree(tiny_latents, folder)
+    model = load_autoencoder(folder / "vae")
+    with torch.no_grad():  # channel 1 is not decoded at all, channel 2 twice as strongly as before
+        for layer in (model.decoder_linear, model.decoder_in):
+            layer.weight[:, 1] = 0.0
+            layer.weight[:, 2] *= 2.0
+    before = channel_weights(LatentCrops(str(folder), "train", 32), 1.0)
+    model.save_pretrained(folder / "vae")
+    crops = LatentCrops(str(folder), "train", 32)
+    whole, half, none = (channel_weights(crops, share) for share in (1.0, 0.5, 0.0))
+    assert whole[1] == 0.0 and before[1] > 0.0 and whole[2] > before[2]
+    assert whole.mean() == pytest.approx(1.0) and torch.equal(none, torch.ones(4))
+    torch.testing.assert_close(half, 0.5 + 0.5 * whole)
+    batch = {"frame_mask": torch.ones(1, 1), "mask": torch.ones(1, 1)}
+    error = masked_mse(torch.tensor([[[0.0], [3.0], [1.0], [0.0]]]), torch.zeros(1, 4, 1), batch, 1.0, whole)
+    assert error == pytest.approx(float(whole[2]) / 4)
 
 
 def test_error_and_gradient_do_not_depend_on_padding(ragged_latents):

@@ -238,7 +238,7 @@ class LatentCrops:
             raise ValueError(
                 f"data_dir {latents_dir}: no encoded {split} split there; make it with training.encode_latents"
             )
-        self.about = json.loads((folder / "latents.json").read_text())
+        self.folder, self.about = folder, json.loads((folder / "latents.json").read_text())
         self.crop_frames, self.instruments = crop_frames, instruments
         self.text_tokens = self.about.get("text_tokens", MAX_TEXT_TOKENS)  # absent in older folders
         self.mean = torch.tensor(self.about["latents_mean"])

@@ -33,6 +33,8 @@ class Stream(IntEnum):
     WORD_NOISE = 19
     WAY_NOISE = 20
     JUMPS = 21
+    PROBE_ITEM = 30
+    PROBE_NOISE = 31
     VALIDATION_PIECE = 90
 
 

@@ -139,7 +139,7 @@ class Trainer:
     ):
         self.accelerator, self.config, self.model, self.label = accelerator, config, model, label
         groups = parameter_groups(model, config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas)
+        optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
         self.schedule = get_scheduler(
             config.lr_scheduler, optimizer, num_warmup_steps=config.warmup_steps, num_training_steps=config.max_steps
         )
