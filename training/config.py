@@ -287,14 +287,9 @@ class LatentRun(StageRun):
 
 
 @dataclass(frozen=True)
-class UNetRun(LatentRun):
-    """Stage 3: train the UNet on latents."""
+class AdapterRun(LatentRun):
+    """What stage 3 and rewards share: an adapter may be trained in place of the network."""
 
-    output_dir: str = "runs/small/unet"
-    scheduler_config: str = option(
-        "training/configs/small/scheduler.json",
-        "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
-    )
     lora_rank: int | None = option(
         None,
         "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "
@@ -304,6 +299,17 @@ class UNetRun(LatentRun):
     )
     lora_alpha: float | None = option(
         None, "the adapter is scaled by this over its rank; null = the rank, which makes 1", above=0
+    )
+
+
+@dataclass(frozen=True)
+class UNetRun(AdapterRun):
+    """Stage 3: train the UNet on latents."""
+
+    output_dir: str = "runs/small/unet"
+    scheduler_config: str = option(
+        "training/configs/small/scheduler.json",
+        "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
     )
     evaluate_every: int | None = option(
         None, "steps between evaluations of generated clips (training/watch.py); null = none", above=0, free=True

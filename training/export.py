@@ -134,7 +134,8 @@ def main(argv: list[str] | None = None) -> None:
     notes = Path(config.notes).read_text() if config.notes else ""
     if config.run is not None and (Path(config.run) / "base.json").is_file():
         told = lora.export(Path(config.run), Path(config.output_dir), notes)
-        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out loss {told['loss']:.4f}")
+        figure = "reward" if "reward" in told else "loss"
+        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out {figure} {told[figure]:.4f}")
         return
     if config.run is not None and distill.is_run(Path(config.run)):
         distill.export(Path(config.run), Path(config.output_dir), notes)

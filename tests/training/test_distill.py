@@ -12,7 +12,7 @@ from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
-from training import distill, export, lora, train_unet
+from training import distill, export, lora, train_unet, ways
 from training.encode_latents import load_text_encoder
 
 AUDIO = {"output_type": "pt"}
@@ -87,14 +87,14 @@ def test_a_way_is_what_the_pipeline_makes(teacher):
         return {}
 
     made = {}
-    before = distill.Denoiser.denoise
+    before = ways.Denoiser.denoise
 
     def denoise(self, batch, on_step, state):
         made["batch"] = batch
         return before(self, batch, on_step, state)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(distill.Denoiser, "denoise", denoise)
+        patch.setattr(ways.Denoiser, "denoise", denoise)
         pipe("slow piano", score=SCORE, seed=1, callback_on_step_end=keep, **AUDIO)
     shown, noise = made["batch"].conditions, made["batch"].noise
     item = {

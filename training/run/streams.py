@@ -33,6 +33,11 @@ class Stream(IntEnum):
     WORD_NOISE = 19
     WAY_NOISE = 20
     JUMPS = 21
+    CANDIDATES = 22
+    CANDIDATE_NOISE = 23
+    CHOSEN = 24
+    REWARD_CLASSIFIER = 25
+    PAIRS = 26
     VALIDATION_PIECE = 90
 
 
