@@ -61,8 +61,8 @@ pipe("slow piano, 8 bars", seed=7).save("out.wav")
 
 
 def check(config: AdapterRun) -> Path:
-    """The checkpoint folder of a run with `lora_rank`. Raises a ValueError if `init_from` is no whole checkpoint, or peft
-    is missing."""
+    """The checkpoint folder of a run with `lora_rank`. Raises a ValueError if `init_from` is no whole checkpoint, or
+    peft is missing."""
     try:
         check_peft()
     except ImportError as error:
@@ -210,8 +210,8 @@ def base_name(checkpoint: str) -> str:
 
 
 def finished(run: Path) -> tuple[dict, str]:
-    """Content of best.json of a finished run, and the name of its figure. Raises a ValueError if the run is not finished,
-    or was never better than at its start."""
+    """Content of best.json of a finished run, and the name of its figure. Raises a ValueError if the run is not
+    finished, or was never better than at its start."""
     if not (run / "final").is_dir():
         raise ValueError(f"run is {str(run)!r}, which is not finished; give its command again to finish it")
     about = Best(run).read()
@@ -234,7 +234,7 @@ def export(run: Path, output_dir: Path, notes: str = "") -> dict:
     text = CARD.format(
         name=output_dir.resolve().name, base=name, base_line=f"\nbase_model: {name}" if "/" in name else "",
         sha256=base["unet_sha256"], rank=config["lora_rank"], steps=about["step"], max_steps=config["max_steps"],
-        items=f"{len(LatentCrops(config['data_dir'], 'train', 1))} clips" if not config.get("preferences") else "choices",
+        items="choices" if config.get("preferences") else f"{len(LatentCrops(config['data_dir'], 'train', 1))} clips",
         figure=figure, before=about[f"base_{figure}"], after=about[figure], notes=notes,
     )  # fmt: skip
     with written_beside(output_dir) as folder:

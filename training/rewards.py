@@ -165,8 +165,8 @@ def diversity(pieces: Pieces) -> torch.Tensor:
 
 
 def instruments(pieces: Pieces) -> torch.Tensor:
-    """Whether the instruments of the clip sound, and no others: log likelihood by a classifier on latents, the mean over
-    those that play plus the mean over those that do not."""
+    """Whether the instruments of the clip sound, and no others: log likelihood by a classifier on latents, the mean
+    over those that play plus the mean over those that do not."""
     classifier = pieces.classifier
     assert classifier is not None
     logits = classifier(pieces.latents.flatten(0, 1).cpu(), pieces.items["frame_mask"].cpu(), pieces.latents.shape[1])
