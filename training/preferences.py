@@ -51,7 +51,8 @@ class Stop(Exception):
 
 
 def read_pairs(path: Path) -> list[dict]:
-    """The lines of a file of pairs, with the paths of the pieces. Raises a ValueError that names the line for anything else."""
+    """The lines of a file of pairs, with the paths of the pieces. Raises a ValueError that names the line for anything
+    else."""
     pairs = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         if not line.strip():
@@ -244,9 +245,8 @@ class Choices:
     def trial(self, batch: dict) -> torch.Tensor:
         """The loss of a micro-batch in the middle of the noise range."""
         noise = torch.randn_like(batch["latents"][:, 0])
-        timesteps = torch.full((len(noise),), self.ways.pipe.scheduler.config.num_train_timesteps / 2.0).to(
-            noise.device
-        )
+        half = self.ways.pipe.scheduler.config.num_train_timesteps / 2.0
+        timesteps = torch.full((len(noise),), half, device=noise.device)
         new = self.errors(self.policy.model, batch, noise, timesteps)
         return -self.margins(new, batch, noise, timesteps).mean()
 

@@ -78,7 +78,7 @@ class RewardRun(AdapterRun):
     )
     old_decay: float = option(
         0.5,
-        "share of itself that what makes the candidates keeps after a round; 0 = the new weights",
+        "share of themselves that the weights which make candidates keep after a round; 0 = none, so the trained ones",
         at_least=0,
         below=1,
     )
@@ -263,13 +263,10 @@ class Rounds:
 
     def trial(self, batch: dict) -> torch.Tensor:
         """The loss of a micro-batch in the middle of the noise range, as if all items were candidates."""
-        noise = torch.randn_like(batch["latents"])
-        timesteps = torch.full((len(noise),), self.ways.pipe.scheduler.config.num_train_timesteps / 2.0).to(
-            noise.device
-        )
-        return self.errors(
-            self.policy.model, batch | {"good": torch.full_like(timesteps, 0.7)}, noise, timesteps
-        ).mean()
+        half = self.ways.pipe.scheduler.config.num_train_timesteps / 2.0
+        timesteps = torch.full((len(batch["latents"]),), half, device=self.ways.device)
+        batch = batch | {"good": torch.full_like(timesteps, 0.7)}
+        return self.errors(self.policy.model, batch, torch.randn_like(batch["latents"]), timesteps).mean()
 
 
 class Validation:

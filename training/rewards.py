@@ -172,7 +172,8 @@ def instruments(pieces: Pieces) -> torch.Tensor:
     logits = classifier(pieces.latents.flatten(0, 1).cpu(), pieces.items["frame_mask"].cpu(), pieces.latents.shape[1])
     truth = targets(pieces.rows, classifier.tags).repeat_interleave(pieces.latents.shape[1], dim=0)
     likelihood = nn.functional.logsigmoid(torch.where(truth == 1.0, logits, -logits))
-    found = sum(torch.where(truth == side, likelihood, torch.nan).nanmean(dim=1) for side in (0.0, 1.0))
+    sides = [torch.where(truth == side, likelihood, torch.nan).nanmean(dim=1) for side in (0.0, 1.0)]
+    found = torch.where(truth.isfinite().any(dim=1), torch.stack(sides).nansum(dim=0), torch.nan)
     return found.unflatten(0, pieces.latents.shape[:2])
 
 

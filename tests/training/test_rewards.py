@@ -126,9 +126,9 @@ def test_the_classifier_finds_instruments_in_latents(tiny_latents):
 
         def read(self, index: int, rng: np.random.Generator) -> dict:
             row, latents = self.rows[index], torch.from_numpy(rng.standard_normal((4, 16))).float()
-            latents[0] += "piano" in row["instruments"]
+            latents[0] += float("piano" in row["instruments"])
             latents[1] *= 1.0 + 2.0 * ("flute" in row["instruments"])
-            latents[2] -= row["drums"]
+            latents[2] -= float(row["drums"])
             return {"latents": latents, "frame_mask": torch.arange(16) < 14}
 
     before = torch.get_rng_state()
