@@ -46,7 +46,9 @@ def test_a_reward_rises_over_rounds(arguments, teacher, channel, tmp_path, metho
     assert best["reward"] == max(gains) and best["base_reward"] == 0.0 and best["step"] % 8 == 0
     export.main(["--run", str(tmp_path / "run"), "--output_dir", str(tmp_path / "better")])
     made = load_published(tmp_path / "better")
-    assert same(load_file(tmp_path / "run" / "best" / FULL), made.unet.state_dict())
+    kept = load_file(tmp_path / "run" / "best" / FULL)
+    for name, value in made.unet.state_dict().items():  # a checkpoint holds half precision
+        torch.testing.assert_close(value, kept[name], rtol=1e-3, atol=1e-4)
     assert made.config.default_num_inference_steps == 12
     assert made("slow piano", duration_s=1.0, seed=1, num_inference_steps=2).audios.shape[0] == 1
 
