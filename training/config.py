@@ -287,7 +287,23 @@ class LatentRun(StageRun):
 
 
 @dataclass(frozen=True)
-class UNetRun(LatentRun):
+class AdapterRun(LatentRun):
+    """What stage 3 and rewards share: an adapter may be trained in place of the network."""
+
+    lora_rank: int | None = option(
+        None,
+        "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "
+        "(training/lora.py); null = train the network",
+        at_least=1,
+        at_most=1024,
+    )
+    lora_alpha: float | None = option(
+        None, "the adapter is scaled by this over its rank; null = the rank, which makes 1", above=0
+    )
+
+
+@dataclass(frozen=True)
+class UNetRun(AdapterRun):
     """Stage 3: train the UNet on latents."""
 
     output_dir: str = "runs/small/unet"
@@ -301,16 +317,6 @@ class UNetRun(LatentRun):
         "count alike",
         at_least=0,
         at_most=1,
-    )
-    lora_rank: int | None = option(
-        None,
-        "train a LoRA adapter of this rank for the checkpoint folder init_from, and none of its own weights "
-        "(training/lora.py); null = train the network",
-        at_least=1,
-        at_most=1024,
-    )
-    lora_alpha: float | None = option(
-        None, "the adapter is scaled by this over its rank; null = the rank, which makes 1", above=0
     )
     evaluate_every: int | None = option(
         None, "steps between evaluations of generated clips (training/watch.py); null = none", above=0, free=True

@@ -12,7 +12,6 @@ https://arxiv.org/abs/2410.12557). Where it makes no jump, the student keeps the
 `guidance_scale` it is still what the teacher was.
 """
 
-import copy
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,22 +20,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import FlowMatchEulerDiscreteScheduler
 from torch.utils.data import default_collate
 
 from pipelines import vivace_process
 from pipelines.hub import load_native, save_checkpoint
-from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_callbacks import CallState
-from pipelines.vivace_conditions import Conditions
-from pipelines.vivace_sampling import Batch, Denoiser, Guidance
-from training import lora
 from training.config import LatentRun, command, option, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
 from training.objective import Draws, held_out, masked_mse, predict
 from training.run import loop
 from training.run.trainer import Losses, Trainer
+from training.ways import Ways, crops_for
 
 
 @dataclass(frozen=True)
@@ -59,27 +53,8 @@ class DistillRun(LatentRun):
     way_steps: int = option(60, "optimiser steps after which these are made anew", above=0)
 
 
-class Teacher:
-    """The pipeline's way from noise to data for batches of `TrainingCrops` items.
-
-    Args:
-        pipe: a checkpoint.
-        device: where its network is to be.
-
-    Raises:
-        ValueError: a scheduler or a network that cannot be distilled.
-    """
-
-    def __init__(self, pipe: VivacePipeline, device: torch.device):
-        self.pipe, self.device = pipe, device
-        self.unet = pipe.unet.to(device).requires_grad_(False).eval()
-        if not isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
-            raise ValueError(
-                f"init_from: its scheduler is a {type(pipe.scheduler).__name__}; allowed: "
-                "FlowMatchEulerDiscreteScheduler"
-            )
-        if self.unet.config.jump_guidance is not None:
-            raise ValueError("init_from: its network is a distilled one; allowed: the one that it was distilled from")
+class Teacher(Ways):
+    """The network of a checkpoint, frozen, and its way from noise to data."""
 
     def student(self) -> UNet1DConditionModel:
         """A copy of the network that has jumps, which are at first the teacher's steps without guidance."""
@@ -87,74 +62,6 @@ class Teacher:
         model = UNet1DConditionModel.from_config(self.unet.config, jump_guidance=scale)
         model.load_state_dict(model.state_dict() | self.unet.state_dict())
         return model
-
-    def guidance(self, batch: dict[str, torch.Tensor], on: bool) -> Guidance:
-        """The checkpoint's default strengths for each item, or none."""
-        config, count = self.pipe.config, len(batch["latents"])
-
-        def column(value: float) -> torch.Tensor:
-            return torch.full((count,), float(value), device=self.device)
-
-        text = column(config.default_guidance_scale if on else 1.0)
-        grid, channels = text, config.guidance_channels
-        if on and config.default_score_guidance_scale is not None and "note_roll" in batch:
-            plays = batch["note_roll"].flatten(1).any(dim=1)
-            grid = torch.where(plays, column(config.default_score_guidance_scale), text)
-        if channels is not None:
-            channels = torch.tensor(channels, dtype=torch.float32, device=self.device)
-        low, high = column(config.default_guidance_low), column(config.default_guidance_high)
-        return Guidance(
-            text, grid, column(0.0), low, high, config.default_apg_eta, None, 0.0, config.guidance_slow, channels
-        )
-
-    @torch.no_grad()
-    def way(
-        self,
-        batch: dict[str, torch.Tensor],
-        noise: torch.Tensor,
-        steps: int,
-        unet: torch.nn.Module | None = None,
-        guided: bool = True,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The latents at each place of the way, (batch, steps + 1, channels, frames) fp32, and the noise levels there,
-        (steps + 1,), from 1 to 0.
-
-        Args:
-            batch: items, on the device.
-            noise: of the shape of their latents.
-            steps: of the way.
-            unet: the network that goes it; None = the teacher.
-            guided: whether with the checkpoint's guidance; jumps of a student have it within.
-        """
-        clean, visible, given = batch["latents"], batch["frame_mask"], 1.0 - batch["mask"][:, None]
-        count, frames = visible.shape
-        none = torch.zeros(0, dtype=torch.long, device=self.device)
-        conditions = Conditions(
-            states=batch["text"],
-            states_mask=batch["text_mask"],
-            owner=torch.arange(count, device=self.device),
-            weights=torch.ones(count, frames, device=self.device),
-            unwanted_owner=none,
-            unwanted_weights=torch.zeros(0, frames, device=self.device),
-            grid=batch["grid"],
-            edit=torch.cat([1.0 - given, clean * given], dim=1),
-            scalars={name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")},
-            visible=visible,
-            roll=batch.get("note_roll"),
-            players=batch.get("role_instruments"),
-        )
-        noise, places, scheduler = noise * visible[:, None], [], copy.deepcopy(self.pipe.scheduler)
-        pieces = Batch(conditions, self.guidance(batch, guided), noise, clean, given[:, 0] > 0, 1.0, False, [])
-
-        def keep(step: int, timestep: torch.Tensor, latents: torch.Tensor, shown: Conditions) -> torch.Tensor:
-            places.append(latents)
-            return latents
-
-        Denoiser(self.unet if unet is None else unet, scheduler, steps).denoise(pieces, keep, CallState(1.0))
-        levels = scheduler.sigmas.to(self.device)
-        way = torch.stack([noise, *places], dim=1)
-        straight = torch.lerp(clean[:, None], noise[:, None], levels[:, None, None])  # of the frames that are given
-        return torch.where(given[:, None] > 0, straight, way), levels
 
 
 class Jumps:
@@ -274,12 +181,7 @@ def main(argv: list[str] | None = None) -> None:
     check(config)
     accelerator = loop.start(config)
     teacher = Teacher(load_native(config.init_from), accelerator.device)
-    crops = LatentCrops(config.data_dir, "train", config.crop_frames)
-    names = ("latents_mean", "latents_std")
-    if any(crops.about[name] != teacher.pipe.vae.config[name] for name in names):  # not what the teacher was trained on
-        lora.use_statistics(crops, Path(config.init_from), config.data_dir)
-    if teacher.unet.config.note_channels:
-        crops.instruments = teacher.unet.config.instruments or []
+    crops = crops_for(teacher.pipe, config, "train")
     items = TrainingCrops(crops, config)
     model = teacher.student().to(accelerator.device)
     trainer = Trainer(
@@ -287,8 +189,7 @@ def main(argv: list[str] | None = None) -> None:
         network=torch.compile(model) if config.compile else model, ema_decay=config.ema_decay, names=items.names,
     )  # fmt: skip
     step = trainer.resume()
-    others = LatentCrops(config.data_dir, "validation", config.crop_frames, crops.instruments)
-    others.mean, others.std = crops.mean, crops.std
+    others = crops_for(teacher.pipe, config, "validation")
     validation = Validation(config, teacher, others, accelerator)
     before = validation(teacher.unet, True, "teacher_")
     draws = Draws(config, teacher.pipe.scheduler, accelerator, teacher.unet.config.in_channels, step)

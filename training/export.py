@@ -21,7 +21,7 @@ from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import distill, lora
+from training import distill, lora, reward
 from training.config import command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.flow import load_scheduler
@@ -74,7 +74,8 @@ class ExportRun:
     run: str | None = option(
         None,
         "run folder of stage 3; unet, latents, text_encoder and scheduler_config are then what it was made with; of a "
-        "run with lora_rank the adapter alone is written; one of training.distill is the checkpoint with the student",
+        "run with lora_rank the adapter alone is written; of training.distill or training.reward the checkpoint with "
+        "the new network",
     )
     unet: str = option("runs/small/unet/final", "folder of the UNet")
     latents: str = option(
@@ -134,11 +135,16 @@ def main(argv: list[str] | None = None) -> None:
     notes = Path(config.notes).read_text() if config.notes else ""
     if config.run is not None and (Path(config.run) / "base.json").is_file():
         told = lora.export(Path(config.run), Path(config.output_dir), notes)
-        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out loss {told['loss']:.4f}")
+        figure = "reward" if "reward" in told else "loss"
+        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out {figure} {told[figure]:.4f}")
         return
     if config.run is not None and distill.is_run(Path(config.run)):
         distill.export(Path(config.run), Path(config.output_dir), notes)
         print(config.output_dir)
+        return
+    if config.run is not None and reward.is_run(Path(config.run)):
+        about = reward.export(Path(config.run), Path(config.output_dir), notes)
+        print(f"{config.output_dir}: the weights of step {about['step']}")
         return
     config = config if config.run is None else follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)

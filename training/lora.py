@@ -10,6 +10,7 @@ All weights of the checkpoint stay as they are. The run's folder `final` is what
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_lora import check_peft, lora_layers
 from pipelines.vivace_publish import written_beside
 from pipelines.vivace_recipe import weights_hash
-from training.config import UNetRun
+from training.config import AdapterRun
 from training.data.latents import LatentCrops, models_fingerprint
 from training.encode_latents import load_text_encoder
 from training.run.checkpoints import recover_folder, replace_folder, write_json
@@ -54,14 +55,14 @@ pipe("slow piano, 8 bars", seed=7).save("out.wav")
 ```
 
 - Base: {base}, network weights {sha256}
-- Rank {rank}, {steps} of {max_steps} steps trained on {clips} clips; the step is that with the lowest held-out loss
-- Loss on held-out clips: {base_loss:.4f} without the adapter, {loss:.4f} with it
+- Rank {rank}, {steps} of {max_steps} steps trained on {items}; the step is that with the best held-out {figure}
+- Held-out {figure}: {before:.4f} without the adapter, {after:.4f} with it
 {notes}"""
 
 
-def check(config: UNetRun) -> Path:
-    """The checkpoint folder of a run with `lora_rank`. Raises a ValueError if `init_from` is no whole checkpoint, a
-    setting does not go with an adapter, or peft is missing."""
+def check(config: AdapterRun) -> Path:
+    """The checkpoint folder of a run with `lora_rank`. Raises a ValueError if `init_from` is no whole checkpoint, or
+    peft is missing."""
     try:
         check_peft()
     except ImportError as error:
@@ -74,8 +75,6 @@ def check(config: UNetRun) -> Path:
             f"init_from is {config.init_from!r}, which has no {missing[0]}/; with lora_rank give the checkpoint folder "
             "that the adapter is for"
         )
-    if config.evaluate_every is not None:
-        raise ValueError("evaluate_every is set; with lora_rank allowed: null (best/ is the one with the lowest loss)")
     return folder
 
 
@@ -92,7 +91,7 @@ def use_statistics(crops: LatentCrops, folder: Path, data_dir: str) -> None:
         crops.mean, crops.std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
 
 
-def add_adapter(model: UNet1DConditionModel, config: UNetRun) -> nn.ModuleList:
+def add_adapter(model: UNet1DConditionModel, config: AdapterRun) -> nn.ModuleList:
     """Add a new adapter to a network, all of whose own weights are then left alone; the layers that are trained.
 
     It changes nothing at first: the second of each pair of layers is zero.
@@ -102,6 +101,11 @@ def add_adapter(model: UNet1DConditionModel, config: UNetRun) -> nn.ModuleList:
     alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha
     torch.manual_seed(config.seed)  # a run that goes on makes the same one
     model.add_adapter(LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=LAYERS), NAME)
+    return adapter_layers(model)
+
+
+def adapter_layers(model: UNet1DConditionModel) -> nn.ModuleList:
+    """The layers of the adapter of a network."""
     return nn.ModuleList(part[NAME] for _, layer in lora_layers(model) for part in (layer.lora_A, layer.lora_B))
 
 
@@ -125,7 +129,7 @@ def keep_in_checkpoints(accelerator: Accelerator, model: UNet1DConditionModel) -
     accelerator.register_load_state_pre_hook(load)
 
 
-def note_base(model: UNet1DConditionModel, config: UNetRun) -> None:
+def note_base(model: UNet1DConditionModel, config: AdapterRun) -> None:
     """Write what the adapter is for to `output_dir/base.json`, or compare with what a run there was for. Raises a
     ValueError if the checkpoint has other weights than when the run began, and `force` is not set."""
     path = Path(config.output_dir) / "base.json"
@@ -166,31 +170,36 @@ class Repeated:
 
 
 class Best:
-    """Keeps the adapter with the lowest validation loss in `output_dir/best`.
+    """Keeps the adapter with the lowest validation loss, or other weights by another figure, in `output_dir/best`.
 
-    A run that goes on from an earlier checkpoint reaches the same losses at the same steps, so that the folder stays
+    A run that goes on from an earlier checkpoint reaches the same figures at the same steps, so that the folder stays
     valid; a new run replaces it.
+
+    Args:
+        run: `output_dir`.
+        figure: "loss", of which the lowest is kept, or "reward", of which the highest is.
+        save: writes what is kept of a network to a folder; None = its adapter.
     """
 
-    def __init__(self, run: Path):
-        self.folder = run / "best"
+    def __init__(self, run: Path, figure: str = "loss", save: Callable[[nn.Module, Path], None] | None = None):
+        self.folder, self.figure, self.save = run / "best", figure, save_adapter if save is None else save
 
     def read(self) -> dict | None:
-        """Content of best.json: step, loss, base_loss."""
+        """Content of best.json: step, loss, base_loss, or step, reward, base_reward."""
         recover_folder(self.folder)
         path = self.folder / "best.json"
         return json.loads(path.read_text()) if path.is_file() else None
 
-    def keep(self, model: UNet1DConditionModel, loss: float, step: int) -> None:
-        """Write the adapter if its loss is lower than that of the one there; at step 0 always."""
-        before = None if step == 0 else self.read()
-        if before is not None and loss >= before["loss"]:
+    def keep(self, model: UNet1DConditionModel, value: float, step: int) -> None:
+        """Write the weights if their figure is better than that of those there; at step 0 always."""
+        before, sign = None if step == 0 else self.read(), 1.0 if self.figure == "loss" else -1.0
+        if before is not None and sign * value >= sign * before[self.figure]:
             return
         partial = self.folder.with_name("best.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        save_adapter(model, partial)
-        base = loss if before is None else before["base_loss"]
-        write_json(partial / "best.json", {"step": step, "loss": loss, "base_loss": base})
+        self.save(model, partial)
+        base = value if before is None else before[f"base_{self.figure}"]
+        write_json(partial / "best.json", {"step": step, self.figure: value, f"base_{self.figure}": base})
         replace_folder(partial, self.folder)
 
 
@@ -200,26 +209,33 @@ def base_name(checkpoint: str) -> str:
     return f"{cached[1]}/{cached[2]}" if cached else Path(checkpoint).resolve().name
 
 
-def export(run: Path, output_dir: Path, notes: str = "") -> dict:
-    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded; returns the
-    content of its best.json. Raises a ValueError if the run is not finished, or the loss on held-out clips never fell.
-    """
+def finished(run: Path) -> tuple[dict, str]:
+    """Content of best.json of a finished run, and the name of its figure. Raises a ValueError if the run is not
+    finished, or was never better than at its start."""
     if not (run / "final").is_dir():
         raise ValueError(f"run is {str(run)!r}, which is not finished; give its command again to finish it")
-    best = Best(run)
-    about = best.read()
+    about = Best(run).read()
+    figure = "reward" if about is not None and "reward" in about else "loss"
     if about is None or about["step"] == 0:
+        what = "reward never rose above" if figure == "reward" else "loss never fell below"
         raise ValueError(
-            f"run {run}: the loss on held-out clips never fell below that without the adapter, so that nothing would "
-            "be gained; train on more music, at another learning_rate, or for more steps"
+            f"run {run}: the held-out {what} that at the start, so that nothing would be gained; train on more, at "
+            "another learning_rate, or for more steps"
         )
+    return about, figure
+
+
+def export(run: Path, output_dir: Path, notes: str = "") -> dict:
+    """Write the best adapter of a finished run, with a card, as a folder that can be loaded and uploaded; returns the
+    content of its best.json. Raises a ValueError if the run is not finished, or was never better than at its start."""
+    best, (about, figure) = Best(run), finished(run)
     config, base = (json.loads((run / name).read_text()) for name in ("config.json", "base.json"))
     name = base_name(base["checkpoint"])
     text = CARD.format(
         name=output_dir.resolve().name, base=name, base_line=f"\nbase_model: {name}" if "/" in name else "",
         sha256=base["unet_sha256"], rank=config["lora_rank"], steps=about["step"], max_steps=config["max_steps"],
-        clips=len(LatentCrops(config["data_dir"], "train", 1)), base_loss=about["base_loss"], loss=about["loss"],
-        notes=notes,
+        items="choices" if config.get("preferences") else f"{len(LatentCrops(config['data_dir'], 'train', 1))} clips",
+        figure=figure, before=about[f"base_{figure}"], after=about[figure], notes=notes,
     )  # fmt: skip
     with written_beside(output_dir) as folder:
         shutil.copyfile(best.folder / WEIGHTS, folder / WEIGHTS)

@@ -95,6 +95,10 @@ def main(argv: list[str] | None = None) -> dict | None:
     config = parse_config(UNetRun, argv)
     if config.lora_rank:
         lora.check(config)
+        if config.evaluate_every is not None:
+            raise ValueError(
+                "evaluate_every is set; with lora_rank allowed: null (best/ is the one with the lowest loss)"
+            )
     accelerator = loop.start(config, write=not config.dry_run, may_shard=not config.lora_rank)
     scheduler = load_scheduler(config.scheduler_config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)

@@ -75,7 +75,8 @@ def provenance(data_dir: str | None) -> dict:
 
 
 def data_fingerprint(data_dir: str | None) -> str | None:
-    """Hash of the names and sizes of a folder's files and of the contents of its JSON files; None for no folder.
+    """Hash of the names and sizes of a folder's files and of the contents of its JSON files, or of a file; None for no
+    folder.
 
     Hashing all contents would take minutes at every start; the JSON files that stages write (info.json, latents.json)
     identify what made the other files.
@@ -83,6 +84,8 @@ def data_fingerprint(data_dir: str | None) -> str | None:
     if data_dir is None:
         return None
     digest, folder = hashlib.sha256(), Path(data_dir)
+    if folder.is_file():
+        return hashlib.sha256(folder.read_bytes()).hexdigest()[:16]
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
         if name.startswith(".") or name.endswith(".partial"):

@@ -1,0 +1,120 @@
+"""The pipeline's way from noise to data for items of the training latents, as distillation and rewards need it."""
+
+import copy
+from pathlib import Path
+
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+
+from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.vivace_callbacks import CallState
+from pipelines.vivace_conditions import Conditions
+from pipelines.vivace_sampling import Batch, Denoiser, Guidance
+from training import lora
+from training.config import LatentRun
+from training.data.latents import LatentCrops
+
+
+def crops_for(pipe: VivacePipeline, config: LatentRun, split: str) -> LatentCrops:
+    """Crops of a split of `data_dir`, standardised as the network of the checkpoint `init_from` was trained on them.
+
+    Raises:
+        ValueError: the latents were made by another autoencoder or text encoder.
+    """
+    crops = LatentCrops(config.data_dir, split, config.crop_frames)
+    if any(crops.about[name] != pipe.vae.config[name] for name in ("latents_mean", "latents_std")):
+        lora.use_statistics(crops, Path(str(config.init_from)), config.data_dir)
+    if pipe.unet.config.note_channels:
+        crops.instruments = pipe.unet.config.instruments or []
+    return crops
+
+
+class Ways:
+    """The pipeline's way from noise to data for batches of `TrainingCrops` items.
+
+    Args:
+        pipe: a checkpoint.
+        device: where its network is to be.
+
+    Raises:
+        ValueError: a scheduler of another process than the flow, or a network that was distilled.
+    """
+
+    def __init__(self, pipe: VivacePipeline, device: torch.device):
+        self.pipe, self.device = pipe, device
+        self.unet = pipe.unet.to(device).requires_grad_(False).eval()
+        if not isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
+            raise ValueError(
+                f"init_from: its scheduler is a {type(pipe.scheduler).__name__}; allowed: "
+                "FlowMatchEulerDiscreteScheduler"
+            )
+        if self.unet.config.jump_guidance is not None:
+            raise ValueError("init_from: its network is a distilled one; allowed: the one that it was distilled from")
+
+    def guidance(self, batch: dict[str, torch.Tensor], on: bool) -> Guidance:
+        """The checkpoint's default strengths for each item, or none."""
+        config, count = self.pipe.config, len(batch["latents"])
+
+        def column(value: float) -> torch.Tensor:
+            return torch.full((count,), float(value), device=self.device)
+
+        text = column(config.default_guidance_scale if on else 1.0)
+        grid, channels = text, config.guidance_channels
+        if on and config.default_score_guidance_scale is not None and "note_roll" in batch:
+            plays = batch["note_roll"].flatten(1).any(dim=1)
+            grid = torch.where(plays, column(config.default_score_guidance_scale), text)
+        if channels is not None:
+            channels = torch.tensor(channels, dtype=torch.float32, device=self.device)
+        low, high = column(config.default_guidance_low), column(config.default_guidance_high)
+        return Guidance(
+            text, grid, column(0.0), low, high, config.default_apg_eta, None, 0.0, config.guidance_slow, channels
+        )
+
+    @torch.no_grad()
+    def way(
+        self,
+        batch: dict[str, torch.Tensor],
+        noise: torch.Tensor,
+        steps: int,
+        unet: torch.nn.Module | None = None,
+        guided: bool = True,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The latents at each place of the way, (batch, steps + 1, channels, frames) fp32, and the noise levels there,
+        (steps + 1,), from 1 to 0.
+
+        Args:
+            batch: items, on the device.
+            noise: of the shape of their latents.
+            steps: of the way.
+            unet: the network that goes it; None = the checkpoint's.
+            guided: whether with the checkpoint's guidance; jumps of a student have it within.
+        """
+        clean, visible, given = batch["latents"], batch["frame_mask"], 1.0 - batch["mask"][:, None]
+        count, frames = visible.shape
+        none = torch.zeros(0, dtype=torch.long, device=self.device)
+        conditions = Conditions(
+            states=batch["text"],
+            states_mask=batch["text_mask"],
+            owner=torch.arange(count, device=self.device),
+            weights=torch.ones(count, frames, device=self.device),
+            unwanted_owner=none,
+            unwanted_weights=torch.zeros(0, frames, device=self.device),
+            grid=batch["grid"],
+            edit=torch.cat([1.0 - given, clean * given], dim=1),
+            scalars={name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")},
+            visible=visible,
+            roll=batch.get("note_roll"),
+            players=batch.get("role_instruments"),
+        )
+        noise, places, scheduler = noise * visible[:, None], [], copy.deepcopy(self.pipe.scheduler)
+        pieces = Batch(conditions, self.guidance(batch, guided), noise, clean, given[:, 0] > 0, 1.0, False, [])
+
+        def keep(step: int, timestep: torch.Tensor, latents: torch.Tensor, shown: Conditions) -> torch.Tensor:
+            places.append(latents)
+            return latents
+
+        Denoiser(self.unet if unet is None else unet, scheduler, steps).denoise(pieces, keep, CallState(1.0))
+        levels = scheduler.sigmas.to(self.device)
+        way = torch.stack([noise, *places], dim=1)
+        straight = torch.lerp(clean[:, None], noise[:, None], levels[:, None, None])  # of the frames that are given
+        return torch.where(given[:, None] > 0, straight, way), levels
