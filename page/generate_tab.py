@@ -55,8 +55,9 @@ def arguments_of(settings: dict, config) -> dict:
     return pipeline_arguments(arguments, config)
 
 
-def form(config, notes: bool) -> dict[str, gr.components.Component]:
+def form(desk: Desk) -> dict[str, gr.components.Component]:
     """The fields, by their names; those for notes are seen where the model plays them."""
+    config, notes = desk.pipe.config, desk.plays_notes
     first, fields = blank(config), {}
     fields["prompt"] = gr.Textbox(
         label="What should it sound like?", value=EXAMPLES[0][1], lines=2, max_lines=6,
@@ -124,12 +125,13 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
             1, MAX_STEPS, first["num_inference_steps"], step=1, label="Steps", buttons=["reset"]
         )
         fields["tilt_db"] = gr.Slider(-12, 12, 0, step=0.5, label="Brightness, dB", buttons=["reset"])
-    show_understood(fields, said, config)
+    show_understood(fields, said, desk)
     return fields | {"more": more}
 
 
-def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, config) -> None:
+def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, desk: Desk) -> None:
     """Keep the chips below the words up to date, and let a chip that was set by hand go back to the words."""
+    config = desk.pipe.config
 
     def read(*values) -> str:
         settings, arguments, wrong = dict(zip(FIELDS, values, strict=True)), None, ""
@@ -137,7 +139,7 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, c
             arguments = arguments_of(settings, config)
         except ValueError as error:
             wrong = str(error)
-        return understood(settings, arguments, wrong, config)
+        return understood(settings, arguments, wrong, config, desk.words)
 
     def clear(event: gr.EventData):
         field = (event._data or {}).get("field")
@@ -160,7 +162,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     config = desk.pipe.config
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
-            fields = form(config, desk.plays_notes)
+            fields = form(desk)
             more = fields.pop("more")
             go = gr.Button("Generate", variant="primary", elem_classes="go", elem_id="generate")
             with gr.Row(elem_classes="examples"):

@@ -75,13 +75,21 @@ class Remaining:
 PIPES: dict[str, object] = {}  # the loaded pipeline: a function on ZeroGPU is given names, not gigabytes
 
 
+def write_notes(pipe, arguments: dict) -> dict:
+    """Arguments of the pipeline whose score has new notes: each entry of `rewrite` among them are arguments of
+    `VivacePipeline.rewrite` for the score."""
+    given = dict(arguments)
+    for one in given.pop("rewrite", ()):
+        given["score"] = pipe.rewrite(given["score"], **one)
+    return given
+
+
 @on_gpu
 def work(arguments: dict, cancel: str) -> Iterator[News]:
     """Run the pipeline in a thread and tell each step; a file at `cancel` ends the denoising at the next one.
 
     Args:
-        arguments: of the pipeline; where `rewrite` is among them, the score is what `VivacePipeline.rewrite` makes of
-            its arguments.
+        arguments: of the pipeline, or of `write_notes`.
         cancel: a path.
 
     Raises:
@@ -100,10 +108,7 @@ def work(arguments: dict, cancel: str) -> Iterator[News]:
 
     def run() -> None:
         try:
-            given = dict(arguments)
-            if "rewrite" in given:
-                given["score"] = pipe.rewrite(**given.pop("rewrite"))
-            news.put(News(output=pipe(**given, callback_on_step_end=step_done)))
+            news.put(News(output=pipe(**write_notes(pipe, arguments), callback_on_step_end=step_done)))
         except BaseException as error:
             news.put(error)
 

@@ -1,13 +1,16 @@
 """The page in a real browser: Chromium, headless, on checkpoints/small. Run with `make test-browser`.
 
-`VIVACE_SCREENSHOTS=docs/page` also keeps pictures of the tabs there.
+`VIVACE_MODEL` names the folder of another checkpoint, and `VIVACE_SCREENSHOTS=docs/page` keeps pictures of the tabs
+there.
 """
 
 import io
+import json
 import os
 import re
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +21,17 @@ from tests.conftest import ROOT
 from tests.helpers.browser import DESKTOP, PHONE, Visit, read, serving
 
 pytestmark = pytest.mark.browser
+MODEL = Path(os.environ.get("VIVACE_MODEL", ROOT / "checkpoints/small"))
+RATE = json.loads((MODEL / "vae/config.json").read_text())["sampling_rate"]
 
 
 @pytest.fixture(scope="module")
 def address():
-    """The page on checkpoints/small, or one that runs already at VIVACE_PAGE."""
+    """The page on that checkpoint, or one that runs already at VIVACE_PAGE."""
     if "VIVACE_PAGE" in os.environ:
         yield os.environ["VIVACE_PAGE"]
         return
-    with serving(ROOT / "checkpoints/small") as address:
+    with serving(MODEL) as address:
         yield address
 
 
@@ -72,7 +77,7 @@ def test_the_player_plays_and_loops_without_a_gap(visit):
     assert page.locator("#deck [data-part=loop]").get_attribute("aria-pressed") == "true"
     page.locator("#deck .deck").focus()
     page.keyboard.press("Space")
-    length = len(samples) / 24000
+    length = len(samples) / RATE
     page.wait_for_function("() => document.querySelector('#deck .deck-play').dataset.playing === 'true'")
     time.sleep(length + 1.0)  # past the end: still playing, from the beginning again
     assert page.locator("#deck .deck-play").get_attribute("aria-label") == "Pause"
@@ -174,7 +179,7 @@ def test_history_finds_restores_compares_and_packs(visit, chromium, address):
     with zipfile.ZipFile(io.BytesIO(packed)) as content:
         assert name == "vivace.zip" and len(content.namelist()) == 2
         lengths = sorted(len(read(content.read(item))[0]) for item in content.namelist())
-    assert lengths == [round(24000 * 4 * 60 / 90), round(24000 * 8 * 60 / 110)]
+    assert lengths == [round(RATE * 4 * 60 / 90), round(RATE * 8 * 60 / 110)]
     rows.nth(1).locator("[data-action=restore]").click()
     visit.wait_status("restored")
     visit.field("Chords").wait_for()
@@ -307,7 +312,7 @@ def test_edit_works_after_a_removal_that_came_first_and_remove_has_an_undo(visit
     page.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
     assert "calm piano" in page.locator("#takes li").nth(1).inner_text()
     assert page.locator("#undo").is_hidden()
-    assert len(read(visit_file(visit, 1))[0]) == 2 * 24000
+    assert len(read(visit_file(visit, 1))[0]) == 2 * RATE
 
 
 def test_a_then_b_at_once_compares_both_and_the_result_of_a_change_is_what_plays(visit):
@@ -462,7 +467,7 @@ def test_dark_and_about(chromium, address):
     visit.picture("generate-dark")
     visit.tab("About")
     text = visit.page.locator("body").inner_text()
-    assert "checkpoints/small" in text and "apache" in text.lower() and "24 kHz" in text
+    assert f"{MODEL.parent.name}/{MODEL.name}" in text and "apache" in text.lower() and f"{RATE / 1000:g} kHz" in text
     visit.picture("about")
     visit.context.close()
     assert not visit.wrong, visit.wrong

@@ -175,6 +175,38 @@ def test_a_note_is_dragged_lengthened_moved_by_keys_and_deleted(chromium, addres
     assert not visit.wrong, visit.wrong
 
 
+def test_a_chord_is_typed_over_and_harmony_and_bass_follow_it(visit):
+    page = visit.page
+    visit.generate(WORDS)
+    old = Score.load(midi(visit))
+    third = page.get_by_label("Chords of bar 3")
+    play, before = page.get_by_role("button", name="Play these notes"), third.input_value()
+    assert before and page.get_by_label("Chords of bar 4").is_visible()
+    third.fill("Xm")
+    third.press("Enter")
+    said = page.locator(".roll-wrong")
+    said.wait_for()
+    assert "Bar 3: chords has 'Xm'; allowed: a root from A to G" in said.inner_text()
+    assert third.get_attribute("aria-invalid") == "true" and play.is_disabled()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    chord = "F#m7b5" if before != "F#m7b5" else "Dm7"
+    third.fill(chord)
+    third.press("Enter")
+    said.wait_for(state="hidden")
+    assert (
+        "Bar 3 differs from what you hear; harmony and bass will follow"
+        in page.locator(".roll-bar .roll-say").inner_text()
+    )
+    page.get_by_role("button", name="Undo").click()
+    assert third.input_value() == "Xm"
+    page.get_by_role("button", name="Redo").click()
+    said.wait_for(state="hidden")
+    press(visit, "Play these notes", "New notes")
+    new = Score.load(midi(visit))
+    assert page.get_by_label("Chords of bar 3").input_value() == chord
+    assert set(new.changed_bars(old)) <= {2, 3} and np.array_equal(new.notes("lead"), old.notes("lead"))
+
+
 def test_new_notes_in_chosen_bars_and_another_sound(chromium, address):
     visit = Visit(chromium, address)
     page = visit.page
@@ -233,6 +265,11 @@ def test_the_words_are_read_while_they_are_typed_and_a_dropped_midi_file_is_take
     assert visit.field("Tempo, bpm").input_value() == ""
     page.locator("#understood [data-field=key]").click()
     assert page.evaluate("() => document.activeElement.closest('.field-key') !== null")
+    words.fill("slow pinano, <b>kazoo</b>")
+    page.locator("#understood .chip.unknown", has_text="kazoo unknown word").wait_for()
+    page.get_by_role("button", name="piano?").click()
+    page.locator("#understood .chip.unknown", has_text="pinano").wait_for(state="detached")
+    assert words.input_value() == "slow piano, <b>kazoo</b>"
     Score((Track("lead", [(q, 1, 60 + q, 0.8) for q in range(8)], "flute"),), 120).save(tmp_path / "tune.mid")
     words.fill(example)  # which would say another tempo and length
     page.evaluate(
