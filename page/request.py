@@ -146,6 +146,11 @@ def overridden(arguments: dict) -> str:
     return f"The fields count before the words: {'; '.join(differences)}" if differences else ""
 
 
+def short_title(text: object) -> str:
+    """A line of up to 80 characters of what was typed; "" of anything else."""
+    return " ".join("".join(c for c in text if c.isprintable()).split())[:80] if isinstance(text, str) else ""
+
+
 def file_name(title: str, seed: int | None, taken: object = ()) -> str:
     """A name for a downloaded file that every system takes: words of the title and the seed."""
     words = re.findall(r"[a-z0-9]+", title.lower())[:6] or ["piece"]

@@ -16,7 +16,7 @@ from pipelines.vivace_edit import recipe_grid
 from pipelines.vivace_recipe import find_recipe
 
 from .notes import roll_value
-from .request import MAX_SECONDS, file_name
+from .request import MAX_SECONDS, file_name, short_title
 from .sessions import Session, Take
 
 MAX_UPLOAD_BYTES = 30 * 2**20
@@ -153,7 +153,7 @@ def keep_upload(session: Session, path: str | Path, name: str) -> Take:
     if grid is None:
         beats = find_beats(samples, rate, None, 4)
         grid = None if beats is None else {"bpm": round(beats[0], 2), "beats_per_bar": 4, "downbeat_s": beats[1]}
-    title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
+    title = short_title(Path(name).stem) or "upload"
     stem = file_name(title, None, {take.name for take in session.takes.values()})
     take_id, target = session.new_path(stem)
     for file in (target, target.with_suffix(".flac")):
@@ -197,7 +197,7 @@ def track(take: Take, label: str, roll: bool = False) -> dict:
         "id": take.id, "label": label, "name": take.name, "url": link(take.path), "flac": link(take.flac),
         "mid": take.midi and link(take.midi), "zip": take.stems and link(take.stems),
         **{kind: link(take.path.with_suffix(f".{kind}")) for kind in LOSSY}, "roll": roll_value(take) if roll else None,
-        "about": f"{take.title}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
+        "about": f"{take.called}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
     }  # fmt: skip
 
 
@@ -227,15 +227,25 @@ def history_value(session: Session, search: str = "") -> dict:
     rows, words = [], str(search or "").lower().split()[:20]
     for take in reversed(session.takes.values()):
         row = {
-            "id": take.id, "kind": NAMES[take.kind], "title": take.title, "about": about(take), "name": take.name,
+            "id": take.id, "title": take.called, "about": about(take), "name": take.name, "star": take.star,
+            "kind": f"{'favourite ' * take.star}{NAMES[take.kind]}",
             "wav": link(take.path), "flac": link(take.flac), "mid": take.midi and link(take.midi),
-            "zip": take.stems and link(take.stems), "restorable": take.settings is not None,
+            "zip": take.stems and link(take.stems), "restore": take.settings is not None,
+            "more": take.settings is not None and "task" not in take.settings,
             "slot": next((slot for slot, other in session.pair.items() if other == take.id), None),
         }  # fmt: skip
-        text = f"{row['kind']} {row['title']} {row['about']}".lower()
+        text = f"{row['kind']} {row['title']} {take.title} {row['about']}".lower()
         if all(word in text for word in words):
             rows.append(row)
     return {"takes": rows, "total": len(session.takes)}
+
+
+def rename(session: Session, take: Take, text: object) -> None:
+    """Give a piece a name, by which it is downloaded, too; an empty one takes the name away."""
+    label = short_title(text)
+    label = "" if label == take.title else label
+    taken = {other.name for other in session.takes.values() if other is not take}
+    session.change(take, label=label, name=file_name(label or take.title, None if label else take.seed, taken))
 
 
 def zip_takes(session: Session, takes: list[Take]) -> Path:

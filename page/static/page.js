@@ -34,7 +34,7 @@
 
   // The space bar plays what is in the player in sight, where nothing else has the focus.
   addEventListener("keydown", (event) => {
-    if (event.key !== " " || event.target.closest?.("input, textarea, select, button, a, summary, .deck")) return;
+    if (event.key !== " " || event.target.closest?.("input, textarea, select, button, a, summary, .deck, [contenteditable]")) return;
     const deck = seen(".deck:not(.deck-empty)")?.parentElement.deck;
     if (!deck) return;
     event.preventDefault();

@@ -199,6 +199,43 @@ def test_history_finds_restores_compares_and_packs(visit, chromium, address):
     assert not other.wrong
 
 
+def test_pieces_get_names_and_stars_and_others_like_them(visit):
+    page = visit.page
+    visit.generate("calm piano", Length=1, **{"Tempo,_bpm": 120})
+    visit.generate("calm organ", Length=1, **{"Tempo,_bpm": 120})
+    before = visit.shown()
+    visit.tab("History")
+    rows = page.locator("#takes li")
+    name = rows.nth(1).get_by_role("textbox", name="Name of the piece")
+    name.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Opening <i>theme</i>")
+    page.keyboard.press("Enter")
+    rows.nth(1).get_by_role("link", name="Download WAV: Opening <i>theme</i>").wait_for()
+    assert visit.download("#takes li:nth-child(2) a")[0] == "opening-i-theme-i.wav"
+    star = rows.nth(1).get_by_role("button", name="Favourite")
+    assert star.inner_text() == "\u2606" and star.get_attribute("aria-pressed") == "false"
+    star.click()
+    page.locator("#takes [data-action=star][aria-pressed=true]").wait_for()
+    page.reload()
+    visit.tab("History")
+    page.locator("#search textarea, #search input").fill("favourite")
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 1")
+    assert "Opening <i>theme</i>" in rows.nth(0).inner_text()
+    rows.nth(0).get_by_role("button", name="More like this").click()
+    page.wait_for_function(
+        "(before) => ![undefined, before].includes(document.querySelector('#deck .deck').dataset.ready)", arg=before
+    )
+    visit.wait_status("Done")
+    about = page.locator("#deck [data-part=about]").inner_text()
+    assert about.startswith("calm piano") and "120 bpm" in about and "1 bar" in about
+    visit.tab("History")
+    page.locator("#search textarea, #search input").fill("calm piano")
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
+    seeds = [re.search(r"seed (\d+)", text)[1] for text in page.locator(".take-about").all_inner_texts()]
+    assert len(set(seeds)) == 2
+
+
 def visit_file(visit: Visit, row: int) -> bytes:
     """The WAV of a row of the history, without leaving the tab."""
     address = visit.page.locator("#takes li").nth(row).locator("a").first.evaluate("link => link.href")
@@ -424,7 +461,7 @@ def test_nothing_is_cut_off_on_narrow_screens(chromium, address, width):
         slider = page.locator(".slider_input_container").first.bounding_box()
         place = end.bounding_box()
         assert place["x"] + place["width"] <= slider["x"] + slider["width"] + 1
-    page.locator(".more > button:visible").first.click()
+    visit.more()
     page.get_by_text("Brightness, dB").first.wait_for()
     visit.context.close()
     assert not visit.wrong, visit.wrong

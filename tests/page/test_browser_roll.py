@@ -119,6 +119,32 @@ def test_notes_are_seen_changed_played_and_mixed(visit):
     visit.picture(f"score-{page.viewport_size['width']}")
 
 
+def test_the_beats_click(visit):
+    page = visit.page
+    visit.generate(WORDS)
+    button, slider = page.locator("#deck [data-part=click]"), page.get_by_label("Volume of the click")
+    assert button.get_attribute("aria-pressed") == "false" and slider.is_hidden()
+    page.locator("#deck .deck").focus()
+    page.keyboard.press("m")
+    assert button.get_attribute("aria-pressed") == "true" and slider.is_visible()
+    page.keyboard.press("Space")
+    page.wait_for_function(f"() => {DECK}.node && {DECK}.clickLevel.gain.value > 0.3")
+    onsets = page.evaluate(
+        f"""() => {{ const [samples] = {DECK}.sound.clicks.channels, found = [];
+             samples.forEach((v, i) => Math.abs(v) > 0.3 && !(i - found.at(-1) < 1000) && found.push(i));
+             return found; }}"""
+    )
+    assert len(onsets) == 16 and np.abs(np.array(onsets) / RATE - np.arange(16) / 2).max() < 0.002  # 120 bpm
+    slider.fill("0.1")
+    page.wait_for_function(f"() => Math.abs({DECK}.clickLevel.gain.value - 0.1) < 0.01")
+    button.click()
+    page.wait_for_function(f"() => {DECK}.node && {DECK}.clickLevel.gain.value < 0.01")
+    assert (
+        slider.is_hidden()
+        and page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    )
+
+
 def midi(visit: Visit):
     """The downloaded MIDI file."""
     with visit.page.expect_download() as waiting:
