@@ -1,6 +1,7 @@
 """Generate: words, a grid and a seed -> up to four pieces."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,14 +14,14 @@ from .examples import EXAMPLES
 from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
 from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, overridden, pipeline_arguments
-from .takes import deck_value, keep_output
+from .takes import check_upload, deck_value, keep_output
 from .understood import understood
 
 METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
 FIELDS = (
     "prompt", "negative_prompt", "unit", "length", "bpm", "key", "time_signature", "chords", "loop",
     "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "tilt_db",
-    "score", "notes_as", "parts", "stems",
+    "score", "notes_as", "hum", "parts", "stems", "sections",
 )  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def blank(config) -> dict:
         "loop": False, "num_waveforms_per_prompt": 1,
         "num_inference_steps": config.default_num_inference_steps,
         "guidance_scale": config.default_guidance_scale, "tilt_db": 0, "notes_as": "score", "parts": [], "stems": False,
+        "sections": "",
     }  # fmt: skip
 
 
@@ -50,8 +52,14 @@ def arguments_of(settings: dict, config) -> dict:
     arguments["loop"] = arguments["loop"] or None  # the words may say it too
     arguments["tilt_db"] = arguments["tilt_db"] or None
     arguments["stems"] = arguments["stems"] or None
+    hum = arguments.pop("hum")
     if arguments.pop("notes_as") == "melody":
         arguments["melody"] = arguments.pop("score")
+    if hum:
+        if arguments.get("melody"):
+            raise ValueError("melody is given twice, as a MIDI file and as a recording; take one of them away")
+        check_upload(hum, "melody")
+        arguments["melody"] = Path(hum)  # the pipeline reads it
     return pipeline_arguments(arguments, config)
 
 
@@ -90,14 +98,24 @@ def form(desk: Desk) -> dict[str, gr.components.Component]:
         fields["num_waveforms_per_prompt"] = gr.Slider(
             1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[], min_width=160
         )
+    with gr.Accordion("Sections", open=False, elem_classes="more"):
+        fields["sections"] = gr.Textbox(
+            label="Bars and words, one section a line", value="", lines=4, max_lines=12, max_length=MAX_PROMPT,
+            placeholder="4 intro, solo piano\n8 verse, soft drums\n8 chorus, brass\n8 verse, soft drums",
+            info="each joins the words above; the same name brings the same notes again", elem_classes="field-sections",
+        )  # fmt: skip
     with gr.Accordion("Notes", open=False, visible=notes, elem_classes="more", elem_id="notes"):
         fields["score"] = gr.File(
             label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=110,
-            elem_id="score", elem_classes="field-score field-melody",
+            elem_id="score", elem_classes="field-score",
         )  # fmt: skip
         fields["notes_as"] = gr.Radio(
             [("Play all its notes", "score"), ("Its melody; the rest is composed", "melody")], label="What it is",
             value="score", visible=has_composer(config), elem_id="notes-as",
+        )  # fmt: skip
+        fields["hum"] = gr.Audio(
+            label="Or hum, whistle or play a melody", sources=["microphone", "upload"], type="filepath",
+            visible=has_composer(config), elem_classes="field-melody",
         )  # fmt: skip
         fields["parts"] = gr.CheckboxGroup(
             list(ROLES), label="Only these parts", info="none chosen: all", elem_classes="field-parts"
@@ -146,7 +164,7 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, d
         return {fields[field]: blank(config)[field]} if field in GRID else {said: gr.skip()}
 
     quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as")]
+    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections")]
     gr.on(
         [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
         **quick,

@@ -94,7 +94,8 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
     def restore(session, take) -> dict:
         """All settings back into the form that made the piece."""
         if "task" not in take.settings:
-            out = {make.fields[name]: take.settings[name] for name in generate_tab.FIELDS}
+            settings = generate_tab.blank(desk.pipe.config) | take.settings  # of before there were all of the fields
+            out = {make.fields[name]: settings[name] for name in generate_tab.FIELDS}
             note = "Settings restored; Generate makes this piece again"
             return out | {
                 make.more: gr.update(open=True),

@@ -49,7 +49,9 @@ def whole_settings(take: Take, score: Score, config, **changes) -> dict:
         settings |= {name: own[name] for name in settings if name in own}
     whole = abs(score.duration_s - take.seconds) < 1e-3
     settings |= {"unit": "bars", "length": score.bars} if whole else {"unit": "seconds", "length": take.seconds}
+    settings["sections"] = settings["sections"] if whole else ""
     settings |= {"bpm": score.bpm, "key": score.key or "", "chords": "", "score": score, "notes_as": "score"}
+    settings["hum"] = None
     settings |= {"parts": [], "num_waveforms_per_prompt": 1, "stems": take.stems is not None, "seed": take.seed}
     return settings | changes
 

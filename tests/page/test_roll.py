@@ -13,7 +13,7 @@ from page import generate_tab
 from page.build import launch_options, make_app
 from page.desk import Desk
 from page.front import chords_fault
-from page.jobs import write_notes
+from page.jobs import call_arguments
 from page.notes import bars_in, notes_of, read_bars, read_notes, roll_value
 from page.request import pipeline_arguments
 from page.roll import make_job
@@ -60,7 +60,7 @@ def made(desk, score, stems: bool = False, **more):
 
 def work(desk, job):
     """What a job makes, as `jobs.work` and the tab do it."""
-    output = desk.pipe(**write_notes(desk.pipe, job.arguments))
+    output = desk.pipe(**call_arguments(desk.pipe, job.arguments))
     return keep_output(desk.sessions.of("me"), output, job.settings, job.task, job.grid, job.made)[0]
 
 
@@ -282,6 +282,64 @@ def test_chips_say_what_is_understood_and_what_counts(desk, tmp_path):
     tune().save(tmp_path / "tune.mid")
     html = said(config, "piano", score=str(tmp_path / "tune.mid"))
     assert "120 bpm <small>from the notes" in html and "lead (12 notes), drums (16 notes)" in html
+
+
+def test_a_recording_is_handed_on_as_the_melody(desk, tmp_path):
+    config, path = desk.pipe.config, tmp_path / "hum.wav"
+    soundfile.write(path, 0.3 * np.sin(np.arange(2 * RATE) / 5), RATE)
+    settings = generate_tab.blank(config) | {"prompt": "slow jazz", "hum": str(path), "seed": 1}
+    arguments = generate_tab.arguments_of(settings, config)
+    assert arguments["melody"] == path and "hum" not in arguments
+    assert "lead: your recording <small>" in said(config, "slow jazz", hum=str(path))
+    output = desk.pipe("slow jazz", bars=1, seed=1)
+    kept = keep_output(desk.sessions.of("me"), output, settings)[0].settings["hum"]
+    path.unlink()  # Gradio's own copy goes; that of the piece stays
+    assert generate_tab.arguments_of(settings | {"hum": kept}, config)["melody"].is_file()
+    for fields, message in (
+        ({"hum": str(path)}, "melody is not there any more"),
+        ({"hum": kept, "score": kept, "notes_as": "melody"}, "melody is given twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            generate_tab.arguments_of(settings | fields, config)
+
+
+def test_sections_become_a_timeline_and_a_form(desk):
+    lines = ("2 intro, solo piano", "", "1 bars: verse, loud", " 1 Chorus, jazz", "1 verse 2, fast", "1 chorus, jazz")
+    config, words = desk.pipe.config, "\n".join(lines)
+    settings = generate_tab.blank(config) | {"prompt": "calm, 120 bpm", "seed": 1, "sections": words}
+    arguments = generate_tab.arguments_of(settings, config)
+    assert arguments["bars"] == 6 and arguments["form"] == [("A", 2), ("B", 1), ("C", 1), ("B'", 1), ("C", 1)]
+    given = call_arguments(desk.pipe, arguments)
+    assert given["prompt"][0] == ("bar 1", "calm, 120 bpm, intro, solo piano")
+    assert [start for start, _ in given["prompt"]] == ["bar 1", "bar 3", "bar 4", "bar 5", "bar 6"]
+    output = desk.pipe(**given)
+    take = keep_output(desk.sessions.of("me"), output, settings)[0]
+    assert take.seconds == 12 and notes_of(take)[0].bars == 6
+    lead = output.scores[0].notes("lead", "harmony", "bass")
+    one, two = ({(on - 4 * bar, pitch) for on, _, pitch, _ in lead if 0 <= on - 4 * bar < 4} for bar in (3, 5))
+    assert one == two  # the chorus comes again
+    html = said(config, "calm", sections=words)
+    assert "6 bars" in html and "of the sections" in html and ">bars 5 to 5: verse 2, fast <small>" in html
+    (again,) = [desk.pipe(**call_arguments(desk.pipe, generate_tab.arguments_of(take.settings, config)))]
+    assert np.array_equal(again.audios[0], output.audios[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sections": "verse"}, "sections has 'verse'; allowed: bars and words"),
+        ({"sections": "0 verse"}, "sections has '0 verse'"),
+        ({"sections": "2 verse", "length": 8}, "sections has 2 bars in all, but bars is 8"),
+        ({"sections": "2 verse", "unit": "seconds", "length": 8}, "but duration_s is 8"),
+        ({"sections": "1 a\n" * 27}, "sections has 27 lines"),
+        ({"sections": "400 a\n400 b"}, "bars"),
+    ],
+)
+def test_what_are_no_sections_is_refused_in_one_line(desk, fields, message):
+    settings = generate_tab.blank(desk.pipe.config) | {"prompt": "calm, 120 bpm"} | fields
+    with pytest.raises(ValueError, match=message) as caught:
+        generate_tab.arguments_of(settings, desk.pipe.config)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_word_that_the_model_does_not_know_is_marked(desk):
