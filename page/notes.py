@@ -28,9 +28,14 @@ def notes_of(take: Take) -> tuple[Score, float] | None:
 
 
 def chords_by_bar(score: Score) -> list[str]:
-    """What of a score's chords sounds in each bar: "Am", "Am:2 F:2", "" where none is known."""
-    beats = parse_time_signature(score.time_signature)
-    return [slice_chords(score.chords, beats, bar * beats, (bar + 1) * beats) or "" for bar in range(score.bars)]
+    """What of a score's chords sounds in each bar, as `read_bar` reads it; "" where none is known."""
+    beats, texts = parse_time_signature(score.time_signature), []
+    for bar in range(score.bars):
+        text = slice_chords(score.chords, beats, bar * beats, (bar + 1) * beats) or ""
+        names, counts = zip(*read_symbols(text, beats), strict=True) if text else ((), ())
+        equal = len(set(counts)) == 1 and not any(":" in name for name in names)
+        texts.append(" ".join(names) if equal else text)
+    return texts
 
 
 def read_bar(text: str, beats: int) -> list[tuple[str, int]]:

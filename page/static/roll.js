@@ -209,7 +209,7 @@
       Object.assign(this, { deck, box, trigger, composes, fields: [], edits: new Map(), step: 240, length: 480, chosen: null, edit: { notes: [], chords: [] } });
       this.lanes = ROLES.map((role) => new Lane(this, role));
       this.chords = element("div", { className: "roll-chords", role: "group", ariaLabel: "Chords" });
-      this.chordSay = element("p", { className: "roll-say roll-wrong", role: "alert", hidden: true });
+      this.chordSay = element("p", { className: "roll-wrong", role: "alert", hidden: true });
       this.undo = button("Undo", () => this.turn(false), { className: "roll-undo" });
       this.redo = button("Redo", () => this.turn(true));
       this.bin = button("Delete note", () => this.change(() => this.remove(this.chosen)));
