@@ -243,7 +243,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
 
     outputs = [status, player, to_edit, go, cancel]
     options = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    begin = {"fn": None, "outputs": status, "js": BEGIN.format("status")}
+    begin = {"fn": None, "outputs": status, "js": BEGIN.format("status"), "show_progress": "hidden"}
     go.click(**begin)
     done = [go.click(from_form, order, outputs, **options)]
     for place, button in enumerate(examples):

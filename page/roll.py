@@ -154,7 +154,7 @@ def wire(desk: Desk, make) -> gr.events.Dependency:
         shown = deck_value([take, *takes], ["Before", LABELS[action]], roll=True) | {"current": 1}
         yield {status: done_line(takes, note), player: shown, **idle}
 
-    player.act(None, None, status, js=BEGIN.format("status"))
+    player.act(None, None, status, js=BEGIN.format("status"), show_progress="hidden")
     return player.act(
         act, make.fields["prompt"], [status, player, make.go, make.cancel], api_visibility="private",
         show_progress="hidden", concurrency_limit=None,
