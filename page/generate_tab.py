@@ -114,7 +114,7 @@ def form(desk: Desk) -> dict[str, gr.components.Component]:
             value="score", visible=has_composer(config), elem_id="notes-as",
         )  # fmt: skip
         fields["hum"] = gr.Audio(
-            label="Or hum, whistle or play a melody", sources=["microphone", "upload"], type="filepath",
+            label="Or hum, whistle or play a melody", sources=["upload", "microphone"], type="filepath",
             visible=has_composer(config), elem_classes="field-melody",
         )  # fmt: skip
         fields["parts"] = gr.CheckboxGroup(

@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from pipelines.composer_vivace import ComposerVivace
@@ -231,6 +232,25 @@ def test_a_chord_is_typed_over_and_harmony_and_bass_follow_it(visit):
     new = Score.load(midi(visit))
     assert page.get_by_label("Chords of bar 3").input_value() == chord
     assert set(new.changed_bars(old)) <= {2, 3} and np.array_equal(new.notes("lead"), old.notes("lead"))
+
+
+def test_sections_and_a_recording_are_understood(visit, tmp_path):
+    page = visit.page
+    page.locator(".more > button:visible", has_text="Sections").click()
+    lines, words = page.get_by_label("Bars and words, one section a line"), page.locator(".prompt textarea:visible")
+    words.fill("calm, 120 bpm")
+    lines.fill("verse")
+    page.locator("#understood", has_text="sections has 'verse'; allowed: bars and words").wait_for()
+    lines.fill("1 intro, solo piano\n2 verse, jazz\n1 intro, solo piano")
+    page.locator("#understood .chip", has_text="bars 2 to 3: verse, jazz").wait_for()
+    visit.generate("calm, 120 bpm")
+    assert "4 bars" in page.locator("#deck [data-part=about]").inner_text() and Score.load(midi(visit)).bars == 4
+    lines.fill("")
+    soundfile.write(tmp_path / "hum.wav", 0.3 * np.sin(np.arange(2 * RATE) / 5), RATE)
+    page.locator("#notes > button").click()
+    page.locator(".field-melody input[type=file]").set_input_files(tmp_path / "hum.wav")
+    page.locator("#understood .chip", has_text="lead: your recording").wait_for()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def test_new_notes_in_chosen_bars_and_another_sound(chromium, address):
