@@ -20,6 +20,7 @@ KEYS = """### Keys
 | Left, Right | player | a beat back or forward |
 | Shift + Left, Right | player in Edit | shrink or grow the region by a beat |
 | L, Home, 1 to 4 | player | loop on or off, to the beginning, another take |
+| M | player | a click on each beat, on or off |
 | comma, full stop | notes of a part | the note before, the next one |
 | arrows, Shift + arrows | chosen note | move it; make it longer or shorter |
 | Enter, Delete | notes of a part | a new note at the playhead; remove the chosen one |

@@ -6,10 +6,12 @@ import math
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import gradio as gr
 
 from pipelines.scores import has_composer
+from pipelines.vocabulary import known_words
 
 from .gate import Gate
 from .jobs import PIPES, Cancelled, News, run_job
@@ -48,6 +50,11 @@ class Desk:
     def composes(self) -> bool:
         """Whether the model writes notes."""
         return self.plays_notes and has_composer(self.pipe.config)
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Words that the text encoder knows, see `known_words`."""
+        return known_words(self.pipe.tokenizer)
 
     @staticmethod
     def key(request: gr.Request) -> str:

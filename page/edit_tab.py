@@ -220,7 +220,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
         return deck_value([take], selectable=True)
 
     quick = {"api_visibility": "private", "show_progress": "hidden", "queue": False}
-    go.click(None, None, status, js=BEGIN.format("edit-status"))
+    go.click(None, None, status, js=BEGIN.format("edit-status"), show_progress="hidden")
     received = upload.upload(receive, upload, [source, status], **(quick | {"queue": True}))
     done = go.click(
         from_form, [source, *order], [status, result, further, go, cancel],

@@ -1,18 +1,23 @@
-"""What stands before Gradio: the check of programs' requests, MP3 and OGG files when they are asked for, and the page's
-description for link previews."""
+"""What stands before Gradio: the check of programs' requests, MP3 and OGG files when they are asked for, what is wrong
+with a chord of the piano roll, and the page's description for link previews."""
 
 import asyncio
 import contextlib
 import json
 import re
 from pathlib import Path
+from urllib.parse import parse_qs
+
+from pipelines.pipeline_vivace import MAX_BEATS_PER_BAR
 
 from .api import check_call
 from .desk import Desk
+from .notes import read_bar
 from .takes import make_lossy
 
 LOSSY = re.compile(r".*/gradio_api/file=(.+\.(?:mp3|ogg))")
 CALL = re.compile(r".*/gradio_api/call/(v2/)?([^/]+)/?")
+MAX_BAR = 100  # characters of the chords of a bar
 MAX_BODY = 2**20  # bytes of a request of a program; files are uploaded, not sent in it
 DESCRIPTION = b"Text to music, in time and in key: words, tempo, bars and chords become pieces and seamless loops."
 PREVIEW = (  # of Gradio's own page
@@ -33,6 +38,8 @@ class Front:
         call = CALL.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
         if call and scope["method"] == "POST":
             await self.check(call[2], bool(call[1]), scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"].endswith("/vivace/chords"):
+            await answer(send, 200, chords_fault(scope["query_string"]))
         elif scope["type"] == "http" and scope["method"] == "GET" and scope["path"] in ("", "/"):
             await self.describe(scope, receive, send)
         else:
@@ -110,6 +117,18 @@ class Front:
             await send({"type": "http.response.body", "body": body})
 
         await self.app(scope, receive, collect)
+
+
+def chords_fault(query: bytes) -> str:
+    """What is wrong with the chords `bar` of a bar of `beats`, as in bar=Dm7&beats=4; "" where nothing is."""
+    given = {name: values[0] for name, values in parse_qs(query.decode("latin-1")).items()}
+    try:
+        beats = int(given.get("beats", "4"))
+        if 1 <= beats <= MAX_BEATS_PER_BAR:
+            read_bar(given.get("bar", "")[:MAX_BAR], beats)
+    except ValueError as error:
+        return " ".join(str(error).split())
+    return ""
 
 
 async def answer(send, status: int, text: str) -> None:

@@ -1,6 +1,7 @@
 """Generate: words, a grid and a seed -> up to four pieces."""
 
 import asyncio
+from pathlib import Path
 from types import SimpleNamespace
 
 import gradio as gr
@@ -13,14 +14,14 @@ from .examples import EXAMPLES
 from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
 from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, overridden, pipeline_arguments
-from .takes import deck_value, keep_output
+from .takes import check_upload, deck_value, keep_output
 from .understood import understood
 
 METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
 FIELDS = (
     "prompt", "negative_prompt", "unit", "length", "bpm", "key", "time_signature", "chords", "loop",
     "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "tilt_db",
-    "score", "notes_as", "parts", "stems",
+    "score", "notes_as", "hum", "parts", "stems", "sections",
 )  # fmt: skip
 
 
@@ -35,6 +36,7 @@ def blank(config) -> dict:
         "loop": False, "num_waveforms_per_prompt": 1,
         "num_inference_steps": config.default_num_inference_steps,
         "guidance_scale": config.default_guidance_scale, "tilt_db": 0, "notes_as": "score", "parts": [], "stems": False,
+        "sections": "",
     }  # fmt: skip
 
 
@@ -50,13 +52,20 @@ def arguments_of(settings: dict, config) -> dict:
     arguments["loop"] = arguments["loop"] or None  # the words may say it too
     arguments["tilt_db"] = arguments["tilt_db"] or None
     arguments["stems"] = arguments["stems"] or None
+    hum = arguments.pop("hum")
     if arguments.pop("notes_as") == "melody":
         arguments["melody"] = arguments.pop("score")
+    if hum:
+        if arguments.get("melody"):
+            raise ValueError("melody is given twice, as a MIDI file and as a recording; take one of them away")
+        check_upload(hum, "melody")
+        arguments["melody"] = Path(hum)  # the pipeline reads it
     return pipeline_arguments(arguments, config)
 
 
-def form(config, notes: bool) -> dict[str, gr.components.Component]:
+def form(desk: Desk) -> dict[str, gr.components.Component]:
     """The fields, by their names; those for notes are seen where the model plays them."""
+    config, notes = desk.pipe.config, desk.plays_notes
     first, fields = blank(config), {}
     fields["prompt"] = gr.Textbox(
         label="What should it sound like?", value=EXAMPLES[0][1], lines=2, max_lines=6,
@@ -89,14 +98,24 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
         fields["num_waveforms_per_prompt"] = gr.Slider(
             1, MAX_VARIATIONS, 1, step=1, label="Variations", buttons=[], min_width=160
         )
+    with gr.Accordion("Sections", open=False, elem_classes="more"):
+        fields["sections"] = gr.Textbox(
+            label="Bars and words, one section a line", value="", lines=4, max_lines=12, max_length=MAX_PROMPT,
+            placeholder="4 intro, solo piano\n8 verse, soft drums\n8 chorus, brass\n8 verse, soft drums",
+            info="each joins the words above; the same name brings the same notes again", elem_classes="field-sections",
+        )  # fmt: skip
     with gr.Accordion("Notes", open=False, visible=notes, elem_classes="more", elem_id="notes"):
         fields["score"] = gr.File(
             label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=110,
-            elem_id="score", elem_classes="field-score field-melody",
+            elem_id="score", elem_classes="field-score",
         )  # fmt: skip
         fields["notes_as"] = gr.Radio(
             [("Play all its notes", "score"), ("Its melody; the rest is composed", "melody")], label="What it is",
             value="score", visible=has_composer(config), elem_id="notes-as",
+        )  # fmt: skip
+        fields["hum"] = gr.Audio(
+            label="Or hum, whistle or play a melody", sources=["upload", "microphone"], type="filepath",
+            visible=has_composer(config), elem_classes="field-melody",
         )  # fmt: skip
         fields["parts"] = gr.CheckboxGroup(
             list(ROLES), label="Only these parts", info="none chosen: all", elem_classes="field-parts"
@@ -124,12 +143,13 @@ def form(config, notes: bool) -> dict[str, gr.components.Component]:
             1, MAX_STEPS, first["num_inference_steps"], step=1, label="Steps", buttons=["reset"]
         )
         fields["tilt_db"] = gr.Slider(-12, 12, 0, step=0.5, label="Brightness, dB", buttons=["reset"])
-    show_understood(fields, said, config)
+    show_understood(fields, said, desk)
     return fields | {"more": more}
 
 
-def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, config) -> None:
+def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, desk: Desk) -> None:
     """Keep the chips below the words up to date, and let a chip that was set by hand go back to the words."""
+    config = desk.pipe.config
 
     def read(*values) -> str:
         settings, arguments, wrong = dict(zip(FIELDS, values, strict=True)), None, ""
@@ -137,14 +157,14 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, c
             arguments = arguments_of(settings, config)
         except ValueError as error:
             wrong = str(error)
-        return understood(settings, arguments, wrong, config)
+        return understood(settings, arguments, wrong, config, desk.words)
 
     def clear(event: gr.EventData):
         field = (event._data or {}).get("field")
         return {fields[field]: blank(config)[field]} if field in GRID else {said: gr.skip()}
 
     quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as")]
+    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections")]
     gr.on(
         [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
         **quick,
@@ -160,7 +180,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     config = desk.pipe.config
     with gr.Row(equal_height=False, elem_classes="desk"):
         with gr.Column(scale=5, min_width=300):
-            fields = form(config, desk.plays_notes)
+            fields = form(desk)
             more = fields.pop("more")
             go = gr.Button("Generate", variant="primary", elem_classes="go", elem_id="generate")
             with gr.Row(elem_classes="examples"):
@@ -223,7 +243,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
 
     outputs = [status, player, to_edit, go, cancel]
     options = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
-    begin = {"fn": None, "outputs": status, "js": BEGIN.format("status")}
+    begin = {"fn": None, "outputs": status, "js": BEGIN.format("status"), "show_progress": "hidden"}
     go.click(**begin)
     done = [go.click(from_form, order, outputs, **options)]
     for place, button in enumerate(examples):

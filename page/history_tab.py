@@ -7,8 +7,9 @@ import gradio as gr
 from . import edit_tab, generate_tab
 from .desk import Desk, status_line
 from .parts import deck, takes_list
-from .takes import deck_value, history_value, link, zip_takes
+from .takes import deck_value, history_value, link, rename, zip_takes
 
+MORE = "() => window.vivaceMore()"  # of takes.js
 DOWNLOAD = """(url) => {
   if (!url) return;
   const link = document.createElement("a");
@@ -22,7 +23,10 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     """The tab's components; `refresh` shows what has been made since."""
     with gr.Row(elem_classes="tight history-bar"):
         search = gr.Textbox(
-            label="Search", placeholder="piano, 96 bpm, A minor, loop, seed 7 ...", max_length=200, elem_id="search"
+            label="Search",
+            placeholder="piano, 96 bpm, A minor, loop, favourite ...",
+            max_length=200,
+            elem_id="search",
         )
         pack = gr.Button("Download all as zip", size="sm", elem_id="zip", scale=0, min_width=170)
     address = gr.Textbox(visible=False)
@@ -72,19 +76,26 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
             out |= {edit.source: deck_value([take], selectable=True), tabs: gr.Tabs(selected="edit")}
         elif action == "restore" and take.settings is not None:
             out |= restore(session, take)
+        elif action == "more" and take.settings is not None and "task" not in take.settings:  # MORE presses Generate
+            out |= restore(session, take) | {make.fields["seed"]: "", make.status: status_line()}
+        elif action == "star":
+            session.change(take, star=not take.star)
+        elif action == "rename":
+            rename(session, take, data.get("text"))
         elif action in ("a", "b"):
             session.pair[action] = take.id
             pair = [(slot.upper(), session.find(session.pair[slot])) for slot in ("a", "b") if slot in session.pair]
             out[history.player] = deck_value([other for _, other in pair], [label for label, _ in pair])
         elif action == "remove":
             session.remove(take.id)
-            out[history.status] = status_line(f"Removed: {take.title}", "quiet")
+            out[history.status] = status_line(f"Removed: {take.called}", "quiet")
         return out | {history.listing: history_value(session, search)}
 
     def restore(session, take) -> dict:
         """All settings back into the form that made the piece."""
         if "task" not in take.settings:
-            out = {make.fields[name]: take.settings[name] for name in generate_tab.FIELDS}
+            settings = generate_tab.blank(desk.pipe.config) | take.settings  # of before there were all of the fields
+            out = {make.fields[name]: settings[name] for name in generate_tab.FIELDS}
             note = "Settings restored; Generate makes this piece again"
             return out | {
                 make.more: gr.update(open=True),
@@ -107,7 +118,7 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
         """The piece that was removed last stands where it stood."""
         session = desk.session(request)
         take = session.undo()
-        text = "There is nothing to bring back" if take is None else f"Brought back: {take.title}"
+        text = "There is nothing to bring back" if take is None else f"Brought back: {take.called}"
         return {
             history.status: status_line(text, "quiet"), history.listing: history_value(session, search),
             history.undo: gr.update(visible=bool(session.removed)),
@@ -121,7 +132,8 @@ def wire(desk: Desk, tabs: gr.Tabs, make: SimpleNamespace, edit: SimpleNamespace
 
     outputs = [history.status, history.undo, history.player, history.listing, tabs, edit.source, edit.status]
     outputs += [make.status, make.more, edit.more, *make.order, *edit.order]
-    history.listing.act(act, history.search, outputs, trigger_mode="multiple", **history.quick)
+    acted = history.listing.act(act, history.search, outputs, trigger_mode="multiple", **history.quick)
+    acted.then(None, None, None, js=MORE)
     history.undo.click(bring_back, history.search, [history.status, history.listing, history.undo], **history.quick)
     make.to_edit.click(send, make.player, [edit.source, tabs], **history.quick)
     for event in (*make.done, *edit.done):

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -75,13 +76,28 @@ class Remaining:
 PIPES: dict[str, object] = {}  # the loaded pipeline: a function on ZeroGPU is given names, not gigabytes
 
 
+def call_arguments(pipe, arguments: dict) -> dict:
+    """Arguments of the pipeline, from those of the page.
+
+    Each entry of `rewrite` among them are arguments of `VivacePipeline.rewrite`, which gives the score new notes;
+    `sections`, as (bars, words), become the timeline of a prompt that begins with the prompt's own words.
+    """
+    given = dict(arguments)
+    sections = [(int(bars), f"{given['prompt']}, {words}") for bars, words in given.pop("sections", ())]
+    if sections:
+        starts = itertools.accumulate((bars for bars, _ in sections), initial=1)
+        given["prompt"] = [(f"bar {start}", words) for start, (_, words) in zip(starts, sections, strict=False)]
+    for one in given.pop("rewrite", ()):
+        given["score"] = pipe.rewrite(given["score"], **one)
+    return given
+
+
 @on_gpu
 def work(arguments: dict, cancel: str) -> Iterator[News]:
     """Run the pipeline in a thread and tell each step; a file at `cancel` ends the denoising at the next one.
 
     Args:
-        arguments: of the pipeline; where `rewrite` is among them, the score is what `VivacePipeline.rewrite` makes of
-            its arguments.
+        arguments: of the pipeline, or of `call_arguments`.
         cancel: a path.
 
     Raises:
@@ -100,10 +116,7 @@ def work(arguments: dict, cancel: str) -> Iterator[News]:
 
     def run() -> None:
         try:
-            given = dict(arguments)
-            if "rewrite" in given:
-                given["score"] = pipe.rewrite(**given.pop("rewrite"))
-            news.put(News(output=pipe(**given, callback_on_step_end=step_done)))
+            news.put(News(output=pipe(**call_arguments(pipe, arguments), callback_on_step_end=step_done)))
         except BaseException as error:
             news.put(error)
 

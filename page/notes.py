@@ -7,8 +7,8 @@ from pipelines.pipeline_vivace import KEYS, ROLES, Score, Track, parse_time_sign
 from pipelines.scores import LONGEST
 from pipelines.vivace_edit import recipe_grid
 from pipelines.vivace_recipe import find_recipe
-from pipelines.vivace_score import DRUM_CLASSES, TICKS, as_integers, quarters_per_bar
-from pipelines.vivace_theory import read_symbols
+from pipelines.vivace_score import DRUM_CLASSES, TICKS, as_integers, quarters_per_bar, slice_chords
+from pipelines.vivace_theory import read_progression, read_symbols
 
 from .request import shown
 from .sessions import Take
@@ -27,15 +27,56 @@ def notes_of(take: Take) -> tuple[Score, float] | None:
     return (grid["score"], float(grid["downbeat_s"])) if "score" in grid else None
 
 
-def chord_line(score: Score) -> list[list]:
-    """[symbol, beat on which it begins] of each chord of a score, to its end."""
-    per_bar, line, beat = parse_time_signature(score.time_signature), [], 0
-    symbols = read_symbols(score.chords, per_bar) if score.chords else []
-    while symbols and beat < score.bars * per_bar:
-        for symbol, count in symbols:
-            line.append([symbol, beat])
-            beat += count
-    return [entry for entry in line if entry[1] < score.bars * per_bar]
+def chords_by_bar(score: Score) -> list[str]:
+    """What of a score's chords sounds in each bar, as `read_bar` reads it; "" where none is known."""
+    beats, texts = parse_time_signature(score.time_signature), []
+    for bar in range(score.bars):
+        text = slice_chords(score.chords, beats, bar * beats, (bar + 1) * beats) or ""
+        names, counts = zip(*read_symbols(text, beats), strict=True) if text else ((), ())
+        equal = len(set(counts)) == 1 and not any(":" in name for name in names)
+        texts.append(" ".join(names) if equal else text)
+    return texts
+
+
+def read_bar(text: str, beats: int) -> list[tuple[str, int]]:
+    """Each chord of a bar and its beats: "Dm7"; "Dm7 G7", which share the bar; "Dm7:3 G7:1".
+
+    Raises:
+        ValueError: what is no chord, or chords that do not fill the bar.
+    """
+    bare = text.split()
+    if len(bare) > 1 and beats % len(bare) == 0 and not any(":" in symbol for symbol in bare):
+        text = " ".join(f"{symbol}:{beats // len(bare)}" for symbol in bare)
+    symbols = read_symbols(text, beats)
+    read_progression(text, beats)
+    if sum(count for _, count in symbols) != beats:
+        raise ValueError(f"{text!r} does not fill the {beats} beats of the bar; allowed: as in 'Dm7', or 'Dm7:1 G7:1'")
+    return symbols
+
+
+def read_bars(texts: object, score: Score) -> tuple[str | None, list[int]]:
+    """The progression that a browser sends in place of a score's, and the bars, from 0, in which it is another one.
+
+    Args:
+        texts: of each bar, see `read_bar`; an empty one goes on with the chord before it.
+        score: that has the chords so far.
+
+    Raises:
+        ValueError: no such list, or a bar that cannot be read.
+    """
+    if not isinstance(texts, list) or len(texts) != score.bars or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"chord lane: {shown(texts)}; allowed: a text for each of the {score.bars} bars")
+    before = chords_by_bar(score)
+    changed = [bar for bar, (old, new) in enumerate(zip(before, texts, strict=True)) if old != new.strip()]
+    if not changed:
+        return score.chords, []
+    beats, line = parse_time_signature(score.time_signature), []
+    for bar, text in enumerate(texts):
+        try:
+            line += read_bar(text, beats) if text.strip() else [(line[-1][0] if line else "N", beats)]
+        except ValueError as error:
+            raise ValueError(f"chord lane, bar {bar + 1}: {error}") from error
+    return (None if not any(texts) else " ".join(f"{symbol}:{count}" for symbol, count in line)), changed
 
 
 def roll_value(take: Take) -> dict | None:
@@ -52,7 +93,7 @@ def roll_value(take: Take) -> dict | None:
         scale = [(KEYS.index(score.key) // 2 + step) % 12 for step in SCALES[score.key.split()[1]]]
     return {
         "downbeat_s": downbeat_s, "tick_s": score.quarter_s / TICKS, "bars": score.bars, "bar": float(bar),
-        "beat": float(bar / parse_time_signature(score.time_signature)), "chords": chord_line(score), "scale": scale,
+        "beat": float(bar / parse_time_signature(score.time_signature)), "chords": chords_by_bar(score), "scale": scale,
         "drums": [[name, *keys] for name, keys in DRUM_CLASSES.items()],
         "tracks": [
             {"role": track.role, "instrument": track.instrument, "notes": as_integers(track.notes).tolist()}

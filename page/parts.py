@@ -62,7 +62,7 @@ COLOURS = {
 }
 
 DECK = """
-<section class="deck deck-empty" tabindex="0" aria-label="Player. Space plays, arrow keys move by a beat, L loops.">
+<section class="deck deck-empty" tabindex="0" aria-label="Player. Space plays, arrows move a beat, L loops, M clicks.">
   <div class="deck-none"><span class="deck-idle">@empty@</span><span class="deck-soon">It appears here when it is
     made.</span></div>
   <div class="deck-body">
@@ -80,6 +80,9 @@ DECK = """
     <div class="deck-bar">
       <button type="button" class="deck-play" data-part="play" aria-label="Play"></button>
       <button type="button" class="deck-toggle" data-part="loop" aria-pressed="false">Loop</button>
+      <button type="button" class="deck-toggle" data-part="click" title="A click on each beat (M)" aria-pressed="false"
+        >Click</button><input type="range" min="0" max="1" step="0.05" value="0.4" data-part="volume"
+        aria-label="Volume of the click" hidden>
       <span class="deck-zoom"><button type="button" data-part="wider" aria-label="Show more of it">&minus;</button>
         <button type="button" data-part="closer" aria-label="Show it larger">+</button></span>
       <span class="deck-time" data-part="time"></span>

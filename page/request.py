@@ -13,6 +13,7 @@ MAX_PROMPT = 2000  # characters
 MAX_SECONDS = 120.0  # of one piece
 MAX_VARIATIONS = 4
 MAX_STEPS = 100
+MAX_SECTIONS = 26
 MAX_SEED = 2**31 - 1
 TEXTS = ("prompt", "negative_prompt", "key", "time_signature", "chords")
 MAX_SCORE_BYTES = 2**20
@@ -68,11 +69,44 @@ def read_score(path: str | Score, argument: str = "score") -> Score:
         raise ValueError(re.sub("^score", argument, text)) from error
 
 
+def read_sections(text: object) -> list[tuple[int, str]]:
+    """Bars and words of each section, one a line: "8 verse, soft piano", "8 bars: chorus, brass".
+
+    Raises:
+        ValueError: one line: no text, or what is no section.
+    """
+    if not isinstance(text, str) or len(text) > MAX_PROMPT:
+        raise ValueError(f"sections is {shown(text)}; allowed: a text of up to {MAX_PROMPT} characters")
+    lines, rows = [line for line in text.splitlines() if line.strip()], []
+    for line in lines:
+        match = re.fullmatch(r"\s*(\d{1,3})\s*(?:bars?\b)?[\s:,]*(\S.*)", line)
+        if match is None or int(match[1]) < 1:
+            raise ValueError(f"sections has {shown(line)}; allowed: bars and words, as in '8 verse, soft piano'")
+        rows.append((int(match[1]), check_text("sections", match[2]) or ""))
+    if len(rows) > MAX_SECTIONS:
+        raise ValueError(f"sections has {len(rows)} lines; allowed: up to {MAX_SECTIONS}")
+    return rows
+
+
+def form_of(rows: list[tuple[int, str]]) -> list[tuple[str, int]] | None:
+    """The form of sections, of which those with the same name before a comma have the same notes, and with other words
+    behind it some new ones; None where no name comes twice."""
+    names = [re.sub(r"\W*\d*$", "", words.split(",")[0]).lower() for _, words in rows]
+    letters = {name: chr(ord("A") + place) for place, name in enumerate(dict.fromkeys(names))}
+    first = {name: words for name, (_, words) in reversed(list(zip(names, rows, strict=True)))}
+    form = [
+        (letters[name] + "'" * (words.lower() != first[name].lower()), bars)
+        for name, (bars, words) in zip(names, rows, strict=True)
+    ]
+    return form if len(letters) < len(rows) else None
+
+
 def pipeline_arguments(values: dict, config) -> dict:
     """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
-        values: by the names of the pipeline's arguments; score and melody are the path of a MIDI file or a `Score`,
+        values: by the names of the pipeline's arguments; sections is a text, see `read_sections`, which `jobs.work`
+            turns into a prompt; score and melody are the path of a MIDI file or a `Score`,
             or anything else that stands for one that is still to come.
         config: of the pipeline.
 
@@ -106,6 +140,13 @@ def pipeline_arguments(values: dict, config) -> dict:
         if values.get(name) is not None:
             check_number(name, values[name], low, high, whole=True)
             out[name] = int(values[name])
+    sections = read_sections(values.get("sections") or "")
+    if sections:
+        bars, whole = sum(bars for bars, _ in sections), out.get("bars")
+        if out["duration_s"] is not None or whole not in (None, bars):
+            length = f"bars is {whole}" if whole else f"duration_s is {out['duration_s']:g}"
+            raise ValueError(f"sections has {bars} bars in all, but {length}; leave one of them out")
+        out |= {"sections": sections, "bars": bars}
     out["seed"] = check_seed(values.get("seed"))
     out["score"], out["melody"], out["parts"] = score, melody, values.get("parts") or None
     read_parts(out["parts"], score if isinstance(score, Score) else None)
@@ -115,6 +156,8 @@ def pipeline_arguments(values: dict, config) -> dict:
                 raise ValueError(f"{name} is {shown(values[name])}; allowed: true or false")
             out[name] = values[name]
     out |= {name: values[name] for name in EDIT if values.get(name) is not None}
+    if sections and has_composer(config) and score is None and melody is None:
+        out["form"] = form_of(sections)
     written = is_composed(out, has_composer(config))
     if out.get("stems") and score is None and not written:
         raise ValueError("stems needs score: stems are its parts")
@@ -144,6 +187,11 @@ def overridden(arguments: dict) -> str:
     if field and stated and (field != stated or differ(field, read[stated])):
         differences.append(f"{lengths[field].format(arguments[field])}, not {lengths[stated].format(read[stated])}")
     return f"The fields count before the words: {'; '.join(differences)}" if differences else ""
+
+
+def short_title(text: object) -> str:
+    """A line of up to 80 characters of what was typed; "" of anything else."""
+    return " ".join("".join(c for c in text if c.isprintable()).split())[:80] if isinstance(text, str) else ""
 
 
 def file_name(title: str, seed: int | None, taken: object = ()) -> str:

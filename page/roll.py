@@ -2,18 +2,18 @@
 notes in some bars, and each part on its own."""
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import gradio as gr
 
 from pipelines.pipeline_vivace import Score
 from pipelines.scores import has_composer
-from pipelines.vivace_notes import changed_regions, regions_of_bars
+from pipelines.vivace_notes import regions_of_bars
 
 from . import edit_tab, generate_tab
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .jobs import Cancelled
-from .notes import bars_in, notes_of, read_notes
+from .notes import bars_in, notes_of, read_bars, read_notes
 from .parts import BEGIN
 from .request import MAX_SEED, overridden, pipeline_arguments
 from .sessions import Session, Take
@@ -49,7 +49,9 @@ def whole_settings(take: Take, score: Score, config, **changes) -> dict:
         settings |= {name: own[name] for name in settings if name in own}
     whole = abs(score.duration_s - take.seconds) < 1e-3
     settings |= {"unit": "bars", "length": score.bars} if whole else {"unit": "seconds", "length": take.seconds}
+    settings["sections"] = settings["sections"] if whole else ""
     settings |= {"bpm": score.bpm, "key": score.key or "", "chords": "", "score": score, "notes_as": "score"}
+    settings["hum"] = None
     settings |= {"parts": [], "num_waveforms_per_prompt": 1, "stems": take.stems is not None, "seed": take.seed}
     return settings | changes
 
@@ -62,11 +64,14 @@ def edit_settings(take: Take, score: Score) -> dict:
     return settings | {"unit": "bars", "guidance_scale": own.get("guidance_scale"), "source": take.id, "region": None}
 
 
-def make_job(action: object, take: Take, tracks: object, region: list[float] | None, prompt: str, config) -> Job:
+def make_job(
+    action: object, take: Take, tracks: object, region: list[float] | None, prompt: str, config, chords: object = None
+) -> Job:
     """What a button asks for.
 
-    A piece without stems is edited: bars whose notes are the same stay bit for bit. A piece with stems is made again
-    part by part, from the same noise: parts whose notes are the same stay but for the level.
+    Bars with other chords than before get a new harmony and bass where there is a composer. A piece without stems is
+    edited: bars whose notes and chords are the same stay bit for bit. A piece with stems is made again part by part,
+    from the same noise: parts whose notes are the same stay but for the level.
 
     Args:
         action: of `LABELS`.
@@ -75,6 +80,7 @@ def make_job(action: object, take: Take, tracks: object, region: list[float] | N
         region: seconds that are chosen, for "rewrite".
         prompt: words for "sound".
         config: of the pipeline.
+        chords: of each bar, see `read_bars`; None = as they are.
 
     Raises:
         ValueError: one line.
@@ -84,37 +90,38 @@ def make_job(action: object, take: Take, tracks: object, region: list[float] | N
         raise ValueError(f"action is {action!r}; allowed, for a piece with notes: {', '.join(LABELS)}")
     before, downbeat_s = found
     score = read_notes(before, tracks)
-    if action == "sound":
-        settings = whole_settings(take, score, config, prompt=prompt, seed=None)
-        return Job(settings, generate_tab.arguments_of(settings, config))
-    if action == "parts":
-        settings = whole_settings(take, score, config, stems=True)
-        return Job(settings, generate_tab.arguments_of(settings, config))
-    if action == "notes":
-        made = changed_regions(before, score, downbeat_s, take.seconds, take.loop)
-        if take.stems:
-            settings = whole_settings(take, score, config)
-            return Job(settings, generate_tab.arguments_of(settings, config), made=made)
-        settings = edit_settings(take, score)
-        arguments, grid, made = edit_tab.edit_arguments(settings, take, None, config)
-        return Job(settings, arguments, "notes", grid, made)
-    if not has_composer(config):
-        raise ValueError("rewrite needs a composer; this checkpoint has none")
-    first, last = bars_in(score, downbeat_s, region)
+    progression, other = (before.chords, []) if chords is None else read_bars(chords, before)
+    score = replace(score, chords=progression)
     words = (take.settings or {}).get("prompt") or None
-    rewrite = {"score": score, "bars": (first, last), "prompt": words, "seed": secrets.randbelow(MAX_SEED)}
-    bars = sorted({*range(first, last), *before.changed_bars(score)})
-    made = regions_of_bars(score, bars, downbeat_s, take.seconds, take.loop)
-    if take.stems:
-        settings = whole_settings(take, score, config)
-        job = Job(settings, generate_tab.arguments_of(settings, config), made=made)
+    rewrite, bars = [], {*other, *before.changed_bars(score)}
+    follow = [role for role in ("harmony", "bass") if role in score.roles]
+    if other and follow and has_composer(config):
+        rewrite.append({"bars": [(bar, bar + 1) for bar in other], "parts": follow})
+    if action == "rewrite":
+        if not has_composer(config):
+            raise ValueError("rewrite needs a composer; this checkpoint has none")
+        chosen = bars_in(score, downbeat_s, region)
+        rewrite.append({"bars": chosen})
+        bars |= {*range(*chosen)}
+    made = regions_of_bars(score, sorted(bars), downbeat_s, take.seconds, take.loop)
+    if action in ("sound", "parts") or take.stems:
+        changes = {"sound": {"prompt": prompt, "seed": None}, "parts": {"stems": True}}.get(action, {})
+        if not bars and not changes:
+            raise ValueError("score has the notes of the audio; nothing is to be made anew")
+        settings = whole_settings(take, score, config, **changes)
+        job = Job(settings, generate_tab.arguments_of(settings, config), made=[] if changes else made)
     else:
         settings = edit_settings(take, score)
+        if not (rewrite or other):
+            arguments, grid, made = edit_tab.edit_arguments(settings, take, None, config)
+            return Job(settings, arguments, "notes", grid, made)
         own = {name: settings[name] for name in ("prompt", "negative_prompt", "seed", "guidance_scale")}
         own |= {name: getattr(score, name) for name in ("bpm", "time_signature", "key")}
         own |= {"audio": str(take.path), "mask_s": made, "score": score}
         job = Job(settings, pipeline_arguments(own, config), "notes", take.grid, made)
-    job.arguments["rewrite"] = rewrite | {"loop": take.loop}
+    if rewrite:
+        shared = {"prompt": words, "seed": secrets.randbelow(MAX_SEED), "loop": take.loop}
+        job.arguments["rewrite"] = [shared | one for one in rewrite]
     return job
 
 
@@ -131,7 +138,7 @@ def wire(desk: Desk, make) -> gr.events.Dependency:
         try:
             take, region = edit_tab.chosen(session, {"tracks": [data], "region": data.get("region")})
             action = data.get("action")
-            job = make_job(action, take, data.get("notes"), region, prompt, config)
+            job = make_job(action, take, data.get("notes"), region, prompt, config, data.get("chords"))
             note = overridden(job.arguments) if action == "sound" else ""
 
             def keep(session: Session, output) -> list[Take]:
@@ -147,7 +154,7 @@ def wire(desk: Desk, make) -> gr.events.Dependency:
         shown = deck_value([take, *takes], ["Before", LABELS[action]], roll=True) | {"current": 1}
         yield {status: done_line(takes, note), player: shown, **idle}
 
-    player.act(None, None, status, js=BEGIN.format("status"))
+    player.act(None, None, status, js=BEGIN.format("status"), show_progress="hidden")
     return player.act(
         act, make.fields["prompt"], [status, player, make.go, make.cancel], api_visibility="private",
         show_progress="hidden", concurrency_limit=None,

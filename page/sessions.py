@@ -61,6 +61,8 @@ class Take:
         grid: bpm, beats_per_bar and downbeat_s, or None where no beat is known.
         made: stretches (start, end) in seconds that an edit made anew.
         loop: whether it is a circle.
+        label: the name that it was given; "" = none, its title stands for it.
+        star: whether it is a favourite.
     """
 
     id: str
@@ -75,6 +77,12 @@ class Take:
     grid: dict | None = None
     made: list[tuple[float, float]] = field(default_factory=list)
     loop: bool = False
+    label: str = ""
+    star: bool = False
+
+    @property
+    def called(self) -> str:
+        return self.label or self.title
 
     @property
     def flac(self) -> Path:
@@ -197,6 +205,12 @@ class Session:
         self.takes = OrderedDict((other.id, other) for other in order)
         self._save()
         return take
+
+    def change(self, take: Take, **values: object) -> None:
+        """Set attributes of a piece, and keep them."""
+        for name, value in values.items():
+            setattr(take, name, value)
+        self._save()
 
     def find(self, take_id: object) -> Take:
         """A piece of this session.

@@ -16,7 +16,7 @@ from pipelines.vivace_edit import recipe_grid
 from pipelines.vivace_recipe import find_recipe
 
 from .notes import roll_value
-from .request import MAX_SECONDS, file_name
+from .request import MAX_SECONDS, file_name, short_title
 from .sessions import Session, Take
 
 MAX_UPLOAD_BYTES = 30 * 2**20
@@ -85,6 +85,8 @@ def keep_output(
             own["score"] = str(shutil.copyfile(settings["score"], path.with_name("score.mid")))
         elif settings.get("score"):  # of the piano roll
             own["score"] = str(path.with_suffix(".mid"))
+        if settings.get("hum"):
+            own["hum"] = str(shutil.copyfile(settings["hum"], path.with_name(f"melody{Path(settings['hum']).suffix}")))
         circle = bool(conditions.get("loop", loop))
         kind = task or ("loop" if circle else "made")
         take = Take(
@@ -104,8 +106,12 @@ def pack(path: Path, files: list[Path]) -> None:
             file.unlink()
 
 
-def check_upload(path: str | Path) -> None:
+def check_upload(path: str | Path, name: str = "audio") -> None:
     """Refuse what is no short piece of audio, by its size and its header, before it is read.
+
+    Args:
+        path: of the file.
+        name: as what it was sent.
 
     Raises:
         ValueError: one line that says what is allowed.
@@ -113,10 +119,10 @@ def check_upload(path: str | Path) -> None:
     more = ", M4A, WebM" if find_ffmpeg() else ""
     allowed = f"allowed: {', '.join(KINDS)}{more} of up to {MAX_UPLOAD_BYTES / 2**20:g} MB and {MAX_SECONDS:g} s"
     if not os.path.isfile(path):
-        raise ValueError(f"audio is not there any more; upload it again ({allowed})")
+        raise ValueError(f"{name} is not there any more; upload it again ({allowed})")
     size = os.path.getsize(path)
     if size > MAX_UPLOAD_BYTES:
-        raise ValueError(f"audio has {size / 2**20:.1f} MB; {allowed}")
+        raise ValueError(f"{name} has {size / 2**20:.1f} MB; {allowed}")
     try:
         about = soundfile.info(str(path))
         kind, rate, channels, seconds = about.format, about.samplerate, about.channels, about.duration
@@ -124,14 +130,14 @@ def check_upload(path: str | Path) -> None:
         try:
             samples, rate = read_file(path, MAX_SECONDS)
         except ValueError as error:
-            raise ValueError(f"audio cannot be read, or is too long; {allowed}") from error
+            raise ValueError(f"{name} cannot be read, or is too long; {allowed}") from error
         kind, channels, seconds = KINDS[0], samples.shape[0], samples.shape[1] / rate
     if kind not in KINDS:
-        raise ValueError(f"audio is a {kind} file; {allowed}")
+        raise ValueError(f"{name} is a {kind} file; {allowed}")
     if not MIN_UPLOAD_S <= seconds <= MAX_SECONDS:
-        raise ValueError(f"audio lasts {seconds:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
+        raise ValueError(f"{name} lasts {seconds:.2f} s; {allowed}, and at least {MIN_UPLOAD_S:g} s")
     if not 8000 <= rate <= 96000 or channels > 2:
-        raise ValueError(f"audio has {rate} Hz and {channels} channels; allowed: 8000 to 96000, 1 or 2")
+        raise ValueError(f"{name} has {rate} Hz and {channels} channels; allowed: 8000 to 96000, 1 or 2")
 
 
 def keep_upload(session: Session, path: str | Path, name: str) -> Take:
@@ -153,7 +159,7 @@ def keep_upload(session: Session, path: str | Path, name: str) -> Take:
     if grid is None:
         beats = find_beats(samples, rate, None, 4)
         grid = None if beats is None else {"bpm": round(beats[0], 2), "beats_per_bar": 4, "downbeat_s": beats[1]}
-    title = " ".join("".join(c for c in Path(name).stem if c.isprintable()).split())[:80] or "upload"
+    title = short_title(Path(name).stem) or "upload"
     stem = file_name(title, None, {take.name for take in session.takes.values()})
     take_id, target = session.new_path(stem)
     for file in (target, target.with_suffix(".flac")):
@@ -197,7 +203,7 @@ def track(take: Take, label: str, roll: bool = False) -> dict:
         "id": take.id, "label": label, "name": take.name, "url": link(take.path), "flac": link(take.flac),
         "mid": take.midi and link(take.midi), "zip": take.stems and link(take.stems),
         **{kind: link(take.path.with_suffix(f".{kind}")) for kind in LOSSY}, "roll": roll_value(take) if roll else None,
-        "about": f"{take.title}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
+        "about": f"{take.called}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
     }  # fmt: skip
 
 
@@ -227,15 +233,23 @@ def history_value(session: Session, search: str = "") -> dict:
     rows, words = [], str(search or "").lower().split()[:20]
     for take in reversed(session.takes.values()):
         row = {
-            "id": take.id, "kind": NAMES[take.kind], "title": take.title, "about": about(take), "name": take.name,
+            "id": take.id, "title": take.called, "about": about(take), "name": take.name, "star": take.star,
+            "kind": f"{'favourite ' * take.star}{NAMES[take.kind]}",
             "wav": link(take.path), "flac": link(take.flac), "mid": take.midi and link(take.midi),
-            "zip": take.stems and link(take.stems), "restorable": take.settings is not None,
+            "zip": take.stems and link(take.stems), "restore": take.settings is not None,
+            "more": take.settings is not None and "task" not in take.settings,
             "slot": next((slot for slot, other in session.pair.items() if other == take.id), None),
         }  # fmt: skip
-        text = f"{row['kind']} {row['title']} {row['about']}".lower()
+        text = f"{row['kind']} {row['title']} {take.title} {row['about']}".lower()
         if all(word in text for word in words):
             rows.append(row)
     return {"takes": rows, "total": len(session.takes)}
+
+
+def rename(session: Session, take: Take, text: object) -> None:
+    """Give a piece a name; an empty one, or its title, takes it away. Its files keep theirs: players link to them."""
+    label = short_title(text)
+    session.change(take, label="" if label == take.title else label)
 
 
 def zip_takes(session: Session, takes: list[Take]) -> Path:

@@ -1,11 +1,13 @@
 """What is understood of a request while it is typed: chips, each from the words, set by hand or chosen."""
 
 import html
+from pathlib import Path
 
 from pipelines.pipeline_vivace import ROLES, Score, parse_key, read_exclusion, read_music
 from pipelines.scores import has_composer, is_composed, music_of
 from pipelines.vivace_music import Music
 from pipelines.vivace_notes import cast, named_instruments
+from pipelines.vocabulary import nearest_word, unknown_words
 
 from .request import MAX_SECONDS, read_score
 
@@ -56,6 +58,9 @@ def grid_chips(settings: dict, arguments: dict, music: Music) -> list[str]:
             continue
         by_hand = settings[field] not in (None, "", False)
         source = "field" if by_hand else "words" if stated else "notes" if has_notes else "chosen"
+        if field == "length" and arguments.get("sections"):
+            out.append(chip(text, "field", more="of the sections"))
+            continue
         more = ""
         if by_hand and isinstance(stated, str):
             same = parse_key(stated) == parse_key(text) if field == "key" else text.startswith(stated)
@@ -79,7 +84,17 @@ def part_chips(arguments: dict, composed: bool) -> list[str]:
     return lines + [chip(f"no {name}", "words") for name in exclusion.excluded]
 
 
-def understood(settings: dict, arguments: dict | None, wrong: str, config) -> str:
+def unknown_chip(word: str, known: frozenset[str]) -> str:
+    """A word that the text encoder does not know, with a button for the one that may be meant."""
+    near = nearest_word(word, known)
+    swap = near and f'<button type="button" data-swap="{html.escape(word)}" data-near="{near}">{near}?</button>'
+    return (
+        f'<li class="chip unknown"><span title="The model was not taught this word, and can only guess at it.">'
+        f"{html.escape(word)} <small>unknown word</small></span>{swap or ''}</li>"
+    )
+
+
+def understood(settings: dict, arguments: dict | None, wrong: str, config, words: frozenset[str] = frozenset()) -> str:
     """HTML of the chips and of what in the words is not used as it stands.
 
     Args:
@@ -87,15 +102,23 @@ def understood(settings: dict, arguments: dict | None, wrong: str, config) -> st
         arguments: of the pipeline that they become; None where they are `wrong`.
         wrong: why.
         config: of the pipeline.
+        words: of the text encoder; others are marked, where there are any.
     """
     if arguments is None:
         empty = not (settings["prompt"] or "").strip()
         return "" if empty else f'<p class="chips-note">{html.escape(wrong)}</p>'
     composed = is_composed(arguments, has_composer(config))
     known = arguments.get("melody") if arguments.get("score") is None else arguments["score"]
+    hum, known = (known, None) if isinstance(known, Path) else (None, known)  # a recording is read with the piece
     longest_s = min(config.max_duration_s, MAX_SECONDS)
     music = music_of(arguments.get("prompt") or "", arguments, known, config.default_duration_s, longest_s, composed)
     chips = grid_chips(settings, arguments, music) + part_chips(arguments, composed)
+    chips += [chip("lead: your recording", "notes", more="read when the piece is made")] if hum else []
+    bar, said = 1, arguments.get("prompt") or ""
+    for bars, section in arguments.get("sections", ()):
+        chips.append(chip(f"bars {bar} to {bar + bars - 1}: {section}", "field", more=FROM["field"]))
+        bar, said = bar + bars, f"{said} {section}"
+    chips += [unknown_chip(word, words) for word in unknown_words(said, words)]
     own = [note for note in music.notes if ": the words say" not in note]  # what a field overrides stands in its chip
     if isinstance(settings["score"], str):
         own += notes_in(read_score(settings["score"]))

@@ -30,7 +30,7 @@ from .vivace_compose import (
 )
 from .vivace_edit import FADE_S, Lengths, prompt_for_score
 from .vivace_level import LOUDNESS_LUFS
-from .vivace_notes import read_melodies, read_score
+from .vivace_notes import read_melodies, read_parts, read_score
 from .vivace_prompt import is_timeline, read_prompts, spread
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_score import Score, quarters_per_bar, quarters_per_beat
@@ -151,6 +151,8 @@ class ComposingMixin:
         prompt: str | None = None,
         seed: int | None = None,
         loop: bool = False,
+        parts: list[str] | None = None,
+        chords: str | None = None,
     ) -> Score:
         """A score with new notes in some of its bars, written to what stands around them, in its key and chords.
 
@@ -160,6 +162,8 @@ class ComposingMixin:
             prompt: words that the composer follows; None = the instruments of the score.
             seed: of the notes; None = at random.
             loop: whether the end of the score leads to its beginning.
+            parts: the roles that get new notes, of those that the score has; None = all. The others stay.
+            chords: a progression from the first bar on, in place of that of the score; None = that of the score.
 
         Returns:
             The score in the same tempo, meter, length and instruments. A note from before that rings into these bars
@@ -174,13 +178,15 @@ class ComposingMixin:
             raise ValueError("score is None; allowed: a Score, or the name of a MIDI file")
         music = {name: getattr(given, name) for name in ("bars", "bpm", "time_signature", "key", "chords")}
         music |= {"score": given, "parts": list(given.roles), "loop": loop}
+        music["chords"] = given.chords if chords is None else chords
+        opened = read_parts(parts, given)
         (request,) = self._requests_to_compose(prompt, seed, 1, music)
         assert request.plan is not None
         spans: Any = (bars,) if isinstance(bars, tuple) else tuple(tuple(span) for span in bars)
-        request.plan = replace(request.plan, given=given, open_bars=spans, instruments={})
+        request.plan = replace(request.plan, given=given, open_bars=spans, open_parts=opened, instruments={})
         self._compose([request], None, None)
         assert request.score is not None
-        return replace(given, tracks=request.score.tracks)
+        return replace(given, tracks=request.score.tracks, chords=music["chords"])
 
     def jam(
         self,

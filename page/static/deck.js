@@ -1,7 +1,7 @@
 // The player: waveform and spectrogram, or the notes, under a grid of beats; gapless loop, of a region too, which is
-// chosen by mouse or keyboard; zoom; and each part of a piece with its own volume.
+// chosen by mouse or keyboard; zoom; a click on each beat; and each part of a piece with its own volume.
 (() => {
-  const { contextFor, readWav, readZip, makeSource, spectrogram, peaks } = window.vivaceSound;
+  const { contextFor, readWav, readZip, makeSource, makeClicks, spectrogram, peaks } = window.vivaceSound;
   const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
   const clock = (s) => `${Math.floor(s / 60)}:${(s % 60).toFixed(1).padStart(4, "0")}`;
   let sounding = null; // one deck at a time
@@ -32,6 +32,8 @@
     listen() {
       this.find("play").addEventListener("click", () => this.toggle());
       this.find("loop").addEventListener("click", () => this.setLoop(!this.loop));
+      this.find("click").addEventListener("click", () => this.setClick(!this.clicks));
+      this.find("volume").addEventListener("input", () => this.setClick(this.clicks));
       this.find("clear").addEventListener("click", () => this.select(null));
       for (const name of ["from", "to"])
         this.find(name).addEventListener("change", () => {
@@ -89,6 +91,8 @@
         link.download = `${track.name}.${kind}`;
       }
       this.say(track.about);
+      this.find("click").hidden = !track.bpm;
+      this.setClick(this.clicks);
       this.root.dataset.ready = track.id;
       this.roll?.show(track);
       this.root.classList.toggle("deck-notes", Boolean(this.roll?.score));
@@ -122,6 +126,16 @@
     gain(role) {
       const own = this.mix[role] || {}, alone = Object.values(this.mix).some((one) => one.solo);
       return own.mute || (alone && !own.solo) ? 0 : (own.volume ?? 1);
+    }
+
+    // Whether the beats click, as loud as the slider beside it says.
+    setClick(on) {
+      this.clicks = Boolean(on);
+      this.find("click").setAttribute("aria-pressed", this.clicks);
+      this.find("volume").hidden = !this.clicks || !this.track?.bpm;
+      const gain = this.clicks ? Number(this.find("volume").value) : 0;
+      if (this.clickLevel) this.clickLevel.gain.setTargetAtTime(gain, this.clickLevel.context.currentTime, 0.01);
+      else if (on && this.node && this.track.bpm) this.seek(this.now());
     }
 
     mixed() {
@@ -186,13 +200,20 @@
       if (this.position >= this.duration - 0.01 || (this.loop && this.position >= last)) this.position = this.loop ? first : 0;
       this.startedAt = context.currentTime + (parts ? 0.02 : 0); // all parts at one moment
       this.levels = {};
-      this.nodes = Object.entries(parts || { all: this.sound }).map(([role, sound]) => {
-        const source = makeSource(context, sound, this.loop, this.region), level = new GainNode(context, { gain: this.gain(role) });
+      this.nodes = [];
+      const start = (sound, gain) => {
+        const source = makeSource(context, sound, this.loop, this.region), level = new GainNode(context, { gain });
         source.connect(level).connect(context.destination);
         source.start(this.startedAt, this.position);
-        this.levels[role] = level;
-        return source;
-      });
+        this.nodes.push(source);
+        return level;
+      };
+      for (const [role, sound] of Object.entries(parts || { all: this.sound })) this.levels[role] = start(sound, this.gain(role));
+      this.clickLevel = null;
+      if (this.clicks && this.track.bpm) {
+        this.sound.clicks ||= makeClicks(this.sound, this.track);
+        this.clickLevel = start(this.sound.clicks, Number(this.find("volume").value));
+      }
       const node = this.nodes[0];
       node.onended = () => node === this.node && this.finish();
       this.node = node;
@@ -257,6 +278,7 @@
       const move = { ArrowLeft: -beat, ArrowRight: beat }[event.key];
       if (event.key === " " && !onButton) this.toggle();
       else if (event.key === "l" || event.key === "L") this.setLoop(!this.loop);
+      else if ((event.key === "m" || event.key === "M") && this.track.bpm) this.setClick(!this.clicks);
       else if (event.key === "Home") this.seek(0);
       else if (move && event.shiftKey && this.selectable) {
         const [first, last] = this.region || [this.now(), this.now()];

@@ -34,7 +34,7 @@
 
   // The space bar plays what is in the player in sight, where nothing else has the focus.
   addEventListener("keydown", (event) => {
-    if (event.key !== " " || event.target.closest?.("input, textarea, select, button, a, summary, .deck")) return;
+    if (event.key !== " " || event.target.closest?.("input, textarea, select, button, a, summary, .deck, [contenteditable]")) return;
     const deck = seen(".deck:not(.deck-empty)")?.parentElement.deck;
     if (!deck) return;
     event.preventDefault();
@@ -63,11 +63,16 @@
     return '<div class="status busy" role="status"><progress></progress><span>Sending the request</span></div>';
   };
 
-  // A chip leads to its field; its cross lets the words count again.
+  // A chip leads to its field; its cross lets the words count again; the word beside an unknown one takes its place.
   window.vivaceChips = (element, trigger) =>
     element.addEventListener("click", (event) => {
-      const { field, clear } = event.target.closest("[data-field], [data-clear]")?.dataset || {};
+      const { field, clear, swap, near } = event.target.closest("button")?.dataset || {};
       if (clear) trigger("act", { field: clear });
+      const words = swap && seen(".prompt textarea");
+      if (words) {
+        words.value = words.value.replace(new RegExp(`(?<!\\p{L})${swap}(?!\\p{L})`, "giu"), near);
+        words.dispatchEvent(new Event("input", { bubbles: true }));
+      }
       const box = field && seen(`.field-${CSS.escape(field)} :is(input, textarea)`);
       if (!box) return;
       reveal(box, 40, "center");

@@ -1,4 +1,5 @@
-// The piano roll: the notes of a piece, a lane for each role, changed by mouse, touch and keys, with undo; and a mixer.
+// The piano roll: the chords and notes of a piece, a lane for each role, changed by mouse, touch and keys, with undo; and
+// a mixer.
 (() => {
   const TICKS = 960, ROLES = ["lead", "harmony", "bass", "drums"];
   const NAMES = ["C", "C#", "D", "Eb", "E", "F", "F#", "G", "Ab", "A", "Bb", "B"];
@@ -205,9 +206,10 @@
 
   class Roll {
     constructor(deck, box, trigger, composes) {
-      Object.assign(this, { deck, box, trigger, edits: new Map(), step: 240, length: 480, chosen: null, notes: [] });
+      Object.assign(this, { deck, box, trigger, composes, fields: [], edits: new Map(), step: 240, length: 480, chosen: null, edit: { notes: [], chords: [] } });
       this.lanes = ROLES.map((role) => new Lane(this, role));
-      this.chords = element("canvas", { className: "roll-chords", role: "img" });
+      this.chords = element("div", { className: "roll-chords", role: "group", ariaLabel: "Chords" });
+      this.chordSay = element("p", { className: "roll-wrong", role: "alert", hidden: true });
       this.undo = button("Undo", () => this.turn(false), { className: "roll-undo" });
       this.redo = button("Redo", () => this.turn(true));
       this.bin = button("Delete note", () => this.change(() => this.remove(this.chosen)));
@@ -224,7 +226,7 @@
       this.split = button("Make the parts", ask("parts"), { className: "roll-split" });
       this.parts = element("p", { className: "roll-parts", hidden: true },
         "Mute, solo and volume need each part on its own. ", this.split);
-      box.append(this.chords, ...this.lanes.map((lane) => lane.root));
+      box.append(this.chords, this.chordSay, ...this.lanes.map((lane) => lane.root));
       this.tools = deck.find("tools");
       this.tools.append(
         this.parts,
@@ -243,12 +245,52 @@
       this.original = this.score.tracks.flatMap((one, place) =>
         one.notes.map(([on, length, pitch, velocity]) => ({ place, role: one.role, on, length, pitch, velocity })),
       );
-      if (!this.edits.has(track.id)) this.edits.set(track.id, { notes: this.original.map((note) => ({ ...note })), past: [], future: [] });
+      if (!this.edits.has(track.id)) this.edits.set(track.id, { notes: this.original.map((note) => ({ ...note })), chords: [...this.score.chords], past: [], future: [] });
       this.edit = this.edits.get(track.id);
-      this.notes = this.edit.notes;
+      this.fields = this.score.chords.map((_, bar) => this.chordField(bar));
+      this.chords.replaceChildren(...this.fields);
       this.names = new Set(this.original.map((note) => this.name(note)));
       this.chosen = null;
       this.refresh();
+    }
+
+    get notes() {
+      return this.edit.notes;
+    }
+
+    // The chords of a bar, to type over; what is no chord is marked, and the server says why.
+    chordField(bar) {
+      const width = (100 * this.score.bar * this.score.tick_s) / this.deck.duration;
+      const left = (100 * (this.score.downbeat_s + bar * this.score.bar * this.score.tick_s)) / this.deck.duration;
+      const field = element("input", { type: "text", spellcheck: false, autocomplete: "off", ariaLabel: `Chords of bar ${bar + 1}` });
+      field.style.cssText = `left: ${left}%; width: ${Math.min(width, 100 - left)}%`;
+      field.onchange = () => this.change(() => (this.edit.chords[bar] = field.value.trim()));
+      field.onkeydown = (event) => {
+        event.stopPropagation();
+        if (event.key === "Escape") field.value = this.edit.chords[bar];
+        if (event.key === "Enter") (this.fields[bar + 1] || this.play).focus();
+        if (event.key === "Enter" || event.key === "Escape") event.preventDefault();
+      };
+      return field;
+    }
+
+    async check(field) {
+      const text = field.value, beats = Math.round(this.score.bar / this.score.beat);
+      const answer = text && text !== this.score.chords[this.fields.indexOf(field)]
+        ? await fetch(`./vivace/chords?${new URLSearchParams({ bar: text, beats })}`) : null;
+      const { error } = answer?.ok ? await answer.json() : { error: "" };
+      if (field.value !== text) return;
+      field.ariaInvalid = Boolean(error);
+      field.title = error || text;
+      this.marks();
+    }
+
+    // What stands below the chords, and whether the piece can be played.
+    marks() {
+      const wrong = this.fields.findIndex((field) => field.ariaInvalid === "true");
+      this.chordSay.hidden = wrong < 0;
+      this.chordSay.textContent = wrong < 0 ? "" : `Bar ${wrong + 1}: ${this.fields[wrong].title}`;
+      this.play.disabled = wrong >= 0 || !this.changed().length;
     }
 
     name(note) {
@@ -276,7 +318,7 @@
     }
 
     copy() {
-      return this.notes.map((note) => ({ ...note }));
+      return { notes: this.notes.map((note) => ({ ...note })), chords: [...this.edit.chords] };
     }
 
     add(role, on, pitch) {
@@ -308,8 +350,8 @@
 
     // Remember what was before, if it was changed.
     keep(before) {
-      const text = (notes) => notes.map((note) => this.name(note)).join(";");
-      if (text(before) !== text(this.notes)) {
+      const text = ({ notes, chords }) => [...notes.map((note) => this.name(note)), ...chords].join(";");
+      if (text(before) !== text(this.edit)) {
         this.edit.past.push(before);
         this.edit.future.length = 0;
       }
@@ -320,30 +362,41 @@
       const [from, to] = forward ? [this.edit.future, this.edit.past] : [this.edit.past, this.edit.future];
       if (!from.length) return;
       to.push(this.copy());
-      this.notes = this.edit.notes = from.pop();
+      Object.assign(this.edit, from.pop());
       this.chosen = null;
       this.refresh();
     }
 
-    // Bars, counted from 0, in which the notes differ from those that sound.
+    // Bars, counted from 0, in which the notes or the chords differ from those that sound.
     changed() {
-      const now = new Set(this.notes.map((note) => this.name(note))), bars = new Set();
+      const now = new Set(this.notes.map((note) => this.name(note))), bars = new Set(this.otherChords());
       const differ = [...this.original.filter((note) => !now.has(this.name(note))), ...this.notes.filter((note) => this.isNew(note))];
       for (const note of differ)
         for (let bar = Math.floor(note.on / this.score.bar); bar * this.score.bar < note.on + note.length; bar++) bars.add(bar);
       return [...bars].filter((bar) => bar < this.score.bars).sort((a, b) => a - b);
     }
 
+    otherChords() {
+      return [...this.edit.chords.keys()].filter((bar) => this.edit.chords[bar] !== this.score.chords[bar]);
+    }
+
     refresh() {
+      this.fields.forEach((field, bar) => {
+        field.value = field.title = this.edit.chords[bar];
+        field.classList.toggle("roll-other", field.value !== this.score.chords[bar]);
+        this.check(field);
+      });
       const bars = this.changed().map((bar) => bar + 1), many = bars.length > 6;
       this.undo.disabled = !this.edit.past.length;
       this.redo.disabled = !this.edit.future.length;
       this.bin.disabled = !this.chosen;
-      this.play.disabled = !bars.length;
+      const follow = this.composes && this.otherChords().length && this.notes.some(({ role }) => /harmony|bass/.test(role));
       this.say.textContent = !bars.length ? "" : many ? `${bars.length} bars differ from what you hear`
         : `${bars.length === 1 ? "Bar" : "Bars"} ${bars.join(", ")} ${bars.length === 1 ? "differs" : "differ"} from what you hear`;
+      if (follow) this.say.textContent += "; harmony and bass will follow the new chords";
       this.box.dataset.notes = this.notes.length;
       for (const lane of this.lanes) lane.fit();
+      this.marks();
       this.region();
       this.mix();
       this.draw();
@@ -373,7 +426,8 @@
         if (place < 0) place = tracks.push({ role: note.role, notes: [] }) - 1;
         tracks[place].notes.push([note.on, note.length, note.pitch, note.velocity]);
       }
-      this.trigger("act", { action, id: this.track.id, notes: tracks, region: this.deck.region });
+      const { chords } = this.edit;
+      this.trigger("act", { action, id: this.track.id, notes: tracks, chords, region: this.deck.region });
     }
 
     // A short tone at the pitch of a note that is placed.
@@ -391,20 +445,6 @@
 
     draw() {
       if (!this.score || this.box.clientWidth < 10) return;
-      const [paint, width, height, scale] = this.deck.canvas(this.chords);
-      this.chords.hidden = !this.score.chords.length;
-      this.chords.ariaLabel = `Chords: ${this.score.chords.map(([symbol]) => symbol).join(" ")}`;
-      paint.font = `600 ${12 * scale}px ui-sans-serif, system-ui, sans-serif`;
-      let free = 0;
-      for (const [symbol, beat] of this.score.chords) {
-        const x = this.pixel(beat * this.score.beat, width);
-        paint.fillStyle = this.colour("bar");
-        paint.fillRect(x, 0, scale, height);
-        if (x < free) continue;
-        paint.fillStyle = this.colour("ink");
-        paint.fillText(symbol, x + 4 * scale, height - 6 * scale);
-        free = x + paint.measureText(symbol).width + 8 * scale;
-      }
       for (const lane of this.lanes) lane.draw();
     }
   }

@@ -75,6 +75,15 @@
     return node;
   }
 
+  // A short tone on each beat, a higher one on the first of a bar, as long as a sound whose beats are known.
+  function makeClicks({ rate, channels }, { bpm, downbeat_s, beats_per_bar }) {
+    const samples = new Float32Array(channels[0].length), beat = 60 / bpm;
+    for (let k = Math.ceil(-downbeat_s / beat - 1e-6), at; (at = Math.round((downbeat_s + k * beat) * rate)) < samples.length; k++)
+      for (let i = 0, hz = k % beats_per_bar ? 1175 : 1760; i < 0.04 * rate; i++)
+        samples[at + i] = Math.sin((2 * Math.PI * hz * i) / rate) * Math.exp(-i / (0.006 * rate));
+    return { rate, channels: [samples] };
+  }
+
   // What the speakers would get for `rounds` rounds of the loop; the browser test compares it with the file.
   async function renderLoop(sound, rounds) {
     const length = sound.channels[0].length * rounds;
@@ -160,5 +169,5 @@
     return out;
   }
 
-  window.vivaceSound = { contextFor, readWav, readZip, makeSource, renderLoop, spectrogram, peaks };
+  window.vivaceSound = { contextFor, readWav, readZip, makeSource, makeClicks, renderLoop, spectrogram, peaks };
 })();

@@ -129,10 +129,15 @@ def send(path: Path) -> None:
 
 def call(pipe, job: Job, device: str) -> list[dict]:
     """Make and write the pieces of one request; what was made, as JSON can hold it."""
+    from pipelines.vocabulary import known_words, unknown_text
+
     begin = time.perf_counter()
     out = pipe(**job.request)
     took_s = time.perf_counter() - begin
-    return [write(out, index, path, took_s, device, job.midi) for index, path in enumerate(job.paths)]
+    made = [write(out, index, path, took_s, device, job.midi) for index, path in enumerate(job.paths)]
+    prompt = job.request.get("prompt")
+    words = unknown_text(prompt, known_words(pipe.tokenizer)) if isinstance(prompt, str) else []
+    return [piece | ({"unknown_words": words} if words else {}) for piece in made]
 
 
 def write(out, index: int, path: Path, took_s: float, device: str, midi: bool = False) -> dict:
@@ -182,6 +187,7 @@ def report(piece: dict) -> str:
         f"seed        {piece['seed']}\n"
         f"understood  {conditions_text(piece['understood'])}\n"
         + "".join(f"note        {note}\n" for note in piece["understood"].get("notes", ()))
+        + (f"unknown     {', '.join(piece['unknown_words'])}\n" if piece.get("unknown_words") else "")
         + f"speed       {piece['took_s']:.1f} s on {piece['device']}, {speed:.1f} x real time"
     )
 

@@ -89,7 +89,7 @@ class Visit:
             box.blur()
 
     def more(self) -> None:
-        self.page.locator(".more button:visible").first.click()
+        self.page.locator(".more > button:visible", has_text="More").first.click()
 
     def wait_status(self, text: str, where: str = "#status") -> str:
         self.page.wait_for_function(

@@ -22,7 +22,7 @@ from page.jobs import PIPES, Cancelled, News, Remaining, run_job
 from page.model import load_model
 from page.request import file_name, overridden, pipeline_arguments
 from page.sessions import MAX_TAKES, Sessions, Take, takes_folder
-from page.takes import check_upload, deck_value, grid_of, history_value, keep_output, keep_upload, zip_takes
+from page.takes import check_upload, deck_value, grid_of, history_value, keep_output, keep_upload, rename, zip_takes
 from space.export import export_space, main, requirements
 
 
@@ -232,6 +232,29 @@ def test_on_ones_own_machine_pieces_outlive_the_page(tmp_path):
     assert [take.title for take in Sessions(own=True, kept=kept).of(browser).takes.values()] == ["a"]
     (tmp_path / "file").write_text("")
     assert Sessions(own=True, kept=tmp_path / "file").kept is None
+
+
+def test_names_and_favourites_stay_with_the_pieces(tmp_path):
+    browser = "0123456789abcdef" * 2
+    sessions = Sessions(own=True, kept=tmp_path / "takes")
+    session = sessions.of(browser)
+    one, two = (make_take(session, title, settings={}, seed=7) for title in ("calm piano", "loud piano"))
+    session.add(one)
+    session.add(two)
+    rename(session, one, "  Intro \n <b>of</b> the film ")
+    session.change(two, star=True)
+    rename(session, two, "Finale")
+    sessions.close()
+    again = Sessions(own=True, kept=tmp_path / "takes").of(browser)
+    rows = history_value(again)["takes"]
+    assert [row["title"] for row in rows] == ["Finale", "Intro <b>of</b> the film"]
+    assert [row["star"] for row in rows] == [True, False]
+    assert [row["id"] for row in history_value(again, "favourite")["takes"]] == [two.id]
+    assert len(history_value(again, "calm piano")["takes"]) == 1  # the words are still found
+    kept = again.find(one.id)
+    rename(again, kept, "")
+    assert kept.called == kept.title == "calm piano"
+    assert deck_value([again.find(two.id)])["tracks"][0]["about"].startswith("Finale")
 
 
 def test_the_folder_of_pieces(monkeypatch, tmp_path):

@@ -1,13 +1,16 @@
 """The page in a real browser: Chromium, headless, on checkpoints/small. Run with `make test-browser`.
 
-`VIVACE_SCREENSHOTS=docs/page` also keeps pictures of the tabs there.
+`VIVACE_MODEL` names the folder of another checkpoint, and `VIVACE_SCREENSHOTS=docs/page` keeps pictures of the tabs
+there.
 """
 
 import io
+import json
 import os
 import re
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,15 +21,17 @@ from tests.conftest import ROOT
 from tests.helpers.browser import DESKTOP, PHONE, Visit, read, serving
 
 pytestmark = pytest.mark.browser
+MODEL = Path(os.environ.get("VIVACE_MODEL", ROOT / "checkpoints/small"))
+RATE = json.loads((MODEL / "vae/config.json").read_text())["sampling_rate"]
 
 
 @pytest.fixture(scope="module")
 def address():
-    """The page on checkpoints/small, or one that runs already at VIVACE_PAGE."""
+    """The page on that checkpoint, or one that runs already at VIVACE_PAGE."""
     if "VIVACE_PAGE" in os.environ:
         yield os.environ["VIVACE_PAGE"]
         return
-    with serving(ROOT / "checkpoints/small") as address:
+    with serving(MODEL) as address:
         yield address
 
 
@@ -72,7 +77,7 @@ def test_the_player_plays_and_loops_without_a_gap(visit):
     assert page.locator("#deck [data-part=loop]").get_attribute("aria-pressed") == "true"
     page.locator("#deck .deck").focus()
     page.keyboard.press("Space")
-    length = len(samples) / 24000
+    length = len(samples) / RATE
     page.wait_for_function("() => document.querySelector('#deck .deck-play').dataset.playing === 'true'")
     time.sleep(length + 1.0)  # past the end: still playing, from the beginning again
     assert page.locator("#deck .deck-play").get_attribute("aria-label") == "Pause"
@@ -174,7 +179,7 @@ def test_history_finds_restores_compares_and_packs(visit, chromium, address):
     with zipfile.ZipFile(io.BytesIO(packed)) as content:
         assert name == "vivace.zip" and len(content.namelist()) == 2
         lengths = sorted(len(read(content.read(item))[0]) for item in content.namelist())
-    assert lengths == [round(24000 * 4 * 60 / 90), round(24000 * 8 * 60 / 110)]
+    assert lengths == [round(RATE * 4 * 60 / 90), round(RATE * 8 * 60 / 110)]
     rows.nth(1).locator("[data-action=restore]").click()
     visit.wait_status("restored")
     visit.field("Chords").wait_for()
@@ -192,6 +197,42 @@ def test_history_finds_restores_compares_and_packs(visit, chromium, address):
     assert "Nothing yet" in other.page.locator(".takes-note").inner_text()
     other.context.close()
     assert not other.wrong
+
+
+def test_pieces_get_names_and_stars_and_others_like_them(visit):
+    page = visit.page
+    visit.generate("calm piano", Length=1, **{"Tempo,_bpm": 120})
+    visit.generate("calm organ", Length=1, **{"Tempo,_bpm": 120})
+    before = visit.shown()
+    visit.tab("History")
+    rows = page.locator("#takes li")
+    name = rows.nth(1).get_by_role("textbox", name="Name of the piece")
+    name.click()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("Opening <i>theme</i>")
+    page.keyboard.press("Enter")
+    rows.nth(1).get_by_role("link", name="Download WAV: Opening <i>theme</i>").wait_for()
+    star = rows.nth(1).get_by_role("button", name="Favourite")
+    assert star.inner_text() == "\u2606" and star.get_attribute("aria-pressed") == "false"
+    star.click()
+    page.locator("#takes [data-action=star][aria-pressed=true]").wait_for()
+    page.reload()
+    visit.tab("History")
+    page.locator("#search textarea, #search input").fill("favourite")
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 1")
+    assert "Opening <i>theme</i>" in rows.nth(0).inner_text()
+    rows.nth(0).get_by_role("button", name="More like this").click()
+    page.wait_for_function(
+        "(before) => ![undefined, before].includes(document.querySelector('#deck .deck').dataset.ready)", arg=before
+    )
+    visit.wait_status("Done")
+    about = page.locator("#deck [data-part=about]").inner_text()
+    assert about.startswith("calm piano") and "120 bpm" in about and "1 bar" in about
+    visit.tab("History")
+    page.locator("#search textarea, #search input").fill("calm piano")
+    page.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
+    seeds = [re.search(r"seed (\d+)", text)[1] for text in page.locator(".take-about").all_inner_texts()]
+    assert len(set(seeds)) == 2
 
 
 def visit_file(visit: Visit, row: int) -> bytes:
@@ -307,7 +348,7 @@ def test_edit_works_after_a_removal_that_came_first_and_remove_has_an_undo(visit
     page.wait_for_function("() => document.querySelectorAll('#takes li').length === 2")
     assert "calm piano" in page.locator("#takes li").nth(1).inner_text()
     assert page.locator("#undo").is_hidden()
-    assert len(read(visit_file(visit, 1))[0]) == 2 * 24000
+    assert len(read(visit_file(visit, 1))[0]) == 2 * RATE
 
 
 def test_a_then_b_at_once_compares_both_and_the_result_of_a_change_is_what_plays(visit):
@@ -419,7 +460,7 @@ def test_nothing_is_cut_off_on_narrow_screens(chromium, address, width):
         slider = page.locator(".slider_input_container").first.bounding_box()
         place = end.bounding_box()
         assert place["x"] + place["width"] <= slider["x"] + slider["width"] + 1
-    page.locator(".more > button:visible").first.click()
+    visit.more()
     page.get_by_text("Brightness, dB").first.wait_for()
     visit.context.close()
     assert not visit.wrong, visit.wrong
@@ -462,7 +503,7 @@ def test_dark_and_about(chromium, address):
     visit.picture("generate-dark")
     visit.tab("About")
     text = visit.page.locator("body").inner_text()
-    assert "checkpoints/small" in text and "apache" in text.lower() and "24 kHz" in text
+    assert f"{MODEL.parent.name}/{MODEL.name}" in text and "apache" in text.lower() and f"{RATE / 1000:g} kHz" in text
     visit.picture("about")
     visit.context.close()
     assert not visit.wrong, visit.wrong

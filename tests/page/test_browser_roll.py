@@ -6,6 +6,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 from pipelines.composer_vivace import ComposerVivace
@@ -119,6 +120,32 @@ def test_notes_are_seen_changed_played_and_mixed(visit):
     visit.picture(f"score-{page.viewport_size['width']}")
 
 
+def test_the_beats_click(visit):
+    page = visit.page
+    visit.generate(WORDS)
+    button, slider = page.locator("#deck [data-part=click]"), page.get_by_label("Volume of the click")
+    assert button.get_attribute("aria-pressed") == "false" and slider.is_hidden()
+    page.locator("#deck .deck").focus()
+    page.keyboard.press("m")
+    assert button.get_attribute("aria-pressed") == "true" and slider.is_visible()
+    page.keyboard.press("Space")
+    page.wait_for_function(f"() => {DECK}.node && {DECK}.clickLevel.gain.value > 0.3")
+    onsets = page.evaluate(
+        f"""() => {{ const [samples] = {DECK}.sound.clicks.channels, found = [];
+             samples.forEach((v, i) => Math.abs(v) > 0.3 && !(i - found.at(-1) < 1000) && found.push(i));
+             return found; }}"""
+    )
+    assert len(onsets) == 16 and np.abs(np.array(onsets) / RATE - np.arange(16) / 2).max() < 0.002  # 120 bpm
+    slider.fill("0.1")
+    page.wait_for_function(f"() => Math.abs({DECK}.clickLevel.gain.value - 0.1) < 0.01")
+    button.click()
+    page.wait_for_function(f"() => {DECK}.node && {DECK}.clickLevel.gain.value < 0.01")
+    assert (
+        slider.is_hidden()
+        and page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    )
+
+
 def midi(visit: Visit):
     """The downloaded MIDI file."""
     with visit.page.expect_download() as waiting:
@@ -173,6 +200,57 @@ def test_a_note_is_dragged_lengthened_moved_by_keys_and_deleted(chromium, addres
     assert page.locator("#deck [data-part=wide]").evaluate("(box) => box.style.width") == "200%"
     visit.context.close()
     assert not visit.wrong, visit.wrong
+
+
+def test_a_chord_is_typed_over_and_harmony_and_bass_follow_it(visit):
+    page = visit.page
+    visit.generate(WORDS)
+    old = Score.load(midi(visit))
+    third = page.get_by_label("Chords of bar 3")
+    play, before = page.get_by_role("button", name="Play these notes"), third.input_value()
+    assert before and page.get_by_label("Chords of bar 4").is_visible()
+    third.fill("Xm")
+    third.press("Enter")
+    said = page.locator(".roll-wrong")
+    said.wait_for()
+    assert "Bar 3: chords has 'Xm'; allowed: a root from A to G" in said.inner_text()
+    assert third.get_attribute("aria-invalid") == "true" and play.is_disabled()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
+    chord = "F#m7b5" if before != "F#m7b5" else "Dm7"
+    third.fill(chord)
+    third.press("Enter")
+    said.wait_for(state="hidden")
+    told, follow = page.locator(".roll-bar .roll-say").inner_text(), {"harmony", "bass"} & set(old.roles)
+    assert told.startswith("Bar 3 differs from what you hear") and ("harmony and bass will follow" in told) == bool(
+        follow
+    )
+    page.get_by_role("button", name="Undo").click()
+    assert third.input_value() == "Xm"
+    page.get_by_role("button", name="Redo").click()
+    said.wait_for(state="hidden")
+    press(visit, "Play these notes", "New notes")
+    new = Score.load(midi(visit))
+    assert page.get_by_label("Chords of bar 3").input_value() == chord
+    assert set(new.changed_bars(old)) <= {2, 3} and np.array_equal(new.notes("lead"), old.notes("lead"))
+
+
+def test_sections_and_a_recording_are_understood(visit, tmp_path):
+    page = visit.page
+    page.locator(".more > button:visible", has_text="Sections").click()
+    lines, words = page.get_by_label("Bars and words, one section a line"), page.locator(".prompt textarea:visible")
+    words.fill("calm, 120 bpm")
+    lines.fill("verse")
+    page.locator("#understood", has_text="sections has 'verse'; allowed: bars and words").wait_for()
+    lines.fill("1 intro, solo piano\n2 verse, jazz\n1 intro, solo piano")
+    page.locator("#understood .chip", has_text="bars 2 to 3: verse, jazz").wait_for()
+    visit.generate("calm, 120 bpm")
+    assert "4 bars" in page.locator("#deck [data-part=about]").inner_text() and Score.load(midi(visit)).bars == 4
+    lines.fill("")
+    soundfile.write(tmp_path / "hum.wav", 0.3 * np.sin(np.arange(2 * RATE) / 5), RATE)
+    page.locator("#notes > button").click()
+    page.locator(".field-melody input[type=file]").set_input_files(tmp_path / "hum.wav")
+    page.locator("#understood .chip", has_text="lead: your recording").wait_for()
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
 
 
 def test_new_notes_in_chosen_bars_and_another_sound(chromium, address):
@@ -233,6 +311,11 @@ def test_the_words_are_read_while_they_are_typed_and_a_dropped_midi_file_is_take
     assert visit.field("Tempo, bpm").input_value() == ""
     page.locator("#understood [data-field=key]").click()
     assert page.evaluate("() => document.activeElement.closest('.field-key') !== null")
+    words.fill("slow pinano, <b>kazoo</b>")
+    page.locator("#understood .chip.unknown", has_text="kazoo unknown word").wait_for()
+    page.get_by_role("button", name="piano?").click()
+    page.locator("#understood .chip.unknown", has_text="pinano").wait_for(state="detached")
+    assert words.input_value() == "slow piano, <b>kazoo</b>"
     Score((Track("lead", [(q, 1, 60 + q, 0.8) for q in range(8)], "flute"),), 120).save(tmp_path / "tune.mid")
     words.fill(example)  # which would say another tempo and length
     page.evaluate(

@@ -1,6 +1,7 @@
 """The piano roll's side of the server: notes to the browser and back, what its buttons make, chips of what is read."""
 
 import zipfile
+from dataclasses import replace
 
 import httpx
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from page import generate_tab
 from page.build import launch_options, make_app
 from page.desk import Desk
-from page.notes import bars_in, notes_of, read_notes, roll_value
+from page.front import chords_fault
+from page.jobs import call_arguments
+from page.notes import bars_in, notes_of, read_bars, read_notes, roll_value
 from page.request import pipeline_arguments
 from page.roll import make_job
 from page.sessions import Sessions
@@ -57,10 +60,7 @@ def made(desk, score, stems: bool = False, **more):
 
 def work(desk, job):
     """What a job makes, as `jobs.work` and the tab do it."""
-    arguments = dict(job.arguments)
-    if "rewrite" in arguments:
-        arguments["score"] = desk.pipe.rewrite(**arguments.pop("rewrite"))
-    output = desk.pipe(**arguments)
+    output = desk.pipe(**call_arguments(desk.pipe, job.arguments))
     return keep_output(desk.sessions.of("me"), output, job.settings, job.task, job.grid, job.made)[0]
 
 
@@ -81,7 +81,7 @@ def test_notes_go_to_the_browser_and_come_back(take):
     value = roll_value(take)
     assert score == tune() and begin == 0
     assert (value["bars"], value["bar"], value["beat"], value["tick_s"]) == (4, 3840, 960, 0.5 / 960)
-    assert value["chords"] == [["Am", 0], ["F", 4], ["Am", 8], ["F", 12]]
+    assert value["chords"] == ["Am", "F", "Am", "F"]
     assert sorted(value["scale"]) == [0, 2, 4, 5, 7, 9, 11] and len(value["drums"]) == 11
     assert [one["role"] for one in value["tracks"]] == ["lead", "drums"]
     assert value["tracks"][0]["notes"][1] == [960, 960, 73, 102]
@@ -153,6 +153,64 @@ def test_new_notes_in_chosen_bars(desk, take):
     for region, message in ((None, "no bars are chosen"), ([8.0, 9.0], "has no bar")):
         with pytest.raises(ValueError, match=message):
             make_job("rewrite", take, tracks(tune()), region, "", desk.pipe.config)
+
+
+def full(pitch: int = 57) -> Score:
+    """`tune` with chords and a bass."""
+    harmony = [(4 * bar, 4, pitch + step, 0.7) for bar in range(4) for step in (0, 3, 7)]
+    bass = [(4 * bar, 4, 33, 0.7) for bar in range(4)]
+    lead, drums = tune().tracks
+    return replace(tune(), tracks=(lead, Track("harmony", harmony, "piano"), Track("bass", bass), drums))
+
+
+@pytest.mark.parametrize("stems", [False, True], ids=["mix", "stems"])
+def test_harmony_and_bass_follow_chords_that_are_typed(desk, stems):
+    before, score = made(desk, full(), stems), full()
+    assert roll_value(before)["chords"] == ["Am", "F", "Am", "F"]
+    job = make_job("notes", before, tracks(score), None, "", desk.pipe.config, ["Am", "F", "Dm7 G7", "F"])
+    after = work(desk, job)
+    new = notes_of(after)[0]
+    assert roll_value(after)["chords"] == ["Am", "F", "Dm7 G7", "F"]
+    for role in ("lead", "drums"):
+        np.testing.assert_array_equal(new.notes(role), score.notes(role))
+    assert new.notes("harmony").tolist() != score.notes("harmony").tolist()
+    assert set(new.changed_bars(score)) <= {2, 3} and Score.load(after.midi).chords == new.chords
+    inside = new.notes("harmony")[(new.notes("harmony")[:, 0] >= 8) & (new.notes("harmony")[:, 0] < 10)]
+    assert {int(pitch) % 12 for pitch in inside[:, 2]} <= {2, 5, 9, 0}
+    if not stems:
+        one, two = samples(before.path), samples(after.path)
+        assert np.array_equal(one[: 4 * RATE], two[: 4 * RATE]) and not np.array_equal(one, two)
+    # the same notes in another sound go by the new chords, too
+    other = work(desk, make_job("sound", after, tracks(new), None, "jazz", desk.pipe.config, ["Am", "F", "C", ""]))
+    assert roll_value(other)["chords"] == ["Am", "F", "C", "C"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (["Am", "H", "Am", "F"], r"chord lane, bar 2: chords has 'H'; allowed: a root"),
+        (["Am", "F", "Am:3", "F"], "chord lane, bar 3: 'Am:3' does not fill the 4 beats"),
+        (["Am", "F", "Am F G", "F"], "chord lane, bar 3: 'Am F G' does not fill"),
+        (["Am"], "a text for each of the 4 bars"), ("Am F", "chord lane: 'Am F'"), ([1, 2, 3, 4], "a text for each"),
+    ],
+)  # fmt: skip
+def test_what_is_no_chord_is_refused_in_words(sent, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        read_bars(sent, tune())
+    assert "\n" not in str(caught.value)
+
+
+def test_chords_of_bars_become_a_progression():
+    assert read_bars(["Am", "F", "Am", "F"], tune()) == ("Am F", [])
+    assert read_bars(["", "", "C7/E", "F:1 G:3"], tune()) == ("N:4 N:4 C7/E:4 F:1 G:3", [0, 1, 2, 3])
+    assert read_bars(["Am", "F", "Dm7:3 G7:1", "F C"], tune())[0] == "Am:4 F:4 Dm7:3 G7:1 F:2 C:2"
+    again = replace(tune(), chords="Am:4 F:4 Dm7:3 G7:1 F:2 C:2")
+    assert read_bars(["Am", "F", "Dm7:3 G7:1", "F C"], again) == (again.chords, [])
+    assert read_bars(["", "", "", ""], tune()) == (None, [0, 1, 2, 3])
+    assert chords_fault(b"bar=Dm7+G7&beats=4") == "" == chords_fault(b"bar=C%23m7b5%2FE&beats=3")
+    assert "chords has 'Xm'" in chords_fault(b"bar=Xm&beats=4") and "does not fill the 3" in chords_fault(
+        b"bar=A+B&beats=3"
+    )
 
 
 def test_other_sounds_and_parts_of_the_same_notes(desk, take):
@@ -227,6 +285,74 @@ def test_chips_say_what_is_understood_and_what_counts(desk, tmp_path):
     tune().save(tmp_path / "tune.mid")
     html = said(config, "piano", score=str(tmp_path / "tune.mid"))
     assert "120 bpm <small>from the notes" in html and "lead (12 notes), drums (16 notes)" in html
+
+
+def test_a_recording_is_handed_on_as_the_melody(desk, tmp_path):
+    config, path = desk.pipe.config, tmp_path / "hum.wav"
+    soundfile.write(path, 0.3 * np.sin(np.arange(2 * RATE) / 5), RATE)
+    settings = generate_tab.blank(config) | {"prompt": "slow jazz", "hum": str(path), "seed": 1}
+    arguments = generate_tab.arguments_of(settings, config)
+    assert arguments["melody"] == path and "hum" not in arguments
+    assert "lead: your recording <small>" in said(config, "slow jazz", hum=str(path))
+    output = desk.pipe("slow jazz", bars=1, seed=1)
+    kept = keep_output(desk.sessions.of("me"), output, settings)[0].settings["hum"]
+    path.unlink()  # Gradio's own copy goes; that of the piece stays
+    assert generate_tab.arguments_of(settings | {"hum": kept}, config)["melody"].is_file()
+    for fields, message in (
+        ({"hum": str(path)}, "melody is not there any more"),
+        ({"hum": kept, "score": kept, "notes_as": "melody"}, "melody is given twice"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            generate_tab.arguments_of(settings | fields, config)
+
+
+def test_sections_become_a_timeline_and_a_form(desk):
+    lines = ("2 intro, solo piano", "", "1 bars: verse, loud", " 1 Chorus, jazz", "1 verse 2, fast", "1 chorus, jazz")
+    config, words = desk.pipe.config, "\n".join(lines)
+    settings = generate_tab.blank(config) | {"prompt": "calm, 120 bpm", "seed": 1, "sections": words}
+    arguments = generate_tab.arguments_of(settings, config)
+    assert arguments["bars"] == 6 and arguments["form"] == [("A", 2), ("B", 1), ("C", 1), ("B'", 1), ("C", 1)]
+    given = call_arguments(desk.pipe, arguments)
+    assert given["prompt"][0] == ("bar 1", "calm, 120 bpm, intro, solo piano")
+    assert [start for start, _ in given["prompt"]] == ["bar 1", "bar 3", "bar 4", "bar 5", "bar 6"]
+    output = desk.pipe(**given)
+    take = keep_output(desk.sessions.of("me"), output, settings)[0]
+    assert take.seconds == 12 and notes_of(take)[0].bars == 6
+    lead = output.scores[0].notes("lead", "harmony", "bass")
+    one, two = (
+        {(round(on - 4 * bar, 3), pitch) for on, _, pitch, _ in lead if 0 <= on - 4 * bar < 4} for bar in (3, 5)
+    )
+    assert one == two  # the chorus comes again
+    html = said(config, "calm", sections=words)
+    assert "6 bars" in html and "of the sections" in html and ">bars 5 to 5: verse 2, fast <small>" in html
+    (again,) = [desk.pipe(**call_arguments(desk.pipe, generate_tab.arguments_of(take.settings, config)))]
+    assert np.array_equal(again.audios[0], output.audios[0])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"sections": "verse"}, "sections has 'verse'; allowed: bars and words"),
+        ({"sections": "0 verse"}, "sections has '0 verse'"),
+        ({"sections": "2 verse", "length": 8}, "sections has 2 bars in all, but bars is 8"),
+        ({"sections": "2 verse", "unit": "seconds", "length": 8}, "but duration_s is 8"),
+        ({"sections": "1 a\n" * 27}, "sections has 27 lines"),
+        ({"sections": "400 a\n400 b"}, "bars"),
+    ],
+)
+def test_what_are_no_sections_is_refused_in_one_line(desk, fields, message):
+    settings = generate_tab.blank(desk.pipe.config) | {"prompt": "calm, 120 bpm"} | fields
+    with pytest.raises(ValueError, match=message) as caught:
+        generate_tab.arguments_of(settings, desk.pipe.config)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_word_that_the_model_does_not_know_is_marked(desk):
+    assert "piano" in desk.words
+    asked = {"prompt": "slow pianno, <kazoo>"}
+    html = understood(generate_tab.blank(desk.pipe.config) | asked, asked, "", desk.pipe.config, desk.words)
+    assert ">kazoo <small>unknown word<" in html and 'data-swap="pianno" data-near="piano">piano?<' in html
+    assert html.count("unknown word<") == 2
 
 
 def test_mp3_and_ogg_are_written_when_they_are_asked_for(desk, tmp_path, monkeypatch):

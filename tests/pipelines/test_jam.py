@@ -59,11 +59,33 @@ def test_bars_are_rewritten_and_the_rest_of_the_score_stays(player):
     assert set(new.instruments) <= set(score.instruments)
     assert new == player.rewrite(score, [(2, 4)], "flute, 140 bpm, 2 bars", seed=5)
     assert new != player.rewrite(score, (2, 4), "flute, 140 bpm, 2 bars", seed=6)
+    with pytest.raises(ValueError, match="parts has 'tuba'"):
+        player.rewrite(score, (2, 4), parts=["tuba"])
     for bars, message in (((3, 9), "open_bars has"), ((2, 2), "open_bars has")):
         with pytest.raises(ValueError, match=message):
             player.rewrite(score, bars)
     with pytest.raises(ValueError, match="score is None"):
         player.rewrite(None, (0, 1))
+
+
+def test_harmony_and_bass_are_written_to_new_chords_and_the_lead_stays(player):
+    lead = [(q / 2, 0.5, 72 + q % 5, 0.8) for q in range(48)]  # eighths, also across the new bars
+    chords = [(4 * bar, 4, pitch, 0.7) for bar in range(6) for pitch in (57, 60, 64)]
+    bass = [(2 * half, 2, 33, 0.7) for half in range(12)]
+    tracks = (Track("lead", lead, "flute"), Track("harmony", chords, "piano"), Track("bass", bass, "upright bass"))
+    score = Score(tracks, 96, bars=6, key="A minor", chords="Am")
+    new = player.rewrite(score, (2, 4), "jazz", seed=5, parts=["harmony", "bass"], chords="Am:8 Dm7:4 G7:4 Am:8")
+    assert new.chords == "Am:8 Dm7:4 G7:4 Am:8" and new.roles == score.roles and new.instruments == score.instruments
+    np.testing.assert_array_equal(new.notes("lead"), score.notes("lead"))
+    for role in ("harmony", "bass"):
+        before, after = score.notes(role), new.notes(role)
+        outside = [notes[(notes[:, 0] < 8) | (notes[:, 0] >= 16)] for notes in (before, after)]
+        np.testing.assert_array_equal(*outside)
+        for first, allowed in ((8, {2, 5, 9, 0}), (12, {7, 11, 2, 5})):
+            inside = after[(after[:, 0] >= first) & (after[:, 0] < first + 4)]
+            assert role == "bass" or {int(pitch) % 12 for pitch in inside[:, 2]} <= allowed
+    again = player.rewrite(score, [(2, 4)], "jazz", seed=5, parts=["bass", "harmony"], chords="Am:8 Dm7:4 G7:4 Am:8")
+    assert same(new, again)
 
 
 @pytest.mark.parametrize(
