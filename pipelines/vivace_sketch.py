@@ -39,7 +39,7 @@ CLEARLY = 0.25  # so much better another tempo must fit than the given one
 # Of the choice of steps: how much later or earlier than the one before an onset may well be, in steps and as a share of
 # the time between them; costs of eighths and of 16ths beside the beats, and of being late; steps that it may be off.
 JITTER, DRIFT, WEAK, FAR, REACH = 0.25, 0.03, (0.7, 2.0), 0.1, 10
-GAP_S, ONSET = 0.07, 1.0  # between two hits; least height of an onset, in standard deviations
+GAP_S, ONSET, FAINTEST = 0.07, 1.0, 0.2  # between two hits; least height of an onset, in deviations and of the highest
 KICK, SNARE, HAT = 36, 38, 42  # General MIDI
 BORDERS_HZ = (500.0, 4500.0)  # of the centres of their spectra
 
@@ -214,7 +214,7 @@ def hear_rhythm(audio: torch.Tensor, rate: int) -> Sketch:
     highest = np.lib.stride_tricks.sliding_window_view(np.pad(envelope, reach), 2 * reach + 1).max(1)
     places = np.flatnonzero((envelope == highest) & (envelope > ONSET))
     heights = envelope[places]
-    places = places[heights > 0.12 * heights.max()] if len(places) else places
+    places = places[heights > FAINTEST * heights.max()] if len(places) else places
     if float(audio.abs().max()) < 1e-4 or not len(places):
         raise ValueError("rhythm has no hit that is found; needed: taps, claps or a beatbox")
     mono = audio.mean(0)
