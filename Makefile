@@ -80,7 +80,7 @@ $(VENV)/.base: pyproject.toml
 
 $(VENV)/.full: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e ".[train,app,dev]"
+	$(BIN)/python -m pip install --quiet -e ".[train,app,sketch,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps tinysoundfont musicnn
 	$(BIN)/python -m training.data.sources.fetch
 	@touch $@ $(VENV)/.base

@@ -73,6 +73,33 @@ def load_score(path: object, name: str = "score", roles: object = None) -> Score
     return Score.load(path, None if roles is None else read_roles(roles))
 
 
+def load_sketches(request: dict, text: str, roles: object = None) -> Score | None:
+    """The notes of `melody` and `rhythm` of a request, names of MIDI files or recordings, together; None for neither.
+    In the request scores take their place, so that a recording is listened to once.
+
+    Args:
+        text: all words of the prompt.
+        roles: of the tracks of a MIDI file, as of `read_roles`.
+
+    Raises:
+        ValueError: one line that names the argument.
+    """
+    names = [name for name in ("melody", "rhythm") if request.get(name) is not None]
+    timing = request.pop("sketch_timing", None)
+    if not names and timing is None:
+        return None
+    from pipelines.vivace_sketch import is_recording, joined, read_sketch, settle_sketches  # loads torch
+
+    found: dict = {}
+    for name in names:
+        file = request[name]
+        found[name] = read_sketch(file if is_recording(file, None) else load_score(file, name, roles), name)
+    given = MusicArguments(**{one.name: request.get(one.name) for one in fields(MusicArguments)})
+    pair = settle_sketches(found.get("melody"), found.get("rhythm"), timing, given, read_music(text))
+    request |= {name: one for name, one in zip(("melody", "rhythm"), pair, strict=True) if one is not None}
+    return joined(*pair)
+
+
 def load_composer(pipe, folder: str):
     """The composer in a folder, as a part of this pipeline.
 

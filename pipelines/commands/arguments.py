@@ -86,6 +86,23 @@ def add_parts(add) -> None:
     add("--parts", nargs="+", metavar="ROLE", help="play these alone: lead, harmony, bass, drums")
 
 
+def add_sketch(add, melody: bool = True) -> None:
+    """What is composed to: a melody, unless a command takes it otherwise, and a rhythm."""
+    if melody:
+        add(
+            "--melody", metavar="FILE", help="the lead, to which the rest is composed: a MIDI file, or a recording of "
+            "one voice that hums, sings or whistles (needs swift-f0)",
+        )  # fmt: skip
+    add(
+        "--rhythm", metavar="FILE", help="the drums, repeated to the end: a recording of taps or of a beatbox, or a "
+        "MIDI file",
+    )  # fmt: skip
+    add(
+        "--sketch_timing", choices=("grid", "original"), help="of recordings: notes on 16ths (grid, the default), or "
+        "where they were played",
+    )  # fmt: skip
+
+
 def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
     """A score, what of it plays, and what is written of it beside the audio."""
     add = parser.add_argument_group("notes, with a checkpoint that plays them").add_argument
@@ -105,7 +122,7 @@ def add_notes(parser: argparse.ArgumentParser, stems: bool) -> None:
             "--compose", action=argparse.BooleanOptionalAction, help="whether the composer writes the notes; default: "
             "if there is one and no --score is given; with --score it writes the roles that have no notes",
         )  # fmt: skip
-        add("--melody", metavar="FILE", help="MIDI file with the lead, to which the rest is composed")
+        add_sketch(add)
         add("--form", help="sections of what is composed: AABA, AA'BA'")
 
 

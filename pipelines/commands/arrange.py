@@ -1,4 +1,4 @@
-"""A melody in a MIDI file -> the same melody with chords, bass and drums, in the style that the words name."""
+"""A melody, as MIDI or hummed -> the same melody with chords, bass and drums, in the style that the words name."""
 
 import argparse
 from pathlib import Path
@@ -10,13 +10,15 @@ EXAMPLES = """examples:
   vivace arrange tune.mid --style bossa --out bossa.mid
   vivace arrange tune.mid --style "string quartet, no drums" --chords "C Am Dm G7" --seed 3 --out quartet.mid
   vivace arrange band.mid --roles "track 2=lead" --style "funk, slap bass" --audio --out funk.mid
+  vivace arrange hum.wav --style "string quartet" --bpm 90 --out quartet.mid
 
 the notes of the melody stay as they are; of a file with several parts the lead is taken"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", help="MIDI file with the melody, the lead of several parts or the only one")
+    about = "or a recording of one voice (needs swift-f0)"
+    add("file", help=f"MIDI file with the melody, the lead of several parts or the only one; {about}")
     add(
         "--style",
         required=True,
@@ -25,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_grid(parser, length=True)
     compose.add_piece(parser)
+    arguments.add_sketch(parser.add_argument_group("sketch").add_argument, melody=False)
     compose.add_model(parser)
     add("--out", help="file to write, .mid; default: tune.arranged.mid for tune.mid")
     arguments.add_json(parser)

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 from pipelines.commands import arguments
-from pipelines.commands.jobs import Job, check_file, check_numbers, naming, read_jobs, texts_of
+from pipelines.commands.jobs import Job, check_file, check_kept, check_numbers, naming, read_jobs, texts_of
 
 EXAMPLES = """examples:
   vivace compose "slow waltz for accordion and double bass" --bars 16 --seed 7 --out waltz.mid
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_piece(parser)
     add = parser.add_argument_group("form").add_argument
     add("--form", help="sections: AABA, AA'BA'")
-    add("--melody", metavar="FILE", help="MIDI file with the lead, to which the rest is written")
+    arguments.add_sketch(add)
     arguments.add_batch(parser)
     add_model(parser)
     parser.add_argument("--out", help="file to write, .mid; default out.mid")
@@ -71,9 +71,9 @@ def audio_files(job: Job) -> list[Path]:
 def check(job: Job, index: dict, notes: bool, own: bool) -> None:
     """Raise a ValueError for what can be refused before a model is loaded; load the melody. `index` and `notes` are as
     in `check_job`; `own` says whether another composer is given."""
-    from pipelines.scores import has_composer, load_score, music_of
+    from pipelines.scores import has_composer, load_sketches, music_of
     from pipelines.vivace_midi import load_mido
-    from pipelines.vivace_notes import read_melody, read_parts
+    from pipelines.vivace_notes import read_parts
 
     request = job.request
     with naming(job):
@@ -87,14 +87,12 @@ def check(job: Job, index: dict, notes: bool, own: bool) -> None:
         roles = request.pop("roles", None)
         if roles is not None and "melody" not in request:
             raise ValueError("roles needs melody: they are those of its tracks")
-        if "melody" in request:
-            file = request["melody"]
-            request["melody"] = read_melody(load_score(file, "melody", roles))
-            if any(path.exists() and path.samefile(file) for path in job.paths):
-                raise ValueError(f"out would write over melody {file!r}; give out another name")
+        check_kept(job, "melody", "rhythm")
+        text = ". ".join(texts_of(request))
+        sketch = load_sketches(request, text, roles)
         read_parts(request.get("parts"), None)
         lengths = index["default_duration_s"], index["max_duration_s"]
-        music_of(". ".join(texts_of(request)), request | {"audio": None}, request.get("melody"), *lengths, True)
+        music_of(text, request | {"audio": None}, sketch, *lengths, True)
     check_numbers(job)
 
 

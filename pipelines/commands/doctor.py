@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 exit code 1 if something is missing that `vivace generate` needs"""
 DISTRIBUTION = "vivace-music"
-EXTRAS = ("train", "app", "dev")
+EXTRAS = ("train", "app", "sketch", "dev")
 SOURCE = (ROOT / "pyproject.toml").is_file()  # of an installed package there is none
 GIB = 2**30
 

@@ -19,8 +19,11 @@ PIPE = "-"  # as out: a WAV on standard output
 # Of the command, not of a piece.
 OWN = ("at", "out", "batch", "skip_existing", *MODEL, "composer", "json", "midi", "words", "run")
 EDITS = ("strength", "mask_s", "extend_s")
-TEXTS = ("audio", "score", "melody", "form", "negative_prompt", "time_signature", "beat_unit", "key", "chords", "out")
-SCORED = ("score", "melody", "compose", "form")  # with these a piece has notes that can be written
+TEXTS = (
+    "audio", "score", "melody", "rhythm", "sketch_timing", "form", "negative_prompt", "time_signature", "beat_unit",
+    "key", "chords", "out",
+)  # fmt: skip
+SCORED = ("score", "melody", "rhythm", "compose", "form")  # with these a piece has notes that can be written
 # Numbers that are checked before a model is loaded: lowest, highest, whether whole.
 NUMBERS = {"num_waveforms_per_prompt": (1, 1000, True), "num_inference_steps": (1, 1000, True),
            "guidance_scale": (0, 100, False), "seed": (0, 2**62, True)}  # fmt: skip
@@ -265,24 +268,24 @@ def texts_of(request: dict) -> list[str]:
 
 
 def check_notes(job: Job, notes: bool, composes: bool):
-    """The score or the melody of a job, or None. Raise a ValueError for what is wrong with it and its parts, of a
-    checkpoint that plays `notes` and `composes`, or does not."""
-    from pipelines.scores import is_composed, load_score
+    """The score, or the melody and the rhythm of a job, or None. Raise a ValueError for what is wrong with them and
+    with the parts, of a checkpoint that plays `notes` and `composes`, or does not."""
+    from pipelines.scores import is_composed, load_score, load_sketches
     from pipelines.vivace_midi import load_mido
-    from pipelines.vivace_notes import read_melody, read_parts
+    from pipelines.vivace_notes import read_parts
 
     request = job.request
     for name in ("score", "parts"):
         if name in request and not notes:
             raise ValueError(f"{name} needs a network that plays notes; this checkpoint's has no note channels")
-    for name in ("compose", "melody", "form"):
+    for name in ("compose", "melody", "rhythm", "sketch_timing", "form"):
         if request.get(name) and not composes:
             raise ValueError(f"{name} needs a composer and a network that plays notes; this checkpoint has none")
     roles = request.get("roles")
     if roles is not None and "score" not in request and "melody" not in request:
         raise ValueError("roles needs score or melody: they are those of its tracks")
-    melody = load_score(request["melody"], "melody", roles) if "melody" in request else None
-    read_melody(melody)
+    check_kept(job, "melody", "rhythm")
+    sketch = load_sketches(request, ". ".join(texts_of(request)), roles)
     score = load_score(request["score"], "score", roles) if "score" in request else None
     read_parts(request.get("parts"), score)
     if not isinstance(request.get("stems", False), bool):
@@ -299,8 +302,17 @@ def check_notes(job: Job, notes: bool, composes: bool):
             if score is not None and path.is_file() and path.samefile(request["score"]):
                 raise ValueError(f"midi would write over score {request['score']!r}; give out another name")
     if request.pop("roles", None) is not None:
-        request |= {name: one for name, one in (("score", score), ("melody", melody)) if one is not None}
-    return melody if score is None else score
+        request |= {} if score is None else {"score": score}
+    return sketch if score is None else score
+
+
+def check_kept(job: Job, *names: str) -> None:
+    """Raise a ValueError where a file of a job would be written over one that it is made from."""
+    for name in names:
+        file = job.request.get(name)
+        there = isinstance(file, str) and Path(file).exists()
+        if there and any(path.exists() and path.samefile(file) for path in job.files):
+            raise ValueError(f"out would write over {name} {file!r}; give out another name")
 
 
 def has_score(path: str) -> bool:

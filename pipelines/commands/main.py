@@ -1,4 +1,5 @@
-"""`vivace`: generate, compose, arrange, edit, retime, replay, midi, finetune, info, app, serve, publish, doctor.
+"""`vivace`: generate, compose, arrange, edit, restore, retime, replay, midi, finetune, info, app, serve, publish and
+doctor.
 
 Exit codes: 0 done; 1 the work failed (disk, network, memory, a library that is missing); 2 bad input; 130 interrupted.
 Every error is one line on stderr that begins with "error: ".
@@ -24,15 +25,32 @@ from pipelines.commands import (
     midi,
     publish,
     replay,
+    restore,
     retime,
     serve,
 )
 
-COMMANDS = (generate, compose, arrange, edit, retime, replay, midi, finetune, info, app, serve, publish, doctor)
+COMMANDS = (
+    generate,
+    compose,
+    arrange,
+    edit,
+    restore,
+    retime,
+    replay,
+    midi,
+    finetune,
+    info,
+    app,
+    serve,
+    publish,
+    doctor,
+)
 EPILOG = """examples:
   vivace generate "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
   vivace compose "slow waltz for accordion" --bars 16 --out waltz.mid
   vivace edit --audio out.wav --mask_s 4:6 --prompt "jazz trio" --out repaired.wav
+  vivace restore demo.wav --out better.wav
   vivace replay out.wav
   vivace midi song.wav
   vivace finetune my_music --out mine

@@ -14,6 +14,7 @@ from pipelines.hub import load_native, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
+from tests.helpers.voice import RATE, beatbox, seconds, sing, tune
 
 LEAD = [(0.0, 1.0, 72, 0.8), (1.5, 0.5, 74, 0.8), (4.25, 2.0, 76, 0.8)]
 
@@ -135,3 +136,26 @@ def test_the_scores_of_the_docs_are_printed(checkpoints, tmp_path):
     scores = [Score.load(path) for path in sorted((tmp_path / "composed").iterdir())]
     assert len(scores) == 16 and all(score.bars == 16 for score in scores)
     assert (tmp_path / "composed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_hum_and_a_beatbox(call, tmp_path):
+    _, bpm, notes = tune("ode to joy")
+    soundfile.write(tmp_path / "hum.wav", sing(seconds(notes, bpm), 0)[0], RATE)
+    hits = [(0.5 * k, ("kick", "hat", "snare", "hat")[k % 4]) for k in range(8)]
+    soundfile.write(tmp_path / "tap.wav", beatbox(hits, 1)[0], RATE)
+    asked = ["--style", "piano", "--seed", 1, "--rhythm", tmp_path / "tap.wav", "--json"]
+    code, said, errors = call("arrange", tmp_path / "hum.wav", *asked)
+    assert (code, errors) == (0, "")
+    score = Score.load(tmp_path / "hum.arranged.mid")
+    assert score.bpm == bpm and np.array_equal(score.notes("lead")[:, (0, 2)], notes[:, (0, 2)])
+    assert score.notes("drums")[:, 2].tolist() == [36, 42, 38, 42] * 4
+    assert "melody: its tempo is taken as 104 bpm" in json.loads(said)["score"]["remarks"][0]
+    asked = ["--prompt", "funk, 120 bpm", "--bars", 3, "--rhythm", tmp_path / "tap.wav", "--seed", 1, "--midi"]
+    code, said, errors = call("generate", *asked, "--num_inference_steps", 1, "--out", tmp_path / "a.wav")
+    assert (code, errors) == (0, "") and len(Score.load(tmp_path / "a.mid").notes("drums")) == 12
+    for more, words in (
+        (["--rhythm", tmp_path / "none.wav"], "rhythm is"), (["--sketch_timing", "grid"], "sketch_timing is 'grid'"),
+        (["--melody", tmp_path / "a.wav"], "out would write over melody"),
+    ):  # fmt: skip
+        code, _, errors = call("generate", "--prompt", "funk", *more, "--out", tmp_path / "a.wav")
+        assert code == 2 and words in errors and errors.count("\n") == 1
