@@ -18,6 +18,7 @@ from .vivace_recipe import __doc__ as _vivace_recipe
 from .vivace_request import __doc__ as _vivace_request
 from .vivace_sampling import __doc__ as _vivace_sampling
 from .vivace_score import __doc__ as _vivace_score
+from .vivace_sketch import __doc__ as _vivace_sketch
 from .vivace_stages import __doc__ as _vivace_stages
 from .vivace_theory import __doc__ as _vivace_theory
 from .vivace_tokens import __doc__ as _vivace_tokens

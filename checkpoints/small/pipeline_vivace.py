@@ -33,7 +33,7 @@ from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
 from .vivace_midi import midi_of
 from .vivace_music import MIN_DURATION_S, Lengths, Music, understand
-from .vivace_notes import read_melodies, read_score
+from .vivace_notes import read_score
 from .vivace_process import check_process, noise_level
 from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
@@ -60,6 +60,7 @@ from .vivace_sampling import (
     windows,
 )
 from .vivace_score import ROLES, Score, Track, note_roll
+from .vivace_sketch import is_recording, read_sketches
 from .vivace_stages import StagesMixin
 from .vivace_theory import (
     BEAT_HARMONICS,
@@ -345,8 +346,10 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
         parts: list[str] | list[list[str]] | None = None,
         stems: bool = False,
         compose: bool | list[bool] | None = None,
-        melody: Score | str | Path | list | np.ndarray | None = None,
+        melody: Score | str | Path | list | np.ndarray | torch.Tensor | None = None,
         form: str | list[tuple[str, int]] | None = None,
+        rhythm: Score | str | Path | list | np.ndarray | torch.Tensor | None = None,
+        sketch_timing: str | list[str] | None = None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -428,8 +431,14 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
             compose: whether the composer writes the notes, per prompt; None = if there is one and neither `score` nor
                 `audio` is given. With a score it writes the roles that have no notes. What is composed is a function
                 of the seed and the arguments, and is in the output's `scores` and in the recipe.
-            melody: the lead, to which the rest is composed: a `Score`, the name of a MIDI file, or notes as rows of
-                onset and duration in quarters, pitch and velocity.
+            melody: the lead, to which the rest is composed: a `Score`, the name of a MIDI file, notes as rows of onset
+                and duration in quarters, pitch and velocity, or a recording of one voice that hums, sings or whistles
+                (needs swift-f0): the name of an audio file, or an array with its `sampling_rate`. Its first note begins
+                the first bar; where no tempo is said it is that of the recording.
+            rhythm: the drums, repeated to the end: a recording of taps or of a beatbox, a `Score`, or the name of a
+                MIDI file. The rest is composed to them.
+            sketch_timing: of recordings given as `melody` or `rhythm`, per prompt: "grid" (the default) moves notes to
+                16ths, "original" keeps them where they were played.
             form: sections of what is composed, "AABA": a letter that comes again brings its notes again, with a prime
                 ("AA'BA") varied; or a list of (letter, bars).
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
@@ -476,10 +485,14 @@ class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, 
             prompts = read_prompts(prompt, morph, None if prompt_embeds is None else len(prompt_embeds))
             scores = spread("score", scores if isinstance(score, (list, tuple)) else scores[0], len(prompts), False)
             lengths = Lengths(config.default_duration_s, config.max_duration_s)
+            sketches = {name: read_sketches(one, name, sampling_rate) for name, one in
+                        (("melody", melody), ("rhythm", rhythm))}  # fmt: skip
+            if audio is None and any(is_recording(one, sampling_rate) for one in (melody, rhythm)):
+                sampling_rate = None  # it was that of a sketch
             edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
                 "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
-                "compose": compose, "melody": read_melodies(melody), "form": form,
+                "compose": compose, "form": form, **sketches, "sketch_timing": sketch_timing,
                 "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,

@@ -75,6 +75,7 @@ class MusicPlan:
         given: notes that stay as they are. A role that has notes here is complete, with its rests, to the end of this
             score; the other roles in `parts` are written to it.
         open_bars: (first, last) bars, counted from 0, of `given` that are written anew, in the roles in `parts`.
+        open_parts: the roles that are written anew in `open_bars`; None = all.
         form: "AABA": sections of equal length; a letter that comes again brings its notes again, and with a prime, as
             in "AA'BA'", a share `vary` of them is new. Or a list of (letter, bars).
         vary: share of a primed section's notes that is new, by beats and parts, more towards its end.
@@ -93,6 +94,7 @@ class MusicPlan:
     density: dict[str, float] = field(default_factory=dict)
     given: Score | None = None
     open_bars: tuple[tuple[int, int], ...] = ()
+    open_parts: tuple[str, ...] | None = None
     form: str | Sequence[tuple[str, int]] | None = None
     vary: float = 0.25
     loop: bool = False
@@ -300,18 +302,23 @@ def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
     into them from before."""
     score = replace(plan.given, key=plan.key, chords=None)
     found = encode_score(score)
-    columns = [NAMES.index(name) for role in score.roles for name in ROLE_COLUMNS[role]]
+    opened = score.roles if plan.open_parts is None else plan.open_parts
     closed = torch.ones(len(found), dtype=torch.bool)
+    for role in score.roles:
+        if role not in opened:
+            columns = [NAMES.index(name) for name in ROLE_COLUMNS[role]]
+            tokens[: len(found), columns] = found[:, columns]
     for first, last in plan.open_bars:
         closed[first * bar : last * bar] = False
-    for column in columns:
+    for column in (NAMES.index(name) for role in score.roles if role in opened for name in ROLE_COLUMNS[role]):
         line, keep = found[:, column], closed.clone()
         for step in range(1, len(line)):
             if line[step] == HOLD and not STRUCTURE_ONLY[column]:
                 keep[step] = keep[step - 1]  # a note and its end are given, or open, together
         tokens[: len(line), column] = torch.where(keep, line, tokens[: len(line), column])
     feel = NAMES.index("feel")
-    tokens[: len(found), feel] = torch.where(closed, found[:, feel], tokens[: len(found), feel])
+    kept = closed | (plan.open_parts is not None)  # that of the parts that stay
+    tokens[: len(found), feel] = torch.where(kept, found[:, feel], tokens[: len(found), feel])
 
 
 # Columns in which 1 does not mean that a note sounds on.
@@ -632,17 +639,18 @@ def with_given(score: Score, plan: MusicPlan) -> list[Track]:
     if plan.given is None:
         return list(score.tracks)
     quarters = float(quarters_per_bar(plan.time_signature))
-    spans = [(first * quarters, last * quarters) for first, last in plan.open_bars]
-    spans.append((plan.given.bars * quarters, plan.bars * quarters))
+    after = (plan.given.bars * quarters, plan.bars * quarters)
+    opened = [(first * quarters, last * quarters) for first, last in plan.open_bars]
 
-    def is_open(onsets: np.ndarray) -> np.ndarray:
+    def is_open(role: str, onsets: np.ndarray) -> np.ndarray:
+        spans = [after, *(opened if plan.open_parts is None or role in plan.open_parts else ())]
         return np.any([(onsets >= first - 1e-9) & (onsets < last - 1e-9) for first, last in spans], axis=0)
 
     tracks, left = [], {track.role: track for track in score.tracks}
     for track in plan.given.tracks:
-        notes = track.notes[~is_open(track.notes[:, 0])]
+        notes = track.notes[~is_open(track.role, track.notes[:, 0])]
         new = left.pop(track.role, None)
         if new is not None:  # the first track of a role takes its composed notes
-            notes = np.concatenate([notes, new.notes[is_open(new.notes[:, 0])]])
+            notes = np.concatenate([notes, new.notes[is_open(track.role, new.notes[:, 0])]])
         tracks.append(replace(track, notes=notes, instrument=plan.instruments.get(track.role, track.instrument)))
     return [*tracks, *left.values()]

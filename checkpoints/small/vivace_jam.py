@@ -30,16 +30,17 @@ from .vivace_compose import (
 )
 from .vivace_edit import FADE_S, Lengths, prompt_for_score
 from .vivace_level import LOUDNESS_LUFS
-from .vivace_notes import read_melodies, read_score
+from .vivace_notes import read_parts, read_score
 from .vivace_prompt import is_timeline, read_prompts, spread
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_score import Score, quarters_per_bar, quarters_per_beat
+from .vivace_sketch import read_sketches
 from .vivace_theory import SEPARATORS, check_number, is_harte, parse_time_signature, read_progression
 from .vivace_tokens import decode_tokens, steps_per_bar
 
 MUSIC = (
     "duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s", "loop", "parts",
-    "melody", "form",
+    "melody", "rhythm", "sketch_timing", "form",
 )  # fmt: skip
 TAIL_S = 0.06  # made after each bar, to be faded into the next one
 KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
@@ -93,7 +94,8 @@ class ComposingMixin:
         per_item = dict.fromkeys(PER_ITEM) | {name: music[name] for name in MUSIC if name in music}
         per_item |= {
             "score": spread("score", scores if isinstance(given, (list, tuple)) else scores[0], len(prompts), False),
-            "compose": True, "melody": read_melodies(music.get("melody")), "guidance_scale": 1.0,
+            "compose": True, **{name: read_sketches(music.get(name), name) for name in ("melody", "rhythm")},
+            "guidance_scale": 1.0,
             "negative_guidance_scale": 0.0, "guidance_rescale": 0.0, "guidance_interval": (0.0, 1.0),
             "normalize": True, "loudness_lufs": LOUDNESS_LUFS, "true_peak_dbtp": -1.0, "tilt_db": 0.0,
             "fade_in_s": 0.0, "fade_out_s": 0.0,
@@ -128,7 +130,7 @@ class ComposingMixin:
             num_waveforms_per_prompt: scores for each prompt.
             seed: as of a call.
             music: `duration_s`, `bars`, `bpm`, `beat_unit`, `time_signature`, `key`, `chords`, `downbeat_s`, `loop`,
-                `parts`, `melody`, `form` and `score` as of a call.
+                `parts`, `melody`, `rhythm`, `sketch_timing`, `form` and `score` as of a call.
 
         Returns:
             A score for each piece; its `remarks` say what of the request is not used as it stands.
@@ -151,6 +153,8 @@ class ComposingMixin:
         prompt: str | None = None,
         seed: int | None = None,
         loop: bool = False,
+        parts: list[str] | None = None,
+        chords: str | None = None,
     ) -> Score:
         """A score with new notes in some of its bars, written to what stands around them, in its key and chords.
 
@@ -160,6 +164,8 @@ class ComposingMixin:
             prompt: words that the composer follows; None = the instruments of the score.
             seed: of the notes; None = at random.
             loop: whether the end of the score leads to its beginning.
+            parts: the roles that get new notes, of those that the score has; None = all. The others stay.
+            chords: a progression from the first bar on, in place of that of the score; None = that of the score.
 
         Returns:
             The score in the same tempo, meter, length and instruments. A note from before that rings into these bars
@@ -174,13 +180,15 @@ class ComposingMixin:
             raise ValueError("score is None; allowed: a Score, or the name of a MIDI file")
         music = {name: getattr(given, name) for name in ("bars", "bpm", "time_signature", "key", "chords")}
         music |= {"score": given, "parts": list(given.roles), "loop": loop}
+        music["chords"] = given.chords if chords is None else chords
+        opened = read_parts(parts, given)
         (request,) = self._requests_to_compose(prompt, seed, 1, music)
         assert request.plan is not None
         spans: Any = (bars,) if isinstance(bars, tuple) else tuple(tuple(span) for span in bars)
-        request.plan = replace(request.plan, given=given, open_bars=spans, instruments={})
+        request.plan = replace(request.plan, given=given, open_bars=spans, open_parts=opened, instruments={})
         self._compose([request], None, None)
         assert request.score is not None
-        return replace(given, tracks=request.score.tracks)
+        return replace(given, tracks=request.score.tracks, chords=music["chords"])
 
     def jam(
         self,

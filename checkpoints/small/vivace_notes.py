@@ -57,7 +57,7 @@ def read_score(score: object) -> Score | None:
     if score is None or isinstance(score, Score):
         return score
     if hasattr(score, "tracks") and hasattr(score, "to_text"):  # a Score of another copy of this code
-        return Score.from_text(score.to_text())
+        return replace(Score.from_text(score.to_text()), remarks=tuple(getattr(score, "remarks", ())))
     if isinstance(score, (str, os.PathLike)):
         return Score.load(score)
     raise ValueError(f"score is a {type(score).__name__}; allowed: a Score, or the name of a MIDI file")
@@ -90,13 +90,6 @@ def read_melody(melody: object) -> Score | None:
     if len(score.roles) != 1 or score.roles == ("drums",):
         raise ValueError(f"melody has the parts {', '.join(score.roles) or 'none'}; needed: a lead, or a single part")
     return replace(score, tracks=tuple(replace(track, role="lead") for track in score.tracks))
-
-
-def read_melodies(melody: object) -> Score | list[Score | None] | None:
-    """`read_melody` of one, or of each in a list of scores and file names; a list of notes is one melody."""
-    if isinstance(melody, list) and any(isinstance(one, (str, os.PathLike, Score)) for one in melody):
-        return [read_melody(one) for one in melody]
-    return read_melody(melody)
 
 
 def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:

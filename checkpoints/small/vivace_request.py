@@ -32,7 +32,8 @@ from .vivace_prompt import (
     spread,
     things_in,
 )
-from .vivace_score import PROGRAMS, ROLES, Score
+from .vivace_score import PROGRAMS, ROLES, Score, quarters_per_bar
+from .vivace_sketch import joined, repeated, settle_sketches
 from .vivace_theory import check_number
 
 
@@ -145,7 +146,8 @@ class Request:
 
     def play(self, score: Score) -> None:
         """Take what was composed as the score, with its key and chords, as if it had been given."""
-        self.arguments = self.arguments | {"score": score.to_text(), "compose": False, "melody": None, "form": None}
+        written = {"score": score.to_text(), "compose": False, **dict.fromkeys((*SKETCH, "form"))}
+        self.arguments = self.arguments | written
         self.music = replace(self.music, key=self.music.key or score.key, chords=score.chords)
         self.score, self.plan = fit_score(score, self.music, self.parts), None
 
@@ -160,8 +162,9 @@ class Request:
         return [replace(self, score=self.score.only(role), parts=(role,)) for role in self.score.roles]
 
 
+SKETCH = ("melody", "rhythm", "sketch_timing")
 PER_ITEM = (
-    "negative_prompt", "loop", "score", "parts", "compose", "melody", "form",
+    "negative_prompt", "loop", "score", "parts", "compose", "form", *SKETCH,
     *(one.name for kind in (MusicArguments, Strengths, Tone) for one in fields(kind)),
 )  # fmt: skip
 
@@ -239,8 +242,9 @@ def check_call(
 
 
 def make_plan(
-    prompt: Prompt, music: Music, known: Score | None, parts: tuple[str, ...] | None, form: object
-) -> MusicPlan:
+    prompt: Prompt, music: Music, known: Score | None, parts: tuple[str, ...] | None, form: object,
+    repeat: bool = False,
+) -> MusicPlan:  # fmt: skip
     """What is to be composed for a piece.
 
     Args:
@@ -249,6 +253,7 @@ def make_plan(
         known: notes that are given and stay.
         parts: roles that play; None = those of the words.
         form: sections.
+        repeat: whether the given notes are repeated to the end.
     """
     assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
     words = ". ".join(text for text in prompt.texts if text is not None)
@@ -258,6 +263,8 @@ def make_plan(
     drums = True if "drums" in exclusion.named else drums_of(exclusion.words)
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
+    if known is not None and repeat:
+        known = repeated(known, bars * float(quarters_per_bar(music.time_signature)))
     given = None if known is None else fit_score(known, replace(music, bars=bars), None)
     parts = own if parts is None else parts
     if parts is not None and given is not None:
@@ -336,21 +343,24 @@ def make_requests(
         strengths.check()
         tone.check(loop, lengths.longest_s)
         arguments = own | {"prompt": prompt.given, "strength": None}
-        melody = own["melody"]
-        for name in ("compose", "melody", "form"):
+        for name in ("compose", "form", *SKETCH):
             if own[name] is not None and own[name] is not False and not composes:
                 raise ValueError(f"{name} needs a composer and a network that plays notes; this checkpoint has none")
             if own[name] is not None and edit is not None:
                 raise ValueError(f"{name} is given with audio; what is composed is a new piece: leave one of them out")
         if own["compose"] is not None:
             check_flag("compose", own["compose"])
-        if own["compose"] is False and (melody is not None or own["form"] is not None):
-            raise ValueError("compose is False, but melody or form is given; they say what to compose")
-        if melody is not None and score is not None:
-            raise ValueError("melody and score: give one of them; a score with its lead alone is a melody")
+        if own["compose"] is False and any(own[name] is not None for name in ("melody", "rhythm", "form")):
+            raise ValueError("compose is False, but melody, rhythm or form is given; they say what to compose")
+        for name in ("melody", "rhythm"):
+            if own[name] is not None and score is not None:
+                part = "lead" if name == "melody" else "drums"
+                raise ValueError(f"{name} and score: give one of them; a score with its {part} alone is a {name}")
         composed = edit is None and composes and own["compose"] is not False
         composed = composed and (score is None or own["compose"] is True or own["form"] is not None)
-        known = melody if score is None else score
+        known = score
+        if score is None:
+            known = joined(*settle_sketches(own["melody"], own["rhythm"], own["sketch_timing"], given, words))
         if known is not None:
             given, remarks = arguments_of_score(known, given, words)
             if edit is not None:
@@ -376,7 +386,8 @@ def make_requests(
         arguments["score"] = None if score is None else score.to_text()
         plan = None
         if composed:
-            plan = make_plan(prompt, music, known, parts, own["form"])
+            repeat = own["rhythm"] is not None and own["melody"] is None
+            plan = make_plan(prompt, music, known, parts, own["form"], repeat)
             score, parts = None, plan.parts if parts is not None else None
         if score is not None:
             score = fit_score(score, music, parts)
