@@ -22,6 +22,7 @@ from .vivace_level import LOUDNESS_LUFS
 from .vivace_music import Lengths, Music, MusicArguments, settle
 from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
 from .vivace_prompt import (
+    LONGEST,
     Prompt,
     check_flag,
     check_text,
@@ -243,7 +244,7 @@ def check_call(
 
 def make_plan(
     prompt: Prompt, music: Music, known: Score | None, parts: tuple[str, ...] | None, form: object,
-    repeat: bool = False,
+    repeat: bool = False, negative_prompt: str | None = None,
 ) -> MusicPlan:  # fmt: skip
     """What is to be composed for a piece.
 
@@ -254,13 +255,17 @@ def make_plan(
         parts: roles that play; None = those of the words.
         form: sections.
         repeat: whether the given notes are repeated to the end.
+        negative_prompt: names what does not play either, unless the prompt names it.
     """
     assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
     words = ". ".join(text for text in prompt.texts if text is not None)
     exclusion = read_exclusion(words)
     own, instruments = cast(words)
-    without = tuple(name for name in PROGRAMS if {*things_in(name)} & {*exclusion.excluded})
-    drums = True if "drums" in exclusion.named else drums_of(exclusion.words)
+    avoided = {*things_in((negative_prompt or "")[:LONGEST])} - {*exclusion.named}
+    without = tuple(name for name in PROGRAMS if {*things_in(name)} & {*exclusion.excluded, *avoided})
+    drums = True if "drums" in exclusion.named else False if "drums" in avoided else drums_of(exclusion.words)
+    if own is not None or "bass" in avoided:
+        own = tuple(role for role in own or ROLES if role not in avoided)
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
     if known is not None and repeat:
@@ -387,7 +392,7 @@ def make_requests(
         plan = None
         if composed:
             repeat = own["rhythm"] is not None and own["melody"] is None
-            plan = make_plan(prompt, music, known, parts, own["form"], repeat)
+            plan = make_plan(prompt, music, known, parts, own["form"], repeat, negative)
             score, parts = None, plan.parts if parts is not None else None
         if score is not None:
             score = fit_score(score, music, parts)

@@ -9,6 +9,9 @@ import torch
 from pipelines import vivace_compose
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
 from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
+from pipelines.vivace_music import Music
+from pipelines.vivace_prompt import Prompt
+from pipelines.vivace_request import make_plan
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import parse_key, read_progression
 from pipelines.vivace_tokens import decode_tokens, encode_score, key_shift, steps_per_bar
@@ -396,6 +399,19 @@ def test_the_words_say_who_plays(composer):
         assert set(roles(words[0], parts=("lead", "drums"))) <= {"lead", "drums"}
     finally:
         composer.casting = own
+
+
+def test_what_a_negative_prompt_names_does_not_play():
+    def plan(words: str, negative: str | None = None, parts: tuple[str, ...] | None = None) -> MusicPlan:
+        music = Music(8.0, bpm=120, time_signature="4/4", beats_per_bar=4)
+        return make_plan(Prompt(words, [words], [0]), music, None, parts, None, negative_prompt=negative)
+
+    assert {"piano", "honky-tonk piano"} <= {*plan("jazz trio", "piano").without}
+    assert plan("jazz trio", "piano").without == plan("jazz trio, no piano").without and not plan("jazz trio").without
+    assert plan("rock").drums and plan("rock", "drums, harsh noise").drums is False
+    assert plan("rock with drums", "drums").drums  # the prompt asks for them
+    assert plan("rock", "bass").parts == ("lead", "harmony", "drums")
+    assert plan("rock", "bass", parts=("bass",)).parts == ("bass",)
 
 
 def test_casting_counts_only_what_is_stated(composer):

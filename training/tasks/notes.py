@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import soxr
 
 from pipelines.vivace_notes import changed_regions
 from pipelines.vivace_recipe import sixteen_bit
@@ -10,6 +11,7 @@ from pipelines.vivace_score import PITCHED, PROGRAMS, Score
 from training.data.clips import read_audio
 from training.data.notes import has_notes, score_of
 from training.generate import meter_of, reconstruct
+from training.metrics.features import CHROMA_RATE, LISTEN_RATE, chroma
 from training.metrics.reconstruction import log_mel_distance
 from training.metrics.transcriber import NoteFigures, Transcriber, match, note_figures
 from training.tasks.common import Bench, Figure, arguments_for, least, make, mono, most, progression, share
@@ -60,6 +62,23 @@ def mean(values: list[float | None]) -> float | None:
     return float(np.mean(found)) if found else None
 
 
+def melody_accuracy(audio: np.ndarray, sampling_rate: int, lead: np.ndarray) -> float | None:
+    """Share of the time of a lead in which its pitch class is the strongest in the chroma of the audio; None without a
+    lead. MusicGen compares melodies much like this (Copet et al. 2023, https://arxiv.org/abs/2306.05284).
+
+    Args:
+        audio: (samples,).
+        sampling_rate: Hz.
+        lead: (n, 4) onset and end in seconds, pitch, velocity; of several notes at once the highest counts.
+    """
+    strongest = chroma(soxr.resample(audio.astype(np.float32), sampling_rate, LISTEN_RATE)).argmax(axis=0)
+    times, wanted = np.arange(len(strongest)) / CHROMA_RATE, np.full(len(strongest), -1)
+    for onset, end, pitch in lead[np.argsort(lead[:, 2]), :3]:
+        wanted[(times >= onset) & (times < end)] = int(pitch) % 12
+    sounding = wanted >= 0
+    return float((strongest == wanted)[sounding].mean()) if sounding.any() else None
+
+
 def notes(bench: Bench, count: int) -> list[Figure]:
     """How the notes that a transcriber finds match the requested ones, in pieces made with these notes; beside them
     real clips, these through the autoencoder, pieces made without notes, and chance: pieces made with another clip's
@@ -82,13 +101,11 @@ def notes(bench: Bench, count: int) -> list[Figure]:
     if bench.pipe.unet.config.get("note_channels", 0):
         clips["given"] = make(bench, without(arguments, "rows"))
     clips["without notes"] = make(bench, without(arguments, "rows", "score"), compose=False)
-    transcribed = {
-        source: [
-            transcriber.notes(mono(audio), rate)
-            for audio, rate in zip(audios, rates if source == "real clips" else [bench.rate] * len(audios), strict=True)
-        ]
+    sounds = {
+        source: [(mono(audio), rates[k] if source == "real clips" else bench.rate) for k, audio in enumerate(audios)]
         for source, audios in clips.items()
     }
+    transcribed = {source: [transcriber.notes(*sound) for sound in every] for source, every in sounds.items()}
     requested = [in_seconds(score) for score in scores]
 
     def compare(every: list[np.ndarray], wanted: list[dict]) -> list[NoteFigures]:
@@ -97,7 +114,16 @@ def notes(bench: Bench, count: int) -> list[Figure]:
     compared = {source: compare(every, requested) for source, every in transcribed.items()}
     if len(rows) > 1 and "given" in transcribed:
         compared["chance"] = compare(transcribed["given"], [*requested[1:], requested[0]])
+    leads = [one["lead"] for one in requested]
+    wanted = dict.fromkeys(sounds, leads)
+    if "chance" in compared:
+        sounds["chance"], wanted["chance"] = sounds["given"], [*leads[1:], leads[0]]
+    melodies = {
+        source: [melody_accuracy(*sound, lead) for sound, lead in zip(pairs, wanted[source], strict=True)]
+        for source, pairs in sounds.items()
+    }
     figures = [figure("onset and pitch within 50 ms, F1", compared, lambda one: one.f1)]
+    figures.append(figure("pitch class of the lead is the strongest, share of its time", melodies, lambda one: one))
     figures += [
         figure(f"notes of {role} that are heard, share", compared, lambda one, role=role: one.recall[role])
         for role in PITCHED
@@ -183,7 +209,7 @@ def changes(bench: Bench, pieces: dict[str, list]) -> list[Figure]:
     ]
 
 
-def figure(name: str, compared: dict[str, list[NoteFigures]], value) -> Figure:
+def figure(name: str, compared: dict[str, list], value) -> Figure:
     """One figure of the clips made with notes, beside the same of the others."""
     values = {source: [value(one) for one in every] for source, every in compared.items()}
     means = {source: mean(found) for source, found in values.items()}

@@ -13,7 +13,7 @@ from training.metrics.listening import Listeners
 from training.metrics.transcriber import HOP, LOWEST, RATE, Transcriber, decode, match, note_figures
 from training.tasks import notes as tasks
 from training.tasks.common import Bench
-from training.tasks.notes import first_guess
+from training.tasks.notes import first_guess, melody_accuracy
 
 FRAME_S = HOP / RATE
 
@@ -206,3 +206,14 @@ def test_data_without_notes_is_named(noted_bench):
     bare = replace(noted_bench, rows=noted_bench.rows[3:])
     assert tasks.notes(bare, 4)[0].name == "notes: no clip of the data has notes"
     assert tasks.timbre(bare, 1)[0].name == "timbre: no clip of the data has notes of a lead"
+
+
+def test_the_pitch_class_of_a_lead_is_found_in_the_audio():
+    rate, tones = 32000, (69.0, 72.0, 76.0)
+    seconds = np.arange(rate) / rate
+    audio = np.concatenate([np.sin(2 * np.pi * 440.0 * 2 ** ((pitch - 69.0) / 12.0) * seconds) for pitch in tones])
+    lead = np.array([(k, k + 1.0, pitch, 0.8) for k, pitch in enumerate(tones)])
+    assert melody_accuracy(audio, rate, lead) > 0.9
+    assert melody_accuracy(audio, rate, np.add(lead, (0, 0, 12, 0))) > 0.9  # an octave higher is the same class
+    assert melody_accuracy(audio, rate, np.add(lead, (0, 0, 1, 0))) < 0.1
+    assert melody_accuracy(audio, rate, np.zeros((0, 4))) is None
