@@ -205,9 +205,7 @@ def key_of(plan: MusicPlan, seed: int) -> str:
     notes = np.zeros((0, 4)) if plan.given is None else plan.given.notes("lead", "harmony", "bass")
     if not len(notes):
         return choose_key(seed)
-    weights = np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12)
-    weights[int(notes[-1, 2]) % 12] += notes[-1, 1]  # tunes end on the tonic
-    return nearest_key(weights)
+    return nearest_key(np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12))
 
 
 def choose_key(seed: int) -> str:

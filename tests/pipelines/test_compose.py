@@ -8,13 +8,14 @@ import torch
 
 from pipelines import vivace_compose
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
-from pipelines.vivace_compose import MusicPlan, compose_scores, read_form
+from pipelines.vivace_compose import MusicPlan, compose_scores, key_of, read_form
 from pipelines.vivace_music import Music
 from pipelines.vivace_prompt import Prompt
 from pipelines.vivace_request import make_plan
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import parse_key, read_progression
 from pipelines.vivace_tokens import decode_tokens, encode_score, key_shift, steps_per_bar
+from tests.helpers.voice import TUNES, tune
 from training import train_composer
 from training.composer_families import ComposerSeq2Seq, ComposerWaveNet, write_steps
 from training.data import compositions
@@ -399,6 +400,13 @@ def test_the_words_say_who_plays(composer):
         assert set(roles(words[0], parts=("lead", "drums"))) <= {"lead", "drums"}
     finally:
         composer.casting = own
+
+
+@pytest.mark.parametrize("name", TUNES)
+def test_the_key_of_a_tune_is_found(name):
+    meter, _, notes = tune(name)
+    lead = Score((Track("lead", notes),), time_signature=meter)
+    assert key_of(MusicPlan(4, given=lead), 0) == ("A minor" if name == "korobeiniki" else "C major")
 
 
 def test_what_a_negative_prompt_names_does_not_play():

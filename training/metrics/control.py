@@ -7,7 +7,7 @@ figures of one clip, `compare` those of many, and `chance` those of clips agains
 import mir_eval
 import numpy as np
 
-from pipelines.vivace_theory import PITCH_CLASSES
+from pipelines.vivace_theory import nearest_key
 from training.metrics.features import CHROMA_RATE, ONSET_RATE, ClipAnalysis, beats_at_tempo
 from training.metrics.request import Request
 from training.metrics.summary import summarise
@@ -155,9 +155,6 @@ def drums_right(probabilities: dict[str, float], requested: bool, thresholds: di
 # Key: chroma against key profiles.
 
 QUIET = 0.02  # of the loudest frame
-# Share of each degree in music of a key (Albrecht and Shanahan 2013, table 1), from the tonic on.
-MAJOR = (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081)
-MINOR = (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052)
 
 
 def estimate_key(chroma: np.ndarray) -> str | None:
@@ -169,12 +166,7 @@ def estimate_key(chroma: np.ndarray) -> str | None:
     total = (chroma / (loudest + QUIET * chroma.max() + 1e-12)).mean(axis=1)  # (12,)
     if total.std() < 1e-12:
         return None
-    best = max(
-        (np.corrcoef(np.roll(profile, tonic), total)[0, 1], f"{PITCH_CLASSES[tonic]} {mode}")
-        for tonic in range(12)
-        for mode, profile in (("major", MAJOR), ("minor", MINOR))
-    )
-    return best[1]
+    return nearest_key(total)
 
 
 def key_right(estimate: str | None, requested: str) -> float:

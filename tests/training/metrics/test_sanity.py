@@ -5,9 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from pipelines.vivace_theory import PITCH_CLASSES
 from tests.helpers.synthetic_clips import RATE, SECONDS, clicks, row, tones
 from training.metrics import control
-from training.metrics.control import PITCH_CLASSES, beat_f
+from training.metrics.control import beat_f
 from training.metrics.listening import Listeners, analyse, load_listeners
 from training.metrics.reconstruction import log_mel_distance, reconstruction_figures, stereo_error, stft_distance
 from training.metrics.request import request_of_row
