@@ -326,11 +326,16 @@ KEY_PROFILES = (
     (0.238, 0.006, 0.111, 0.006, 0.137, 0.094, 0.016, 0.214, 0.009, 0.080, 0.008, 0.081),
     (0.220, 0.006, 0.104, 0.123, 0.019, 0.103, 0.012, 0.214, 0.062, 0.022, 0.061, 0.052),
 )
+# How well each fits a key (Krumhansl and Kessler 1982): for chords, of which each tone counts once.
+CHORD_PROFILES = (
+    (6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88),
+    (6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17),
+)
 
 
-def nearest_key(weights: np.ndarray) -> str:
+def nearest_key(weights: np.ndarray, profiles: tuple = KEY_PROFILES) -> str:
     """The key whose profile is most like the weights (12,) of pitch classes."""
-    fits = [np.corrcoef(weights, np.roll(KEY_PROFILES[k % 2], k // 2))[0, 1] for k in range(len(KEYS))]
+    fits = [np.corrcoef(weights, np.roll(profiles[k % 2], k // 2))[0, 1] for k in range(len(KEYS))]
     return KEYS[int(np.argmax(np.nan_to_num(fits, nan=-1.0)))]
 
 
@@ -341,7 +346,7 @@ def key_of_chords(chords: str | list[str], beats_per_bar: int) -> str:
         if chord.root is not None:
             weights += beats * (np.asarray(chord.chroma) > 0)
             weights[chord.root] += beats * (0.3 + (k == 0) + 0.3 * (k == len(line) - 1))
-    return nearest_key(weights)
+    return nearest_key(weights, CHORD_PROFILES)
 
 
 def progression_beats(chords: str | list[str], beats_per_bar: int, last: bool = False) -> int:
