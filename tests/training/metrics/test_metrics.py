@@ -220,7 +220,7 @@ def test_transposed_spectrograms_keep_their_label():
     pitch[:, 1, 36] = 1.0  # C5 alone
     moved, label = key.augment(pitch, torch.full((40,), names.index("C minor")), np.random.default_rng(0))
     found = moved[:, 1].mean(dim=2).argmax(dim=1) % 12
-    assert [names[i] for i in label.tolist()] == [f"{control.PITCH_CLASSES[p]} minor" for p in found.tolist()]
+    assert [names[i] for i in label.tolist()] == [f"{PITCH_CLASSES[p]} minor" for p in found.tolist()]
     assert len(set(label.tolist())) > 6
 
 
