@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import logging
 import math
 import re
 from collections.abc import AsyncIterator, Callable
@@ -17,6 +18,7 @@ from .gate import Gate
 from .jobs import PIPES, Cancelled, News, run_job
 from .sessions import SECRET, Session, Sessions, Take
 
+logger = logging.getLogger(__name__)
 COOKIE = "vivace"  # holds the secret by which a browser finds its pieces again; page.js makes it
 FIELD_OF = {"bars": "length", "duration_s": "length", "mask_s": "task", "extend_s": "after"}  # others by their own name
 
@@ -137,6 +139,9 @@ def refusal(error: Exception) -> str:
     """The status line of a job that ended without sound; an error's first word is the argument that it is about."""
     if isinstance(error, Cancelled):
         return status_line("Cancelled", "quiet")
+    if not isinstance(error, ValueError):
+        logger.error("a job failed", exc_info=error)
+        return status_line(f"This did not work ({type(error).__name__}); the log of the server says why", "error")
     text = " ".join(str(error).split())
     name = re.match(r"\w*", text)[0]
     return status_line(text, "error", field=FIELD_OF.get(name, name))

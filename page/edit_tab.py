@@ -12,7 +12,6 @@ from pipelines.vivace_music import Lengths
 
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .generate_tab import canceller
-from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
 from .request import MAX_PROMPT, MAX_SECONDS, MAX_VARIATIONS, pipeline_arguments, read_score, shown
 from .sessions import Session, Take
@@ -206,7 +205,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
                 if news.output is None:
                     yield {status: progress_line(news)}
             takes = news.kept
-        except (ValueError, Cancelled) as error:
+        except Exception as error:
             yield {status: refusal(error), **idle}
             return
         labels = ["Original", *(f"Result {i + 1}" if len(takes) > 1 else "Result" for i in range(len(takes)))]

@@ -11,7 +11,6 @@ from pipelines.scores import has_composer
 
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .examples import EXAMPLES
-from .jobs import Cancelled
 from .parts import BEGIN, deck, number, status_box
 from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, overridden, pipeline_arguments
 from .takes import check_upload, deck_value, keep_output
@@ -215,7 +214,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
                 session = desk.session(request)
                 with session.job():
                     takes = await asyncio.to_thread(keep, session, output)
-        except (ValueError, Cancelled) as error:
+        except Exception as error:
             yield {status: refusal(error), **idle}
             return
         yield {status: done_line(takes, note), player: deck_value(takes, roll=True),

@@ -12,7 +12,6 @@ from pipelines.vivace_notes import regions_of_bars
 
 from . import edit_tab, generate_tab
 from .desk import Desk, done_line, progress_line, refusal, status_line
-from .jobs import Cancelled
 from .notes import bars_in, notes_of, read_bars, read_notes
 from .parts import BEGIN
 from .request import MAX_SEED, overridden, pipeline_arguments
@@ -148,7 +147,7 @@ def wire(desk: Desk, make) -> gr.events.Dependency:
                 if news.output is None:
                     yield {status: progress_line(news, note)}
             takes = news.kept
-        except (ValueError, Cancelled) as error:
+        except Exception as error:
             yield {status: refusal(error), **idle}
             return
         shown = deck_value([take, *takes], ["Before", LABELS[action]], roll=True) | {"current": 1}

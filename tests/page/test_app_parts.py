@@ -14,6 +14,7 @@ import pytest
 import soundfile
 
 from page.about_tab import card
+from page.desk import refusal
 from page.edit_tab import chosen, edit_arguments, in_seconds
 from page.examples import EXAMPLES
 from page.gate import Gate, Refused
@@ -513,3 +514,10 @@ def test_a_space_is_written_whole_or_not_at_all(tmp_path, capsys):
         told = capsys.readouterr().err
         assert end.value.code == 2 and told.startswith("error: ") and told.count("\n") == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine"]
+
+
+def test_an_unforeseen_error_ends_the_job_and_is_logged(caplog):
+    line = refusal(RuntimeError("a secret path"))
+    assert "RuntimeError" in line and "secret" not in line and "busy" not in line and "error" in line
+    assert "a secret path" in caplog.text
+    assert "bpm is 900" in refusal(ValueError("bpm is 900"))
