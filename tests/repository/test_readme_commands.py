@@ -19,6 +19,7 @@ from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from tests.conftest import ROOT, make_pipeline
+from tests.helpers.voice import RATE, beatbox, seconds, sing, tune
 
 PAGES = [
     "README.md",
@@ -106,6 +107,11 @@ def newcomer(composing_checkpoint, tmp_path, monkeypatch):
     index = tmp_path / "checkpoints" / "small" / "model_index.json"
     index.write_text(json.dumps(json.loads(index.read_text()) | {"default_num_inference_steps": 2}))
     (tmp_path / "docs" / "samples").mkdir(parents=True)
+    _, bpm, notes = tune("twinkle")
+    hits = beatbox([(0.6 * k, ("kick", "snare")[k % 2]) for k in range(8)], 0)[0]
+    for name, audio in (("hum", sing(seconds(notes, bpm), 0)[0]), ("tap", hits), ("demo", hits)):
+        soundfile.write(tmp_path / f"{name}.wav", audio, RATE)
+    soundfile.write(tmp_path / "reference.flac", hits, RATE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hub, "ROOT", tmp_path)  # where the commands look for it first
     return tmp_path

@@ -46,11 +46,12 @@ def test_no_seed_is_put_together_of_bare_numbers():
 
 
 def test_each_purpose_is_drawn_for_in_one_way():
-    """Two purposes under one name would draw the same numbers; the noise of a step is that of stages 1 and 3."""
+    """Two purposes under one name would draw the same numbers; the noise of a step, and what validations
+    read, are those of several stages, which never draw in one run."""
     used = [(ast.unparse(call.args[1]).rpartition(".")[2], place.partition(":")[0]) for place, call in
             calls("item_rng", "torch_rng")]  # fmt: skip
     shared = {name for name, place in used if len({other for found, other in used if found == name}) > 1}
-    assert shared == {"NOISE", "ROWS"}
+    assert shared == {"NOISE", "ROWS", "VALIDATION_ITEM", "VALIDATION_NOISE"}
     assert {name for name, _ in used} == {*Stream.__members__, *Measure.__members__}
 
 
@@ -59,7 +60,8 @@ def test_bits_are_those_of_the_numbers_before_they_had_names():
         "ITEM_ORDER": 1, "ITEM": 2, "PCA_CLIPS": 3, "NOISE": 4, "VALIDATION_ITEM": 5, "VALIDATION_NOISE": 6,
         "SPECTRUM_ITEM": 7, "HELDOUT_WORDS": 11, "TEXT_ORDER": 12, "TOKEN_EMBEDDINGS": 13, "CORPUS_CAPTIONS": 14,
         "TAGGED_TEXTS": 15, "RETELLINGS": 16, "NEARBY_PHRASES": 17, "TELLINGS": 18, "WORD_NOISE": 19,
-        "WAY_NOISE": 20, "JUMPS": 21, "VALIDATION_PIECE": 90,
+        "WAY_NOISE": 20, "JUMPS": 21, "CANDIDATES": 22, "CANDIDATE_NOISE": 23, "CHOSEN": 24,
+        "REWARD_CLASSIFIER": 25, "PAIRS": 26, "PROBE_ITEM": 30, "PROBE_NOISE": 31, "VALIDATION_PIECE": 90,
     }  # fmt: skip
     numpy_drawn = item_rng(3, Stream.ITEM, 5).integers(2**62, size=4)
     assert numpy_drawn.tolist() == np.random.default_rng([3, 2, 5]).integers(2**62, size=4).tolist()
