@@ -105,8 +105,8 @@ def pipeline_arguments(values: dict, config) -> dict:
     """Arguments for one prompt; those that are None or an empty text are left to the pipeline.
 
     Args:
-        values: by the names of the pipeline's arguments; sections is a text, see `read_sections`, which `jobs.work`
-            turns into a prompt; score and melody are the path of a MIDI file or a `Score`,
+        values: by the names of the pipeline's arguments; sections is a text, see `read_sections`, which
+            `jobs.call_arguments` turns into a prompt; score and melody are the path of a MIDI file or a `Score`,
             or anything else that stands for one that is still to come.
         config: of the pipeline.
 

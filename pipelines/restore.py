@@ -25,11 +25,8 @@ HUM_WINDOW_S, HUM_MIN_S = 8.0, 4.0  # in which hum is one steady tone; shorter r
 HUM_FLOOR = 1e-7  # power of a tone, -70 dBFS; what is fainter is not heard
 HUM_OVER_DB, HUM_STEADY = 10.0, 0.7  # above what is beside it in the spectrum; how constant phase and level are
 
-RUN, RUNS, FLAT = (
-    3,
-    6,
-    4e-4,
-)  # samples of a flat top, how many such make a recording clipped, how flat they are
+# Samples of a flat top, how many such make a recording clipped, how flat they are.
+RUN, RUNS, FLAT = 3, 6, 4e-4
 BLOCK, MARGIN, ORDER, ROUNDS = 4096, 512, 64, 3  # of declipping
 
 CLICK_ORDER, CLICK_BLOCK = 32, 8192

@@ -263,7 +263,9 @@ def make_plan(
     own, instruments = cast(words)
     avoided = {*things_in((negative_prompt or "")[:LONGEST])} - {*exclusion.named}
     without = tuple(name for name in PROGRAMS if {*things_in(name)} & {*exclusion.excluded, *avoided})
-    drums = True if "drums" in exclusion.named else False if "drums" in avoided else drums_of(exclusion.words)
+    drums = drums_of(exclusion.words)
+    if "drums" in {*exclusion.named, *avoided}:
+        drums = "drums" in exclusion.named
     if own is not None or "bass" in avoided:
         own = tuple(role for role in own or ROLES if role not in avoided)
     bar_s = music.beats_per_bar * 60.0 / music.bpm

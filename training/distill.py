@@ -30,7 +30,7 @@ from training.data.latents import LatentCrops, TrainingCrops
 from training.objective import Draws, held_out, masked_mse, predict
 from training.run import loop
 from training.run.trainer import Losses, Trainer
-from training.ways import Ways, crops_for
+from training.ways import Ways, check_start, crops_for
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,7 @@ def export(run: Path, output_dir: Path, notes: str = "") -> None:
 
 def check(config: DistillRun) -> None:
     """Raise a ValueError for settings that do not go together."""
-    if config.init_from is None or not (Path(config.init_from) / "model_index.json").is_file():
-        raise ValueError(f"init_from is {config.init_from!r}; allowed: a checkpoint folder, which has model_index.json")
+    check_start(config)
     wrong = [steps for steps in config.student_steps if config.teacher_steps % steps]
     if wrong:
         raise ValueError(f"student_steps has {wrong[0]}; allowed: divisors of teacher_steps {config.teacher_steps}")

@@ -110,12 +110,23 @@ def masked_mse(
 class Objective:
     """Error of each item for the network's target under a scheduler; a ValueError if that is not supported.
 
-    `channels` are those of `channel_weights`, None = all count alike; validation is not weighted, so that runs compare.
+    Attributes:
+        channels: weights of `channel_weights` for training; None = all count alike, as in validation, so that runs
+            compare.
     """
 
-    def __init__(self, scheduler: SchedulerMixin, config: LatentRun, channels: torch.Tensor | None = None):
-        self.scheduler, self.config, self.channels = scheduler, config, channels
+    def __init__(self, scheduler: SchedulerMixin, config: LatentRun):
+        self.scheduler, self.config = scheduler, config
+        self.channels: torch.Tensor | None = None
         flow.prediction_type(scheduler)
+
+    def pair(
+        self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prediction and target; noise has the shape of the batch's latents, as both have."""
+        noisy = vivace_process.add_noise(self.scheduler, batch["latents"], noise, timesteps)
+        target = vivace_process.target(self.scheduler, batch["latents"], noise, timesteps)
+        return predict(network, noisy, timesteps, batch), target
 
     def errors(
         self,
@@ -123,13 +134,11 @@ class Objective:
         batch: dict,
         noise: torch.Tensor,
         timesteps: torch.Tensor,
-        channels: torch.Tensor | None = None,
+        weighted: bool = False,
     ) -> torch.Tensor:
-        """Squared error of each item, (batch,) fp32; noise has the shape of the batch's latents."""
-        noisy = vivace_process.add_noise(self.scheduler, batch["latents"], noise, timesteps)
-        target = vivace_process.target(self.scheduler, batch["latents"], noise, timesteps)
-        prediction = predict(network, noisy, timesteps, batch)
-        return masked_mse(prediction, target, batch, self.config.given_weight, channels)
+        """Squared error of each item, (batch,) fp32, with channels that count alike, or by their weights."""
+        pair = self.pair(network, batch, noise, timesteps)
+        return masked_mse(*pair, batch, self.config.given_weight, self.channels if weighted else None)
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Index into NOISE_LEVELS of each timestep, (batch,) long."""
@@ -218,10 +227,11 @@ def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCro
     times = flow.UniformSampler(config.seed)
     for batch, noise in held_out(crops, config, device):
         timesteps = flow.sample_timesteps(objective.scheduler, len(noise), times)
-        errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
+        pair = objective.pair(model, batch, noise, timesteps.to(device))
+        errors = masked_mse(*pair, batch, config.given_weight).tolist()
         if objective.channels is not None:
-            weighted = objective.errors(model, batch, noise, timesteps.to(device), objective.channels).tolist()
-            sums.setdefault("weighted", []).extend(weighted)
+            weighted = masked_mse(*pair, batch, config.given_weight, objective.channels)
+            sums.setdefault("weighted", []).extend(weighted.tolist())
         variants = {"no_grid": {**batch, "grid": torch.zeros_like(batch["grid"])}}
         if "note_roll" in batch:
             variants["no_notes"] = keep_roles(batch)

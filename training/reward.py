@@ -42,7 +42,7 @@ from training.preferences import Choices
 from training.rewards import REWARDS, Classifier, Pieces, advantages, fit_classifier, read_rewards
 from training.run import dry_run, loop
 from training.run.trainer import Losses, Trainer
-from training.ways import Ways, crops_for
+from training.ways import Ways, check_start, crops_for
 
 
 @dataclass(frozen=True)
@@ -326,8 +326,7 @@ def export(run: Path, output_dir: Path, notes: str = "") -> dict:
 
 def check(config: RewardRun) -> None:
     """Raise a ValueError for settings that do not go together."""
-    if config.init_from is None or not (Path(config.init_from) / "model_index.json").is_file():
-        raise ValueError(f"init_from is {config.init_from!r}; allowed: a checkpoint folder, which has model_index.json")
+    check_start(config)
     if config.lora_rank:
         lora.check(config)
     if config.preferences is None:

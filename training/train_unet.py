@@ -101,9 +101,8 @@ def main(argv: list[str] | None = None) -> dict | None:
             )
     accelerator = loop.start(config, write=not config.dry_run, may_shard=not config.lora_rank)
     scheduler = load_scheduler(config.scheduler_config)
+    objective = Objective(scheduler, config)
     crops = LatentCrops(config.data_dir, "train", config.crop_frames)
-    weights = channel_weights(crops, config.channel_importance).to(accelerator.device)
-    objective = Objective(scheduler, config, weights if config.channel_importance else None)
     items = TrainingCrops(crops, config)
     model = build(config, crops)
     trained: nn.Module = model
@@ -126,6 +125,8 @@ def main(argv: list[str] | None = None) -> dict | None:
 
         return dry_run.report(accelerator, config, model, items, loss_of)
     accelerator.print(f"{sum(p.numel() for p in trained.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
+    if config.channel_importance:
+        objective.channels = channel_weights(crops, config.channel_importance).to(accelerator.device)
     if crops.instruments is not None:
         accelerator.print(f"data_dir {config.data_dir}: {crops.about_notes()}")
     trainer = Trainer(
@@ -144,7 +145,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     def losses(step: int, part: int, batch: dict) -> Losses:
         noise, drawn = draws(step, part, batch["latents"])
         with accelerator.autocast():
-            errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device), objective.channels)
+            errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device), True)
         loss = errors.mean()
         levels, counts = objective.by_level(errors.detach(), drawn)
         return Losses(loss, {"loss": errors}, {"loss": loss, **levels}, counts)

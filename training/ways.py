@@ -15,6 +15,12 @@ from training.config import LatentRun
 from training.data.latents import LatentCrops
 
 
+def check_start(config: LatentRun) -> None:
+    """Raise a ValueError unless `init_from` is a checkpoint folder."""
+    if config.init_from is None or not (Path(config.init_from) / "model_index.json").is_file():
+        raise ValueError(f"init_from is {config.init_from!r}; allowed: a checkpoint folder, which has model_index.json")
+
+
 def crops_for(pipe: VivacePipeline, config: LatentRun, split: str) -> LatentCrops:
     """Crops of a split of `data_dir`, standardised as the network of the checkpoint `init_from` was trained on them.
 
