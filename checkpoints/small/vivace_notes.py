@@ -66,11 +66,11 @@ def read_score(score: object) -> Score | None:
 def read_melody(melody: object) -> Score | None:
     """What a call is given as its melody, as the lead of a score: notes, a `Score`, or the name of a MIDI file.
 
-    Of a score it is the lead, or its only part. Notes are rows of onset and duration in quarters, pitch and velocity;
-    without a velocity they have 0.8.
+    Of a score it is the lead, or the only part that has pitches. Notes are rows of onset and duration in quarters,
+    pitch and velocity; without a velocity they have 0.8.
 
     Raises:
-        ValueError: anything else, or a score of several parts without a lead.
+        ValueError: anything else, or a score without a lead that has several pitched parts, or none.
     """
     if melody is None:
         return None
@@ -87,9 +87,11 @@ def read_melody(melody: object) -> Score | None:
     assert score is not None
     if "lead" in score.roles:
         return score.only("lead")
-    if len(score.roles) != 1 or score.roles == ("drums",):
-        raise ValueError(f"melody has the parts {', '.join(score.roles) or 'none'}; needed: a lead, or a single part")
-    return replace(score, tracks=tuple(replace(track, role="lead") for track in score.tracks))
+    pitched = [role for role in score.roles if role != "drums"]
+    if len(pitched) != 1:
+        have = ", ".join(score.roles) or "none"
+        raise ValueError(f"melody has the parts {have}; needed: a lead, or a single part with pitches")
+    return replace(score, tracks=tuple(replace(track, role="lead") for track in score.only(*pitched).tracks))
 
 
 def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:

@@ -28,6 +28,12 @@ def tune(bars: int = 2, bpm: float = 120.0, lead: int = 72, **more) -> Score:
     return Score(tracks, bpm, bars=bars, **more)
 
 
+def two_pitched() -> Score:
+    """A piece whose lead became its harmony."""
+    lead, *rest = tune().tracks
+    return replace(tune(), tracks=(replace(lead, role="harmony"), *rest))
+
+
 @pytest.fixture(scope="module")
 def shared() -> VivacePipeline:
     return make_pipeline(instruments=KNOWN)
@@ -330,6 +336,12 @@ def test_what_is_asked_of_the_composer(composing):
     assert score(loop=True).bars == 4
 
 
+def test_the_one_pitched_part_beside_drums_is_the_melody(composing):
+    riff = tune().only("bass", "drums")
+    led = composing("piano", melody=riff, bars=2, bpm=120.0, num_inference_steps=2, seed=0).scores[0]
+    assert np.array_equal(led.notes("lead"), riff.notes("bass"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -338,7 +350,8 @@ def test_what_is_asked_of_the_composer(composing):
         ({"form": 5}, "form is 5"),
         ({"melody": 5}, "melody is a int"),
         ({"melody": [(0, 1)]}, "melody cannot be read"),
-        ({"melody": tune().only("bass", "drums")}, "melody has the parts bass, drums"),
+        ({"melody": tune().only("drums")}, "melody has the parts drums"),
+        ({"melody": two_pitched()}, "melody has the parts harmony, bass, drums"),
         ({"melody": tune(), "score": tune()}, "melody and score"),
         ({"melody": tune(), "compose": False}, "compose is False"),
         ({"compose": "yes"}, "compose is yes"),
