@@ -226,6 +226,13 @@ class LatentsRun:
     )
     num_threads: int = option(1, "CPU threads", above=0)
     num_workers: int = option(0, "threads that read audio ahead of the autoencoder; a GPU needs some", at_least=0)
+    importance: float = option(
+        0.0,
+        "power of what hangs on a latent channel by which its variance is above 1; 1 makes equal errors of a network "
+        "equally audible, 0 = all channels have the variance 1",
+        at_least=0,
+        at_most=1,
+    )
     retellings: int = option(
         0,
         "more captions for each training clip with the scorebook's labels, in many words (training/text/rewording.py): "
@@ -270,6 +277,15 @@ class LatentRun(StageRun):
     instrument_dropout: float = option(
         0.3, "share of roles whose instrument is unknown, each on its own", at_least=0, at_most=1
     )
+    velocity_spread: float = option(
+        0.0,
+        "the velocities of each role are multiplied by 2 to a power of up to this, or divided: parts are mixed to a "
+        "level, so that only differences of velocity are heard",
+        at_least=0,
+    )
+    reference_dropout: float = option(
+        0.5, "of a network with a reference: share of items whose sound is free", at_least=0, at_most=1
+    )
     all_dropout: float = option(
         0.05, "share of items without any condition: the unconditional branch of guidance", at_least=0, at_most=1
     )
@@ -310,13 +326,6 @@ class UNetRun(AdapterRun):
     scheduler_config: str = option(
         "training/configs/small/scheduler.json",
         "JSON of a scheduler with `_class_name`; it decides the noise process and the target (training/flow.py)",
-    )
-    channel_importance: float = option(
-        0.0,
-        "share of an error's weight that goes by how much its latent channel changes what is decoded; 0 = all channels "
-        "count alike",
-        at_least=0,
-        at_most=1,
     )
     evaluate_every: int | None = option(
         None, "steps between evaluations of generated clips (training/watch.py); null = none", above=0, free=True

@@ -6,7 +6,8 @@ Each split becomes shards of 256 clips. A shard is written atomically and record
 run makes only what is missing and several processes can share the work. After a change of the autoencoder only the
 latents are encoded again, after a change of the text encoder or the captions only the text states
 (training/data/latents.py): in place or, with `reuse_from`, in another folder. Finally the autoencoder is saved beside
-the shards, with the mean and standard deviation of each latent channel over the training split in its config.
+the shards; its config has the mean of each latent channel over the training split, and its standard deviation over
+the channel's scale (`channel_scales`): what latents are divided by, before noise is added.
 """
 
 from collections import Counter
@@ -21,7 +22,9 @@ from safetensors import safe_open
 from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.classes import Autoencoder, load_autoencoder
+from autoencoder.losses import FeatureLoss, WaveformLoss
 from pipelines.vivace_conditions import token_limit
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows, without_blanks
@@ -31,6 +34,8 @@ from training.run.checkpoints import replace_folder, write_json
 from training.text.rewording import reworded_captions
 
 SHARD_CLIPS = 256
+PROBE_CLIPS, PROBE_FRAMES = 8, 128
+PROBE_NOISE = 0.3  # standard deviations of a channel
 
 
 def load_text_encoder(folder: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -102,6 +107,47 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
         total, squares, count = total + mean.sum(0), squares + (mean.square() + std.square()).sum(0), count + len(mean)
     mean = total / count
     return mean.tolist(), (squares / count - mean.square()).clamp_min(1e-8).sqrt().tolist()
+
+
+@torch.no_grad()
+def channel_scales(folder: Path, vae: Autoencoder, statistics: tuple[list[float], list[float]], power: float):
+    """By how much each latent channel is to be larger than with the variance 1, (channels,) double, at least 1.
+
+    Standardised latents are alike in variance and most unlike in what hangs on them: the strongest principal components
+    set the level and the colour of the sound, the weakest are hardly audible. A network errs by about as much in each
+    channel, so that its levels are unsteady. A channel's importance is the squared change of what the autoencoder
+    decodes (by its own training loss) when noise is added to that channel alone, over the mean of all; in a channel
+    that is larger by the root of it, an error is as audible as in others.
+
+    Args:
+        folder: shards of training clips.
+        vae: the autoencoder.
+        statistics: of `channel_statistics`.
+        power: of the importance, for the variance; 0 = all scales are 1.
+    """
+    mean, std = (torch.tensor(values, device=vae.device)[:, None] for values in statistics)
+    spectral = isinstance(vae, AutoencoderVivace)
+    loss = FeatureLoss(vae) if spectral else WaveformLoss(vae.config.sampling_rate, WaveformLoss.NAMES)
+
+    def decoded(latents: torch.Tensor) -> torch.Tensor:
+        latents = latents * std + mean
+        return vae.decode_features(latents) if spectral else vae.decode(latents).sample
+
+    paths = sorted(folder.glob("*.safetensors"))
+    squares = torch.zeros(len(mean), dtype=torch.float64)
+    for number in range(PROBE_CLIPS):
+        with safe_open(paths[number * len(paths) // PROBE_CLIPS], framework="pt") as shard:
+            offsets, every = shard.get_tensor("frame_offsets").tolist(), shard.get_tensor("latents_mean")
+        clip = number % (len(offsets) - 1)
+        latents = every[offsets[clip] : offsets[clip + 1]][:PROBE_FRAMES].float().T[None].to(vae.device)
+        clean = (latents - mean) / std
+        noise = PROBE_NOISE * torch.randn(clean.shape, generator=loop.torch_rng(0, loop.Stream.PROBE_NOISE, number))
+        reference = decoded(clean)
+        for channel in range(len(squares)):
+            probed = clean.clone()
+            probed[:, channel] += noise[:, channel].to(vae.device)
+            squares[channel] += float(sum(loss(decoded(probed), reference).values())) ** 2
+    return (squares / squares.mean()).pow(power / 2.0).clamp_min(1.0)
 
 
 def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) -> dict[str, list[dict]]:
@@ -179,6 +225,9 @@ class ShardMaker:
     def finish(self) -> None:
         """Save the autoencoder with the statistics of its latents, then latents.json, which marks the set complete."""
         mean, std = channel_statistics(self.output / "train")
+        if self.config.importance:
+            scales = channel_scales(self.output / "train", self.vae, (mean, std), self.config.importance)
+            std = (torch.tensor(std).double() / scales).tolist()
         self.vae.register_to_config(latents_mean=mean, latents_std=std)
         partial = self.output / "vae.partial"
         self.vae.save_pretrained(partial)
@@ -197,7 +246,7 @@ class ShardMaker:
                 "latents_std": std,
             },
         )
-        print(f"{self.output}: channel std {min(std):.3f} to {max(std):.3f}")
+        print(f"{self.output}: latents are divided by {min(std):.3f} to {max(std):.3f}")
 
 
 def main(argv: list[str] | None = None) -> dict[str, Counter]:

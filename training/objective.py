@@ -1,8 +1,7 @@
-"""The loss of stage 3: the network's inputs and target, what each latent channel counts, and validation."""
+"""The loss of stage 3: the network's inputs and target, and validation."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,9 +9,6 @@ from accelerate import Accelerator
 from diffusers import SchedulerMixin
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from autoencoder.autoencoder_vivace import AutoencoderVivace
-from autoencoder.classes import load_autoencoder
-from autoencoder.losses import FeatureLoss, WaveformLoss
 from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_score import ROLES, role_channels
@@ -23,8 +19,6 @@ from training.run import loop
 
 VALIDATION, KERNEL = "validation/all", "evaluation/kernel_distance_to_reconstructions"
 NOISE_LEVELS = ("low", "middle", "high")  # thirds of the noise range
-PROBE_CLIPS = 8
-PROBE_NOISE = 0.3  # standard deviations of a channel
 
 
 def lower_is_better(metric: str) -> bool:
@@ -40,7 +34,7 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
     mask = batch["mask"][:, None]
     frame_cond = torch.cat([batch["grid"], mask, batch["latents"] * (1.0 - mask)], dim=1)
     scalars = {name: batch[name] for name in ("duration_s", "bpm", "key", "beats_per_bar")}
-    more = {name: batch[name] for name in ("note_roll", "role_instruments", "jump") if name in batch}
+    more = {name: batch[name] for name in ("note_roll", "role_instruments", "reference", "jump") if name in batch}
     # On a CPU the backward pass of the fused kernel takes three times as long as that of plain products.
     plain = noisy.device.type == "cpu"
     with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
@@ -57,67 +51,18 @@ def predict(network: torch.nn.Module, noisy: torch.Tensor, timesteps: torch.Tens
         )[0]
 
 
-@torch.no_grad()
-def channel_weights(crops: LatentCrops, importance: float) -> torch.Tensor:
-    """What the error in each latent channel counts, (channels,) fp32 of mean 1.
-
-    Whitened latents are alike in variance and most unlike in what hangs on them: the strongest principal components set
-    the level and the colour of the sound, the weakest are hardly audible. A channel's importance is the squared change
-    of what the autoencoder decodes (by its own training loss) when noise is added to that channel alone.
-
-    Args:
-        crops: the training latents; the autoencoder lies beside them.
-        importance: share of the weights that goes by importance; 0 = all channels count alike.
-    """
-    if not importance:
-        return torch.ones(crops.about["latent_channels"])
-    model = load_autoencoder(Path(crops.folder) / "vae")
-    spectral = isinstance(model, AutoencoderVivace)
-    loss = FeatureLoss(model) if spectral else WaveformLoss(model.config.sampling_rate, WaveformLoss.NAMES)
-
-    def decoded(latents: torch.Tensor) -> torch.Tensor:
-        latents = latents * crops.std[:, None] + crops.mean[:, None]
-        return model.decode_features(latents) if spectral else model.decode(latents).sample
-
-    chosen = np.linspace(0, len(crops) - 1, PROBE_CLIPS).round().astype(int)
-    items = [crops.read(int(i), loop.item_rng(0, loop.Stream.PROBE_ITEM, int(i))) for i in chosen]
-    clean = torch.stack([item["latents"] for item in items])
-    noise = PROBE_NOISE * torch.randn(clean.shape, generator=loop.torch_rng(0, loop.Stream.PROBE_NOISE))
-    reference, changes = decoded(clean), []
-    for channel in range(clean.shape[1]):
-        probed = clean.clone()
-        probed[:, channel] += noise[:, channel]
-        changes.append(float(sum(loss(decoded(probed), reference).values())))
-    squares = torch.tensor(changes).square()
-    return 1.0 - importance + importance * squares / squares.mean()
-
-
-def masked_mse(
-    prediction: torch.Tensor,
-    target: torch.Tensor,
-    batch: dict,
-    given_weight: float,
-    channels: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Squared error of each item, (batch,) fp32, over visible frames; given frames have the weight `given_weight`, and
-    `channels` are those of `channel_weights`."""
+def masked_mse(prediction: torch.Tensor, target: torch.Tensor, batch: dict, given_weight: float) -> torch.Tensor:
+    """Squared error of each item, (batch,) fp32, over visible frames; given frames have the weight `given_weight`."""
     weight = batch["frame_mask"] * (given_weight + (1.0 - given_weight) * batch["mask"])  # (batch, frames)
-    error = (prediction.float() - target.float()).square()
-    error = (error if channels is None else error * channels[:, None]).mean(dim=1)
+    error = (prediction.float() - target.float()).square().mean(dim=1)
     return (error * weight).sum(1) / weight.sum(1).clamp_min(1e-8)
 
 
 class Objective:
-    """Error of each item for the network's target under a scheduler; a ValueError if that is not supported.
-
-    Attributes:
-        channels: weights of `channel_weights` for training; None = all count alike, as in validation, so that runs
-            compare.
-    """
+    """Error of each item for the network's target under a scheduler; a ValueError if that is not supported."""
 
     def __init__(self, scheduler: SchedulerMixin, config: LatentRun):
         self.scheduler, self.config = scheduler, config
-        self.channels: torch.Tensor | None = None
         flow.prediction_type(scheduler)
 
     def pair(
@@ -129,16 +74,10 @@ class Objective:
         return predict(network, noisy, timesteps, batch), target
 
     def errors(
-        self,
-        network: torch.nn.Module,
-        batch: dict,
-        noise: torch.Tensor,
-        timesteps: torch.Tensor,
-        weighted: bool = False,
+        self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """Squared error of each item, (batch,) fp32, with channels that count alike, or by their weights."""
-        pair = self.pair(network, batch, noise, timesteps)
-        return masked_mse(*pair, batch, self.config.given_weight, self.channels if weighted else None)
+        """Squared error of each item, (batch,) fp32."""
+        return masked_mse(*self.pair(network, batch, noise, timesteps), batch, self.config.given_weight)
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Index into NOISE_LEVELS of each timestep, (batch,) long."""
@@ -220,19 +159,19 @@ def validate(model: UNet1DConditionModel, objective: Objective, crops: LatentCro
 
     `validation/no_grid` is the loss without the frame grid; the difference shows how much the network uses it. With
     notes, `validation/no_notes` is the loss with every role free, and `validation/only_lead` that with the lead alone
-    given, the others free. Channels count alike; `validation/weighted` is the loss by their weights.
+    given, the others free. A reference is given in `validation/reference` alone.
     """
     device, config = model.device, objective.config
     sums: dict[str, list[float]] = {"all": [], "no_grid": [], **{name: [] for name in NOISE_LEVELS}}
     times = flow.UniformSampler(config.seed)
     for batch, noise in held_out(crops, config, device):
         timesteps = flow.sample_timesteps(objective.scheduler, len(noise), times)
-        pair = objective.pair(model, batch, noise, timesteps.to(device))
-        errors = masked_mse(*pair, batch, config.given_weight).tolist()
-        if objective.channels is not None:
-            weighted = masked_mse(*pair, batch, config.given_weight, objective.channels)
-            sums.setdefault("weighted", []).extend(weighted.tolist())
-        variants = {"no_grid": {**batch, "grid": torch.zeros_like(batch["grid"])}}
+        variants = {}
+        if "reference" in batch:
+            variants["reference"] = batch
+            batch = {name: value for name, value in batch.items() if name != "reference"}
+        errors = objective.errors(model, batch, noise, timesteps.to(device)).tolist()
+        variants["no_grid"] = {**batch, "grid": torch.zeros_like(batch["grid"])}
         if "note_roll" in batch:
             variants["no_notes"] = keep_roles(batch)
             variants |= {f"only_{role}": keep_roles(batch, role) for role in ROLES}

@@ -16,7 +16,7 @@ from training import lora
 from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
 from training.flow import load_scheduler, start_linear_path
-from training.objective import Draws, Objective, channel_weights, validate
+from training.objective import Draws, Objective, validate
 from training.run import dry_run, loop
 from training.run.sharding import whole_model
 from training.run.trainer import Losses, Trainer
@@ -114,6 +114,7 @@ def main(argv: list[str] | None = None) -> dict | None:
     model = model.to(accelerator.device)
     if model.config.note_channels:
         crops.instruments = model.config.instruments or []
+    crops.references = bool(model.config.reference_channels)
     if config.dry_run:
 
         def loss_of(batch: dict) -> torch.Tensor:
@@ -125,8 +126,6 @@ def main(argv: list[str] | None = None) -> dict | None:
 
         return dry_run.report(accelerator, config, model, items, loss_of)
     accelerator.print(f"{sum(p.numel() for p in trained.parameters()) / 1e6:.2f} M parameters, {len(crops)} clips")
-    if config.channel_importance:
-        objective.channels = channel_weights(crops, config.channel_importance).to(accelerator.device)
     if crops.instruments is not None:
         accelerator.print(f"data_dir {config.data_dir}: {crops.about_notes()}")
     trainer = Trainer(
@@ -138,14 +137,14 @@ def main(argv: list[str] | None = None) -> dict | None:
     step = trainer.resume()
     loader = loop.make_loader(items, config, step, accelerator)
     validation = LatentCrops(config.data_dir, "validation", config.crop_frames, crops.instruments)
-    validation.mean, validation.std = crops.mean, crops.std
+    validation.mean, validation.std, validation.references = crops.mean, crops.std, crops.references
     watch = None if config.evaluate_every is None else Watch(config, validation, scheduler, crops)
     draws = Draws(config, scheduler, accelerator, crops.about["latent_channels"], step)
 
     def losses(step: int, part: int, batch: dict) -> Losses:
         noise, drawn = draws(step, part, batch["latents"])
         with accelerator.autocast():
-            errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device), True)
+            errors = objective.errors(trainer.network, batch, noise, drawn.to(accelerator.device))
         loss = errors.mean()
         levels, counts = objective.by_level(errors.detach(), drawn)
         return Losses(loss, {"loss": errors}, {"loss": loss, **levels}, counts)

@@ -33,11 +33,13 @@ class Inputs:
         return [str(word) for name, value in words.items() for word in (f"--{name}", value)]
 
 
-def run(inputs: Inputs, output: Path, reuse_from: Path | None = None, shard_clips: int = 2) -> dict[str, int]:
+def run(
+    inputs: Inputs, output: Path, reuse_from: Path | None = None, shard_clips: int = 2, importance: float = 0.0
+) -> dict[str, int]:
     """Clips made and kept, over all splits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode_latents, "SHARD_CLIPS", shard_clips)
-        told = encode_latents.main(inputs.arguments(output, reuse_from))
+        told = encode_latents.main([*inputs.arguments(output, reuse_from), "--importance", str(importance)])
     return dict(sum(told.values(), start=Counter()))
 
 

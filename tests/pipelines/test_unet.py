@@ -175,6 +175,23 @@ def test_dropped_text_equals_no_text(unet):
 
 
 @torch.no_grad()
+def test_a_reference_matters_and_may_be_absent_from_some_items():
+    unet, inputs = make_unet(reference_channels=8), make_inputs()
+    reference = torch.randn(3, 8, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        free, bound = unet(**inputs).sample, unet(**inputs, reference=reference).sample
+        reference[1:] = math.nan
+        mixed = unet(**inputs, reference=reference).sample
+        untrained = make_unet(False, reference_channels=8)
+        untrained.conv_out.weight.normal_()
+        same = [untrained(**inputs, reference=one).sample for one in (None, torch.randn(3, 8))]
+    assert (bound - free).abs().amax(dim=(1, 2)).min() > 1e-3
+    close(mixed, torch.cat([bound[:1], free[1:]]))
+    assert torch.equal(*same)  # a network that gains a reference predicts what it did before
+    with pytest.raises(ValueError, match="reference must have shape"):
+        unet(**inputs, reference=reference[:, :5])
+
+
 def test_masked_tokens_are_not_read(unet):
     inputs = make_inputs()
     expected = unet(**inputs).sample

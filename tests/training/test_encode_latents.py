@@ -57,6 +57,25 @@ def test_what_is_kept_and_what_is_made_give_what_a_run_from_scratch_gives(change
     assert (scratch == before) == (change in ("nothing", "folders elsewhere"))
 
 
+def test_channels_are_as_large_as_what_hangs_on_them(base, tmp_path):
+    inputs, _ = base
+    model = make_autoencoder(7)
+    with torch.no_grad():  # channel 1 is not decoded at all, channel 2 much more strongly than before
+        for layer in (model.decoder_linear, model.decoder_in):
+            layer.weight[:, 1] = 0.0
+            layer.weight[:, 2] *= 30.0
+    model.save_pretrained(tmp_path / "vae")
+    changed = replace(inputs, autoencoder=tmp_path / "vae")
+    run(changed, tmp_path / "whole", importance=1.0)
+    run(changed, tmp_path / "half", importance=0.5)
+    run(changed, tmp_path / "alike")
+    whole, half, alike = (LatentCrops(str(tmp_path / name), "train", 32).std for name in ("whole", "half", "alike"))
+    scales = alike / whole
+    assert scales[1] == pytest.approx(1.0) and scales[2] == scales.max() and 1.2 < float(scales[2]) <= 2.0
+    assert float(scales.min()) >= 1.0 - 1e-6
+    torch.testing.assert_close((alike / half)[2], scales[2].sqrt(), rtol=1e-5, atol=0)
+
+
 def mark(folder: Path, array: str) -> None:
     """Move an array of every shard by one, under the same keys: what is kept can be told from what is made."""
     for path in folder.glob("*/0*.safetensors"):

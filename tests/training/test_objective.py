@@ -10,11 +10,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch.utils.data import default_collate
 
-from autoencoder.classes import load_autoencoder
 from tests.conftest import make_pipeline
 from training.config import UNetRun
 from training.data.latents import LatentCrops, TrainingCrops
-from training.objective import Objective, channel_weights, masked_mse
+from training.objective import Objective, masked_mse
 
 UNET = ["--config", "training/configs/tiny/unet.yaml"]
 FRAME_WISE = ("latents", "frame_mask", "grid", "mask")  # entries of an item whose last axis is frames
@@ -54,26 +53,6 @@ def test_given_frames_weigh_little_and_padding_nothing():
     assert masked_mse(prediction, target, batch, 1.0) == pytest.approx((1 + 4 + 9) / 3)
 
 
-def test_errors_count_by_what_hangs_on_their_channel(tiny_latents, tmp_path):
-    folder = tmp_path / "latents"
-    shutil.copytree(tiny_latents, folder)
-    model = load_autoencoder(folder / "vae")
-    with torch.no_grad():  # channel 1 is not decoded at all, channel 2 twice as strongly as before
-        for layer in (model.decoder_linear, model.decoder_in):
-            layer.weight[:, 1] = 0.0
-            layer.weight[:, 2] *= 2.0
-    before = channel_weights(LatentCrops(str(folder), "train", 32), 1.0)
-    model.save_pretrained(folder / "vae")
-    crops = LatentCrops(str(folder), "train", 32)
-    whole, half, none = (channel_weights(crops, share) for share in (1.0, 0.5, 0.0))
-    assert whole[1] == 0.0 and before[1] > 0.0 and whole[2] > before[2]
-    assert whole.mean() == pytest.approx(1.0) and torch.equal(none, torch.ones(4))
-    torch.testing.assert_close(half, 0.5 + 0.5 * whole)
-    batch = {"frame_mask": torch.ones(1, 1), "mask": torch.ones(1, 1)}
-    error = masked_mse(torch.tensor([[[0.0], [3.0], [1.0], [0.0]]]), torch.zeros(1, 4, 1), batch, 1.0, whole)
-    assert error == pytest.approx(float(whole[2]) / 4)
-
-
 def test_error_and_gradient_do_not_depend_on_padding(ragged_latents):
     torch.manual_seed(0)
     items = TrainingCrops(LatentCrops(str(ragged_latents), "train", 32), UNetRun(mask_probability=1.0))
@@ -100,6 +79,21 @@ def test_masks_lie_within_what_is_visible(ragged_latents):
         item = items.read(seed % 6, np.random.default_rng(seed))
         visible = item["mask"][: FRAMES[seed % 6]]
         assert set(visible.tolist()) == {0.0, 1.0} and bool((item["mask"][FRAMES[seed % 6] :] == 1.0).all())
+
+
+def test_a_reference_is_another_part_of_the_clip_or_free(ragged_latents):
+    crops = LatentCrops(str(ragged_latents), "train", 32)
+    assert "reference" not in crops.read(5, np.random.default_rng(0))
+    crops.references = True
+    whole = crops.whole(5, np.random.default_rng(0))  # 50 frames, of which a reference has at least as many
+    reference = crops.read(5, np.random.default_rng(1))["reference"]
+    torch.testing.assert_close(
+        reference[:4], whole.mean(1), atol=0.1, rtol=0.1
+    )  # the latter with the posterior's noise
+    torch.testing.assert_close(reference[4:], whole.std(1, correction=0), atol=0.1, rtol=0.2)
+    items = TrainingCrops(crops, UNetRun(all_dropout=0.0, reference_dropout=0.3))
+    free = [bool(items.read(5, np.random.default_rng(k))["reference"].isnan().all()) for k in range(300)]
+    assert np.mean(free) == pytest.approx(0.3, abs=0.08)
 
 
 def test_words_are_hidden_and_blurred_as_much_as_asked(ragged_latents):

@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autoencoder.classes import Autoencoder
 from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
-from pipelines.vivace_conditions import MAX_TEXT_TOKENS, token_limit
+from pipelines.vivace_conditions import MAX_TEXT_TOKENS, latent_statistics, token_limit
 from training.config import LatentRun
 from training.data.clips import read_bytes
 from training.data.notes import (
@@ -39,6 +39,7 @@ from training.data.notes import (
 from training.run.checkpoints import sync
 
 PARTS = {"audio": ("latents_mean", "latents_std", "frame_offsets"), "text": ("text", "text_offsets", "caption_offsets")}
+REFERENCE_FRAMES = 50  # the shortest part of a clip that another is to sound like
 ENCODING = "1"  # version: raised when the same models make other arrays from the same clips
 Arrays = dict[str, torch.Tensor]
 
@@ -240,6 +241,7 @@ class LatentCrops:
             )
         self.folder, self.about = folder, json.loads((folder / "latents.json").read_text())
         self.crop_frames, self.instruments = crop_frames, instruments
+        self.references = False  # whether items have a `reference`: statistics of another part of the clip
         self.text_tokens = self.about.get("text_tokens", MAX_TEXT_TOKENS)  # absent in older folders
         self.mean = torch.tensor(self.about["latents_mean"])
         self.std = torch.tensor(self.about["latents_std"])
@@ -286,7 +288,7 @@ class LatentCrops:
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         """One crop: latents (C, F), frame_mask (F,), text (L, D), text_mask (L,), grid (22, F) and the scalars; for a
-        network with notes also note_roll (547, F) and role_instruments (4,)."""
+        network with notes also note_roll (547, F) and role_instruments (4,), with `references` reference (2 C,)."""
         return self.read_at(index, rng)[0]
 
     def read_at(self, index: int, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], np.ndarray]:
@@ -304,7 +306,8 @@ class LatentCrops:
         grid = row_grid(row, offset, frames, self.about["frame_rate"])
         text, text_mask = self._text(tensors, place, rng)
         bars = bar_numbers(row, offset, frames, self.about["frame_rate"])
-        return self._notes(index, offset, frames) | {
+        whole = tensors["latents_mean"][first:last] if self.references else None
+        return self._notes(index, offset, frames) | self._reference(whole, rng) | {
             "latents": torch.nn.functional.pad(latents, (0, padding)),
             "frame_mask": torch.arange(self.crop_frames) < frames,
             "grid": torch.nn.functional.pad(grid, (0, padding)),
@@ -324,6 +327,14 @@ class LatentCrops:
         roll = frames_roll(notes, offset, frames, self.about["frame_rate"])
         roll = torch.nn.functional.pad(roll, (0, self.crop_frames - frames))
         return {"note_roll": roll, "role_instruments": instrument_index(names, self.instruments)}
+
+    def _reference(self, latents: torch.Tensor | None, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """The entry `reference`, of a random part of a clip's latents (frames, C); None: no entry."""
+        if latents is None:
+            return {}
+        frames = int(rng.integers(min(len(latents), REFERENCE_FRAMES), len(latents) + 1))
+        first = int(rng.integers(0, len(latents) - frames + 1))
+        return {"reference": latent_statistics((latents[first : first + frames].float() - self.mean) / self.std, 0)}
 
     def _text(self, tensors: dict, place: int, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         first, last = (int(v) for v in tensors["caption_offsets"][place : place + 2])
@@ -393,6 +404,8 @@ class TrainingCrops:
             item["mask"][:visible] = random_mask(visible, rng)
         if "note_roll" in item:
             drop_notes(item, bars, config, drop_all, rng)
+        if "reference" in item and (drop_all or rng.random() < config.reference_dropout):
+            item["reference"] = torch.full_like(item["reference"], float("nan"))
         item["index"] = torch.tensor(index)
         return item
 

@@ -138,6 +138,9 @@ def drop_notes(
     for role in dropped:
         roll[role_channels(role)] = 0.0
         instruments[ROLES.index(role)] = -1
+    if config.velocity_spread:
+        for role, power in zip(ROLES, rng.uniform(-1.0, 1.0, len(ROLES)), strict=True):
+            roll[role_channels(role)[:-2]] *= 2.0 ** (config.velocity_spread * power)
     if rng.random() < config.span_dropout:
         first, last = sorted(rng.integers(bars.min(), bars.max() + 1, size=2))
         span = np.flatnonzero((bars >= first) & (bars <= last))

@@ -38,7 +38,6 @@ class Stream(IntEnum):
     CHOSEN = 24
     REWARD_CLASSIFIER = 25
     PAIRS = 26
-    PROBE_ITEM = 30
     PROBE_NOISE = 31
     VALIDATION_PIECE = 90
 

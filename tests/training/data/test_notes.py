@@ -328,6 +328,21 @@ def test_spans_are_of_whole_bars_and_keep_the_instruments():
     assert spans > 300 and lines == {2, 15, 27}
 
 
+def test_velocities_of_each_role_are_scaled_on_their_own_and_states_are_not():
+    config = UNetRun(note_dropout=0.0, role_dropout=0.0, span_dropout=0.0, velocity_spread=0.5)
+    factors = []
+    for seed in range(200):
+        item = full_item()
+        drop_notes(item, np.zeros(40, dtype=int), config, False, np.random.default_rng(seed))
+        lines = [item["note_roll"][role_channels(role)] for role in ROLES]
+        assert all(bool((line[-2:] == 1.0).all()) for line in lines)
+        assert all(torch.equal(line[:-2], line[:1].expand_as(line[:-2])) for line in lines)
+        factors.append([float(line[0, 0]) for line in lines])
+    powers = np.log2(factors)
+    assert np.abs(powers).max() <= 0.5 and np.abs(powers.mean(0)).max() < 0.1 and powers.std() > 0.25
+    assert np.abs(np.corrcoef(powers.T) - np.eye(4)).max() < 0.25
+
+
 def test_instruments_are_unknown_as_often_as_asked():
     found = dropped(instrument_dropout=0.3)
     assert all(kept.all() for kept, _ in found)
