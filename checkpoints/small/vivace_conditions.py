@@ -28,6 +28,12 @@ def take_frames(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return values.gather(2, index[:, None].expand(-1, values.shape[1], -1))
 
 
+def latent_statistics(latents: torch.Tensor, dim: int) -> torch.Tensor:
+    """What `reference` of the network takes: mean and standard deviation of standardised latents over the frames `dim`,
+    one after the other along the channels, the last axis of the result."""
+    return torch.cat([latents.mean(dim), latents.std(dim, correction=0)], dim=-1)
+
+
 @dataclass
 class Conditions:
     """Arguments of the network for a batch.

@@ -4,7 +4,8 @@ Residual convolutions at every level, attention where it is cheap. The text ente
 FiLM; four scalars (length, tempo, key, meter) enter by FiLM and as one extra cross-attention token each; what is known
 for each frame (beat and bar phase, chord, what is kept when editing) enters by one zero-initialised convolution beside
 the input. The notes of each role, and what plays it, enter by two more such convolutions, before the way down and
-before the way up; what plays a role enters by FiLM as well. Everything but the noisy latents may be absent.
+before the way up; what plays a role enters by FiLM as well, and so do statistics of the latents of a reference sound.
+Everything but the noisy latents may be absent.
 
 All work is done as (batch, channels, frames) convolutions, twice as fast as `nn.Linear` on a CPU. Norms act on each
 frame alone, so that no frame depends on how many others there are.
@@ -285,6 +286,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         note_channels: channels of `note_roll`, as `ROLL_CHANNELS` in vivace_score.py; 0 builds a model without notes.
         note_dim: width of the features of notes, a multiple of 32.
         instruments: names of the instruments that `role_instruments` counts, in their order.
+        reference_channels: length of `reference`, twice the latents' channels; 0 builds a model without it.
         jump_guidance: guidance strength within the jumps of a distilled network (`training.distill`); None builds a
             model that makes no jumps.
 
@@ -314,6 +316,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         note_channels: int = 0,
         note_dim: int = 192,
         instruments: list[str] | None = None,
+        reference_channels: int = 0,
         jump_guidance: float | None = None,
     ):
         super().__init__()
@@ -372,7 +375,10 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         if note_channels:
             ways = 2 if len(widths) > 1 else 1
             self.note_path = NotePath(note_channels, note_dim, len(instruments), widths[0], ways, embedding_dim)
-        self.jump_embedding = None
+        self.reference_embedding = self.jump_embedding = None
+        if reference_channels:
+            first, last = Linear(reference_channels, embedding_dim), zero(Linear(embedding_dim, embedding_dim))
+            self.reference_embedding = nn.Sequential(first, nn.SiLU(), last)
         if jump_guidance is not None:
             first, last = Linear(widths[0], embedding_dim), zero(Linear(embedding_dim, embedding_dim))
             self.jump_embedding = nn.Sequential(first, nn.SiLU(), last)
@@ -428,6 +434,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         frame_mask: Tensor | None = None,
         note_roll: Tensor | None = None,
         role_instruments: Tensor | None = None,
+        reference: Tensor | None = None,
         jump: Tensor | None = None,
         return_dict: bool = True,
     ) -> UNet1DOutput | tuple[Tensor]:
@@ -446,6 +453,8 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
                 leave every role free to play what fits.
             role_instruments: long (batch, 4), what plays lead, harmony, bass and drums: a place in `instruments` of
                 the config, -1 = unknown; None = all are.
+            reference: (batch, reference_channels), mean and then standard deviation over the frames of each latent
+                channel of audio that this is to sound like; NaN in a row, as None, leaves the sound free.
             jump: (batch,) of a distilled network, how far the step from `timestep` goes, in [0, 1000]: the prediction
                 is then the mean velocity of the guided way there. 0, as None, is the velocity at `timestep` without
                 guidance.
@@ -466,6 +475,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         check_shape("role_instruments", role_instruments, batch, NUM_ROLES if config.note_channels else 0)
         tokens = 0 if encoder_hidden_states is None else encoder_hidden_states.shape[1]
         check_shape("encoder_attention_mask", encoder_attention_mask, batch, tokens)
+        check_shape("reference", reference, batch, config.reference_channels)
         check_shape("jump", jump, batch if self.jump_embedding is not None else 0)
 
         # What is known of the whole piece: one vector for FiLM, a few tokens for cross-attention.
@@ -478,6 +488,10 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             role_instruments = torch.full((batch, NUM_ROLES), -1, device=sample.device)
         if self.note_path is not None:
             embedding = embedding + self.note_path.pool(role_instruments).to(embedding.dtype)
+        if reference is not None and self.reference_embedding is not None:
+            free = reference.isnan().any(dim=1, keepdim=True)
+            sound = self.reference_embedding(reference.nan_to_num().to(dtype))
+            embedding = embedding + sound.masked_fill(free, 0.0)
         if jump is not None and self.jump_embedding is not None:
             waves = get_timestep_embedding(jump, config.block_out_channels[0], True, 0).to(dtype)
             embedding = embedding + self.jump_embedding(waves) * (jump > 0)[:, None]
