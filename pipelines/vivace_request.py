@@ -256,6 +256,9 @@ def make_plan(
         form: sections.
         repeat: whether the given notes are repeated to the end.
         negative_prompt: names what does not play either, unless the prompt names it.
+
+    Raises:
+        ValueError: the words exclude every part, or the form is none.
     """
     assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
     words = ". ".join(text for text in prompt.texts if text is not None)
@@ -267,7 +270,9 @@ def make_plan(
     if "drums" in {*exclusion.named, *avoided}:
         drums = "drums" in exclusion.named
     if own is not None or "bass" in avoided:
-        own = tuple(role for role in own or ROLES if role not in avoided)
+        own = tuple(role for role in (ROLES if own is None else own) if role not in avoided)
+    if own == () and parts is None:
+        raise ValueError(f"prompt is {words!r}, which excludes every part; needed: one that plays")
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
     if known is not None and repeat:

@@ -125,11 +125,24 @@ def named_instruments(prompt: str) -> dict[str, str]:
     return found
 
 
+def _without(*names: str) -> re.Pattern:
+    before = r"(?<![\w-])(?:no|without|minus|lacking|free of)\s+(?:(?:any|a|the)\s+)?"
+    return re.compile("|".join(f"{before}{name}(?![\\w-])" for name in names), re.I)
+
+
+# Words that say that a role does not play, where no instrument is named; bass and drums are read with the instruments.
+ABSENT = {
+    "lead": _without(r"(?:lead )?melod(?:y|ies|ic lines?)", r"leads?(?!\s+\w)"),
+    "harmony": re.compile(rf"{_without('chords?', 'harmon(?:y|ies)').pattern}|\bchord-?less\b", re.I),
+}
+
+
 def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Who plays what by the words of a prompt, for music that is composed.
 
     "Flute lead" plays the lead, a bass the bass; of the others, instruments of chords play the harmony and the rest the
-    lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums" are obeyed.
+    lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums", "no melody", "chordless"
+    are obeyed.
 
     Returns:
         The roles that play, None = open; and what plays a role, for those that the words name.
@@ -163,7 +176,8 @@ def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
         roles = set()
     silent = {role for role in ("bass", "drums") if role in exclusion.excluded}
     silent |= {"drums"} if exclusion.drumless else set()
-    parts = tuple(role for role in ROLES if (role in roles if roles else role not in silent))
+    silent |= {role for role, absent in ABSENT.items() if absent.search(exclusion.words)}
+    parts = tuple(role for role in ROLES if role not in silent and (role in roles or not roles))
     return (parts if roles or silent else None), {role: name for role, name in players.items() if role not in silent}
 
 

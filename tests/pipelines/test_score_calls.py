@@ -387,10 +387,20 @@ def test_without_a_composer(pipe):
         ),
         ("drums only", ("drums",), {}),
         ("techno", None, {}),
+        ("unaccompanied flute, chordless", ("lead",), {"lead": "flute"}),
+        ("solo piano, no melody", ("harmony", "bass"), {"harmony": "piano", "bass": "piano"}),
+        ("funk without any chords", ("lead", "bass", "drums"), {}),
+        ("ambient pads, without a lead", ("harmony", "bass", "drums"), {"harmony": "warm pad"}),
+        ("rock without lead guitar, no key changes", None, {"harmony": "steel guitar"}),
     ],
 )
 def test_who_plays_by_the_words(prompt, parts, players):
     assert cast(prompt) == (parts, players)
+
+
+def test_words_that_leave_no_part(composing):
+    with pytest.raises(ValueError, match="prompt is 'no melody.*which excludes every part"):
+        composing("no melody, no chords, no bass, no drums")
 
 
 @pytest.mark.parametrize(
