@@ -141,8 +141,8 @@ def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Who plays what by the words of a prompt, for music that is composed.
 
     "Flute lead" plays the lead, a bass the bass; of the others, instruments of chords play the harmony and the rest the
-    lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums", "no melody", "chordless"
-    are obeyed.
+    lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums", "no melody" and
+    "chordless" are obeyed.
 
     Returns:
         The roles that play, None = open; and what plays a role, for those that the words name.

@@ -399,7 +399,7 @@ def test_who_plays_by_the_words(prompt, parts, players):
 
 
 def test_words_that_leave_no_part(composing):
-    with pytest.raises(ValueError, match="prompt is 'no melody.*which excludes every part"):
+    with pytest.raises(ValueError, match=r"prompt is 'no melody.*which excludes every part"):
         composing("no melody, no chords, no bass, no drums")
 
 
