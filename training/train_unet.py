@@ -29,9 +29,9 @@ LATENT_SETTINGS = ("in_channels", "out_channels", "frame_cond_channels")
 def load_start(config: UNetRun, latent_channels: int) -> UNet1DConditionModel:
     """The network of `init_from`: a folder of one, or a checkpoint folder with unet/.
 
-    One without notes gains those of `model_config`, if that has some, and predicts at first what it did without. One
-    for the latents of another autoencoder begins with new first and last layers where `model_config` has
-    `latent_channels`, and keeps the rest.
+    One without notes, or without a reference, gains those of `model_config`, if that has some, and predicts at first
+    what it did without. One for the latents of another autoencoder begins with new first and last layers where
+    `model_config` has `latent_channels`, and keeps the rest.
 
     Raises:
         ValueError: it has no model.
@@ -50,6 +50,8 @@ def load_start(config: UNetRun, latent_channels: int) -> UNet1DConditionModel:
     names = [] if model.config.note_channels or not sizes.get("note_channels") else [*NOTE_SETTINGS]
     if sizes.get("in_channels") == latent_channels != model.config.in_channels:
         names += [*LATENT_SETTINGS, "linear_taps"]
+    if sizes.get("reference_channels") and not model.config.reference_channels:
+        names.append("reference_channels")
     if not names:
         return model
     grown = UNet1DConditionModel.from_config(model.config, **{name: sizes[name] for name in names if name in sizes})
