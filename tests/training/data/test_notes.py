@@ -359,7 +359,7 @@ def test_bars_that_are_unknown_last_two_seconds():
 @pytest.fixture(scope="module")
 def noted_config(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("config") / "unet.json"
-    path.write_text(json.dumps({**json.loads(TINY.read_text()), **SOUNDING}))
+    path.write_text(json.dumps({**json.loads(TINY.read_text()), **SOUNDING, "reference_channels": 8}))
     return path
 
 
@@ -384,6 +384,7 @@ def test_a_run_with_notes_goes_on_bit_for_bit_and_reports_each_role(noted_latent
     run(tmp_path / "parts", noted_config, noted_latents)
     whole, parts = final(tmp_path / "whole"), final(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert whole["reference_embedding.2.weight"].any() and "validation/reference" in names
     assert whole["note_path.ways.0.weight"].any() and whole["note_path.ways.1.weight"].any()
 
 
@@ -394,17 +395,25 @@ def test_shipped_weights_grow_notes(noted_latents, noted_config, tmp_path):
     shutil.copytree(tmp_path / "plain" / "final", tmp_path / "checkpoint" / "unet")
     config = tmp_path / "checkpoint" / "unet" / "config.json"
     older = {
-        name: value for name, value in json.loads(config.read_text()).items() if name not in train_unet.NOTE_SETTINGS
+        name: value
+        for name, value in json.loads(config.read_text()).items()
+        if name not in (*train_unet.NOTE_SETTINGS, "reference_channels")
     }
     config.write_text(json.dumps(older))  # as that of checkpoints from before notes
     still = ["--init_from", str(tmp_path / "checkpoint"), "--max_steps", "1", "--learning_rate", "1e-30"]
     run(tmp_path / "grown", noted_config, noted_latents, *still, "--weight_decay", "0")
     plain = UNet1DConditionModel.from_pretrained(tmp_path / "plain" / "final")
     grown = UNet1DConditionModel.from_pretrained(tmp_path / "grown" / "final")
-    assert grown.config.note_channels == ROLL_CHANNELS and list(grown.config.instruments) == SOUNDING["instruments"]
+    assert (
+        grown.config.reference_channels == 8
+        and grown.config.note_channels == ROLL_CHANNELS
+        and list(grown.config.instruments) == SOUNDING["instruments"]
+    )
     sample, roll = torch.randn(2, 4, 9), torch.rand(2, ROLL_CHANNELS, 9)
     with torch.no_grad():
-        assert torch.allclose(grown(sample, 500, note_roll=roll).sample, plain(sample, 500).sample, atol=1e-6)
+        assert torch.allclose(
+            grown(sample, 500, note_roll=roll, reference=torch.rand(2, 8)).sample, plain(sample, 500).sample, atol=1e-6
+        )
     again = run(tmp_path / "again", None, noted_latents, "--init_from", str(tmp_path / "grown" / "final"))
     assert any("validation/no_notes" in line for line in again)  # weights with notes keep them
 
