@@ -23,21 +23,33 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .composer_vivace import ComposerVivace
-from .vivace_audio import resample
-from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu
+from .vivace_audio import LOUDNESS_LUFS, loudness, resample, true_peak_db
 from .vivace_compose import MusicPlan
-from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
 from .vivace_edit import Edit, find_beats, prompt_for_score, read_edits
-from .vivace_jam import ComposingMixin
-from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
-from .vivace_midi import midi_of
-from .vivace_music import MIN_DURATION_S, Lengths, Music, understand
-from .vivace_notes import read_score
-from .vivace_process import check_process, noise_level
-from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
+from .vivace_music import (
+    CROSSFADE_S,
+    MIN_DURATION_S,
+    Lengths,
+    Music,
+    check_flag,
+    is_timeline,
+    read_prompts,
+    spread,
+    understand,
+)
+from .vivace_notes import midi_of, read_score
+from .vivace_process import (
+    Conditions,
+    GivenStates,
+    check_process,
+    encode_texts,
+    make_conditions,
+    noise_level,
+    text_states,
+)
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
-from .vivace_reading import BPM_RANGE, MusicWords, read_key, read_music, read_prompt
+from .vivace_reading import BPM_RANGE, Exclusion, MusicWords, read_exclusion, read_key, read_music, read_prompt
 from .vivace_recipe import (
     VivacePipelineOutput,
     Weights,
@@ -53,6 +65,7 @@ from .vivace_sampling import (
     CIRCLE_MARGIN,
     NOISE_BLOCK,
     WINDOW,
+    CallState,
     Denoiser,
     Guidance,
     Sampler,
@@ -61,7 +74,7 @@ from .vivace_sampling import (
 )
 from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_sketch import is_recording, read_sketches
-from .vivace_stages import StagesMixin
+from .vivace_stages import CallStateMixin, ComposingMixin, StagesMixin, made_on_cpu
 from .vivace_theory import (
     BEAT_HARMONICS,
     GRID_CHANNELS,

@@ -16,23 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from .vivace_audio import LOUDNESS_LUFS
 from .vivace_compose import MusicPlan, read_form
 from .vivace_edit import GRID, Edit, grid_of_audio
-from .vivace_level import LOUDNESS_LUFS
-from .vivace_music import Lengths, Music, MusicArguments, settle
-from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
-from .vivace_prompt import (
-    LONGEST,
+from .vivace_music import (
+    Lengths,
+    Music,
+    MusicArguments,
     Prompt,
     check_flag,
     check_text,
     is_list_of_pairs,
     keep_out,
-    read_exclusion,
+    settle,
     share_of,
     spread,
-    things_in,
 )
+from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
+from .vivace_reading import LONGEST, read_exclusion, things_in
 from .vivace_score import PROGRAMS, ROLES, Score, quarters_per_bar
 from .vivace_sketch import joined, repeated, settle_sketches
 from .vivace_theory import check_number

@@ -11,9 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
 
-from .vivace_callbacks import CallState
-from .vivace_conditions import ABSENT, Conditions, take_frames
-from .vivace_process import at_level, data_of, set_timesteps
+from .vivace_process import ABSENT, Conditions, at_level, data_of, set_timesteps, take_frames
 from .vivace_request import Request
 from .vivace_theory import CHORD_CHANNELS, check_number
 
@@ -195,6 +193,25 @@ def windows(frames: int) -> Iterator[tuple[int, int, int, int]]:
 # From noise to latents: the sampling loop, over whole pieces, circles and pieces of which a part is given.
 
 CIRCLE_MARGIN = 64  # frames of the other end that the network sees beyond each end of a loop
+
+
+@dataclass(eq=False)
+class CallState:
+    """What a callback reads and changes of its call through the pipeline's properties.
+
+    Attributes:
+        guidance_scale: the largest of the call's pieces; what a callback sets holds for the rest of its batch.
+        grid_guidance_scale: the largest that was given, 0 = none.
+        scheduler: a copy of the pipeline's, so that calls in several threads do not share its step counter.
+        num_timesteps: steps that the call will take.
+        interrupt: whether to take no further step.
+    """
+
+    guidance_scale: float
+    grid_guidance_scale: float = 0.0
+    scheduler: SchedulerMixin | None = None
+    num_timesteps: int = 0
+    interrupt: bool = False
 
 
 @dataclass

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from autoencoder.classes import Autoencoder, load_autoencoder
-from pipelines.vivace_conditions import token_limit
+from pipelines.vivace_process import token_limit
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows, without_blanks
 from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
