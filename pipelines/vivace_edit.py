@@ -456,11 +456,12 @@ def recipe_grid(recipe: dict | None, seconds: float, lengths: Lengths) -> dict:
         given = replace(given, duration_s=None, bars=None)
     try:
         prompt, *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
+        words = prompt.words
         score = None if arguments.get("score") is None else Score.from_text(arguments["score"])
         if score is not None:
-            given, _ = arguments_of_score(score, given, prompt.words)
+            given, _ = arguments_of_score(score, given, words)
             given = replace(given, duration_s=None, bars=None) if edited else given
-        music = settle(prompt.words, given, False if edited else loop, lengths.default_s, lengths.longest_s)
+        music = settle(words, given, False if edited else loop, lengths.default_s, lengths.longest_s)
         before = float((arguments.get("extend_s") or (0.0, 0.0))[0])
     except (ValueError, TypeError, LookupError):  # of another version, or made without words
         return {}

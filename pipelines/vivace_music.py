@@ -457,9 +457,14 @@ class Prompt:
     starts: list
 
     @property
+    def text(self) -> str:
+        """All its texts as one."""
+        return ". ".join(text for text in self.texts if text is not None)
+
+    @property
     def words(self) -> MusicWords:
         """What all its texts say of the music."""
-        return read_music(". ".join(text for text in self.texts if text is not None))
+        return read_music(self.text)
 
     def weights(self, music: Music, frames: int, frame_rate: float) -> "torch.Tensor":
         """Share of each text in each frame, (texts, frames)."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .vivace_music import Music, MusicArguments
-from .vivace_reading import MusicWords, read_exclusion
+from .vivace_reading import Exclusion, MusicWords
 from .vivace_score import (
     MAX_BARS,
     MAX_NOTES,
@@ -141,8 +141,8 @@ def named_instruments(prompt: str) -> dict[str, str]:
     return found
 
 
-def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
-    """Who plays what by the words of a prompt, for music that is composed.
+def cast(exclusion: Exclusion) -> tuple[tuple[str, ...] | None, dict[str, str]]:
+    """Who plays what by the words of a prompt and by what they exclude, for music that is composed.
 
     "Flute lead" plays the lead, a bass the bass; of the others, instruments of chords play the harmony and the rest the
     lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums" are obeyed.
@@ -150,7 +150,6 @@ def cast(prompt: str) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     Returns:
         The roles that play, None = open; and what plays a role, for those that the words name.
     """
-    exclusion = read_exclusion(prompt)
     players: dict[str, str] = {}
     named = named_instruments(exclusion.words)
     for name, after in named.items():

@@ -197,17 +197,6 @@ def read_prompt(prompt: str) -> dict[str, float | int | str | None]:
     return {name: getattr(music, name) for name in ("bpm", "key", "time_signature", "bars", "duration_s")}
 
 
-def read_key(prompt: str) -> str | None:
-    """The first key in a prompt, as it is spelled; "a minor detail" and "A major hit" hold none.
-
-    A lower-case a, or an A that begins a sentence, may be an article: it is a note only when what follows the mode is
-    no noun (the end, punctuation, a number, "at", "with", ...). "Am" is a key after "in" or "key" and where it stands
-    alone between commas; elsewhere it may be a chord, and more chords beside it make it one. A note alone is a major
-    key after "key of" or "key:", and after "in" where no noun follows.
-    """
-    return read_music(prompt).key
-
-
 def plain_text(prompt: str) -> str:
     """A prompt with numbers in digits ("ninety-six" is 96, "a hundred and twenty" 120) and one kind of hyphen."""
     text = re.sub(r"[^\S\n]+", " ", re.sub("[\u2010-\u2015\u2212]", "-", prompt)).replace("\u2019", "'")
@@ -426,7 +415,14 @@ class _Reader:
         self.music.key = key
 
     def is_key(self, match: re.Match, shouted: bool) -> bool:
-        """Whether what looks like a key is one, and no article, chord, letter or unit."""
+        """Whether what looks like a key is one, and no article, chord, letter or unit: "a minor detail" and "A major
+        hit" hold none.
+
+        A lower-case a, or an A that begins a sentence, may be an article: it is a note only when what follows the mode
+        is no noun (the end, punctuation, a number, "at", "with", ...). "Am" is a key after "in" or "key" and where it
+        stands alone between commas; elsewhere it may be a chord, and more chords beside it make it one. A note alone is
+        a major key after "key of" or "key:", and after "in" where no noun follows.
+        """
         lead, note, accidental = (match["lead"] or "").lower(), match["note"], match["accidental"]
         before, ends = self.before(match.start("note")), END.match(self.text, match.end()) is not None
         apart = APART.search(before) is not None

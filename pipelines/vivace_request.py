@@ -259,9 +259,8 @@ def make_plan(
         negative_prompt: names what does not play either, unless the prompt names it.
     """
     assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
-    words = ". ".join(text for text in prompt.texts if text is not None)
-    exclusion = read_exclusion(words)
-    own, instruments = cast(words)
+    exclusion = read_exclusion(prompt.text)
+    own, instruments = cast(exclusion)
     avoided = {*things_in((negative_prompt or "")[:LONGEST])} - {*exclusion.named}
     without = tuple(name for name in PROGRAMS if {*things_in(name)} & {*exclusion.excluded, *avoided})
     drums = drums_of(exclusion.words)
@@ -374,7 +373,7 @@ def make_requests(
             if edit is not None:
                 given = replace(given, bars=own["bars"], duration_s=own["duration_s"])
         elif composed and given.time_signature is None and words.time_signature is None:
-            given = replace(given, time_signature=meter_of(". ".join(one for one in prompt.texts if one is not None)))
+            given = replace(given, time_signature=meter_of(prompt.text))
         if edit is not None:
             tone.check_for_edit()
             given, loop, before = grid_of_audio(edit, given, loop, words, lengths)

@@ -93,14 +93,12 @@ class Guidance:
         text = [row.guidance_scale for row in rows]
         grid = [row.guidance_scale if row.grid_guidance_scale is None else row.grid_guidance_scale for row in rows]
         low, high = zip(*(row.guidance_interval for row in rows), strict=True)
-        columns = [
+        rescale, negative = zip(*((row.guidance_rescale, row.negative_guidance_scale) for row in rows), strict=True)
+        words, beats, blend, below, above, kept_out = (
             torch.tensor(column, dtype=torch.float32, device=device)
-            for column in (text, grid, [row.guidance_rescale for row in rows], low, high)
-        ]
-        negative = [row.negative_guidance_scale for row in rows]
-        negative = torch.tensor(negative, dtype=torch.float32, device=device)
-        text, grid, rescale, below, above = columns
-        return cls(text, grid, rescale, below, above, eta, threshold, momentum, slow, channels, negative=negative)
+            for column in (text, grid, rescale, low, high, negative)
+        )
+        return cls(words, beats, blend, below, above, eta, threshold, momentum, slow, channels, negative=kept_out)
 
     def with_scale(self, scale: float, together: list[bool]) -> "Guidance":
         """Another strength of the text; also of the grid for items where they go `together`."""
@@ -373,8 +371,9 @@ class Denoiser:
             latents, timestep, conditions, guided and apart, guided, negative, jumps
         )
 
+        nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
+
         def together(by_text: torch.Tensor) -> torch.Tensor:
-            nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
             return nothing.index_add(0, conditions.owner, by_text * conditions.weights[:, None])
 
         full = out = together(full)
@@ -393,7 +392,6 @@ class Denoiser:
             away = away * guidance.negative[conditions.unwanted_owner, None, None]
             if jumping.any():  # the difference of two jumps has the guidance within
                 away = torch.where(jumping[:, None, None], away / max(1.0, self.unet.config.jump_guidance), away)
-            nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
             out = out + guidance.weighed(nothing.index_add(0, conditions.unwanted_owner, away), conditions.visible)
         return full, out
 
@@ -557,9 +555,7 @@ class Sampler:
         conditions = self.conditions.part(rows, first, last)
         given = keep[:, None].float()
         conditions.edit = torch.cat([1.0 - given, clean * given], dim=1)
-        if (
-            last - first < self.conditions.visible[rows].sum(1).max()
-        ):  # a window is as long as it is, whatever the piece
+        if last - first < self.conditions.visible[rows].sum(1).max():  # the length of a window, whatever the piece's
             duration_s = (last - first) / self.frame_rate
             conditions.scalars["duration_s"] = torch.full_like(conditions.scalars["duration_s"], duration_s)
         batch = Batch(

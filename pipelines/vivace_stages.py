@@ -359,15 +359,11 @@ class Bar:
     prompt: str
 
 
-class ComposingMixin:
+class ComposingMixin(StagesMixin):
     """Methods of the pipeline that need a composer."""
 
-    vae: Any  # these are the pipeline's
-    unet: Any
-    composer: Any
+    unet: Any  # these are the pipeline's
     config: Any
-    _caption_states: Callable
-    _compose: Callable
     __call__: Callable
 
     def _check_composer(self, name: str) -> None:
