@@ -29,7 +29,16 @@ from .vivace_edit import find_beats, prompt_for_score, read_edits
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
 from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
 from .vivace_notes import read_score
-from .vivace_process import Conditions, GivenStates, check_process, encode_texts, make_conditions, text_states
+from .vivace_process import (
+    NOISE_BLOCK,
+    Conditions,
+    GivenStates,
+    check_process,
+    encode_texts,
+    frame_noise,
+    make_conditions,
+    text_states,
+)
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
 from .vivace_reading import read_exclusion, read_music, read_prompt
 from .vivace_recipe import (
@@ -43,7 +52,7 @@ from .vivace_recipe import (
     write_audio,
 )
 from .vivace_request import check_call, choose_seeds, make_requests
-from .vivace_sampling import NOISE_BLOCK, WINDOW, CallState, Denoiser, Guidance, Sampler, frame_noise, windows
+from .vivace_sampling import WINDOW, CallState, Denoiser, Guidance, Sampler, windows
 from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_sketch import is_recording, read_sketches
 from .vivace_stages import CallStateMixin, ComposingMixin, made_on_cpu

@@ -1,4 +1,4 @@
-"""What the network is given: latents with noise, by the process of a scheduler, and the conditions of a batch.
+"""What the network is given: noise, latents with noise by the process of a scheduler, the conditions of a batch.
 
 Noisy latents are x = a * data + s * noise. Rectified flow (Liu et al. 2022, https://arxiv.org/abs/2209.03003): a = 1 -
 sigma, s = sigma, and the network predicts noise - data. Diffusion (Ho et al. 2020, https://arxiv.org/abs/2006.11239):
@@ -226,6 +226,22 @@ def check_process(scheduler: SchedulerMixin, trained: SchedulerMixin) -> None:
     if fault is not None:
         name = type(scheduler).__name__
         raise ValueError(f"scheduler is a {name}, which {fault}; allowed: {advice(scheduler, trained)}")
+
+
+# Noise: one seed gives the same music alone, in any batch and on any device.
+
+NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
+
+
+def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
+    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
+
+    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    blocks = -(-num_frames // NOISE_BLOCK)
+    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
+    return noise[:num_frames].T.contiguous(), generator
 
 
 # Conditions of a batch of pieces: text states and their shares in time, beat grid, notes, scalars.

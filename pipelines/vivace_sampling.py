@@ -1,4 +1,4 @@
-"""From noise to latents: noise of a seed, guidance, windows of long pieces, the sampling loop, the pieces of one call.
+"""From noise to latents: guidance, windows of long pieces, the sampling loop, the pieces of one call.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -14,22 +14,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixi
 from .vivace_process import ABSENT, Conditions, at_level, data_of, set_timesteps, take_frames
 from .vivace_request import Request
 from .vivace_theory import CHORD_CHANNELS, check_number
-
-# Noise: one seed gives the same music alone, in any batch and on any device.
-
-NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
-
-
-def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
-    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
-
-    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    blocks = -(-num_frames // NOISE_BLOCK)
-    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
-    return noise[:num_frames].T.contiguous(), generator
-
 
 # Guidance: how strictly the words and the grid are followed.
 

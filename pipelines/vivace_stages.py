@@ -37,8 +37,9 @@ from .vivace_compose import (
 from .vivace_edit import FADE_S, Lengths, kept_frames, network_input, prompt_for_score, splice
 from .vivace_music import is_timeline, read_prompts, spread
 from .vivace_notes import read_parts, read_score
+from .vivace_process import frame_noise
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
-from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler, frame_noise
+from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler
 from .vivace_score import Score, quarters_per_bar, quarters_per_beat
 from .vivace_sketch import read_sketches
 from .vivace_theory import SEPARATORS, check_number, is_harte, parse_time_signature, read_progression
