@@ -42,9 +42,7 @@ def mel_edges(num_bins: int, nyquist: float, bands: int) -> list[int]:
     places = np.linspace(0.0, math.log10(1.0 + nyquist / 700.0), bands + 1)
     edges = np.round(700.0 * (10.0**places - 1.0) / nyquist * num_bins).astype(int)
     lowest = np.arange(bands + 1)  # a bin each at least
-    return [
-        int(edge) for edge in np.minimum(np.maximum.accumulate(np.maximum(edges, lowest)), num_bins - bands + lowest)
-    ]
+    return np.minimum(np.maximum.accumulate(np.maximum(edges, lowest)), num_bins - bands + lowest).tolist()
 
 
 def bands_of(edges: list[int], device: torch.device) -> torch.Tensor:
@@ -120,6 +118,27 @@ class Stft:
 
         weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
         return overlap_add(pieces) / (weight if circle is None else weight.clamp_min(1e-8))  # 0 only at ends of an arc
+
+    def agree(
+        self, magnitude: torch.Tensor, phasor: torch.Tensor, iterations: int, momentum: float,
+        circle: torch.Tensor | None, samples: int, low: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
+        """Phasors that agree with magnitudes (batch, bins, frames), from `phasor` on; those of the lowest bins, `low`,
+        stay as they are. A circle as in `inverse`.
+
+        With P_A the projection on the magnitudes and P_C the one on spectra of real signals:
+        t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
+        """
+        previous = None
+        for iteration in range(iterations + 1):
+            if low is not None:
+                phasor = torch.cat([low, phasor[:, low.shape[1] :]], dim=1)
+            if iteration == iterations:
+                break
+            consistent = self.forward(self.inverse(magnitude * phasor, circle, samples), circle)[:, : phasor.shape[1]]
+            moved = consistent if previous is None else consistent + momentum * (consistent - previous)
+            phasor, previous = moved / (moved.abs() + 1e-9), consistent
+        return phasor
 
     def gradient_phase(
         self, magnitude: torch.Tensor, first: torch.Tensor, starts: list[int], places: np.ndarray, hop: float
@@ -377,7 +396,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         self.hop_length = hop_length
         self.tile_frames: int | None = None
         self.stft = Stft(stft_size, stft_hop)
-        self._stft, self._istft, self._circle = self.stft.forward, self.stft.inverse, self.stft.circle
+        self._stft, self._istft = self.stft.forward, self.stft.inverse
         self.num_bins = self.stft.num_bins
         self.band_edges = widening(self.num_bins, sampling_rate / stft_size, fine_hertz)
         self.stereo_edges = mel_edges(self.num_bins, sampling_rate / 2.0, stereo_bands)
@@ -450,10 +469,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             side = (spectrum[:, 0] - spectrum[:, 1]).abs().square() / 4.0
             parts = [self._image(power[:, 0], power[:, 1], side, per_frame)]
         if len(self.band_edges) <= self.num_bins:
-            magnitude = (
-                band_sums(magnitude, self.band_edges, 1)
-                / torch.tensor(self.band_edges, device=audio.device).diff()[:, None]
-            )
+            widths = torch.tensor(self.band_edges, device=audio.device).diff()[:, None]
+            magnitude = band_sums(magnitude, self.band_edges, 1) / widths
         log = self._level(magnitude).transpose(1, 2).unflatten(1, (-1, per_frame))  # (b * c, frames, per_frame, bands)
         parts.insert(0, log.unflatten(0, (batch, -1)).permute(0, 2, 1, 3, 4).flatten(2))
         if self.low_bins:
@@ -505,10 +522,6 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             magnitude = magnitude * gains.repeat_interleave(per_frame, dim=3)
         return Spectra(joint, magnitude, self._unlevel(low).transpose(1, 2) if self.low_bins else None)
 
-    def features_to_magnitude(self, features: torch.Tensor) -> torch.Tensor:
-        """Inverse of the log scale: (batch, frames, features) -> magnitudes (batch, channels, bins, stft frames)."""
-        return self.features_to_spectra(features).channels.abs()
-
     def _first_phase(self, times: np.ndarray, device: torch.device) -> torch.Tensor:
         """A fixed irregular phase (bins, frames) as unit phasors for STFT frames by number, the same on every device.
 
@@ -525,9 +538,6 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """Magnitudes (batch, channels, bins, stft frames) -> audio (batch, channels, samples) by fast Griffin-Lim.
 
         With `circle_samples` the last frame is followed by the first, and the audio is a circle of that length.
-
-        With P_A the projection on the given magnitudes and P_C the one on spectra of real signals:
-        t_n = P_C(P_A(c_(n-1))),  c_n = t_n + momentum * (t_n - t_(n-1))   (Perraudin et al. 2013, algorithm 2).
         """
         joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
         return self._search(Spectra(joint, magnitude), circle_samples, iterations)
@@ -537,7 +547,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         return self._find_phase(spectra, Span(np.arange(frames), frames, circle_samples), iterations)
 
     def _find_phase(self, spectra: Spectra, span: Span, iterations: int | None = None) -> torch.Tensor:
-        """The iteration, for STFT frames at the places of the span."""
+        """The search for a phase, for STFT frames at the places of the span."""
         iterations = self.config.phase_iterations if iterations is None else iterations
         joint, channels, device, low = spectra.joint, spectra.channels, spectra.joint.device, None
         if spectra.low is not None:
@@ -553,16 +563,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             phasor = self._gradient_phase(self.stft, spectra.joint, span, 1, 1)
         else:
             phasor = self._first_phase(span.times, device).expand_as(joint)
-        previous = None
-        for iteration in range(iterations + 1):
-            if low is not None:
-                phasor = torch.cat([low, phasor[:, low.shape[1] :]], dim=1)
-            if iteration == iterations:
-                break
-            consistent = self._stft(self._istft(joint * phasor, circle, samples), circle)
-            moved = consistent if iteration == 0 else consistent + self.config.phase_momentum * (consistent - previous)
-            phasor = moved / (moved.abs() + 1e-9)
-            previous = consistent
+        phasor = self.stft.agree(joint, phasor, iterations, self.config.phase_momentum, circle, samples, low)
         spectrum = channels * phasor[:, None]
         return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
 
@@ -577,18 +578,14 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         """The lowest bins (batch, bins, stft frames), complex, from magnitudes (batch, low bins, latent frames) of the
         long window: the same search, at a rate that has room for little else, heard through the short window."""
         config, every = self.config, self.hop_length // self.config.stft_hop
-        factor, device, bins = self.low_factor, magnitude.device, magnitude.shape[1]
+        factor, device = self.low_factor, magnitude.device
         long = Stft(config.low_size // factor, self.hop_length // factor)
         short = Stft(config.stft_size // factor, config.stft_hop // factor)
         circle, samples = span.windows(long, every, factor, device)
         begin = span.first(circle)
         circle = None if circle is None else circle - begin
-        phasor, previous = self._gradient_phase(long, magnitude, span, every, factor), None
-        for _ in range(config.low_iterations):
-            consistent = long.forward(long.inverse(magnitude * phasor, circle, samples), circle)[:, :bins]
-            moved = consistent if previous is None else consistent + config.phase_momentum * (consistent - previous)
-            phasor = moved / (moved.abs() + 1e-9)
-            previous = consistent
+        phasor = self._gradient_phase(long, magnitude, span, every, factor)
+        phasor = long.agree(magnitude, phasor, config.low_iterations, config.phase_momentum, circle, samples)
         audio = long.inverse(magnitude * phasor, circle, samples)
         circle, _ = span.windows(short, 1, factor, device)
         circle = None if circle is None else circle - begin

@@ -70,6 +70,21 @@ def quiet(pipe):
     return pipe
 
 
+def renamed(parts: Parts, network: str) -> Parts:
+    """Parts with the pipeline's name of its network."""
+    return {(network if name == "network" else name): module for name, module in parts.items()}
+
+
+def called(pipe, duration: str, rate: int) -> Generate:
+    """A pipeline at `rate` Hz whose argument `duration` is the length in seconds."""
+
+    def generate(steps: int, duration_s: float) -> tuple[np.ndarray, int]:
+        audio = pipe(PROMPT, num_inference_steps=steps, **{duration: duration_s}).audios[0]
+        return audio.float().cpu().numpy(), rate
+
+    return generate
+
+
 def t5_config(tiny: bool, large: bool = False) -> T5Config:
     """T5-base, or the encoder of flan-T5-large."""
     if tiny:
@@ -162,7 +177,7 @@ def audioldm2(parts: Parts) -> Generate:
         beta_start=0.0015, beta_end=0.0195, beta_schedule="scaled_linear", clip_sample=False, set_alpha_to_one=False,
         steps_offset=1,
     )  # fmt: skip
-    modules = {("unet" if name == "network" else name): module for name, module in parts.items()}
+    modules = renamed(parts, "unet")
     pipe = quiet(
         AudioLDM2Pipeline(
             **modules, scheduler=scheduler, tokenizer=tokenizer(64), tokenizer_2=tokenizer(64),
@@ -213,18 +228,13 @@ def stable_audio_open(parts: Parts) -> Generate:
 
     Its published scheduler needs torchsde; the one here, which its conversion script names, also costs a pass a step.
     """
-    modules = {("transformer" if name == "network" else name): module for name, module in parts.items()}
+    modules = renamed(parts, "transformer")
     scheduler = EDMDPMSolverMultistepScheduler(
         sigma_min=0.3, sigma_max=500, sigma_data=1.0, sigma_schedule="exponential", prediction_type="v_prediction",
         algorithm_type="sde-dpmsolver++", solver_order=2,
     )  # fmt: skip
     pipe = quiet(StableAudioPipeline(**modules, tokenizer=tokenizer(128), scheduler=scheduler))
-
-    def generate(steps: int, duration_s: float) -> tuple[np.ndarray, int]:
-        audio = pipe(PROMPT, audio_end_in_s=duration_s, num_inference_steps=steps).audios[0]
-        return audio.float().cpu().numpy(), 44100
-
-    return generate
+    return called(pipe, "audio_end_in_s", 44100)
 
 
 # ---- Stable Audio 3 small --------------------------------------------------------------------------------------------
@@ -255,15 +265,10 @@ def stable_audio_3_parts(tiny: bool) -> Parts:
 
 def stable_audio_3(parts: Parts) -> Generate:
     """8 ping-pong steps without guidance, as its pipeline runs the distilled checkpoint."""
-    modules = {("transformer" if name == "network" else name): module for name, module in parts.items()}
+    modules = renamed(parts, "transformer")
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, stochastic_sampling=True)
     pipe = quiet(StableAudio3Pipeline(**modules, tokenizer=tokenizer(256), scheduler=scheduler))
-
-    def generate(steps: int, duration_s: float) -> tuple[np.ndarray, int]:
-        audio = pipe(PROMPT, duration=duration_s, num_inference_steps=steps).audios[0]
-        return audio.float().cpu().numpy(), 44100
-
-    return generate
+    return called(pipe, "duration", 44100)
 
 
 # ---- ACE-Step 1.5 turbo ----------------------------------------------------------------------------------------------
@@ -288,15 +293,10 @@ def ace_step_parts(tiny: bool) -> Parts:
 
 def ace_step(parts: Parts) -> Generate:
     """Text to music without lyrics; the turbo checkpoint has its guidance distilled."""
-    modules = {("transformer" if name == "network" else name): module for name, module in parts.items()}
+    modules = renamed(parts, "transformer")
     scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1, shift=1.0)
     pipe = quiet(AceStepPipeline(**modules, tokenizer=tokenizer(256), scheduler=scheduler))
-
-    def generate(steps: int, duration_s: float) -> tuple[np.ndarray, int]:
-        audio = pipe(PROMPT, audio_duration=duration_s, num_inference_steps=steps).audios[0]
-        return audio.float().cpu().numpy(), 48000
-
-    return generate
+    return called(pipe, "audio_duration", 48000)
 
 
 @dataclass(frozen=True)

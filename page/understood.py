@@ -75,7 +75,7 @@ def part_chips(arguments: dict, composed: bool) -> list[str]:
     """Who plays what by the words, and what they exclude."""
     prompt = arguments.get("prompt") or ""
     exclusion = read_exclusion(prompt)
-    roles, players = cast(prompt) if composed else (None, {})
+    roles, players = cast(exclusion) if composed else (None, {})
     named = [name for name in named_instruments(exclusion.words) if name not in players.values()]
     lines = [chip(f"{role}: {name}", "words") for role, name in players.items()]
     lines += [chip(name, "words") for name in named]

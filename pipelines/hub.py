@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipelines.card import FIGURES, write_card
+from pipelines.card import write_card
 
 ROOT = Path(__file__).resolve().parent.parent
 DEFAULT = "checkpoints/small"
@@ -40,7 +40,7 @@ def halve(path: Path) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True, figures: dict | None = None) -> None:
+def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True) -> None:
     """Write a whole checkpoint folder, or nothing: it is made beside the target and renamed.
 
     Args:
@@ -48,7 +48,6 @@ def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True
         folder: an existing checkpoint there is replaced.
         notes: Markdown for the model card.
         fp16: store the weights in half precision; they are loaded as fp32.
-        figures: for the card, see `pipelines.card.read_figures`.
 
     Raises:
         ValueError: a folder that is no checkpoint is in the way, or weights that fp16 cannot hold.
@@ -64,8 +63,6 @@ def save_checkpoint(pipe, folder: str | Path, notes: str = "", fp16: bool = True
             for path in sorted(partial.rglob("*.safetensors")):
                 halve(path)
         shutil.copyfile(ROOT / "LICENSE", partial / "LICENSE")
-        if figures is not None:
-            (partial / FIGURES).write_text(json.dumps(figures, indent=2) + "\n")
         write_card(partial, json.loads((partial / "model_index.json").read_text()), folder.name, notes)
         partial.chmod(0o755)
         old = partial.with_suffix(".old")

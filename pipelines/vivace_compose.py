@@ -25,14 +25,7 @@ from .composer_vivace import (
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
-from .vivace_tokens import (
-    chord_token,
-    chords_of,
-    decode_tokens,
-    encode_score,
-    key_shift,
-    steps_per_bar,
-)
+from .vivace_tokens import chord_token, chords_of, decode_tokens, encode_score, key_shift, steps_per_bar
 
 CHUNK_BARS, CHUNK_STEPS = 16, 256  # the most that are written together
 CONTEXT_STEPS = 128  # before them that are seen
@@ -44,8 +37,7 @@ RETURNS = {2: 0.1, 4: 0.4, 8: 0.45, 12: 0.55, 16: 0.9}
 RETURN_BARS = 2
 UNKNOWN_FIT = 0.7  # in place of the share of chords that are the same, where none are given
 RECALL = 4.0  # added to the logits of what stands there
-TEMPERATURE = 1.0
-TOP_P = 0.92
+TOP_P = 0.92  # draws are among the likeliest tokens that together have this probability
 SHARPNESS = 3.0  # of the draw of who plays: the odds to this power
 MAX_SECTIONS = 26
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
@@ -172,7 +164,7 @@ def read_form(form: str | Sequence[tuple[str, int]] | None, bars: int) -> list[t
     return sections
 
 
-def check_plan(plan: MusicPlan, instruments: Sequence[str]) -> None:
+def check_plan(plan: MusicPlan) -> None:
     """Raise a ValueError for a plan that cannot be carried out."""
     if isinstance(plan.bars, bool) or not isinstance(plan.bars, int) or not 1 <= plan.bars <= 4000:
         raise ValueError(f"bars is {plan.bars!r}; allowed: whole numbers from 1 to 4000")
@@ -203,15 +195,10 @@ def key_of(plan: MusicPlan, seed: int) -> str:
     if plan.chords:
         return key_of_chords(plan.chords, parse_time_signature(plan.time_signature))
     notes = np.zeros((0, 4)) if plan.given is None else plan.given.notes("lead", "harmony", "bass")
-    if not len(notes):
-        return choose_key(seed)
+    if not len(notes):  # three of five keys are major
+        rng = np.random.default_rng(mix(seed, 0))
+        return KEYS[2 * int(rng.integers(12)) + int(rng.random() < 0.4)]
     return nearest_key(np.bincount(notes[:, 2].astype(int) % 12, weights=notes[:, 1], minlength=12))
-
-
-def choose_key(seed: int) -> str:
-    """A key that the seed chooses: three of five are major."""
-    rng = np.random.default_rng(mix(seed, 0))
-    return KEYS[2 * int(rng.integers(12)) + int(rng.random() < 0.4)]
 
 
 def fill_cast(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | None, seed: int) -> MusicPlan:
@@ -452,8 +439,6 @@ def write(
     last: int,
     seed: int,
     loop: bool = False,
-    temperature: float = TEMPERATURE,
-    top_p: float = TOP_P,
 ) -> None:
     """Write the masked tokens of steps [first, last) of a draft, in place, in the passes of `order`.
 
@@ -466,8 +451,6 @@ def write(
         first, last: steps, whole bars.
         seed: of the draws.
         loop: the piece goes on from its end to its beginning.
-        temperature: of the draws.
-        top_p: the draws are among the likeliest tokens that together have this probability.
     """
     device = next(composer.parameters()).device
     conditions = {name: value.to(device) for name, value in draft.conditions.items()}
@@ -495,7 +478,7 @@ def write(
         shut_triplets(may, draft, first, last)
         seen[: len(rows)] = draft.tokens[rows]
         logits = composer.predict_logits(seen[None].to(device), prepared, visible, offset, offset + count)[0]
-        logits = (logits.float().cpu() / temperature).split(SIZES, dim=-1)
+        logits = logits.float().cpu().split(SIZES, dim=-1)
         places = [torch.nonzero(masked[:, c] & (ranks[:, c] == rank))[:, 0] for c in range(len(NAMES))]
         columns = [column for column, place in enumerate(places) if len(place)]
         widest = max(SIZES[column] for column in columns)
@@ -505,20 +488,19 @@ def write(
             likely = logits[column][place] + recall(draft, column, steps[place], there[place])
             for part, values in zip(table, (likely, may[column][place], noise[column][place]), strict=True):
                 part.append(torch.nn.functional.pad(values, wide))
-        drawn = draw(*(torch.cat(part) for part in table), top_p).split([len(places[column]) for column in columns])
+        drawn = draw(*(torch.cat(part) for part in table)).split([len(places[column]) for column in columns])
         for column, tokens in zip(columns, drawn, strict=True):
             draft.tokens[first:last, column][places[column]] = tokens
             if column < len(STRUCTURE):
                 align(draft.tokens[first:last], column, draft.bar, units[column], places[column])
 
 
-def draw(logits: torch.Tensor, may: torch.Tensor, uniform: torch.Tensor, top_p: float) -> torch.Tensor:
+def draw(logits: torch.Tensor, may: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
     """A token for each row of logits (rows, tokens) among those that may be, by random numbers of 0 to 1."""
     log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
-    if top_p < 1:
-        ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
-        beyond = ordered.exp().cumsum(-1) - ordered.exp() >= top_p
-        log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
+    ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
+    beyond = ordered.exp().cumsum(-1) - ordered.exp() >= TOP_P
+    log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
     return (log_p - torch.log(-torch.log(uniform.clamp(1e-9, 1.0 - 1e-7)))).argmax(-1)
 
 
@@ -529,12 +511,12 @@ def align(tokens: torch.Tensor, column: int, bar: int, unit: float, places: torc
     tokens[places, column] = tokens[first, column]
 
 
-def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.25, loop=False, **options) -> None:
+def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.25, loop=False) -> None:
     """Write all masked tokens of a draft, in place, in chunks that never see what comes after them (but for the
     beginning of a loop): a longer piece with the same seed begins as a shorter one.
 
     Args:
-        composer, draft, options: see `write`.
+        composer, draft: see `write`.
         seed: of the piece.
         form: sections as (letter, bars), see `MusicPlan`; () = one.
         vary: share of a primed section that is new.
@@ -553,7 +535,7 @@ def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.2
             choose_sources(draft, start, bars, mix(own, 2))
         for first in range(start, start + bars, chunk_bars):
             last = min(first + chunk_bars, start + bars)
-            write(composer, draft, first * draft.bar, last * draft.bar, mix(own, 3), loop, **options)
+            write(composer, draft, first * draft.bar, last * draft.bar, mix(own, 3), loop)
         start += bars
 
 
@@ -584,7 +566,6 @@ def compose_scores(
     plans: Sequence[MusicPlan],
     seeds: Sequence[int],
     text: torch.Tensor | None = None,
-    **options,
 ) -> list[Score]:
     """Compose pieces.
 
@@ -595,7 +576,6 @@ def compose_scores(
         plans: a plan a piece.
         seeds: a seed a piece.
         text: (pieces, text_dim) states of the captions, mean over their tokens; None = without words.
-        options: see `write`.
 
     Returns:
         A score a piece, in whole bars, with its chords. Given notes are in it as they were given.
@@ -605,27 +585,24 @@ def compose_scores(
     """
     if not len(plans) == len(seeds) == (len(plans) if text is None else len(text)):
         raise ValueError(f"seeds has {len(seeds)} entries; allowed: {len(plans)}, one for each plan")
-    forms = []
     for plan in plans:
-        check_plan(plan, composer.config.instruments or ())
-        forms.append(read_form(plan.form, plan.bars))
-    scores = []
-    for k, (plan, form, seed) in enumerate(zip(plans, forms, seeds, strict=True)):
-        plan = replace(plan, key=key_of(plan, seed))
-        scores.append(compose_one(composer, plan, form, seed, None if text is None else text[k], options))
-    return scores
+        check_plan(plan)
+    forms = [read_form(plan.form, plan.bars) for plan in plans]
+    texts = [None] * len(plans) if text is None else text
+    pieces = zip(plans, forms, seeds, texts, strict=True)
+    return [compose_one(composer, plan, form, seed, text) for plan, form, seed, text in pieces]
 
 
-def compose_one(composer: ComposerVivace, plan: MusicPlan, form, seed: int, text, options: dict) -> Score:
+def compose_one(composer: ComposerVivace, plan: MusicPlan, form, seed: int, text) -> Score:
     """One piece; see `compose_scores`."""
-    plan = fill_cast(composer, plan, text, seed)
+    plan = fill_cast(composer, replace(plan, key=key_of(plan, seed)), text, seed)
     bar = steps_per_bar(plan.time_signature)
     whole, chunk = plan, max(1, min(CHUNK_BARS, CHUNK_STEPS // bar))
     if plan.form is None and not plan.loop:  # whole chunks, so that a longer piece begins the same
         whole = replace(plan, bars=-(-plan.bars // chunk) * chunk)
         form = [("", whole.bars)]
     draft = make_draft(composer, whole, text)
-    compose(composer, draft, seed, form, plan.vary, plan.loop, **options)
+    compose(composer, draft, seed, form, plan.vary, plan.loop)
     tokens = draft.tokens[: plan.bars * bar]
     score = decode_tokens(tokens, plan.time_signature, plan.key, plan.bpm, plan.instruments)
     chords = plan.chords if plan.chords is not None else chords_of(tokens, plan.time_signature, key_shift(plan.key))

@@ -12,11 +12,30 @@ from typing import Any
 import numpy as np
 import torch
 
-from .vivace_audio import fit_circle, mix_channels, read_audio, resample
-from .vivace_level import LOOKAHEAD_S, PEAK_TAPS, Leveller, limiter_gain, loudness, peaks, true_peak_db
-from .vivace_music import MIN_DURATION_S, Lengths, MusicArguments, settle, stated_tempo
+from .vivace_audio import (
+    LOOKAHEAD_S,
+    PEAK_TAPS,
+    Leveller,
+    fit_circle,
+    limiter_gain,
+    loudness,
+    mix_channels,
+    peaks,
+    read_audio,
+    resample,
+    true_peak_db,
+)
+from .vivace_music import (
+    MIN_DURATION_S,
+    Lengths,
+    MusicArguments,
+    is_list_of_pairs,
+    read_prompts,
+    settle,
+    spread,
+    stated_tempo,
+)
 from .vivace_notes import arguments_of_score, changed_regions, describe, fit_score
-from .vivace_prompt import is_list_of_pairs, read_prompts, spread
 from .vivace_reading import MusicWords
 from .vivace_recipe import read_recipe
 from .vivace_score import Score
@@ -437,11 +456,12 @@ def recipe_grid(recipe: dict | None, seconds: float, lengths: Lengths) -> dict:
         given = replace(given, duration_s=None, bars=None)
     try:
         prompt, *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
+        words = prompt.words
         score = None if arguments.get("score") is None else Score.from_text(arguments["score"])
         if score is not None:
-            given, _ = arguments_of_score(score, given, prompt.words)
+            given, _ = arguments_of_score(score, given, words)
             given = replace(given, duration_s=None, bars=None) if edited else given
-        music = settle(prompt.words, given, False if edited else loop, lengths.default_s, lengths.longest_s)
+        music = settle(words, given, False if edited else loop, lengths.default_s, lengths.longest_s)
         before = float((arguments.get("extend_s") or (0.0, 0.0))[0])
     except (ValueError, TypeError, LookupError):  # of another version, or made without words
         return {}

@@ -16,23 +16,24 @@ from typing import Any
 import numpy as np
 import torch
 
+from .vivace_audio import LOUDNESS_LUFS
 from .vivace_compose import MusicPlan, read_form
 from .vivace_edit import GRID, Edit, grid_of_audio
-from .vivace_level import LOUDNESS_LUFS
-from .vivace_music import Lengths, Music, MusicArguments, settle
-from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
-from .vivace_prompt import (
-    LONGEST,
+from .vivace_music import (
+    Lengths,
+    Music,
+    MusicArguments,
     Prompt,
     check_flag,
     check_text,
     is_list_of_pairs,
     keep_out,
-    read_exclusion,
+    settle,
     share_of,
     spread,
-    things_in,
 )
+from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
+from .vivace_reading import LONGEST, read_exclusion, things_in
 from .vivace_score import PROGRAMS, ROLES, Score, quarters_per_bar
 from .vivace_sketch import joined, repeated, settle_sketches
 from .vivace_theory import check_number
@@ -261,9 +262,8 @@ def make_plan(
         ValueError: the words exclude every part, or the form is none.
     """
     assert music.bpm is not None and music.time_signature is not None and music.beats_per_bar is not None
-    words = ". ".join(text for text in prompt.texts if text is not None)
-    exclusion = read_exclusion(words)
-    own, instruments = cast(words)
+    exclusion = read_exclusion(prompt.text)
+    own, instruments = cast(exclusion)
     avoided = {*things_in((negative_prompt or "")[:LONGEST])} - {*exclusion.named}
     without = tuple(name for name in PROGRAMS if {*things_in(name)} & {*exclusion.excluded, *avoided})
     drums = drums_of(exclusion.words)
@@ -272,7 +272,7 @@ def make_plan(
     if own is not None or "bass" in avoided:
         own = tuple(role for role in (ROLES if own is None else own) if role not in avoided)
     if own == () and parts is None:
-        raise ValueError(f"prompt is {words!r}, which excludes every part; needed: one that plays")
+        raise ValueError(f"prompt is {prompt.text!r}, which excludes every part; needed: one that plays")
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
     if known is not None and repeat:
@@ -378,7 +378,7 @@ def make_requests(
             if edit is not None:
                 given = replace(given, bars=own["bars"], duration_s=own["duration_s"])
         elif composed and given.time_signature is None and words.time_signature is None:
-            given = replace(given, time_signature=meter_of(". ".join(one for one in prompt.texts if one is not None)))
+            given = replace(given, time_signature=meter_of(prompt.text))
         if edit is not None:
             tone.check_for_edit()
             given, loop, before = grid_of_audio(edit, given, loop, words, lengths)

@@ -1,4 +1,4 @@
-"""From noise to latents: noise of a seed, guidance, windows of long pieces, the sampling loop, the pieces of one call.
+"""From noise to latents: guidance, windows of long pieces, the sampling loop, the pieces of one call.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
@@ -11,27 +11,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
 
-from .vivace_callbacks import CallState
-from .vivace_conditions import ABSENT, Conditions, take_frames
-from .vivace_process import at_level, data_of, set_timesteps
+from .vivace_process import ABSENT, Conditions, at_level, data_of, set_timesteps, take_frames
 from .vivace_request import Request
 from .vivace_theory import CHORD_CHANNELS, check_number
-
-# Noise: one seed gives the same music alone, in any batch and on any device.
-
-NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
-
-
-def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
-    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
-
-    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    blocks = -(-num_frames // NOISE_BLOCK)
-    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
-    return noise[:num_frames].T.contiguous(), generator
-
 
 # Guidance: how strictly the words and the grid are followed.
 
@@ -95,14 +77,12 @@ class Guidance:
         text = [row.guidance_scale for row in rows]
         grid = [row.guidance_scale if row.grid_guidance_scale is None else row.grid_guidance_scale for row in rows]
         low, high = zip(*(row.guidance_interval for row in rows), strict=True)
-        columns = [
+        rescale, negative = zip(*((row.guidance_rescale, row.negative_guidance_scale) for row in rows), strict=True)
+        words, beats, blend, below, above, kept_out = (
             torch.tensor(column, dtype=torch.float32, device=device)
-            for column in (text, grid, [row.guidance_rescale for row in rows], low, high)
-        ]
-        negative = [row.negative_guidance_scale for row in rows]
-        negative = torch.tensor(negative, dtype=torch.float32, device=device)
-        text, grid, rescale, below, above = columns
-        return cls(text, grid, rescale, below, above, eta, threshold, momentum, slow, channels, negative=negative)
+            for column in (text, grid, rescale, low, high, negative)
+        )
+        return cls(words, beats, blend, below, above, eta, threshold, momentum, slow, channels, negative=kept_out)
 
     def with_scale(self, scale: float, together: list[bool]) -> "Guidance":
         """Another strength of the text; also of the grid for items where they go `together`."""
@@ -195,6 +175,25 @@ def windows(frames: int) -> Iterator[tuple[int, int, int, int]]:
 # From noise to latents: the sampling loop, over whole pieces, circles and pieces of which a part is given.
 
 CIRCLE_MARGIN = 64  # frames of the other end that the network sees beyond each end of a loop
+
+
+@dataclass(eq=False)
+class CallState:
+    """What a callback reads and changes of its call through the pipeline's properties.
+
+    Attributes:
+        guidance_scale: the largest of the call's pieces; what a callback sets holds for the rest of its batch.
+        grid_guidance_scale: the largest that was given, 0 = none.
+        scheduler: a copy of the pipeline's, so that calls in several threads do not share its step counter.
+        num_timesteps: steps that the call will take.
+        interrupt: whether to take no further step.
+    """
+
+    guidance_scale: float
+    grid_guidance_scale: float = 0.0
+    scheduler: SchedulerMixin | None = None
+    num_timesteps: int = 0
+    interrupt: bool = False
 
 
 @dataclass
@@ -356,8 +355,9 @@ class Denoiser:
             latents, timestep, conditions, guided and apart, guided, negative, jumps
         )
 
+        nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
+
         def together(by_text: torch.Tensor) -> torch.Tensor:
-            nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
             return nothing.index_add(0, conditions.owner, by_text * conditions.weights[:, None])
 
         full = out = together(full)
@@ -376,7 +376,6 @@ class Denoiser:
             away = away * guidance.negative[conditions.unwanted_owner, None, None]
             if jumping.any():  # the difference of two jumps has the guidance within
                 away = torch.where(jumping[:, None, None], away / max(1.0, self.unet.config.jump_guidance), away)
-            nothing = torch.zeros(latents.shape, dtype=torch.float32, device=latents.device)
             out = out + guidance.weighed(nothing.index_add(0, conditions.unwanted_owner, away), conditions.visible)
         return full, out
 
@@ -540,9 +539,7 @@ class Sampler:
         conditions = self.conditions.part(rows, first, last)
         given = keep[:, None].float()
         conditions.edit = torch.cat([1.0 - given, clean * given], dim=1)
-        if (
-            last - first < self.conditions.visible[rows].sum(1).max()
-        ):  # a window is as long as it is, whatever the piece
+        if last - first < self.conditions.visible[rows].sum(1).max():  # the length of a window, whatever the piece's
             duration_s = (last - first) / self.frame_rate
             conditions.scalars["duration_s"] = torch.full_like(conditions.scalars["duration_s"], duration_s)
         batch = Batch(

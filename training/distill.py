@@ -144,12 +144,6 @@ class Validation:
         return figures
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run of distillation."""
-    path = folder / "config.json"
-    return path.is_file() and "student_steps" in json.loads(path.read_text())
-
-
 def export(run: Path, output_dir: Path, notes: str = "") -> None:
     """Write the checkpoint that a finished run began from with the student in place of the teacher.
 

@@ -25,7 +25,7 @@ from transformers import AutoModelForTextEncoding, AutoTokenizer, PreTrainedMode
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.classes import Autoencoder, load_autoencoder
 from autoencoder.losses import FeatureLoss, WaveformLoss
-from pipelines.vivace_conditions import token_limit
+from pipelines.vivace_process import token_limit
 from training.config import LatentsRun, command, parse_config
 from training.data.clips import read_audio, read_rows, without_blanks
 from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard

@@ -133,20 +133,23 @@ def follow_run(config: ExportRun) -> ExportRun:
 def main(argv: list[str] | None = None) -> None:
     config = parse_config(ExportRun, argv)
     notes = Path(config.notes).read_text() if config.notes else ""
-    if config.run is not None and (Path(config.run) / "base.json").is_file():
-        told = lora.export(Path(config.run), Path(config.output_dir), notes)
-        figure = "reward" if "reward" in told else "loss"
-        print(f"{config.output_dir}: a LoRA adapter, step {told['step']}, held-out {figure} {told[figure]:.4f}")
-        return
-    if config.run is not None and distill.is_run(Path(config.run)):
-        distill.export(Path(config.run), Path(config.output_dir), notes)
-        print(config.output_dir)
-        return
-    if config.run is not None and reward.is_run(Path(config.run)):
-        about = reward.export(Path(config.run), Path(config.output_dir), notes)
-        print(f"{config.output_dir}: the weights of step {about['step']}")
-        return
-    config = config if config.run is None else follow_run(config)
+    if config.run is not None:
+        run, output_dir = Path(config.run), Path(config.output_dir)
+        if (run / "base.json").is_file():
+            about = lora.export(run, output_dir, notes)
+            figure = "reward" if "reward" in about else "loss"
+            print(f"{output_dir}: a LoRA adapter, step {about['step']}, held-out {figure} {about[figure]:.4f}")
+            return
+        settings = json.loads((run / "config.json").read_text()) if (run / "config.json").is_file() else {}
+        if "student_steps" in settings:
+            distill.export(run, output_dir, notes)
+            print(output_dir)
+            return
+        if "advantage_range" in settings:
+            about = reward.export(run, output_dir, notes)
+            print(f"{output_dir}: the weights of step {about['step']}")
+            return
+        config = follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
     vae = load_autoencoder(f"{config.latents}/vae").eval()
     channels = guidance_channels(audibility(vae), config.guidance_balance) if config.guidance_balance else None

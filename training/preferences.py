@@ -30,7 +30,7 @@ from torch import nn
 from pipelines import vivace_process
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
 from pipelines.vivace_audio import read_audio
-from pipelines.vivace_conditions import MAX_TEXT_TOKENS
+from pipelines.vivace_process import MAX_TEXT_TOKENS
 from pipelines.vivace_recipe import read_recipe, replay_arguments
 from pipelines.vivace_sampling import CIRCLE_MARGIN
 from pipelines.vivace_score import ROLES

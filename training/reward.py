@@ -308,12 +308,6 @@ class Validation:
         return figures | {"validation/reward": float(gain.mean()), "validation/reward_error": error}
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a run of this stage."""
-    path = folder / "config.json"
-    return path.is_file() and "advantage_range" in json.loads(path.read_text())
-
-
 def export(run: Path, output_dir: Path, notes: str = "") -> dict:
     """Write the checkpoint that a finished run began from with its best network; returns the content of best.json.
     Raises a ValueError if the run is not finished, or was never better than at its start."""

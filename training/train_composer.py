@@ -14,15 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from pipelines.composer_vivace import (
-    NAMES,
-    ROLE_COLUMNS,
-    SIZES,
-    STRUCTURE,
-    ComposerVivace,
-    casting_loss,
-    masked_loss,
-)
+from pipelines.composer_vivace import NAMES, ROLE_COLUMNS, SIZES, STRUCTURE, ComposerVivace, casting_loss, masked_loss
 from training.composer_families import ComposerSeq2Seq, ComposerWaveNet, StepComposer
 from training.config import StageRun, command, load_model_config, option, parse_config
 from training.data.compositions import PLAYERS, Compositions

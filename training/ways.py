@@ -7,9 +7,8 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from pipelines.pipeline_vivace import VivacePipeline
-from pipelines.vivace_callbacks import CallState
-from pipelines.vivace_conditions import Conditions
-from pipelines.vivace_sampling import Batch, Denoiser, Guidance
+from pipelines.vivace_process import Conditions
+from pipelines.vivace_sampling import Batch, CallState, Denoiser, Guidance
 from training import lora
 from training.config import LatentRun
 from training.data.latents import LatentCrops

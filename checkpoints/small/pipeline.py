@@ -1,17 +1,11 @@
 from .composer_vivace import __doc__ as _composer_vivace
 from .vivace_audio import __doc__ as _vivace_audio
-from .vivace_callbacks import __doc__ as _vivace_callbacks
 from .vivace_compose import __doc__ as _vivace_compose
-from .vivace_conditions import __doc__ as _vivace_conditions
 from .vivace_edit import __doc__ as _vivace_edit
-from .vivace_jam import __doc__ as _vivace_jam
-from .vivace_level import __doc__ as _vivace_level
 from .vivace_lora import __doc__ as _vivace_lora
-from .vivace_midi import __doc__ as _vivace_midi
 from .vivace_music import __doc__ as _vivace_music
 from .vivace_notes import __doc__ as _vivace_notes
 from .vivace_process import __doc__ as _vivace_process
-from .vivace_prompt import __doc__ as _vivace_prompt
 from .vivace_publish import __doc__ as _vivace_publish
 from .vivace_reading import __doc__ as _vivace_reading
 from .vivace_recipe import __doc__ as _vivace_recipe

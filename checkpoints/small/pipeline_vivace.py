@@ -23,21 +23,24 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .composer_vivace import ComposerVivace
-from .vivace_audio import resample
-from .vivace_callbacks import CallState, CallStateMixin, made_on_cpu
+from .vivace_audio import LOUDNESS_LUFS, loudness, resample, true_peak_db
 from .vivace_compose import MusicPlan
-from .vivace_conditions import Conditions, GivenStates, encode_texts, make_conditions, text_states
-from .vivace_edit import Edit, find_beats, prompt_for_score, read_edits
-from .vivace_jam import ComposingMixin
-from .vivace_level import LOUDNESS_LUFS, loudness, true_peak_db
+from .vivace_edit import find_beats, prompt_for_score, read_edits
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
-from .vivace_midi import midi_of
-from .vivace_music import MIN_DURATION_S, Lengths, Music, understand
+from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
 from .vivace_notes import read_score
-from .vivace_process import check_process, noise_level
-from .vivace_prompt import CROSSFADE_S, Exclusion, check_flag, is_timeline, read_exclusion, read_prompts, spread
+from .vivace_process import (
+    NOISE_BLOCK,
+    Conditions,
+    GivenStates,
+    check_process,
+    encode_texts,
+    frame_noise,
+    make_conditions,
+    text_states,
+)
 from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
-from .vivace_reading import BPM_RANGE, MusicWords, read_key, read_music, read_prompt
+from .vivace_reading import read_exclusion, read_music, read_prompt
 from .vivace_recipe import (
     VivacePipelineOutput,
     Weights,
@@ -48,22 +51,12 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import Request, check_call, choose_seeds, make_requests
-from .vivace_sampling import (
-    CIRCLE_MARGIN,
-    NOISE_BLOCK,
-    WINDOW,
-    Denoiser,
-    Guidance,
-    Sampler,
-    frame_noise,
-    windows,
-)
+from .vivace_request import check_call, choose_seeds, make_requests
+from .vivace_sampling import WINDOW, CallState, Denoiser, Guidance, Sampler, windows
 from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_sketch import is_recording, read_sketches
-from .vivace_stages import StagesMixin
+from .vivace_stages import CallStateMixin, ComposingMixin, made_on_cpu
 from .vivace_theory import (
-    BEAT_HARMONICS,
     GRID_CHANNELS,
     KEYS,
     MAX_BEATS_PER_BAR,
@@ -73,68 +66,18 @@ from .vivace_theory import (
     parse_chord,
     parse_chords,
     parse_key,
-    parse_note,
     parse_time_signature,
-    read_chord,
     spell_key,
 )
 from .vivace_tokens import encode_score
 
 __all__ = [
-    "BEAT_HARMONICS",
-    "BPM_RANGE",
-    "CIRCLE_MARGIN",
-    "CROSSFADE_S",
-    "FORMAT",
-    "GRID_CHANNELS",
-    "KEYS",
-    "MAX_BEATS_PER_BAR",
-    "MIN_DURATION_S",
-    "NOISE_BLOCK",
-    "PITCH_CLASSES",
-    "ROLES",
-    "WINDOW",
-    "ComposerVivace",
-    "Conditions",
-    "Edit",
-    "Exclusion",
-    "Guidance",
-    "Music",
-    "MusicPlan",
-    "MusicWords",
-    "Request",
-    "Score",
-    "Track",
-    "VivacePipeline",
-    "VivacePipelineOutput",
-    "check_number",
-    "choose_seeds",
-    "encode_score",
-    "find_beats",
-    "frame_grid",
-    "frame_noise",
-    "is_timeline",
-    "loudness",
-    "midi_of",
-    "noise_level",
-    "note_roll",
-    "parse_chord",
-    "parse_chords",
-    "parse_key",
-    "parse_note",
-    "parse_time_signature",
-    "read_chord",
-    "read_exclusion",
-    "read_key",
-    "read_music",
-    "read_prompt",
-    "read_recipe",
-    "resample",
-    "spell_key",
-    "true_peak_db",
-    "understand",
-    "windows",
-    "write_audio",
+    "FORMAT", "GRID_CHANNELS", "KEYS", "MAX_BEATS_PER_BAR", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW",
+    "ComposerVivace", "Conditions", "Guidance", "Music", "MusicPlan", "Score", "Track", "VivacePipeline",
+    "VivacePipelineOutput", "check_number", "choose_seeds", "encode_score", "find_beats", "frame_grid", "frame_noise",
+    "is_timeline", "loudness", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_time_signature",
+    "read_exclusion", "read_music", "read_prompt", "read_recipe", "resample", "spell_key", "true_peak_db", "understand",
+    "windows", "write_audio",
 ]  # fmt: skip
 
 FORMAT = 1  # of a checkpoint folder; a change that older code would misread raises it
@@ -157,7 +100,7 @@ def one_line() -> Iterator[None]:
         raise ValueError(" ".join(str(error).split())) from error
 
 
-class VivacePipeline(PublishMixin, CallStateMixin, StagesMixin, ComposingMixin, LoraMixin, DiffusionPipeline):
+class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, DiffusionPipeline):
     """Text, tempo, meter, key and chords to music.
 
     `VivacePipeline(**pipe.components)` shares the parts and, as in diffusers, has the settings below at their defaults;

@@ -1,15 +1,28 @@
-"""Tempo, key, meter, length and chords of a piece, settled from the arguments of a call and the words of its prompt.
+"""Prompts, and the tempo, key, meter, length and chords of a piece, settled from them and the arguments of a call.
 
 This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
 transformers, and files published beside it.
 """
 
+import itertools
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .vivace_reading import BPM_RANGE, MusicWords, read_music
+import numpy as np
+
+from .vivace_reading import (
+    BPM_RANGE,
+    LONGEST,
+    THINGS,
+    Exclusion,
+    MusicWords,
+    join_words,
+    read_exclusion,
+    read_music,
+    things_in,
+)
 from .vivace_theory import (
     beat_length,
     beat_unit_name,
@@ -20,6 +33,9 @@ from .vivace_theory import (
     progression_beats,
     spell_key,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 MIN_DURATION_S = 0.5
 MAX_LOOP_S = 120.0  # a circle is made in one piece
@@ -353,3 +369,216 @@ def _settle(
         downbeat_s=0.0 if given.downbeat_s is None else float(given.downbeat_s),
         notes=notes,
     )
+
+
+# Prompts, of which each is a text, a timeline or a morph. Several texts share each frame by their weights.
+
+CROSSFADE_S = 1.0  # between two texts of a timeline, centred on the second one's start
+
+
+def is_timeline(prompt: object) -> bool:
+    """Whether a prompt is a list of (start, text) pairs."""
+    return isinstance(prompt, (list, tuple)) and len(prompt) > 0 and all(
+        isinstance(entry, (list, tuple)) and len(entry) == 2 and not isinstance(entry[0], (list, tuple))
+        and (not isinstance(entry[0], str) or re.fullmatch(r"\s*bar\s.*", entry[0]) is not None)
+        for entry in prompt
+    )  # fmt: skip
+
+
+def read_start(start: float | str, bpm: float | None, beats_per_bar: int | None) -> float:
+    """Seconds of a timeline's entry: a number, or "bar 5", whose start counts from bar 1.
+
+    Raises:
+        ValueError: neither of them, or bars without a tempo.
+    """
+    if isinstance(start, str):
+        match = re.fullmatch(r"\s*bar\s+(\d{1,5})\s*", start)
+        if match is None or int(match[1]) < 1:
+            raise ValueError(f"prompt starts an entry at {start!r}; allowed: seconds, or a bar from 1, as in 'bar 5'")
+        if bpm is None or beats_per_bar is None:
+            raise ValueError(f"prompt starts an entry at {start!r}, which needs a tempo: give bpm")
+        return (int(match[1]) - 1) * beats_per_bar * 60.0 / bpm
+    if isinstance(start, bool) or not isinstance(start, (int, float)) or not start >= 0:
+        raise ValueError(f"prompt starts an entry at {start!r}; allowed: seconds from 0, or a bar, as in 'bar 5'")
+    return float(start)
+
+
+def timeline_weights(starts_s: list[float], frames: int, frame_rate: float, duration_s: float) -> "torch.Tensor":
+    """Share of each text in each frame, (texts, frames): one after another, with crossfades of `CROSSFADE_S`.
+
+    Raises:
+        ValueError: a first entry that does not start at 0, entries out of order, or one that starts after the end.
+    """
+    import torch  # here, as in the functions below, so that words are checked without it
+
+    if starts_s[0] != 0:
+        raise ValueError(f"prompt's first entry starts at {starts_s[0]:g} s; it must start at 0 (or 'bar 1')")
+    for before, start in itertools.pairwise(starts_s):
+        if start <= before:
+            raise ValueError(f"prompt has an entry at {start:g} s after one at {before:g} s; they must be in order")
+    if starts_s[-1] >= duration_s:
+        raise ValueError(f"prompt has an entry at {starts_s[-1]:g} s, but the piece is {duration_s:g} s long")
+    times = (torch.arange(frames, dtype=torch.float64) + 0.5) / frame_rate
+    entries = [((times - start) / CROSSFADE_S + 0.5).clamp(0.0, 1.0) for start in starts_s[1:]]
+    entered = torch.stack([torch.ones_like(times), *entries, torch.zeros_like(times)])
+    return (entered[:-1] - entered[1:]).float()  # what an entry has gained, less what the next one has
+
+
+def morph_weights(frames: int) -> "torch.Tensor":
+    """(2, frames): from the first text alone to the second alone, in a straight line."""
+    import torch
+
+    share = (torch.arange(frames, dtype=torch.float64) + 0.5) / frames
+    return torch.stack([1.0 - share, share]).float()
+
+
+def check_text(name: str, text: str) -> None:
+    """Raise a ValueError for half of a character, as of an emoji that was cut: a text of it cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} is {text!a}, whose {text[error.start]!a} is half of a character; give whole ones"
+        ) from error
+
+
+@dataclass
+class Prompt:
+    """One prompt of a call.
+
+    Attributes:
+        given: the argument itself: a text, a timeline, or None.
+        texts: its texts; [None] where text states are given in their place.
+        starts: of each text, seconds or "bar 5"; none for a morph.
+    """
+
+    given: object
+    texts: list
+    starts: list
+
+    @property
+    def text(self) -> str:
+        """All its texts as one."""
+        return ". ".join(text for text in self.texts if text is not None)
+
+    @property
+    def words(self) -> MusicWords:
+        """What all its texts say of the music."""
+        return read_music(self.text)
+
+    def weights(self, music: Music, frames: int, frame_rate: float) -> "torch.Tensor":
+        """Share of each text in each frame, (texts, frames)."""
+        if not self.starts:
+            return morph_weights(frames)
+        starts_s = [read_start(start, music.bpm, music.beats_per_bar) for start in self.starts]
+        return timeline_weights(starts_s, frames, frame_rate, float(music.duration_s))
+
+
+def read_prompts(prompt: object, morph: object, num_embeds: int | None) -> list[Prompt]:
+    """The prompts of a call.
+
+    Raises:
+        ValueError: none or several of prompt, morph and prompt_embeds, or a text that is none.
+    """
+    if (prompt is not None) + (morph is not None) + (num_embeds is not None) != 1:
+        raise ValueError("prompt, morph and prompt_embeds: give exactly one of them (a morph is its own prompt)")
+    if num_embeds is not None:
+        return [Prompt(None, [None], [0])] * num_embeds
+    if morph is not None:
+        if not isinstance(morph, (list, tuple)) or len(morph) != 2:
+            raise ValueError(f"morph is {morph!r}; allowed: two texts, as in ('calm piano', 'drums and bass')")
+        prompts = [Prompt(None, list(morph), [])]
+    else:
+        if not isinstance(prompt, (str, list, tuple)):
+            raise ValueError(f"prompt is {prompt!r}; allowed: a text, a timeline, or a list of either")
+        given: list[Any] = [prompt] if isinstance(prompt, str) or is_timeline(prompt) else list(prompt)
+        if not given:
+            raise ValueError("prompt is an empty list; give at least one text")
+        prompts = [
+            Prompt(one, [text for _, text in one], [start for start, _ in one])
+            if is_timeline(one)
+            else Prompt(one, [one], [0])
+            for one in given
+        ]
+    name = "prompt" if morph is None else "morph"
+    for text in (text for one in prompts for text in one.texts):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"{name} is {text!r}; give a text that is not empty")
+        check_text(name, text)
+    return prompts
+
+
+def share_of(unwanted: str | None) -> float:
+    """How much of `negative_guidance_scale` keeps such a text out: all for drums, which most music has and which need
+    the most, less for the rest, so that no more than what is named goes with it. None = a text that nobody can read.
+    """
+    return 1.0 if unwanted is not None and "drums" in things_in(unwanted) else 0.4
+
+
+def unwanted_text(exclusion: Exclusion | None, negative_prompt: str | None) -> str | None:
+    """What guidance leads away from: what a prompt excludes and what `negative_prompt` names; None if nothing.
+
+    Instruments of the negative prompt bring their other words with them.
+    """
+    texts = []
+    if negative_prompt is not None and negative_prompt.strip():
+        texts += [THINGS[name][1] for name in things_in(negative_prompt[:LONGEST])] + [negative_prompt]
+    if exclusion is not None and exclusion.unwanted is not None:
+        texts.append(exclusion.unwanted)
+    return join_words(texts)
+
+
+def keep_out(
+    texts: list, weights: "torch.Tensor", negative_prompt: str | None, restate: bool
+) -> "tuple[list, list, torch.Tensor]":
+    """What the texts and a negative prompt exclude.
+
+    Args:
+        texts: of a prompt.
+        weights: (texts, frames), the share of each.
+        negative_prompt: a text, or None.
+        restate: whether the network knows captions that say what is absent.
+
+    Returns:
+        The texts without what they exclude (with `restate` said as captions say it), the texts to be kept out, each
+        once, and where, (unwanted, frames).
+    """
+    import torch
+
+    exclusions = [None if text is None else read_exclusion(text) for text in texts]
+    where: dict[str, torch.Tensor] = {}
+    for exclusion, weight in zip(exclusions, weights, strict=True):
+        unwanted = unwanted_text(exclusion, negative_prompt)
+        if unwanted is not None:
+            where[unwanted] = where.get(unwanted, 0.0) + weight * share_of(unwanted)
+    wanted = [None if one is None else one.restated if restate else one.words for one in exclusions]
+    return wanted, list(where), torch.stack(list(where.values())) if where else weights[:0]
+
+
+# One value for all prompts, or one for each.
+
+
+def spread(name: str, value: Any, count: int, shared: bool) -> list:
+    """One value for each prompt, of a list with as many or of one value that is for all (`shared`: even a list).
+
+    Numbers of numpy and torch become those of Python.
+    """
+    if callable(getattr(value, "tolist", None)) and not isinstance(value, np.generic) and not shared:
+        value = value.tolist()  # of torch or numpy
+    if isinstance(value, (list, tuple)) and not shared:
+        if len(value) != count:
+            raise ValueError(f"{name} has {len(value)} entries for {count} prompts; give one for each or for all")
+        values = list(value)
+    else:
+        values = [value] * count
+    return [one.item() if isinstance(one, np.generic) else one for one in values]
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise a ValueError unless `value` is True or False."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} is {' '.join(str(value).split())}; allowed: True or False")
+
+
+def is_list_of_pairs(value: object) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) > 0 and all(isinstance(v, (list, tuple)) for v in value)

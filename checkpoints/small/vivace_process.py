@@ -1,4 +1,4 @@
-"""The noise process of each kind of scheduler, in training as in sampling, and whether a scheduler fits a network.
+"""What the network is given: noise, latents with noise by the process of a scheduler, the conditions of a batch.
 
 Noisy latents are x = a * data + s * noise. Rectified flow (Liu et al. 2022, https://arxiv.org/abs/2209.03003): a = 1 -
 sigma, s = sigma, and the network predicts noise - data. Diffusion (Ho et al. 2020, https://arxiv.org/abs/2006.11239):
@@ -12,11 +12,25 @@ transformers, and files published beside it.
 import copy
 import inspect
 import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, SchedulerMixin
+from diffusers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .vivace_music import Music
+from .vivace_notes import instruments_of, rolls
+from .vivace_request import Request
+from .vivace_score import ROLES, ROLL_CHANNELS
+from .vivace_theory import GRID_CHANNELS, KEYS, frame_grid, parse_chords, parse_key
+
+# The noise process of each kind of scheduler, in training as in sampling, and whether a scheduler fits a network.
+
 
 FLOW = "flow_prediction"  # diffusers' name for what a rectified flow predicts
 
@@ -212,3 +226,307 @@ def check_process(scheduler: SchedulerMixin, trained: SchedulerMixin) -> None:
     if fault is not None:
         name = type(scheduler).__name__
         raise ValueError(f"scheduler is a {name}, which {fault}; allowed: {advice(scheduler, trained)}")
+
+
+# Noise: one seed gives the same music alone, in any batch and on any device.
+
+NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
+
+
+def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
+    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
+
+    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    blocks = -(-num_frames // NOISE_BLOCK)
+    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
+    return noise[:num_frames].T.contiguous(), generator
+
+
+# Conditions of a batch of pieces: text states and their shares in time, beat grid, notes, scalars.
+
+
+TOKENS = 16  # a text is padded to a multiple
+ABSENT = {"duration_s": math.nan, "bpm": math.nan, "key": -1, "beats_per_bar": -1}
+
+
+def take_frames(values: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
+    """Frames of (batch, channels, frames) at (batch, n) positions -> (batch, channels, n)."""
+    return values.gather(2, index[:, None].expand(-1, values.shape[1], -1))
+
+
+def latent_statistics(latents: torch.Tensor, dim: int) -> torch.Tensor:
+    """What `reference` of the network takes: mean and standard deviation of standardised latents over the frames `dim`,
+    one after the other along the channels, the last axis of the result."""
+    return torch.cat([latents.mean(dim), latents.std(dim, correction=0)], dim=-1)
+
+
+@dataclass
+class Conditions:
+    """Arguments of the network for a batch.
+
+    Attributes:
+        states, states_mask: (texts + unwanted, tokens, dim) and (texts + unwanted, tokens): the texts of the first
+            item, of the second, ..., then the texts that are to be kept out of the items, if any.
+        owner: (texts,) the item that each text belongs to.
+        weights: (texts, frames), the share of each text in its item's frames; they sum to 1.
+        unwanted_owner, unwanted_weights: (unwanted,) and (unwanted, frames), likewise of the texts to be kept out, of
+            which an item may have none; 0 to 1.
+        grid: (batch, 22, frames).
+        edit: (batch, 1 + latent_channels, frames): 1 = to be generated, and the latents of frames that are given.
+        scalars: (batch,) each; `ABSENT` has what stands for unknown.
+        visible: (batch, frames) bool, False = padding.
+        roll: (batch, note_channels, frames), the notes (`note_roll`); None where all roles of all items are free.
+        players: (batch, 4) long, what plays each role, see the network's `role_instruments`; None beside `roll` None.
+    """
+
+    states: torch.Tensor
+    states_mask: torch.Tensor
+    owner: torch.Tensor
+    weights: torch.Tensor
+    unwanted_owner: torch.Tensor
+    unwanted_weights: torch.Tensor
+    grid: torch.Tensor
+    edit: torch.Tensor
+    scalars: dict[str, torch.Tensor]
+    visible: torch.Tensor
+    roll: torch.Tensor | None = None
+    players: torch.Tensor | None = None
+
+    @property
+    def scored(self) -> torch.Tensor:
+        """(batch,) bool, whether an item has notes, or a role that is silent."""
+        if self.roll is None:
+            return torch.zeros(len(self.visible), dtype=torch.bool, device=self.visible.device)
+        return self.roll.flatten(1).any(1)
+
+    def part(self, rows: list[int], first: int, last: int) -> "Conditions":
+        """These items and frames [first, last); texts that are silent there are left out."""
+        device = self.visible.device
+        chosen = torch.tensor(rows, device=device)
+        wanted, kept_out = (
+            torch.isin(owner, chosen) & (weights[:, first:last] > 0).any(dim=1)
+            for owner, weights in ((self.owner, self.weights), (self.unwanted_owner, self.unwanted_weights))
+        )
+        new_place = torch.zeros(len(self.visible), dtype=torch.long, device=device)
+        new_place[chosen] = torch.arange(len(rows), device=device)
+        text = torch.cat([wanted, kept_out]).nonzero()[:, 0]
+        states, read = self.states[text], self.states_mask[text]
+        longest = int((read.any(0) * torch.arange(1, read.shape[1] + 1, device=device)).max())
+        more = TOKENS * max(1, -(-longest // TOKENS)) - read.shape[1]  # whatever texts there are elsewhere
+        return Conditions(
+            states=torch.nn.functional.pad(states, (0, 0, 0, more)),
+            states_mask=torch.nn.functional.pad(read, (0, more)),
+            owner=new_place[self.owner[wanted]],
+            weights=self.weights[wanted, first:last],
+            unwanted_owner=new_place[self.unwanted_owner[kept_out]],
+            unwanted_weights=self.unwanted_weights[kept_out, first:last],
+            grid=self.grid[chosen, :, first:last],
+            edit=self.edit[chosen, :, first:last],
+            scalars={name: values[chosen] for name, values in self.scalars.items()},
+            visible=self.visible[chosen, first:last],
+            roll=None if self.roll is None else self.roll[chosen, :, first:last],
+            players=None if self.players is None else self.players[chosen],
+        )
+
+    def at(self, index: torch.Tensor, visible: torch.Tensor) -> "Conditions":
+        """The frames at (batch, n) positions, with their own visibility."""
+        return replace(
+            self,
+            weights=take_frames(self.weights[:, None], index[self.owner])[:, 0],
+            unwanted_weights=take_frames(self.unwanted_weights[:, None], index[self.unwanted_owner])[:, 0],
+            grid=take_frames(self.grid, index),
+            edit=take_frames(self.edit, index),
+            visible=visible,
+            roll=None if self.roll is None else take_frames(self.roll, index),
+        )
+
+
+def music_grid(music: Music, frames: int, frame_rate: float) -> torch.Tensor:
+    """The grid (22, frames) of a piece: its tempo, meter, first downbeat and chords."""
+    if music.bpm is None:
+        return frame_grid(frames, frame_rate)
+    bpm, beats, chroma = music.bpm * music.stretch, music.beats_per_bar or 4, None
+    if music.chords is not None:
+        beats_needed = math.ceil((frames / frame_rate - music.downbeat_s) * bpm / 60.0) + 1
+        chroma = parse_chords(music.chords, beats, max(beats_needed, 1))
+    return frame_grid(frames, frame_rate, bpm, beats, music.downbeat_s, chroma, first_beat_s=music.downbeat_s)
+
+
+def make_conditions(
+    requests: list[Request],
+    states: torch.Tensor,
+    states_mask: torch.Tensor,
+    latent_channels: int,
+    frame_rate: float,
+    instruments: Sequence[str],
+    device: torch.device,
+) -> Conditions:
+    """Conditions of requests, whose texts were encoded in the order of `Conditions.states`.
+
+    Everything is to be generated: `edit` has a mask of ones and no latents yet. `instruments` is the network's list.
+    """
+    batch, frames = len(requests), max(item.frames for item in requests)
+    grid = torch.zeros(batch, GRID_CHANNELS, frames, dtype=torch.float32)
+    edit = torch.zeros(batch, 1 + latent_channels, frames, dtype=torch.float32)
+    edit[:, 0] = 1.0
+    owner = torch.tensor([row for row, item in enumerate(requests) for _ in item.texts])
+    unwanted_owner = torch.tensor([row for row, item in enumerate(requests) for _ in item.unwanted], dtype=torch.long)
+    weights = torch.zeros(len(owner), frames, dtype=torch.float32)
+    unwanted_weights = torch.zeros(len(unwanted_owner), frames, dtype=torch.float32)
+    kinds = {name: torch.float32 if isinstance(value, float) else torch.long for name, value in ABSENT.items()}
+    scalars = {name: torch.full((batch,), value, dtype=kinds[name]) for name, value in ABSENT.items()}
+    for row, item in enumerate(requests):
+        music = item.music
+        weights[owner == row, : item.frames] = item.weights
+        unwanted_weights[unwanted_owner == row, : item.frames] = item.unwanted_weights
+        grid[row, :, : item.frames] = music_grid(music, item.frames, frame_rate)
+        scalars["duration_s"][row] = item.frames / frame_rate
+        if music.key is not None:
+            scalars["key"][row] = KEYS.index(parse_key(music.key))
+        if music.beats_per_bar is not None:
+            scalars["beats_per_bar"][row] = music.beats_per_bar
+        if music.bpm is not None:
+            scalars["bpm"][row] = float(music.bpm)
+    lengths = torch.tensor([item.frames for item in requests])
+    visible = torch.arange(frames) < lengths[:, None]
+    roll = players = None
+    played = [rolls(item.score, item.parts, item.music, item.frames, frame_rate) for item in requests]
+    if any(one is not None for one in played):
+        roll = torch.zeros(batch, ROLL_CHANNELS, frames, dtype=torch.float32)
+        players = torch.full((batch, len(ROLES)), -1)
+        for row, (item, one) in enumerate(zip(requests, played, strict=True)):
+            if one is not None:
+                roll[row, :, : item.frames] = one
+                words = ". ".join(text for text in item.texts if text is not None)
+                players[row] = torch.tensor(instruments_of(item.score, words, instruments))
+        roll, players = roll.to(device), players.to(device)
+    return Conditions(
+        states.to(device),
+        states_mask.to(device),
+        owner.to(device),
+        weights.to(device),
+        unwanted_owner.to(device),
+        unwanted_weights.to(device),
+        grid.to(device),
+        edit.to(device),
+        {name: values.to(device) for name, values in scalars.items()},
+        visible.to(device),
+        roll,
+        players,
+    )
+
+
+# Prompts -> text states for the network.
+
+MAX_TEXT_TOKENS = 64
+TOKENIZING = threading.Lock()  # a fast tokenizer keeps how it cuts and pads: calls in threads must take turns
+logger = logging.get_logger(__name__)
+
+
+def token_limit(tokenizer) -> int:
+    """How many tokens of a text the network gets, in training as in use: what the tokenizer states, at most 64."""
+    return min(tokenizer.model_max_length, MAX_TEXT_TOKENS)
+
+
+def encode_texts(
+    text_encoder: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+    prompts: list[str],
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Text states (batch, tokens, dim) and which of them are text (batch, tokens) bool.
+
+    Raises:
+        ValueError: if there is no text encoder.
+    """
+    if text_encoder is None or tokenizer is None:
+        raise ValueError("prompt needs a text_encoder and a tokenizer; this pipeline has none, give prompt_embeds")
+    limit = token_limit(tokenizer)
+    with TOKENIZING:
+        inputs = tokenizer(prompts, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+        lengths = [len(ids) for ids in tokenizer(prompts, verbose=False).input_ids]
+    if max(lengths) > limit:
+        logger.warning(f"prompt is cut to its first {limit} tokens")
+    ids, mask = inputs.input_ids.to(device), inputs.attention_mask.to(device)
+    if device.type != "cpu":
+        return text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state, mask.bool()
+    states = []
+    for own, read in zip(ids, mask.bool(), strict=True):  # unpadded: rounding depends on the shape of what is encoded
+        few = text_encoder(input_ids=own[read][None]).last_hidden_state[0]
+        states.append(few.new_zeros(len(read), few.shape[1]).masked_scatter(read[:, None], few))
+    return torch.stack(states), mask.bool()
+
+
+@dataclass
+class GivenStates:
+    """Text states that a call was given in place of texts.
+
+    Attributes:
+        argument: its name in the call.
+        states: (prompts, tokens, dim), or None where texts are given.
+        mask: (prompts, tokens), True = text; None = all are.
+    """
+
+    argument: str
+    states: torch.Tensor | None
+    mask: torch.Tensor | None
+
+    def rows(self, places: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """States and mask of the prompts at these places.
+
+        Raises:
+            ValueError: shapes that do not fit.
+        """
+        states = self.states
+        assert states is not None
+        mask = torch.ones(states.shape[:2], dtype=torch.bool) if self.mask is None else self.mask.bool()
+        if states.ndim != 3 or mask.shape != states.shape[:2] or len(states) != max(places) + 1:
+            raise ValueError(
+                f"{self.argument} has shape {tuple(states.shape)} and a mask of {tuple(mask.shape)}; needed: "
+                f"(prompts, tokens, dim) and (prompts, tokens) for {max(places) + 1} prompts"
+            )
+        return states[places].to(device), mask[places].to(device)
+
+
+def text_states(
+    requests: list[Request],
+    positive: GivenStates,
+    negative: GivenStates,
+    encode: Callable[[list[str], torch.device], tuple[torch.Tensor, torch.Tensor]],
+    width: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """States (texts + unwanted, tokens, dim) and masks (texts + unwanted, tokens): the texts of all requests, then what
+    is to be kept out of them. Every text is encoded once.
+
+    Args:
+        requests: the pieces.
+        positive, negative: states given in place of the texts.
+        encode: texts and a device -> their states and mask.
+        width: of the states where there is no text to encode.
+        dtype, device: of the result.
+    """
+    wanted = [text for item in requests for text in item.texts]
+    unwanted = [text for item in requests for text in item.unwanted]
+    texts = list(dict.fromkeys(text for text in wanted + unwanted if text is not None and text.strip()))
+    encoded = encode(texts, device) if texts else None
+
+    def branch(own: list[str | None], given: GivenStates) -> tuple[torch.Tensor, torch.Tensor]:
+        if given.states is not None:
+            return given.rows([item.place for item in requests], device)
+        if encoded is None:
+            no_text = torch.zeros(len(own), 1, width, dtype=torch.float32, device=device)
+            return no_text, torch.zeros(len(own), 1, dtype=torch.bool, device=device)
+        places = [texts.index(text) if text in texts else None for text in own]
+        present = torch.tensor([place is not None for place in places], dtype=torch.bool, device=device)
+        rows = [place or 0 for place in places]
+        return encoded[0][rows], encoded[1][rows] & present[:, None]
+
+    branches = branch(wanted, positive), branch(unwanted, negative)
+    tokens = max(mask.shape[1] for _, mask in branches)
+    pad = torch.nn.functional.pad
+    states = [pad(states.to(dtype), (0, 0, 0, tokens - states.shape[1])) for states, _ in branches]
+    return torch.cat(states), torch.cat([pad(mask, (0, tokens - mask.shape[1])) for _, mask in branches])

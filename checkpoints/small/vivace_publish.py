@@ -33,12 +33,7 @@ from typing import Any
 
 import torch
 from diffusers.utils import dynamic_modules_utils
-from diffusers.utils.hub_utils import (
-    create_repo,
-    load_or_create_model_card,
-    populate_model_card,
-    upload_folder,
-)
+from diffusers.utils.hub_utils import create_repo, load_or_create_model_card, populate_model_card, upload_folder
 
 LOCAL_FACTS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # of the machine, not the model
 REMOTE = "diffusers_modules."  # where diffusers puts the code of checkpoints

@@ -344,8 +344,8 @@ class Score:
 
 
 def midi_files():
-    """The module vivace_midi, which imports this one. diffusers follows `from .name import` without end in a circle."""
-    return importlib.import_module(".vivace_midi", __package__)
+    """vivace_notes, which imports this module: diffusers follows `from .name import` without end in a circle."""
+    return importlib.import_module(".vivace_notes", __package__)
 
 
 def as_integers(notes: np.ndarray) -> np.ndarray:

@@ -271,8 +271,7 @@ def check_notes(job: Job, notes: bool, composes: bool):
     """The score, or the melody and the rhythm of a job, or None. Raise a ValueError for what is wrong with them and
     with the parts, of a checkpoint that plays `notes` and `composes`, or does not."""
     from pipelines.scores import is_composed, load_score, load_sketches
-    from pipelines.vivace_midi import load_mido
-    from pipelines.vivace_notes import read_parts
+    from pipelines.vivace_notes import load_mido, read_parts
 
     request = job.request
     for name in ("score", "parts"):

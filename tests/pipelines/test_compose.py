@@ -9,8 +9,7 @@ import torch
 from pipelines import vivace_compose
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
 from pipelines.vivace_compose import MusicPlan, compose_scores, key_of, read_form
-from pipelines.vivace_music import Music
-from pipelines.vivace_prompt import Prompt
+from pipelines.vivace_music import Music, Prompt
 from pipelines.vivace_request import make_plan
 from pipelines.vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
 from pipelines.vivace_theory import parse_key, read_progression

@@ -5,7 +5,8 @@ import time
 import pytest
 import torch
 
-from pipelines.vivace_prompt import THINGS, read_exclusion, share_of, things_in, unwanted_text
+from pipelines.vivace_music import share_of, unwanted_text
+from pipelines.vivace_reading import THINGS, read_exclusion, things_in
 from pipelines.vivace_sampling import Denoiser
 
 LATENT = {"output_type": "latent"}

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipelines.pipeline_vivace import KEYS, VivacePipeline, frame_noise
-from pipelines.vivace_prompt import morph_weights, read_start, timeline_weights
+from pipelines.vivace_music import morph_weights, read_start, timeline_weights
 from pipelines.vivace_sampling import SLOW_FRAMES, Guidance, rescaled, slow_part
 from tests.conftest import make_pipeline
 

@@ -9,7 +9,7 @@ import torch
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline
 from pipelines.vivace_compose import MusicPlan
-from pipelines.vivace_jam import KEPT_BARS, BarWriter, bar_chords
+from pipelines.vivace_stages import KEPT_BARS, BarWriter, bar_chords
 from pipelines.vivace_theory import read_progression
 from tests.conftest import make_pipeline
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import vivace_level
-from pipelines.vivace_level import MAKE_UP_DB, MAX_GAIN_DB, Leveller, loudness, peaks, true_peak_db, weighting
+from pipelines import vivace_audio
+from pipelines.vivace_audio import MAKE_UP_DB, MAX_GAIN_DB, Leveller, loudness, peaks, true_peak_db, weighting
 
 
 def tone(hertz, seconds, rate, level_db=0.0, phase=0.0):
@@ -184,10 +184,10 @@ def test_long_audio_is_measured_in_sections(monkeypatch):
     """In sections of 2 s and 10,000 samples as in one, and the weighting kept is no longer than a section."""
     music = torch.cat([drums() * 0.2, plucked(), drums()], dim=1)[:, :-1234]
     level_db, high = loudness(music, 24000), peaks(music)
-    monkeypatch.setattr(vivace_level, "SECTION_S", 2)
-    monkeypatch.setattr(vivace_level, "PEAK_SECTION", 10000)
-    sizes, plain = [], vivace_level.weighting
-    monkeypatch.setattr(vivace_level, "weighting", lambda rate, bins: sizes.append(bins) or plain(rate, bins))
+    monkeypatch.setattr(vivace_audio, "SECTION_S", 2)
+    monkeypatch.setattr(vivace_audio, "PEAK_SECTION", 10000)
+    sizes, plain = [], vivace_audio.weighting
+    monkeypatch.setattr(vivace_audio, "weighting", lambda rate, bins: sizes.append(bins) or plain(rate, bins))
     assert loudness(music, 24000) == pytest.approx(level_db, abs=1e-6) and sizes == [2 * 24000 + 1]
     torch.testing.assert_close(peaks(music), high, atol=1e-6, rtol=0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.vivace_level import loudness, true_peak_db
+from pipelines.vivace_audio import loudness, true_peak_db
 from pipelines.vivace_sampling import CONTEXT, REDRAWN, WINDOW, windows
 
 LATENT = {"output_type": "latent"}

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks.restoration import SAMPLES, WAYS, spoil
 from pipelines.restore import MATCH_DB, band_levels, fill, match, measure, predictor, restore
-from pipelines.vivace_level import loudness, true_peak_db
+from pipelines.vivace_audio import loudness, true_peak_db
 from tests.helpers.synthetic_clips import RATE, tones
 from training.metrics.reconstruction import log_mel_distance, si_sdr
 

@@ -10,6 +10,7 @@ import torch
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import ROLES, Score, Track, VivacePipeline, note_roll
 from pipelines.vivace_notes import cast, drums_of, instruments_of
+from pipelines.vivace_reading import read_exclusion
 from pipelines.vivace_score import STATE_CHANNELS
 from tests.conftest import make_pipeline
 
@@ -395,7 +396,7 @@ def test_without_a_composer(pipe):
     ],
 )
 def test_who_plays_by_the_words(prompt, parts, players):
-    assert cast(prompt) == (parts, players)
+    assert cast(read_exclusion(prompt)) == (parts, players)
 
 
 def test_words_that_leave_no_part(composing):

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.autoencoder_vivace import AutoencoderVivace
-from pipelines.vivace_conditions import encode_texts
+from pipelines.vivace_process import encode_texts
 from tests.helpers.latent_sets import (
     ALL_KEPT,
     CHANGES,

@@ -10,8 +10,9 @@ import functools
 import io
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -147,13 +148,7 @@ def _read_metadata(path: Path, data_dir: str | Path, split: str) -> list[dict]:
             "training.data.scorebook or training.data.prepare"
         )
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} line {number} is not JSON ({json_reason(error)})") from None
+    for number, row in json_lines(path, path.read_text(encoding="utf-8-sig")):
         name = row.get("file_name") if isinstance(row, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f"{path} line {number} has no file_name")
@@ -177,6 +172,18 @@ def _completed(row: dict, file: Path) -> dict:
         row["duration_s"] = info.duration if row["duration_s"] is None else row["duration_s"]
         row["sampling_rate"] = info.samplerate if row["sampling_rate"] is None else row["sampling_rate"]
     return row
+
+
+def json_lines(path: Path, text: str) -> Iterator[tuple[int, Any]]:
+    """Number and content of each line of JSON lines that is not blank; `path` is named in the ValueError for another.
+    A string may hold U+2028, at which splitlines() cuts."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{path} line {number} is not JSON ({json_reason(error)})") from None
+            yield number, content
 
 
 def json_reason(error: ValueError | RecursionError) -> str:

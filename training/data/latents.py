@@ -23,7 +23,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from autoencoder.classes import Autoencoder
 from pipelines.pipeline_vivace import GRID_CHANNELS, KEYS, frame_grid
-from pipelines.vivace_conditions import MAX_TEXT_TOKENS, latent_statistics, token_limit
+from pipelines.vivace_process import MAX_TEXT_TOKENS, latent_statistics, token_limit
 from training.config import LatentRun
 from training.data.clips import read_bytes
 from training.data.notes import (

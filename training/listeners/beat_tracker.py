@@ -18,6 +18,7 @@ from tqdm import tqdm
 from training.config import command, option, parse_config
 from training.data.clips import read_audio
 from training.listeners.fit import (
+    ListenerRun,
     clip_tensor,
     fit,
     labelled_rows,
@@ -137,20 +138,14 @@ def load_beat_tracker(folder: str) -> tuple[BeatTracker, dict]:
 
 
 @dataclass(frozen=True)
-class BeatTrackerRun:
+class BeatTrackerRun(ListenerRun):
     """Train the beat tracker."""
 
-    data_dir: str = option("data/scorebook", "folder of labelled clips")
-    output_dir: str = option("checkpoints/beat_tracker", "folder to write")
-    seed: int = option(0, "of the weights, the order of clips and the crops", at_least=0)
-    max_steps: int = option(6500, "optimiser steps", above=0)
-    batch_size: int = option(24, "crops an optimiser step", above=0)
-    learning_rate: float = option(4e-3, "highest learning rate", above=0)
-    crop_s: float = option(
-        8.0, "seconds of a crop; it begins anywhere, so that the place in the clip is no clue", above=0
-    )
+    output_dir: str = "checkpoints/beat_tracker"
+    max_steps: int = 6500
+    batch_size: int = 24
+    learning_rate: float = 4e-3
     width: int = option(36, "channels of the network", above=0)
-    num_threads: int = option(1, "CPU threads", above=0)
 
 
 def has_beats(row: dict) -> bool:

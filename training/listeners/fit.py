@@ -5,6 +5,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,27 @@ import torch
 from torch import nn
 from tqdm import tqdm, trange
 
+from training.config import option
 from training.data.clips import read_audio, read_rows
 from training.run.trainer import FiniteCheck, parameter_groups
 
 WARMUP_STEPS = 30
+
+
+@dataclass(frozen=True)
+class ListenerRun:
+    """What the training of every listener shares."""
+
+    data_dir: str = option("data/scorebook", "folder of labelled clips")
+    output_dir: str = option("checkpoints/listener", "folder to write")
+    seed: int = option(0, "of the weights, the order of clips and the crops", at_least=0)
+    max_steps: int = option(1000, "optimiser steps", above=0)
+    batch_size: int = option(32, "crops an optimiser step", above=0)
+    learning_rate: float = option(3e-3, "highest learning rate", above=0)
+    crop_s: float = option(
+        8.0, "seconds of a crop; it begins anywhere, so that the place in the clip is no clue", above=0
+    )
+    num_threads: int = option(1, "CPU threads", above=0)
 
 
 def save_network(network: nn.Module, folder: str | Path, stem: str, card: dict) -> None:
@@ -122,7 +140,7 @@ def fit(
     return (time.process_time() - began) / 60.0
 
 
-def training_card(config, rows: dict[str, list[dict]], minutes: float) -> dict:
+def training_card(config: ListenerRun, rows: dict[str, list[dict]], minutes: float) -> dict:
     """The part of a card that describes the training: data, number of clips by split, steps, CPU minutes and seed."""
     return {
         "trained_on": config.data_dir,

@@ -18,6 +18,7 @@ from pipelines.vivace_theory import PITCH_CLASSES
 from training.config import command, option, parse_config
 from training.data.clips import read_audio
 from training.listeners.fit import (
+    ListenerRun,
     clip_tensor,
     fit,
     labelled_rows,
@@ -137,18 +138,12 @@ def load_key_network(folder: str) -> tuple[KeyNetwork, dict]:
 
 
 @dataclass(frozen=True)
-class KeyRun:
+class KeyRun(ListenerRun):
     """Train the key network."""
 
-    data_dir: str = option("data/scorebook", "folder of labelled clips")
-    output_dir: str = option("checkpoints/key", "folder to write")
-    seed: int = option(0, "of the weights, the order of clips and the crops", at_least=0)
-    max_steps: int = option(2500, "optimiser steps", above=0)
-    batch_size: int = option(32, "crops an optimiser step", above=0)
-    learning_rate: float = option(3e-3, "highest learning rate", above=0)
-    crop_s: float = option(8.0, "seconds of a crop", above=0)
+    output_dir: str = "checkpoints/key"
+    max_steps: int = 2500
     width: int = option(24, "channels of the network", above=0)
-    num_threads: int = option(1, "CPU threads", above=0)
 
 
 def augment(pitch: torch.Tensor, label: torch.Tensor, rng: np.random.Generator) -> tuple[torch.Tensor, torch.Tensor]:

@@ -18,7 +18,15 @@ from torch.nn import functional as F
 
 from training.config import command, option, parse_config
 from training.data.clips import read_rows
-from training.listeners.fit import clip_tensor, fit, load_network, save_network, spectrograms, training_card
+from training.listeners.fit import (
+    ListenerRun,
+    clip_tensor,
+    fit,
+    load_network,
+    save_network,
+    spectrograms,
+    training_card,
+)
 from training.metrics.control import DRUMS, STYLE
 
 WINDOW = 1024  # samples
@@ -93,18 +101,13 @@ def _mel_filters(sampling_rate: int) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class TaggerRun:
+class TaggerRun(ListenerRun):
     """Train the tagger of instruments, drums and styles."""
 
-    data_dir: str = option("data/scorebook", "folder of labelled clips")
-    output_dir: str = option("checkpoints/tagger", "folder to write")
-    seed: int = option(0, "of the weights, the order of clips and the crops", at_least=0)
-    max_steps: int = option(1200, "optimiser steps", above=0)
-    batch_size: int = option(32, "crops an optimiser step", above=0)
-    learning_rate: float = option(3e-3, "highest learning rate", above=0)
-    crop_s: float = option(5.0, "seconds of a crop", above=0)
+    output_dir: str = "checkpoints/tagger"
+    max_steps: int = 1200
+    crop_s: float = 5.0
     min_clips: int = option(12, "an instrument or style in fewer training clips than this is no tag", at_least=1)
-    num_threads: int = option(1, "CPU threads", above=0)
 
 
 def tag_names(rows: list[dict], min_clips: int) -> list[str]:

@@ -17,14 +17,7 @@ from training.data.scorebook.instruments import DRUM_WORDS, INSTRUMENTS
 from training.text.corpus import TEMPLATES, PromptGrammar
 from training.text.rewording import MOOD_SYNONYMS, REQUESTS
 from training.text.tags import MOOD_NAMES, STYLE_NAMES, STYLE_WORDS, heldout_phrases, pick, random_facts
-from training.text.words import (
-    DRUMS,
-    INSTRUMENT_LEXICON,
-    INSTRUMENT_SYNONYMS,
-    STYLE_LEXICON,
-    STYLE_SYNONYMS,
-    TEMPOS,
-)
+from training.text.words import DRUMS, INSTRUMENT_LEXICON, INSTRUMENT_SYNONYMS, STYLE_LEXICON, STYLE_SYNONYMS, TEMPOS
 
 _NOUNS = (
     "music", "track", "piece", "instrumental", "song", "tune", "thing", "number", "theme", "work", "sketch", "idea",

@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cosine_similarity, normalize
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-from pipelines.vivace_conditions import MAX_TEXT_TOKENS
+from pipelines.vivace_process import MAX_TEXT_TOKENS
 from training.config import RunConfig, command, load_model_config, option, parse_config
 from training.run import loop
 from training.text.corpus import TextCorpus, TokenizedTexts, epoch_batches, make_corpus

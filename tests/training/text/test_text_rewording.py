@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.vivace_prompt import read_exclusion
+from pipelines.vivace_reading import read_exclusion
 from training.data.scorebook.instruments import INSTRUMENTS
 from training.text.rewording import facts_of, reworded_captions
 from training.text.tags import STYLE_WORDS, heldout_phrases

@@ -15,13 +15,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipelines.vivace_reading import BPM_RANGE
 from pipelines.vivace_theory import parse_chord, parse_key, parse_time_signature
-from training.data.clips import json_reason
+from training.data.clips import json_lines, json_reason
 from training.data.prepare.decode import AUDIO_SUFFIXES, clean, kind_of
 
 AUDIO_COLUMNS = ("audio", "file_name", "file", "filename", "path", "audio_path", "filepath", "wav")
 TEXT_COLUMNS = ("text", "caption", "captions", "description", "prompt", "texts")
-BPM_RANGE = (20.0, 300.0)
 SPLIT_NAMES = {
     "train": "train", "training": "train", "validation": "validation", "val": "validation", "valid": "validation",
     "dev": "validation", "eval": "validation", "test": "test", "testing": "test",
@@ -401,9 +401,10 @@ def list_dataset(
     prepared, count, names = {}, 0, {}
     for split, rows in splits.items():
         columns = rows.features or {}
-        name = _audio_column(source, audio_column, columns)
-        if text_column is not None and find_column([text_column], columns) is None:
-            raise ValueError(f"text_column: {source} lacks {text_column!r}; it has {', '.join(columns)}")
+        sound = [name for name, kind in columns.items() if isinstance(kind, Audio)]
+        name = _column(source, "audio_column", audio_column, [*sound, *AUDIO_COLUMNS], columns)
+        if text_column is not None:
+            _column(source, "text_column", text_column, (), columns)
         names |= dict.fromkeys(columns)
         if isinstance(columns[name], Audio):
             rows = rows.cast_column(name, Audio(decode=False))
@@ -412,13 +413,9 @@ def list_dataset(
         count = None if count is None or split not in info else count + (info[split].num_examples or 0)
     others: dict[str, tuple[str, str]] = {}
     folder = Path(source) if Path(source).is_dir() else None
-    items = _items(prepared, text_column, _own_splits(prepared), folder, allow_outside, others)
+    own_splits = len({split_of(split)[0] for split in prepared} - {None}) > 1  # divided for training already
+    items = _items(prepared, text_column, own_splits, folder, allow_outside, others)
     return Listing(items, count or None, others, caption_note(source, text_column, list(names)))
-
-
-def _own_splits(prepared: dict) -> bool:
-    """Whether the data set is divided for training already; a single split is not."""
-    return len({split_of(split)[0] for split in prepared} - {None}) > 1
 
 
 def _open(source: str) -> dict:
@@ -429,24 +426,10 @@ def _open(source: str) -> dict:
             return dict(load_dataset(source, streaming=True))
         loaded = load_from_disk(source)
     except Exception as error:  # datasets, huggingface_hub and fsspec each raise their own kinds
-        raise ValueError(f"source {source}: cannot be opened as a data set ({_line(error)})") from None
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise ValueError(f"source {source}: cannot be opened as a data set ({reason})") from None
     parts = loaded if isinstance(loaded, DatasetDict) else {"train": loaded}
     return {split: part.to_iterable_dataset() for split, part in parts.items()}
-
-
-def _line(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-def _audio_column(source: str, requested: str | None, columns: dict) -> str:
-    from datasets import Audio
-
-    sound = [name for name, kind in columns.items() if isinstance(kind, Audio)]
-    found = find_column([requested] if requested else [*sound, *AUDIO_COLUMNS], columns)
-    if found is not None:
-        return found
-    wanted = repr(requested) if requested else "an audio column"
-    raise ValueError(f"audio_column: {source} lacks {wanted}; it has {', '.join(columns) or 'no named columns'}")
 
 
 def _items(
@@ -565,13 +548,7 @@ def _rows(path: Path) -> list[tuple[dict, list[str]]]:
 
 def _json_rows(path: Path, text: str) -> list[tuple[dict, list[str]]]:
     rows = []
-    for number, line in enumerate(text.split("\n"), start=1):  # JSON may hold U+2028, at which splitlines() cuts
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"{path} line {number} is not JSON ({json_reason(error)})") from None
+    for number, row in json_lines(path, text):
         if not isinstance(row, dict):
             raise ValueError(f"{path} line {number} is no JSON object")
         rows.append((row, []))
@@ -609,12 +586,12 @@ def _csv_rows(path: Path, text: str) -> list[tuple[dict, list[str]]]:
     return rows
 
 
-def _column(path: Path, argument: str, requested: str | None, usual: tuple[str, ...], columns: list[str]) -> str:
-    """The requested column, or the first of the usual names that is there."""
+def _column(source: object, argument: str, requested: str | None, usual: Iterable[str], columns: Iterable[str]) -> str:
+    """The requested column of a source, or the first of the usual names that is there."""
     found = find_column([requested] if requested else usual, columns)
     if found is None:
         wanted = repr(requested) if requested else "any of " + ", ".join(usual)
-        raise ValueError(f"{argument}: {path} lacks {wanted}; it has {', '.join(columns)}")
+        raise ValueError(f"{argument}: {source} lacks {wanted}; it has {', '.join(columns) or 'no named columns'}")
     return found
 
 

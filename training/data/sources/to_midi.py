@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from pipelines import vivace_score
-from pipelines.vivace_midi import MidiPart, find_roles
+from pipelines.vivace_notes import MidiPart, find_roles
 from pipelines.vivace_score import PROGRAM_NAMES, Track
 from training.config import command
 from training.data.scorebook.piece import Score, bar_q

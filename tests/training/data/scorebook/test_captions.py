@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.vivace_prompt import read_exclusion
+from pipelines.vivace_reading import read_exclusion
 from training.data.scorebook.arrange import ENSEMBLES
 from training.data.scorebook.captions import (
     MOOD_HELDOUT,

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from pipelines.vivace_prompt import read_exclusion
-from pipelines.vivace_reading import read_prompt
+from pipelines.vivace_reading import read_exclusion, read_prompt
 from tests.helpers.note_timing import lag_s, note_rows, outside_at_the_seam
 from training.data.scorebook import build, production
 from training.data.scorebook.captions import (
