@@ -191,7 +191,7 @@ def cast(exclusion: Exclusion) -> tuple[tuple[str, ...] | None, dict[str, str]]:
             players.setdefault("lead", players["harmony"])
     else:
         roles = set()
-    silent = {role for role in ("bass", "drums") if role in exclusion.excluded}
+    silent: set[str] = {role for role in ("bass", "drums") if role in exclusion.excluded}
     silent |= {"drums"} if exclusion.drumless else set()
     silent |= {role for role, absent in ABSENT.items() if absent.search(exclusion.words)}
     parts = tuple(role for role in ROLES if role not in silent and (role in roles or not roles))
