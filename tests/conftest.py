@@ -53,10 +53,12 @@ def make_text_encoder() -> T5EncoderModel:
     return T5EncoderModel(config).eval()
 
 
-def make_pipeline(audio_channels: int = 1, instruments: tuple[str, ...] | None = None) -> VivacePipeline:
+def make_pipeline(
+    audio_channels: int = 1, instruments: tuple[str, ...] | None = None, reference: bool = False
+) -> VivacePipeline:
     """Random weights, 8 kHz, 25 frames a second, 4 latent channels; every condition moves the output.
 
-    With `instruments` the network plays notes.
+    With `instruments` the network plays notes, with `reference` it takes the statistics of a sound.
     """
     torch.manual_seed(0)
     vae = AutoencoderVivace(
@@ -84,6 +86,7 @@ def make_pipeline(audio_channels: int = 1, instruments: tuple[str, ...] | None =
         cross_attention_dim=16,
         context_dim=16,
         embedding_dim=16,
+        reference_channels=8 if reference else 0,
         **{} if instruments is None else {"note_channels": ROLL_CHANNELS, "note_dim": 32, "instruments": instruments},
     )
     with torch.no_grad():  # the model starts with zeroed branches; move them so that nothing is without effect

@@ -23,9 +23,9 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .composer_vivace import ComposerVivace
-from .vivace_audio import LOUDNESS_LUFS, loudness, resample, true_peak_db
+from .vivace_audio import LOUDNESS_LUFS, loudness, mix_channels, resample, true_peak_db
 from .vivace_compose import MusicPlan
-from .vivace_edit import find_beats, prompt_for_score, read_edits
+from .vivace_edit import find_beats, prompt_for_score, read_edits, read_sounds
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
 from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
 from .vivace_notes import read_score
@@ -36,6 +36,7 @@ from .vivace_process import (
     check_process,
     encode_texts,
     frame_noise,
+    latent_statistics,
     make_conditions,
     text_states,
 )
@@ -51,7 +52,7 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import check_call, choose_seeds, make_requests
+from .vivace_request import Request, check_call, choose_seeds, make_requests
 from .vivace_sampling import WINDOW, CallState, Denoiser, Guidance, Sampler, windows
 from .vivace_score import ROLES, Score, Track, note_roll
 from .vivace_sketch import is_recording, read_sketches
@@ -293,6 +294,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         form: str | list[tuple[str, int]] | None = None,
         rhythm: Score | str | Path | list | np.ndarray | torch.Tensor | None = None,
         sketch_timing: str | list[str] | None = None,
+        sounds_like: str | Path | list | np.ndarray | torch.Tensor | None = None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -384,6 +386,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 16ths, "original" keeps them where they were played.
             form: sections of what is composed, "AABA": a letter that comes again brings its notes again, with a prime
                 ("AA'BA") varied; or a list of (letter, bars).
+            sounds_like: a recording of 1 to 60 s whose timbre and mix the piece is to have, but not its notes, beside
+                the words: a file, an array with its `sampling_rate`, an output of this pipeline, or the numbers of
+                `sound_of`; a list of them = one for each prompt. Guidance strengthens it as it does the words.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
@@ -432,10 +437,15 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                         (("melody", melody), ("rhythm", rhythm))}  # fmt: skip
             if audio is None and any(is_recording(one, sampling_rate) for one in (melody, rhythm)):
                 sampling_rate = None  # it was that of a sketch
+            numbers = self.unet.config.get("reference_channels") or 0
+            sounds = read_sounds(sounds_like, sampling_rate, len(prompts), numbers)
+            if audio is None and sounds_like is not None:
+                sampling_rate = None
             edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
                 "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
                 "compose": compose, "form": form, **sketches, "sketch_timing": sketch_timing,
+                "sounds_like": sounds,
                 "duration_s": duration_s, "bars": bars, "bpm": bpm, "beat_unit": beat_unit,
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,
@@ -480,6 +490,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         with self._running(state):
             # 3. Compose, where notes are to be written; then one request for each part where stems are made
             self._compose([item for item in pieces if item.plan is not None], prompt_embeds, prompt_attention_mask)
+            self._encode_sounds(pieces)
             takes = [item.alone() if stems else [item] for item in pieces]
             requests = [item for own in takes for item in own]
             shape = (len(requests), *shape[1:])
@@ -600,6 +611,41 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         output = self(**replay_arguments(recipe, audio, inspect.signature(self.__call__).parameters))
         output.differences = compare(path, output.audios[0], recipe["made_with"], output.recipe()["made_with"])
         return output
+
+    @torch.no_grad()
+    def sound_of(self, audio: np.ndarray | torch.Tensor | str | Path, sampling_rate: int | None = None) -> list[float]:
+        """The timbre and the mix of a recording, in numbers that can be kept and given as `sounds_like` in its place:
+        mean, then standard deviation of each latent channel.
+
+        Args:
+            audio: 1 to 60 s, as `sounds_like` of a call.
+            sampling_rate: of an array.
+
+        Raises:
+            ValueError: a checkpoint whose network takes no reference, or what is wrong with the audio.
+        """
+        (sound,) = read_sounds([audio], sampling_rate, 1, self.unet.config.get("reference_channels") or 0)
+        return self._statistics(sound)
+
+    def _statistics(self, sound: tuple[torch.Tensor, int] | list[float]) -> list[float]:
+        if isinstance(sound, list):
+            return sound
+        audio = resample(
+            mix_channels(sound[0], self.vae.config.audio_channels), sound[1], self.vae.config.sampling_rate
+        )
+        latents = self.encode_audio(audio[None].to(self.vae.device))[0]
+        return [round(value, 4) for value in latent_statistics(latents, 1).tolist()]
+
+    def _encode_sounds(self, pieces: list[Request]) -> None:
+        """Statistics in place of the audio that pieces are to sound like, in the requests and their recipes."""
+        read: dict[int, list[float]] = {}
+        for item in pieces:
+            if item.sound is not None:
+                if id(item.sound) not in read:
+                    read[id(item.sound)] = self._statistics(item.sound)
+                item.arguments = item.arguments | {"sounds_like": read[id(item.sound)]}
+        for item in pieces:
+            item.sound = None if item.sound is None else item.arguments["sounds_like"]
 
     def stream(self, *args, **kwargs) -> Iterator[np.ndarray]:
         """The piece that a call with the same arguments makes, in chunks (channels, samples) fp32, each while the next

@@ -122,6 +122,7 @@ def find_beats(audio: torch.Tensor, rate: int, bpm: float | None, beats_per_bar:
 
 # Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
 
+SHORTEST_SOUND_S, LONGEST_SOUND_S = 1.0, 60.0  # of audio that a piece is to sound like
 WORKING_LUFS = -18.0  # the training clips' level, at which audio is encoded
 # Latent frames beside a border that are made anew too. The encoder sees further (7 frames, 0.28 s, in the published
 # model), so the nearest kept latents still carry a little of what is replaced; training masks its clips likewise.
@@ -242,11 +243,16 @@ def make_edit(
         inside = read_mask(mask_s, samples, rate)
         arguments["mask_s"] = [[first / rate, last / rate] for first, last in borders(inside)]
     mask = torch.cat([torch.ones(before, dtype=torch.bool), inside, torch.ones(after, dtype=torch.bool)])
-    level = loudness(given.mean(0, keepdim=True), rate)  # the network works on its mono mix
-    gain = 1.0 if math.isinf(level) else 10.0 ** ((WORKING_LUFS - level) / 20.0)
+    gain = working_gain(given, rate)
     strength = 1.0 if strength is None else float(strength)
     audio = mirrored(given, before, after)
-    return Edit(audio, rate, mask, strength, min(gain, 1e3), before / rate, samples, recipe=recipe, arguments=arguments)
+    return Edit(audio, rate, mask, strength, gain, before / rate, samples, recipe=recipe, arguments=arguments)
+
+
+def working_gain(audio: torch.Tensor, rate: int) -> float:
+    """The gain that brings audio (channels, samples) to the level at which the network works, that of its mono mix."""
+    level = loudness(audio.mean(0, keepdim=True), rate)
+    return 1.0 if math.isinf(level) else min(10.0 ** ((WORKING_LUFS - level) / 20.0), 1e3)
 
 
 def network_input(edit: Edit, sampling_rate: int, channels: int, circle: int, margin: int) -> torch.Tensor:
@@ -375,6 +381,46 @@ def open_source(source: Any, sampling_rate: int | None) -> tuple[object, int | N
             f"sampling_rate is {sampling_rate}, but the output has {source.sampling_rate} Hz; leave it out"
         )
     return source.audios[0], source.sampling_rate, source.recipes[0]
+
+
+def read_sounds(sounds_like: object, sampling_rate: int | None, count: int, numbers: int) -> list:
+    """What each prompt is to sound like: audio (channels, samples) at the network's level with its rate, as a pair; the
+    statistics of such audio; or None.
+
+    Args:
+        sounds_like: of the call: recordings as `audio` takes them, or statistics; one for all prompts, or a list.
+        sampling_rate: of arrays.
+        count: of the prompts.
+        numbers: how many statistics the network takes, 0 = it takes none.
+
+    Raises:
+        ValueError: one line that names the argument.
+    """
+    if sounds_like is None:
+        return [None] * count
+    if not numbers:
+        raise ValueError("sounds_like needs a network that takes a reference; this checkpoint's has none")
+    several = isinstance(sounds_like, (list, tuple)) and not all(isinstance(one, (int, float)) for one in sounds_like)
+    read: dict[int, object] = {}
+    for one in (sources := spread("sounds_like", sounds_like, count, not several)):
+        if isinstance(one, (list, tuple)):
+            if len(one) != numbers:
+                raise ValueError(f"sounds_like has {len(one)} numbers; this checkpoint's network takes {numbers}")
+            for value in one:
+                check_number("sounds_like", value, -1000, 1000)
+            read[id(one)] = [float(value) for value in one]
+        elif one is not None and id(one) not in read:
+            try:
+                audio, rate = read_audio(*open_source(one, sampling_rate)[:2], LONGEST_SOUND_S)
+            except ValueError as error:
+                raise ValueError(f"sounds_like: {error}") from error
+            if audio.shape[1] < SHORTEST_SOUND_S * rate or not audio.any():
+                raise ValueError(
+                    f"sounds_like is {audio.shape[1] / rate:.2f} s{'' if audio.any() else ' of silence'}; needed: "
+                    f"{SHORTEST_SOUND_S:g} s of sound"
+                )
+            read[id(one)] = (audio * working_gain(audio, rate), rate)
+    return [read.get(id(one)) for one in sources]
 
 
 def read_edits(

@@ -279,6 +279,7 @@ class Conditions:
         visible: (batch, frames) bool, False = padding.
         roll: (batch, note_channels, frames), the notes (`note_roll`); None where all roles of all items are free.
         players: (batch, 4) long, what plays each role, see the network's `role_instruments`; None beside `roll` None.
+        reference: (batch, reference_channels), what items are to sound like, NaN = anything; None = all anything.
     """
 
     states: torch.Tensor
@@ -293,6 +294,7 @@ class Conditions:
     visible: torch.Tensor
     roll: torch.Tensor | None = None
     players: torch.Tensor | None = None
+    reference: torch.Tensor | None = None
 
     @property
     def scored(self) -> torch.Tensor:
@@ -328,6 +330,7 @@ class Conditions:
             visible=self.visible[chosen, first:last],
             roll=None if self.roll is None else self.roll[chosen, :, first:last],
             players=None if self.players is None else self.players[chosen],
+            reference=None if self.reference is None else self.reference[chosen],
         )
 
     def at(self, index: torch.Tensor, visible: torch.Tensor) -> "Conditions":
@@ -402,6 +405,10 @@ def make_conditions(
                 words = ". ".join(text for text in item.texts if text is not None)
                 players[row] = torch.tensor(instruments_of(item.score, words, instruments))
         roll, players = roll.to(device), players.to(device)
+    sounds, reference = [item.sound for item in requests], None
+    if any(one is not None for one in sounds):
+        numbers = max(len(one) for one in sounds if one is not None)
+        reference = torch.tensor([[math.nan] * numbers if one is None else one for one in sounds], device=device)
     return Conditions(
         states.to(device),
         states_mask.to(device),
@@ -415,6 +422,7 @@ def make_conditions(
         visible.to(device),
         roll,
         players,
+        reference,
     )
 
 

@@ -117,6 +117,7 @@ class Request:
         parts: roles that play; None = all.
         place: of its prompt among those of the call.
         plan: what is to be composed before it is played, or None.
+        sound: what it is to sound like, of `read_sounds`: audio with its rate, statistics, or None.
     """
 
     texts: list[str | None]
@@ -135,6 +136,7 @@ class Request:
     parts: tuple[str, ...] | None = None
     place: int = 0
     plan: MusicPlan | None = None
+    sound: Any = None
 
     @property
     def strength(self) -> float:
@@ -166,7 +168,7 @@ class Request:
 
 SKETCH = ("melody", "rhythm", "sketch_timing")
 PER_ITEM = (
-    "negative_prompt", "loop", "score", "parts", "compose", "form", *SKETCH,
+    "negative_prompt", "loop", "score", "parts", "compose", "form", *SKETCH, "sounds_like",
     *(one.name for kind in (MusicArguments, Strengths, Tone) for one in fields(kind)),
 )  # fmt: skip
 
@@ -416,7 +418,7 @@ def make_requests(
             requests.append(
                 Request(
                     wanted, weights, unwanted, unwanted_weights, music, samples, frames, seed, strengths, tone,
-                    arguments, edit, score, parts, i, plan,
+                    arguments, edit, score, parts, i, plan, own["sounds_like"],
                 )
             )  # fmt: skip
     return requests

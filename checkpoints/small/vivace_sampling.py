@@ -306,6 +306,9 @@ class Denoiser:
         if conditions.roll is not None and conditions.players is not None:
             notes["note_roll"] = conditions.roll[item] * ~keyless[:, None, None]
             notes["role_instruments"] = torch.where((keyless | wordless)[:, None], -1, conditions.players[item])
+        if conditions.reference is not None:
+            free_of_it = ((kind == 1) | wordless)[:, None]  # it goes with the words
+            notes["reference"] = conditions.reference[item].masked_fill(free_of_it, float("nan"))
         if jumps.any():
             notes["jump"] = self.jump * jumps[item]
         visible = None if conditions.visible.all() else conditions.visible[item]

@@ -54,6 +54,9 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     add("--at", nargs=2, action="append", metavar=("START", "PROMPT"), help="from there on: seconds, or 'bar 5'")
     add("--morph", nargs=2, metavar=("FROM", "TO"), help="from one prompt to another, in place of --prompt")
     add("--negative_prompt", help="what it should not sound like; beside 'without drums' and the like in the prompt")
+    add(
+        "--sounds_like", metavar="FILE", help="recording of 1 to 60 s whose timbre and mix it is to have, not its notes"
+    )
 
 
 def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:

@@ -20,8 +20,8 @@ PIPE = "-"  # as out: a WAV on standard output
 OWN = ("at", "out", "batch", "skip_existing", *MODEL, "composer", "json", "midi", "words", "run")
 EDITS = ("strength", "mask_s", "extend_s")
 TEXTS = (
-    "audio", "score", "melody", "rhythm", "sketch_timing", "form", "negative_prompt", "time_signature", "beat_unit",
-    "key", "chords", "out",
+    "audio", "score", "melody", "rhythm", "sketch_timing", "form", "negative_prompt", "sounds_like", "time_signature",
+    "beat_unit", "key", "chords", "out",
 )  # fmt: skip
 SCORED = ("score", "melody", "rhythm", "compose", "form")  # with these a piece has notes that can be written
 # Numbers that are checked before a model is loaded: lowest, highest, whether whole.
@@ -335,8 +335,9 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
         texts = texts_of(request)
         if edit and "audio" not in request:
             raise ValueError("audio is missing: the file to start from, as in --audio loop.wav")
-        if edit and not Path(request["audio"]).is_file():
-            raise ValueError(f"audio is {request['audio']!r}: no such file")
+        for name in ("sounds_like", *(["audio"] if edit else [])):
+            if name in request and not Path(request[name]).is_file():
+                raise ValueError(f"{name} is {request[name]!r}: no such file")
         composes = notes and has_composer(index)
         score = check_notes(job, notes, composes)
         lengths = Lengths(index["default_duration_s"], index["max_duration_s"])
