@@ -445,3 +445,14 @@ def test_composing_takes_one_thread_and_gives_the_others_back(composer, monkeypa
         assert set(seen) == {1} and torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_velocities_are_those_of_the_drum_the_role_and_the_meter():
+    rows = [(q, 0.25, 36, 0.8) for q in range(4)] + [(q / 2, 0.25, 42, 0.8) for q in range(8)]
+    bass = [(float(q), 0.5, 40, 0.8) for q in range(4)]
+    given = Score((Track("bass", bass), Track("drums", rows)), 100.0, bars=1, key="C major")
+    score = decode_tokens(encode_score(given), "4/4", "C major", 100.0, {})
+    drums, low = score.notes("drums"), score.notes("bass")
+    kick, hat = (drums[drums[:, 2] == key][:, 3] for key in (36, 42))
+    assert kick.min() > 1.3 * hat.max() and kick[0] > kick[1] and hat[1] < hat[2]
+    assert low[0, 3] > 1.1 * low[1, 3] and drums[:, 3].min() > 0 and low[:, 3].max() <= 1

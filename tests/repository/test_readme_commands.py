@@ -96,7 +96,7 @@ def composing_checkpoint(tmp_path_factory):
     folder = tmp_path_factory.mktemp("published") / "composing"
     torch.manual_seed(0)
     composer = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16, instruments=("flute", "piano"))
-    pipe = make_pipeline(instruments=("piano", "flute", "drums"))
+    pipe = make_pipeline(instruments=("piano", "flute", "drums"), reference=True)
     save_checkpoint(VivacePipeline.from_pipe(pipe, composer=composer.eval()), folder)
     return folder
 
