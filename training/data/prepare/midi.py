@@ -35,9 +35,9 @@ JUDGED_S, STEP_S = 8.0, 2.0  # windows that confirm the alignment
 FEWEST = 6  # onsets by which a window is judged
 LAG_S, CLOSE_S = 0.3, 0.04  # a window's own offset is looked for within the first and has to lie within the second
 # Correlation of the whole and of a window: the right files of rendered songs have .3 to .6, others up to .3, where they
-# happen to have the same rhythm. Their pitches have up to 4.4 standard deviations, those of right ones 5 to 25 in 24 s
-# and 20 to 40 in a minute.
-LEAST, LEAST_OF_WINDOW, LEAST_PITCH = 0.16, 0.12, 6.0
+# happen to have the same rhythm. Their pitches have up to 4.4 standard deviations, transposed ones of the same song up
+# to 6.3, right ones 7 to 29 in 24 s (5 and 1 in two of 18, with much room) and 20 to 40 in a minute.
+LEAST, LEAST_OF_WINDOW, LEAST_PITCH = 0.16, 0.12, 6.5
 # Correlation of a window's pitch classes: as they are, of that in the best transposition, where that is clear at all.
 LEAST_OF_PITCH, CLEAR_PITCH = 0.7, 0.1
 CONFIRMED = 0.6  # share of windows
