@@ -1,6 +1,6 @@
 """The page in the browser: words, tempo, bars and chords -> music, and what there is to do with it.
 
-    python app.py            # plays checkpoints/small, or the folder or Hub id in VIVACE_MODEL
+    python app.py            # plays checkpoints/small, or the folder or Hub id in VIVACE_MODEL; LoRAs in VIVACE_LORA
 
 The parts stand in page/; they talk only to a pipeline.
 """
@@ -24,7 +24,7 @@ def main() -> None:
     try:
         sessions = Sessions(own=own, kept=takes_folder() if own else None)
         desk = Desk(load_model(model_name()), model_name(), sessions)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"error: {error}") from error
     try:
         make_app(desk).queue(default_concurrency_limit=None, max_size=400).launch(**launch_options(desk))

@@ -4,10 +4,12 @@
     out = vivace.generate("mellow jazz trio, 96 bpm, 4 bars", seed=7)
     out.save("trio.wav")
 
-`load` gives the pipeline itself, `Score` and `Track` hold notes. Nothing heavy is imported before it is used.
+`load` gives the pipeline itself, `restore` repairs a recording, `Score` and `Track` hold notes. Nothing heavy is
+imported before it is used.
 """
 
 import importlib
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -58,6 +60,44 @@ def generate(prompt: Any = None, **arguments: Any) -> Any:
         The output of the pipeline: `audios`, `sampling_rate`, `save`.
     """
     return _default()(prompt, **arguments)
+
+
+def restore(
+    audio: Any,
+    sampling_rate: int | None = None,
+    to: str | None = None,
+    like: Any = None,
+    only: Sequence[str] | None = None,
+) -> Any:
+    """A recording with its faults repaired, and in another tone or level; no network is loaded for it.
+
+        vivace.restore("demo.wav", to="warmer, -14 LUFS").save("better.wav")
+
+    Args:
+        audio: a file, or an array or tensor (samples,) or (channels, samples).
+        sampling_rate: of an array, Hz.
+        to: words for tone and level, as of `vivace restore --to`.
+        like: a file, or (array, sampling rate), of a recording whose long-term spectrum is matched.
+        only: the repairs to make where their fault is found: "dc", "clipping", "clicks", "hum", "level"; None = all.
+
+    Returns:
+        `audio`, `sampling_rate`, `done` and `left` (sentences), `before` and `after` (figures), `save`. Without a fault
+        and a wish, `audio` is what was given.
+
+    Raises:
+        ValueError: audio that cannot be read, or an unknown repair or wish.
+    """
+    from pipelines import restore as repairs
+    from pipelines.vivace_audio import read_audio
+
+    sound, rate = read_audio(audio, sampling_rate, float("inf"))
+    if like is not None:
+        source, like_rate = like if isinstance(like, tuple) else (like, None)
+        try:
+            like = read_audio(source, like_rate, float("inf"))
+        except ValueError as error:
+            raise ValueError(f"like: {error}") from error
+    return repairs.restore(sound, rate, to, like, repairs.REPAIRS if only is None else tuple(only))
 
 
 def __getattr__(name: str) -> Any:

@@ -45,8 +45,11 @@ ARGUMENTS = {
     "parts": (gr.JSON, "Play these alone: lead, harmony, bass, drums. None = all.", ["bass", "drums"]),
     "stems": (gr.Checkbox, "Whether to give each part of the score alone too; their sum is the piece.", False),
     "midi": (gr.Checkbox, "Whether to give the notes as MIDI files too, where they are known.", False),
+    "loras": (gr.JSON, "LoRA adapters that play, each with its strength; 0 = off. None = as the page was started.",
+              ["mine:0.8"]),
     "audio_format": (gr.Textbox, "wav, flac, mp3 or ogg.", "wav"),
 }  # fmt: skip
+ADAPTED = ("loras",)  # of one with LoRA adapters
 COMPOSED = ("melody",)  # of one that writes them, too
 WHOLE = ("bars", "seed", "num_inference_steps", "num_waveforms_per_prompt")
 DEFAULTS = {"num_waveforms_per_prompt": 1, "audio_format": "wav", "stems": False, "midi": False}
@@ -130,7 +133,7 @@ def add_endpoints(desk: Desk) -> None:
         prompt, negative_prompt=None, bars=None, duration_s=None, bpm=None, key=None, time_signature=None, chords=None,
         loop=None, num_waveforms_per_prompt=1, seed=None, num_inference_steps=None, guidance_scale=None,
         grid_guidance_scale=None, tilt_db=None, audio_format="wav", score=None, parts=None, stems=False, midi=False,
-        melody=None, request: gr.Request = None,
+        melody=None, loras=None, request: gr.Request = None,
     ):  # fmt: skip
         """Music from words. The first result lists the files, pieces first, the second tells seeds and what was
         understood."""
@@ -141,7 +144,7 @@ def add_endpoints(desk: Desk) -> None:
         prompt, audio, mask_s=None, extend_s=None, strength=None, negative_prompt=None, bpm=None, key=None,
         time_signature=None, chords=None, downbeat_s=None, num_waveforms_per_prompt=1, seed=None,
         num_inference_steps=None, guidance_scale=None, audio_format="wav", score=None, midi=False,
-        request: gr.Request = None,
+        loras=None, request: gr.Request = None,
     ):  # fmt: skip
         """Parts of `audio` made anew (`mask_s`), its ends extended (`extend_s`), or all of it varied (`strength`)."""
         values = {name: value for name, value in locals().items() if name in ASKED}
@@ -155,6 +158,7 @@ def add_endpoints(desk: Desk) -> None:
         names = [name for name in inspect.signature(function).parameters if name != "request"]
         names = [name for name in names if desk.plays_notes or name not in NOTES]
         names = [name for name in names if desk.composes or name not in COMPOSED]
+        names = [name for name in names if desk.loras or name not in ADAPTED]
         desk.endpoints[function.__name__] = names
         outputs = [gr.File(visible=False, file_count="multiple", label="files"), gr.JSON(visible=False, label="about")]
         gr.Button(visible=False).click(

@@ -12,6 +12,7 @@ from functools import cached_property
 import gradio as gr
 
 from pipelines.scores import has_composer
+from pipelines.vivace_lora import adapters_of
 from pipelines.vocabulary import known_words
 
 from .gate import Gate
@@ -31,6 +32,7 @@ class Desk:
         pipe: the pipeline.
         folder: of the checkpoint, or None for one from the Hub.
         model: its name.
+        loras: name and strength of each LoRA adapter that is loaded, where a request does not say otherwise.
     """
 
     pipe: object
@@ -39,9 +41,11 @@ class Desk:
     gate: Gate = field(default_factory=Gate)
     example_outputs: dict = field(default_factory=dict)  # of examples that were played, by their index
     endpoints: dict = field(default_factory=dict)  # of programs: the names of their arguments
+    loras: dict[str, float] = field(init=False)
 
     def __post_init__(self):
-        PIPES["pipe"] = self.pipe
+        self.loras = {one["name"]: one["strength"] for one in adapters_of(self.pipe.unet)}
+        PIPES.update(pipe=self.pipe, loras=self.loras)
 
     @property
     def plays_notes(self) -> bool:

@@ -75,6 +75,7 @@ def edit_arguments(settings: dict, take: Take, region: list[float] | None, confi
     own = {name: conditions.get(name) for name in ("key", "time_signature")} | (
         {} if grid is None else {"bpm": grid["bpm"]}
     )
+    arguments["loras"] = (take.settings or {}).get("loras")  # an edit sounds as the piece does
     arguments |= {"audio": str(take.path)} | {name: value for name, value in own.items() if read[name] is None}
     if "bpm" in arguments:
         arguments["downbeat_s"] = grid["downbeat_s"]
@@ -195,7 +196,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
             take, region = chosen(session, value)
             settings["prompt"] = settings["prompt"] or (take.title if take.settings else "")
             arguments, grid, made = edit_arguments(settings, take, region, config)
-            settings |= {"source": take.id, "region": region}
+            settings |= {"source": take.id, "region": region, "loras": (take.settings or {}).get("loras")}
 
             def keep(session, output):
                 loop = take.loop and settings["task"] != "extended"

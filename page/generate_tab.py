@@ -20,11 +20,12 @@ METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
 FIELDS = (
     "prompt", "negative_prompt", "unit", "length", "bpm", "key", "time_signature", "chords", "loop",
     "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "tilt_db",
-    "score", "notes_as", "hum", "parts", "stems", "sections",
+    "score", "notes_as", "hum", "parts", "stems", "sections", "loras",
 )  # fmt: skip
 
 
 GRID = ("length", "bpm", "key", "time_signature", "chords", "loop")  # fields that the words may stand for
+STRENGTHS = (1.0, 0.75, 0.5, 0.25, 0.0)  # of a LoRA adapter
 UNSET = "as in the words"  # what an untouched field of the request says
 
 
@@ -35,7 +36,7 @@ def blank(config) -> dict:
         "loop": False, "num_waveforms_per_prompt": 1,
         "num_inference_steps": config.default_num_inference_steps,
         "guidance_scale": config.default_guidance_scale, "tilt_db": 0, "notes_as": "score", "parts": [], "stems": False,
-        "sections": "",
+        "sections": "", "loras": [],
     }  # fmt: skip
 
 
@@ -60,6 +61,15 @@ def arguments_of(settings: dict, config) -> dict:
         check_upload(hum, "melody")
         arguments["melody"] = Path(hum)  # the pipeline reads it
     return pipeline_arguments(arguments, config)
+
+
+def lora_choices(loras: dict[str, float]) -> list[tuple[str, str]]:
+    """Label and value of what the list of adapters offers: each at a few strengths and its own, and off."""
+    return [
+        (f"{name} at {strength:g}" if strength else f"{name} off", f"{name}:{strength:g}")
+        for name, own in loras.items()
+        for strength in sorted({own, *STRENGTHS}, reverse=True)
+    ]
 
 
 def form(desk: Desk) -> dict[str, gr.components.Component]:
@@ -142,6 +152,13 @@ def form(desk: Desk) -> dict[str, gr.components.Component]:
             1, MAX_STEPS, first["num_inference_steps"], step=1, label="Steps", buttons=["reset"]
         )
         fields["tilt_db"] = gr.Slider(-12, 12, 0, step=0.5, label="Brightness, dB", buttons=["reset"])
+    with gr.Accordion("LoRA adapters", open=False, visible=bool(desk.loras), elem_classes="more", elem_id="loras"):
+        started = ", ".join(f"{name} at {strength:g}" for name, strength in desk.loras.items())
+        fields["loras"] = gr.Dropdown(
+            lora_choices(desk.loras), label="These alone, each with its strength", value=[], multiselect=True,
+            allow_custom_value=True, info=f"none chosen: {started}; other strengths can be typed, as in name:0.6",
+            elem_classes="field-loras",
+        )  # fmt: skip
     show_understood(fields, said, desk)
     return fields | {"more": more}
 
@@ -163,7 +180,7 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, d
         return {fields[field]: blank(config)[field]} if field in GRID else {said: gr.skip()}
 
     quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections")]
+    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections", "loras")]
     gr.on(
         [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
         **quick,

@@ -73,16 +73,22 @@ class Remaining:
         return max(0.0, self.end - now)
 
 
-PIPES: dict[str, object] = {}  # the loaded pipeline: a function on ZeroGPU is given names, not gigabytes
+PIPES: dict = {"loras": {}}  # the loaded pipeline: a function on ZeroGPU is given names, not gigabytes
 
 
 def call_arguments(pipe, arguments: dict) -> dict:
     """Arguments of the pipeline, from those of the page.
 
     Each entry of `rewrite` among them are arguments of `VivacePipeline.rewrite`, which gives the score new notes;
-    `sections`, as (bars, words), become the timeline of a prompt that begins with the prompt's own words.
+    `sections`, as (bars, words), become the timeline of a prompt that begins with the prompt's own words. `loras`, name
+    and strength, are the adapters that play, which is set here; without it all do, each with the strength with which it
+    was loaded.
+
+    Raises:
+        ValueError: an adapter that is not loaded.
     """
     given = dict(arguments)
+    set_loras(pipe, given.pop("loras", None))
     sections = [(int(bars), f"{given['prompt']}, {words}") for bars, words in given.pop("sections", ())]
     if sections:
         starts = itertools.accumulate((bars for bars, _ in sections), initial=1)
@@ -90,6 +96,22 @@ def call_arguments(pipe, arguments: dict) -> dict:
     for one in given.pop("rewrite", ()):
         given["score"] = pipe.rewrite(given["score"], **one)
     return given
+
+
+def set_loras(pipe, chosen: dict[str, float] | None) -> None:
+    """Let the chosen adapters play, or all as they were loaded; see `call_arguments`."""
+    loaded = PIPES["loras"]
+    unknown = [name for name in chosen or {} if name not in loaded]
+    if unknown:
+        raise ValueError(f"loras has {unknown[0]!r}; loaded: {', '.join(loaded) or 'none'}")
+    if not loaded:
+        return
+    playing = {name: chosen[name] for name in loaded if chosen.get(name)} if chosen else loaded
+    if playing:
+        pipe.enable_lora()
+        pipe.set_adapters(list(playing), list(playing.values()))
+    else:
+        pipe.disable_lora()
 
 
 @on_gpu

@@ -15,6 +15,7 @@ MAX_VARIATIONS = 4
 MAX_STEPS = 100
 MAX_SECTIONS = 26
 MAX_SEED = 2**31 - 1
+MAX_LORAS, MAX_STRENGTH = 16, 4.0
 TEXTS = ("prompt", "negative_prompt", "key", "time_signature", "chords")
 MAX_SCORE_BYTES = 2**20
 EDIT = ("audio", "strength", "mask_s", "extend_s", "downbeat_s")
@@ -88,6 +89,31 @@ def read_sections(text: object) -> list[tuple[int, str]]:
     return rows
 
 
+def read_loras(value: object) -> dict[str, float] | None:
+    """Name and strength of each LoRA adapter that is to play, of a list like ["mine:0.8", "style"]; None if it's empty.
+
+    Raises:
+        ValueError: one line: no such list, or what is no name and strength.
+    """
+    if not value:
+        return None
+    if not isinstance(value, (list, tuple)) or not all(isinstance(one, str) for one in value) or len(value) > MAX_LORAS:
+        raise ValueError(f"loras is {shown(value)}; allowed: names and strengths, as in ['mine:0.8']")
+    chosen: dict[str, float] = {}
+    for one in value:
+        name, _, strength = one.strip().partition(":")
+        try:
+            number = float(strength or 1.0)
+        except ValueError:
+            number = math.nan
+        if not name or not abs(number) <= MAX_STRENGTH or name in chosen:
+            raise ValueError(
+                f"loras has {shown(one)}; allowed: each name once, strengths up to {MAX_STRENGTH:g}, as in mine:0.8"
+            )
+        chosen[name] = number
+    return chosen
+
+
 def form_of(rows: list[tuple[int, str]]) -> list[tuple[str, int]] | None:
     """The form of sections, of which those with the same name before a comma have the same notes, and with other words
     behind it some new ones; None where no name comes twice."""
@@ -149,6 +175,7 @@ def pipeline_arguments(values: dict, config) -> dict:
         out |= {"sections": sections, "bars": bars}
     out["seed"] = check_seed(values.get("seed"))
     out["score"], out["melody"], out["parts"] = score, melody, values.get("parts") or None
+    out["loras"] = read_loras(values.get("loras"))
     read_parts(out["parts"], score if isinstance(score, Score) else None)
     for name in ("loop", "normalize", "stems"):
         if values.get(name) is not None:

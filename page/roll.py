@@ -50,7 +50,7 @@ def whole_settings(take: Take, score: Score, config, **changes) -> dict:
     settings |= {"unit": "bars", "length": score.bars} if whole else {"unit": "seconds", "length": take.seconds}
     settings["sections"] = settings["sections"] if whole else ""
     settings |= {"bpm": score.bpm, "key": score.key or "", "chords": "", "score": score, "notes_as": "score"}
-    settings["hum"] = None
+    settings |= {"hum": None, "loras": own.get("loras") or []}
     settings |= {"parts": [], "num_waveforms_per_prompt": 1, "stems": take.stems is not None, "seed": take.seed}
     return settings | changes
 
@@ -60,7 +60,8 @@ def edit_settings(take: Take, score: Score) -> dict:
     own = take.settings or {}
     settings = dict.fromkeys(edit_tab.FIELDS) | {name: own.get(name) for name in ("prompt", "negative_prompt")}
     settings |= {"task": "notes", "score": score, "seed": take.seed, "num_waveforms_per_prompt": 1}
-    return settings | {"unit": "bars", "guidance_scale": own.get("guidance_scale"), "source": take.id, "region": None}
+    settings |= {"unit": "bars", "guidance_scale": own.get("guidance_scale"), "loras": own.get("loras")}
+    return settings | {"source": take.id, "region": None}
 
 
 def make_job(
@@ -114,7 +115,7 @@ def make_job(
         if not (rewrite or other):
             arguments, grid, made = edit_tab.edit_arguments(settings, take, None, config)
             return Job(settings, arguments, "notes", grid, made)
-        own = {name: settings[name] for name in ("prompt", "negative_prompt", "seed", "guidance_scale")}
+        own = {name: settings[name] for name in ("prompt", "negative_prompt", "seed", "guidance_scale", "loras")}
         own |= {name: getattr(score, name) for name in ("bpm", "time_signature", "key")}
         own |= {"audio": str(take.path), "mask_s": made, "score": score}
         job = Job(settings, pipeline_arguments(own, config), "notes", take.grid, made)

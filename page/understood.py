@@ -114,6 +114,8 @@ def understood(settings: dict, arguments: dict | None, wrong: str, config, words
     music = music_of(arguments.get("prompt") or "", arguments, known, config.default_duration_s, longest_s, composed)
     chips = grid_chips(settings, arguments, music) + part_chips(arguments, composed)
     chips += [chip("lead: your recording", "notes", more="read when the piece is made")] if hum else []
+    for name, strength in (arguments.get("loras") or {}).items():
+        chips.append(chip(f"{name} at {strength:g}" if strength else f"{name} off", "field", more="LoRA adapter"))
     bar, said = 1, arguments.get("prompt") or ""
     for bars, section in arguments.get("sections", ()):
         chips.append(chip(f"bars {bar} to {bar + bars - 1}: {section}", "field", more=FROM["field"]))

@@ -8,11 +8,13 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pipelines.vivace_audio import LOUDNESS_LUFS, TILT_TAPS, Leveller, loudness, tilt_filter, true_peak_db
+from pipelines.vivace_recipe import write_audio
 
 REPAIRS = ("dc", "clipping", "clicks", "hum", "level")
 DC_FLOOR, DC_SURE = 1e-3, 10.0  # of full scale; times the error of the mean that music itself makes
@@ -65,6 +67,10 @@ class Restored:
     left: list[str] = field(default_factory=list)
     before: dict = field(default_factory=dict)
     after: dict = field(default_factory=dict)
+
+    def save(self, path: str | Path) -> None:
+        """Write a file, .wav or .flac (16 bit), .mp3 or .ogg; a ValueError for another ending."""
+        write_audio(path, self.audio.numpy(), self.sampling_rate)
 
 
 def measure(audio: torch.Tensor, rate: int) -> dict:

@@ -4,20 +4,27 @@
 
 It runs the stages in turn: prepare, encode, train, export (docs/own-music.md). Each goes on where it was when the same
 command is given again; what they write lies in a folder beside the result. The step with the lowest loss on files that
-are not trained on is what is exported; where that loss never falls, nothing is.
+are not trained on is what is exported; where that loss never falls, nothing is. At the end pieces are made without and
+with the adapter, which say what was gained and what was lost (training/gain.py).
 """
 
 import dataclasses
+import hashlib
+import json
 import os
 from pathlib import Path
 
+import torch
+
 from pipelines.hub import DEFAULT, ROOT, find_checkpoint
-from training import encode_latents, export, train_unet
+from training import encode_latents, export, gain, train_unet
 from training.config import command, option, parse_config
 from training.data.prepare import __main__ as prepare
-from training.lora import Best, load_autoencoder
+from training.lora import WEIGHTS, Best, finished, load_autoencoder
+from training.run.checkpoints import write_json
 
 VALIDATIONS = 10  # of a run
+FIGURES = "figures.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +43,10 @@ class FinetuneRun:
     learning_rate: float = option(3e-3, "highest learning rate", above=0)
     validation_share: float = option(0.15, "share of files that are held out to choose the step", above=0, at_most=0.5)
     labels: bool = option(True, "estimate tempo, beats, key and chords from the audio")
-    seed: int = option(0, "of the order of items, of crops and of noise", at_least=0)
+    pieces: int = option(
+        8, "pieces made without and with the adapter to say what was gained and lost; 0 = none", at_least=0, at_most=256
+    )
+    seed: int = option(0, "of the order of items, of crops and of noise, and of the pieces", at_least=0)
     num_threads: int = option(1, "CPU threads of encoding and training", above=0)
     num_workers: int = option(1, "processes that prepare files", above=0)
     dry_run: bool = option(False, "prepare and encode, say what was found and how long training takes, and stop")
@@ -74,6 +84,29 @@ def train_words(config: FinetuneRun, work: Path, checkpoint: Path) -> list[str]:
     return words if config.max_minutes is None else [*words, "--max_minutes", str(config.max_minutes)]
 
 
+def evaluate(config: FinetuneRun, checkpoint: Path, work: Path) -> dict:
+    """Held-out loss and, with `pieces`, the figures of `gain.evaluate_adapter`; those of an earlier call of the same
+    command are kept in `work_dir`."""
+    run, kept = work / "run", work / FIGURES
+    best = Best(run).read()
+    figures: dict = {"held_out_loss": {"before": best["base_loss"], "after": best["loss"]}, "step": best["step"]}
+    if not config.pieces:
+        return figures
+    adapter = hashlib.sha256((run / "best" / WEIGHTS).read_bytes()).hexdigest()
+    about = {"adapter_sha256": adapter, "pieces": config.pieces, "seed": config.seed}
+    before = json.loads(kept.read_text()) if kept.is_file() else {}
+    if all(before.get(name) == value for name, value in about.items()):
+        return before
+    print(f"evaluates    {config.pieces} pieces without and with the adapter (--pieces 0 leaves this out)", flush=True)
+    torch.set_num_threads(config.num_threads)
+    listeners = {name: local(f"checkpoints/{name}") for name in ("tagger", "beat_tracker", "key")}
+    figures |= about | gain.evaluate_adapter(
+        checkpoint, run / "best", work / "data", config.pieces, config.seed, listeners
+    )
+    write_json(kept, figures)
+    return figures
+
+
 def main(argv: list[str] | None = None) -> dict | None:
     """Command line; returns the content of best.json, or the measurements of a dry run. Raises a ValueError if an
     argument is wrong, nothing of the music is usable, or nothing would be gained."""
@@ -107,15 +140,26 @@ def main(argv: list[str] | None = None) -> dict | None:
     if config.dry_run:
         return cost
     train_unet.main(words)
+    finished(work / "run")  # nothing is made of a run that gained nothing
+    figures = evaluate(config, checkpoint, work)
     notes = f"- Music: {kept['files']} files, {60.0 * kept['hours']:.1f} minutes; {held['files']} more were held out\n"
+    if config.pieces:
+        notes += (
+            f"\n{config.pieces} pieces of {figures['piece_s']:g} s, made without and with the adapter from the same "
+            f"seeds, with the words of the held-out files ({FIGURES}):\n\n{gain.table(figures)}\n"
+        )
     work.joinpath("notes.md").write_text(notes)
     export.main(["--run", str(work / "run"), "--output_dir", str(output), "--notes", str(work / "notes.md")])
+    write_json(output / FIGURES, figures)
     best = Best(work / "run").read()
     print(
         f"held-out     loss {best['base_loss']:.4f} without the adapter, {best['loss']:.4f} with it at step "
-        f"{best['step']} of {config.max_steps}, the lowest of {VALIDATIONS + 1} validations\n"
-        f'try it       vivace generate "slow piano" --lora {output} --checkpoint {config.checkpoint}'
+        f"{best['step']} of {config.max_steps}, the lowest of {VALIDATIONS + 1} validations"
     )
+    if config.pieces:
+        gained, lost = gain.verdict(figures)
+        print(f"{gain.table(figures)}\ngained       {gained}\nlost         {lost}\nfigures      {output / FIGURES}")
+    print(f'try it       vivace generate "slow piano" --lora {output} --checkpoint {config.checkpoint}')
     return best
 
 

@@ -26,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max_steps", type=arguments.positive, help="steps of training; default 300")
     add("--max_minutes", type=arguments.number, help="stop training after so long; default: all steps")
     add("--learning_rate", type=arguments.number, help="highest learning rate; default 0.003")
-    add("--seed", type=int, help="of the training; default 0")
+    add("--pieces", type=int, help="made without and with the adapter, for what was gained and lost; default 8, 0 none")
+    add("--seed", type=int, help="of the training and of the pieces; default 0")
     add("--threads", type=arguments.positive, help="CPU threads; default 1")
     add("--dry_run", action="store_true", default=None, help="say what was found and how long it takes, train nothing")
 
@@ -38,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     if missing:
         raise ImportError(f"finetune needs {', '.join(missing)}: pip install 'vivace-music[train]'")
     words = {"music": args.music, "output_dir": args.out, "num_threads": args.threads}
-    for name in ("checkpoint", "lora_rank", "max_steps", "max_minutes", "learning_rate", "seed", "dry_run"):
+    for name in ("checkpoint", "lora_rank", "max_steps", "max_minutes", "learning_rate", "pieces", "seed", "dry_run"):
         words[name] = getattr(args, name)
     given = [f"--{name}={value}" for name, value in words.items() if value is not None]
     return subprocess.run([sys.executable, "-m", "training.finetune", *given]).returncode

@@ -39,7 +39,6 @@ def run(args: argparse.Namespace) -> int:
     out = None if args.out is None else check_output(args.out)
     from pipelines.restore import REPAIRS, restore
     from pipelines.vivace_audio import read_audio
-    from pipelines.vivace_recipe import write_audio
 
     try:
         audio, rate = read_audio(args.file, None, float("inf"))
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
                 shutil.copyfile(args.file, partial)
                 os.replace(partial, out)
         else:
-            write_audio(out, made.audio.numpy(), rate)
+            made.save(out)
     about = {"file": args.out, "done": made.done, "not_done": made.left, "before": made.before, "after": made.after}
     print(json.dumps(about) if args.json else report(about))
     return 0

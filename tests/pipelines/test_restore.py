@@ -7,6 +7,7 @@ import pytest
 import soundfile
 import torch
 
+import vivace
 from benchmarks.restoration import SAMPLES, WAYS, spoil
 from pipelines.restore import MATCH_DB, band_levels, fill, match, measure, predictor, restore
 from pipelines.vivace_audio import loudness, true_peak_db
@@ -130,6 +131,29 @@ def test_the_command(clean, tmp_path, run_vivace):
     ):  # fmt: skip
         code, _, errors = run_vivace("restore", *words)
         assert code == 2 and message in errors and errors.count("\n") == 1
+
+
+def test_in_python_without_a_network(clean, tmp_path):
+    audio, rate = clean[0][:, :88200], clean[1]
+    soundfile.write(tmp_path / "dc.wav", (audio + 0.05).T, rate, subtype="FLOAT")
+    made = vivace.restore(tmp_path / "dc.wav", to="darker")
+    by_hand = restore((audio + 0.05).astype(np.float32), rate, to="darker")
+    assert made.done == by_hand.done and np.array_equal(made.audio.numpy(), by_hand.audio.numpy())
+    made.save(tmp_path / "better.flac")
+    kept, kept_rate = soundfile.read(tmp_path / "better.flac")
+    assert kept_rate == rate and np.abs(kept.T - made.audio.numpy()).max() < 1e-3
+    same = vivace.restore(audio, rate, only=["hum"])
+    assert same.done == [] and np.array_equal(same.audio.numpy(), audio)
+    liked = vivace.restore(audio, rate, like=(tones(["C", "F"], 0.5), RATE), only=[])
+    assert liked.done[0].startswith("like: third octaves moved")
+    for call, message in (
+        (lambda: vivace.restore(tmp_path / "none.wav"), "audio is"),
+        (lambda: vivace.restore(audio), "sampling_rate is None"),
+        (lambda: vivace.restore(audio, rate, like="none.wav"), "like: audio is 'none.wav'"),
+        (lambda: vivace.restore(audio, rate, only=["noise"]), "only has 'noise'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            call()
 
 
 def test_figures():

@@ -14,7 +14,7 @@ from pipelines.commands.main import main as vivace
 from pipelines.hub import load_published, save_checkpoint
 from tests.conftest import make_pipeline
 from tests.helpers.synthetic_clips import RATE, clicks, tones
-from training import finetune
+from training import finetune, gain
 from training.run import loop
 
 
@@ -39,7 +39,7 @@ def music(tmp_path_factory):
 def words(music, base, out, *more: str) -> list[str]:
     return ["--music", str(music), "--output_dir", str(out), "--checkpoint", str(base), "--max_steps", "10",
             "--batch_size", "2", "--crop_frames", "32", "--lora_rank", "2", "--learning_rate", "1e-2", "--no_labels",
-            *more]  # fmt: skip
+            "--pieces", "2", *more]  # fmt: skip
 
 
 def test_a_folder_becomes_an_adapter_and_a_stopped_run_goes_on(music, base, tmp_path, capsys):
@@ -54,9 +54,21 @@ def test_a_folder_becomes_an_adapter_and_a_stopped_run_goes_on(music, base, tmp_
     assert (
         f"loss {best['base_loss']:.4f} without the adapter, {best['loss']:.4f} with it at step {best['step']}" in said
     )
-    assert sorted(path.name for path in out.iterdir()) == ["README.md", "pytorch_lora_weights.safetensors"]
-    card = (out / "README.md").read_text()
+    assert sorted(path.name for path in out.iterdir()) == [
+        "README.md", "figures.json", "pytorch_lora_weights.safetensors"
+    ]  # fmt: skip
+    card, figures = (out / "README.md").read_text(), json.loads((out / "figures.json").read_text())
     assert "- Music: 2 files" in card and str(tmp_path) not in card
+    assert gain.table(figures) in card and gain.table(figures) in said
+    assert all(
+        f"{name:<13}{line}" in said for name, line in zip(("gained", "lost"), gain.verdict(figures), strict=True)
+    )
+    assert figures["held_out_loss"] == {"before": best["base_loss"], "after": best["loss"]}
+    assert [one["prompt"] for one in figures["requests"]] == ["music"] * 2  # the captioned file is trained on
+    for name in ("log_mel_db", "tagger"):
+        assert figures["distance"][name]["before"] != figures["distance"][name]["after"]
+    for name in ("tempo_4pct", "beat_f", "key_mirex"):
+        assert figures["control"][name]["before"]["n"] == figures["control"][name]["after"]["n"] == 2
     pipe = load_published(base)
     plain = pipe("slow piano", duration_s=1.0, seed=1).audios
     pipe.load_lora_weights(out)
@@ -68,7 +80,9 @@ def test_a_folder_becomes_an_adapter_and_a_stopped_run_goes_on(music, base, tmp_
     shutil.rmtree(run / "final")
     shutil.rmtree(out)
     assert finetune.main(words(music, base, out)) == best
-    assert "audio kept" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "audio kept" in said and "evaluates " not in said  # the figures are of this adapter
+    assert json.loads((out / "figures.json").read_text()) == figures
     again = load_file(out / "pytorch_lora_weights.safetensors")
     assert again.keys() == first.keys() and all(torch.equal(again[name], first[name]) for name in first)
 
@@ -97,7 +111,12 @@ def test_the_command_hands_its_options_on(music, tmp_path, monkeypatch):
     monkeypatch.setattr(
         command.subprocess, "run", lambda words: ran.append(words) or type("Done", (), {"returncode": 3})
     )
-    assert vivace(["finetune", str(music), "--out", "m", "--max_steps", "7", "--dry_run", "--threads", "2"]) == 3
+    assert (
+        vivace(
+            ["finetune", str(music), "--out", "m", "--max_steps", "7", "--pieces", "0", "--dry_run", "--threads", "2"]
+        )
+        == 3
+    )
     config = finetune.parse_config(finetune.FinetuneRun, ran[0][3:])
-    assert (config.music, config.output_dir, config.max_steps) == (str(music), "m", 7)
+    assert (config.music, config.output_dir, config.max_steps, config.pieces) == (str(music), "m", 7, 0)
     assert config.dry_run and config.num_threads == 2 and json.dumps(config.checkpoint) == '"checkpoints/small"'

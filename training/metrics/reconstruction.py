@@ -28,19 +28,17 @@ def si_sdr(estimate: np.ndarray, reference: np.ndarray) -> float:
     return float(np.clip(10.0 * np.log10(max(ratio, 1e-12)), -120.0, 120.0))
 
 
+def mel_magnitudes(audio: np.ndarray, sampling_rate: int) -> np.ndarray:
+    """(MELS, frames) of audio (samples,): bands up to half the sampling rate (Slaney), window 1024, hop 256."""
+    return librosa.feature.melspectrogram(y=audio, sr=sampling_rate, n_fft=1024, hop_length=256, n_mels=MELS, power=1.0)
+
+
 def log_mel_distance(estimate: np.ndarray, reference: np.ndarray, sampling_rate: int) -> float:
-    """Mean absolute difference of log10 mel magnitudes: 80 bands up to half the sampling rate (Slaney), window 1024,
-    hop 256, both floored 80 dB below the strongest value of the reference. 0.05 is 1 dB. Raises a ValueError for shapes
-    that differ or are not (samples,).
+    """Mean absolute difference of log10 `mel_magnitudes`, both floored 80 dB below the strongest value of the
+    reference. 0.05 is 1 dB. Raises a ValueError for shapes that differ or are not (samples,).
     """
     estimate, reference = _pair(estimate, reference)
-
-    def mel(audio: np.ndarray) -> np.ndarray:
-        return librosa.feature.melspectrogram(
-            y=audio, sr=sampling_rate, n_fft=1024, hop_length=256, n_mels=MELS, power=1.0
-        )
-
-    wanted, got = mel(reference), mel(estimate)
+    wanted, got = mel_magnitudes(reference, sampling_rate), mel_magnitudes(estimate, sampling_rate)
     floor = max(FLOOR * wanted.max(), 1e-10)
     return float(np.mean(np.abs(np.log10(np.maximum(got, floor)) - np.log10(np.maximum(wanted, floor)))))
 

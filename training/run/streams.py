@@ -53,6 +53,7 @@ class Measure(IntEnum):
     SUBSETS = 7
     RESAMPLES = 8
     REFERENCE_ORDER = 9
+    TEMPO_AND_KEY = 10
 
 
 @unique

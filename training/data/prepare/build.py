@@ -29,6 +29,7 @@ from training.data.prepare.decode import Decoded, UnreadableError, clean, decode
 from training.data.prepare.fingerprint import find_duplicates, fingerprint
 from training.data.prepare.labellers import load_listeners
 from training.data.prepare.listing import Item, Listing, caption_of_name, caption_of_tags, labels_of_tags, reason_of
+from training.data.prepare.midi import clip_notes, notes_beside
 from training.data.prepare.settings import Settings
 from training.metrics.features import compile_alone
 from training.metrics.signal import loudness
@@ -39,6 +40,7 @@ SILENCE = 1e-3  # -60 dB
 DC_NOTED = 0.005  # of full scale
 CLIPPED_NOTED = 1e-4  # share of samples
 SHORT_NOTED_DB = 3.0  # of the wanted loudness
+LABELLED = ("bpm", "downbeat_s", "key", "chords", "notes")  # counted in the report
 CEILING = 0.98  # peak that loudness normalisation does not exceed
 _listeners: dict = {}
 
@@ -178,6 +180,10 @@ def _rows(
     captions = next((texts for place in settings.captions if (texts := [t for t in found[place] if t])), [])
     if not captions:
         fate["notes"].append("no caption found; trained as without text")
+    notes = found_at = None
+    if item.midi is not None:
+        notes, found_at, how = notes_beside(item.midi, audio, settings.sampling_rate)
+        fate["notes"].append(how)
     silent, rows, confidences = 0, [], []
     listeners = _listeners["networks"]
     for clip in cut(audio, first / settings.sampling_rate, stated, settings, listeners):
@@ -186,12 +192,15 @@ def _rows(
             silent += 1
             continue
         confidences.append(clip.confidence)
-        rows.append(_row(clip, part, captions or [""], item, settings, source, first))
+        row = _row(clip, part, captions or [""], item, settings, source, first)
+        if notes is not None:
+            row |= clip_notes(notes, found_at, *(place / settings.sampling_rate for place in (clip.start, clip.stop)))
+        rows.append(row)
     if silent:
         fate["notes"].append(f"{silent} silent clips left out")
     fate |= {
         "clips": len(rows), "clip_seconds": round(sum(row["duration_s"] for row in rows), 3), "captions": captions,
-        "labelled": {k: sum(row.get(k) is not None for row in rows) for k in ("bpm", "downbeat_s", "key", "chords")},
+        "labelled": {k: sum(row.get(k) is not None for row in rows) for k in LABELLED},
         "confidence": {
             k: round(float(np.mean([c[k] for c in confidences if k in c])), 3)
             for k in ("beats", "downbeats", "key", "chords") if any(k in c for c in confidences)
@@ -311,10 +320,20 @@ def _jobs(items: Iterable[Item], folder: Path, targets: list[Path]) -> Iterator[
                 stamp = f"{status.st_size} {status.st_mtime_ns}"
             except OSError as error:  # deleted since it was listed: do_item says so
                 stamp = str(error.errno)
-        identity = json.dumps([item.name, stamp, item.captions, item.labels, item.split])
+        identity = json.dumps([item.name, stamp, item.captions, item.labels, item.split, *_midi_stamp(item)])
         target = folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.json"
         targets.append(target)
         yield (None if target.is_file() else item), target
+
+
+def _midi_stamp(item: Item) -> list[str]:
+    """What changes when the MIDI file of an item does, as a list; empty without one."""
+    if item.midi is None:
+        return []
+    try:
+        return [hashlib.sha256(Path(item.midi).read_bytes()).hexdigest()]
+    except OSError as error:  # do_item says so
+        return [str(error.errno)]
 
 
 def _parallel(jobs: Iterator, settings: Settings, source: str, num_workers: int) -> Iterator[None]:

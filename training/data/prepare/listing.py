@@ -49,6 +49,7 @@ class Item:
     split: str | None = None  # where the source has splits of its own
     notes: tuple[str, ...] = ()  # what was odd about captions or labels
     title: str | None = None  # the part of the name from which a caption may be taken; None = all of it
+    midi: str | None = None  # a MIDI file that states its notes
 
     def read(self) -> bytes:
         """The whole audio file."""
@@ -257,6 +258,7 @@ CHECKS = {
 # ---- a folder of audio files, with captions in a .txt or .json beside each ------------------------------------------
 
 CAPTION_SUFFIXES = (".txt", ".json")
+MIDI_SUFFIXES = (".mid", ".midi")
 
 
 def list_folder(source: Path, allow_outside: bool) -> Listing:
@@ -264,19 +266,24 @@ def list_folder(source: Path, allow_outside: bool) -> Listing:
     others: dict[str, tuple[str, str]] = {}
     files = dict(_walk(source, source.resolve(), "", allow_outside, set(), others))
     audio = {name for name, path in files.items() if _is_audio(name, path, others)}
-    owners = _owners(files, audio)
+    owners, scores = _owners(files, audio, CAPTION_SUFFIXES), _owners(files, audio, MIDI_SUFFIXES)
     items = []
     for name in sorted(audio):
         captions, labels, notes = [], {}, []
         for beside in owners.get(name, []):
             found = _read_sidecar(files[beside], beside)
             captions, labels, notes = captions + found[0], labels | found[1], notes + found[2]
-        items.append(Item(shown(name), str(files[name]), None, tuple(captions), labels, None, tuple(notes)))
-    used = {beside for found in owners.values() for beside in found}
+        midi = [beside for beside in scores.get(name, []) if beside not in audio]
+        midi_path = str(files[midi[0]]) if midi else None
+        items.append(
+            Item(shown(name), str(files[name]), None, tuple(captions), labels, None, tuple(notes), midi=midi_path)
+        )
+    used = {beside for found in (*owners.values(), *scores.values()) for beside in found}
     for name, path in files.items():
         if name not in audio and name not in used and name not in others:
-            caption = path.suffix.lower() in CAPTION_SUFFIXES
-            others[name] = ("ignored", "caption file without audio" if caption else "not an audio file")
+            kinds = {CAPTION_SUFFIXES: "caption file without audio", MIDI_SUFFIXES: "MIDI file without audio"}
+            reasons = [reason for suffixes, reason in kinds.items() if path.suffix.lower() in suffixes]
+            others[name] = ("ignored", *(reasons or ["not an audio file"]))
     return Listing(items, len(items), {shown(name): fate for name, fate in others.items()})
 
 
@@ -343,12 +350,12 @@ def _is_audio(name: str, path: Path, others: dict) -> bool:
         return False
 
 
-def _owners(files: dict[str, Path], audio: set[str]) -> dict[str, list[str]]:
-    """Caption files of each audio file: "a.txt" or "a.wav.txt" for "a.wav"."""
+def _owners(files: dict[str, Path], audio: set[str], suffixes: tuple[str, ...]) -> dict[str, list[str]]:
+    """Files beside each audio file, of captions or notes: "a.txt" or "a.wav.txt" for "a.wav"."""
     owners: dict[str, list[str]] = {}
     for name in sorted(audio):
         stems = (str(Path(name).with_suffix("")), name)
-        found = [stem + suffix for stem in stems for suffix in CAPTION_SUFFIXES if stem + suffix in files]
+        found = [stem + suffix for stem in stems for suffix in suffixes if stem + suffix in files]
         if found:
             owners[name] = found
     return owners
@@ -508,7 +515,8 @@ def list_table(path: Path, audio_column: str | None, text_column: str | None, al
             captions, labels, notes = facts_of(row, text_column)
             split, unknown = split_of(row.get(find_column(["split"], row)))
             notes = (*odd, *notes, *unknown)
-            items[entry] = Item(name, str(file), None, tuple(captions), labels, split, notes)
+            midi = _midi_of(file, root, allow_outside)
+            items[entry] = Item(name, str(file), None, tuple(captions), labels, split, notes, midi=midi)
     return Listing(list(items.values()), len(items), others, caption_note(path.name, text_column, columns))
 
 
@@ -533,6 +541,12 @@ def _file_of(folder: Path, entry: str, root: Path, allow_outside: bool) -> tuple
         return file, None if file.is_file() else ("unreadable", "no such file")
     except (OSError, ValueError, RuntimeError) as error:  # no permission, too long, a NUL in it, links in a circle
         return file, ("unreadable", reason_of(error))
+
+
+def _midi_of(audio: Path, root: Path, allow_outside: bool) -> str | None:
+    """The MIDI file beside a file that the table names."""
+    found = [path for path in map(audio.with_suffix, MIDI_SUFFIXES) if path.is_file()]
+    return str(found[0]) if found and (allow_outside or inside(found[0], root)) else None
 
 
 def _rows(path: Path) -> list[tuple[dict, list[str]]]:
