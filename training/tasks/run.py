@@ -14,6 +14,7 @@ from training.tasks.grid import control, lengths
 from training.tasks.long import long, texts
 from training.tasks.loops import loops
 from training.tasks.notes import notes, parts, timbre
+from training.tasks.sounds import sounds
 from training.tasks.speed import speed
 
 TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
@@ -28,6 +29,7 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
     "notes": notes,
     "timbre": timbre,
     "parts": parts,
+    "sounds": sounds,
     "contract": contract,
     "level": level,
     "speed": speed,
@@ -35,7 +37,8 @@ TASKS: dict[str, Callable[[Bench, int], list[Figure]]] = {
 }
 # Clips of a task; others have `USUAL_COUNT`.
 COUNTS = {
-    "loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100, "notes": 96, "timbre": 12, "compose": 48,
+    "loops": 100, "control": 32, "tempo": 200, "edits": 32, "exclusions": 100, "notes": 96, "timbre": 12, "sounds": 24,
+    "compose": 48,
 }  # fmt: skip
 USUAL_COUNT = 16
 

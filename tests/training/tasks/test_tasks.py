@@ -1,6 +1,8 @@
 """The tasks of `training.evaluate --tasks`: ranks at known seams, and all of them on a tiny pipeline."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,10 +10,12 @@ import soundfile
 
 from tests.helpers.synthetic_clips import RATE, clicks, row, tones
 from tests.training.test_evaluate import run
+from training.data.clips import read_rows
 from training.metrics.signal import detuning_cents, flux_ranks, step_ranks
 from training.tasks import long
-from training.tasks.common import progression, request_of
+from training.tasks.common import Bench, progression, request_of
 from training.tasks.run import TASKS, choose_tasks
+from training.tasks.sounds import sounds
 
 
 def noise(seconds: float, seed: int = 0) -> np.ndarray:
@@ -72,6 +76,29 @@ def data_dir(tmp_path_factory):
         lines.append(json.dumps(row(bpm, **labels)) + "\n")
     (root / "test" / "metadata.jsonl").write_text("".join(lines))
     return root
+
+
+class Copyist:
+    """Returns what it is to sound like, or else a click track."""
+
+    def __init__(self):
+        self.unet = SimpleNamespace(config={"reference_channels": 8})
+        self.vae = SimpleNamespace(config=SimpleNamespace(sampling_rate=RATE))
+
+    def sound_of(self, audio, sampling_rate):
+        return np.asarray(audio)
+
+    def __call__(self, prompt, sounds_like=None, **_):
+        return SimpleNamespace(audios=[clicks(120.0)[None] for _ in prompt] if sounds_like is None else sounds_like)
+
+
+def test_distance_from_a_reference_sound(data_dir):
+    rows = read_rows(str(data_dir), "test")
+    bench = Bench(Copyist(), rows, [], ["piano"] * 3, None, None, 0, "")
+    distance, nearer = sounds(bench, 3)
+    assert distance.value == pytest.approx(0.0, abs=1e-6) and nearer.value == 1.0 and nearer.met
+    assert distance.beside["without"] > 1.0 and distance.beside["another reference"] > 0.0
+    assert sounds(replace(bench, rows=rows[:2]), 3)[0].value is None
 
 
 @pytest.mark.slow
