@@ -48,6 +48,11 @@ class Desk:
         PIPES.update(pipe=self.pipe, loras=self.loras)
 
     @property
+    def takes_reference(self) -> bool:
+        """Whether the network can be given a sound to follow."""
+        return bool(self.pipe.unet.config.get("reference_channels"))
+
+    @property
     def plays_notes(self) -> bool:
         """Whether the model has note channels."""
         return bool(self.pipe.unet.config.get("note_channels"))

@@ -20,7 +20,7 @@ METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
 FIELDS = (
     "prompt", "negative_prompt", "unit", "length", "bpm", "key", "time_signature", "chords", "loop",
     "num_waveforms_per_prompt", "seed", "num_inference_steps", "guidance_scale", "grid_guidance_scale", "tilt_db",
-    "score", "notes_as", "hum", "parts", "stems", "sections", "loras",
+    "score", "notes_as", "hum", "parts", "stems", "sections", "sounds_like", "loras",
 )  # fmt: skip
 
 
@@ -60,6 +60,9 @@ def arguments_of(settings: dict, config) -> dict:
             raise ValueError("melody is given twice, as a MIDI file and as a recording; take one of them away")
         check_upload(hum, "melody")
         arguments["melody"] = Path(hum)  # the pipeline reads it
+    if arguments["sounds_like"]:
+        check_upload(arguments["sounds_like"], "sounds_like")
+        arguments["sounds_like"] = Path(arguments["sounds_like"])
     return pipeline_arguments(arguments, config)
 
 
@@ -137,6 +140,10 @@ def form(desk: Desk) -> dict[str, gr.components.Component]:
         fields["negative_prompt"] = gr.Textbox(
             label="What it should not sound like", value="", max_length=MAX_PROMPT, elem_classes="field-negative_prompt"
         )
+        fields["sounds_like"] = gr.Audio(
+            label="A recording whose sound it is to have, not its notes", sources=["upload", "microphone"],
+            type="filepath", visible=desk.takes_reference, elem_classes="field-sounds_like",
+        )  # fmt: skip
         fields["seed"] = number(
             "seed", "Seed", placeholder="a new one each time", info="the same seed and settings give the same piece"
         )

@@ -175,7 +175,7 @@ def pipeline_arguments(values: dict, config) -> dict:
         out |= {"sections": sections, "bars": bars}
     out["seed"] = check_seed(values.get("seed"))
     out["score"], out["melody"], out["parts"] = score, melody, values.get("parts") or None
-    out["loras"] = read_loras(values.get("loras"))
+    out["loras"], out["sounds_like"] = read_loras(values.get("loras")), values.get("sounds_like")
     read_parts(out["parts"], score if isinstance(score, Score) else None)
     for name in ("loop", "normalize", "stems"):
         if values.get(name) is not None:

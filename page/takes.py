@@ -85,8 +85,10 @@ def keep_output(
             own["score"] = str(shutil.copyfile(settings["score"], path.with_name("score.mid")))
         elif settings.get("score"):  # of the piano roll
             own["score"] = str(path.with_suffix(".mid"))
-        if settings.get("hum"):
-            own["hum"] = str(shutil.copyfile(settings["hum"], path.with_name(f"melody{Path(settings['hum']).suffix}")))
+        for field, kept in (("hum", "melody"), ("sounds_like", "sound")):
+            if settings.get(field):
+                given = Path(settings[field])
+                own[field] = str(shutil.copyfile(given, path.with_name(f"{kept}{given.suffix}")))
         circle = bool(conditions.get("loop", loop))
         kind = task or ("loop" if circle else "made")
         take = Take(

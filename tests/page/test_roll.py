@@ -306,6 +306,22 @@ def test_a_recording_is_handed_on_as_the_melody(desk, tmp_path):
             generate_tab.arguments_of(settings | fields, config)
 
 
+def test_a_recording_is_handed_on_as_the_sound_and_kept_with_the_piece(desk, tmp_path):
+    config, path = desk.pipe.config, tmp_path / "clip.wav"
+    soundfile.write(path, 0.3 * np.sin(np.arange(2 * RATE) / 5), RATE)
+    settings = generate_tab.blank(config) | {"prompt": "slow jazz", "sounds_like": str(path), "seed": 1}
+    assert generate_tab.arguments_of(settings, config)["sounds_like"] == path
+    output = desk.pipe("slow jazz", bars=1, seed=1)
+    kept = keep_output(desk.sessions.of("me"), output, settings)[0].settings["sounds_like"]
+    path.unlink()
+    assert generate_tab.arguments_of(settings | {"sounds_like": kept}, config)["sounds_like"].is_file()
+    with pytest.raises(ValueError, match="sounds_like is not there any more"):
+        generate_tab.arguments_of(settings, config)
+    assert not desk.takes_reference and "sounds_like" not in generate_tab.arguments_of(
+        generate_tab.blank(config) | {"prompt": "slow jazz"}, config
+    )
+
+
 def test_sections_become_a_timeline_and_a_form(desk):
     lines = ("2 intro, solo piano", "", "1 bars: verse, loud", " 1 Chorus, jazz", "1 verse 2, fast", "1 chorus, jazz")
     config, words = desk.pipe.config, "\n".join(lines)
