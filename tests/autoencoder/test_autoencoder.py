@@ -188,7 +188,8 @@ def test_what_is_no_music_does_not_blow_up_the_shipped_weights(audio, peak, side
     with torch.no_grad():
         latents = vae.encode(audio).latent_dist.mode()
         decoded, whole = vae.decode(latents).sample, vae(audio).sample
-    assert ((latents - mean) / std).abs().max() < 12.0
+    # Latents are divided by a fifth of the deviation where most hangs on a channel (`channel_scales`), elsewhere by it.
+    assert ((latents - mean) / std).abs().max() < 20.0
     assert decoded.isfinite().all() and decoded.abs().max() < peak
     assert whole.abs().max() <= 1.0 and torch.equal(whole, decoded.clamp(-1.0, 1.0)[..., : whole.shape[-1]])
 
