@@ -435,12 +435,11 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             lengths = Lengths(config.default_duration_s, config.max_duration_s)
             sketches = {name: read_sketches(one, name, sampling_rate) for name, one in
                         (("melody", melody), ("rhythm", rhythm))}  # fmt: skip
-            if audio is None and any(is_recording(one, sampling_rate) for one in (melody, rhythm)):
-                sampling_rate = None  # it was that of a sketch
             numbers = self.unet.config.get("reference_channels") or 0
             sounds = read_sounds(sounds_like, sampling_rate, len(prompts), numbers)
-            if audio is None and sounds_like is not None:
-                sampling_rate = None
+            recorded = sounds_like is not None or any(is_recording(one, sampling_rate) for one in (melody, rhythm))
+            if audio is None and recorded:
+                sampling_rate = None  # it was that of a sketch, or of the sound
             edits = read_edits(scores, audio, sampling_rate, strength, mask_s, extend_s, lengths)
             per_item = {
                 "negative_prompt": negative_prompt, "loop": loop, "score": scores, "parts": parts,
@@ -633,19 +632,17 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         audio = resample(
             mix_channels(sound[0], self.vae.config.audio_channels), sound[1], self.vae.config.sampling_rate
         )
-        latents = self.encode_audio(audio[None].to(self.vae.device))[0]
+        latents = self.encode_audio(audio[None].to(self._device))[0]
         return [round(value, 4) for value in latent_statistics(latents, 1).tolist()]
 
     def _encode_sounds(self, pieces: list[Request]) -> None:
         """Statistics in place of the audio that pieces are to sound like, in the requests and their recipes."""
-        read: dict[int, list[float]] = {}
+        sounds = {id(item.sound): item.sound for item in pieces if item.sound is not None}  # each is encoded once
+        read = {key: self._statistics(sound) for key, sound in sounds.items()}
         for item in pieces:
             if item.sound is not None:
-                if id(item.sound) not in read:
-                    read[id(item.sound)] = self._statistics(item.sound)
-                item.arguments = item.arguments | {"sounds_like": read[id(item.sound)]}
-        for item in pieces:
-            item.sound = None if item.sound is None else item.arguments["sounds_like"]
+                item.sound = read[id(item.sound)]
+                item.arguments = item.arguments | {"sounds_like": item.sound}
 
     def stream(self, *args, **kwargs) -> Iterator[np.ndarray]:
         """The piece that a call with the same arguments makes, in chunks (channels, samples) fp32, each while the next

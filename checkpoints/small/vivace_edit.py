@@ -401,8 +401,9 @@ def read_sounds(sounds_like: object, sampling_rate: int | None, count: int, numb
     if not numbers:
         raise ValueError("sounds_like needs a network that takes a reference; this checkpoint's has none")
     several = isinstance(sounds_like, (list, tuple)) and not all(isinstance(one, (int, float)) for one in sounds_like)
+    sources = spread("sounds_like", sounds_like, count, not several)
     read: dict[int, object] = {}
-    for one in (sources := spread("sounds_like", sounds_like, count, not several)):
+    for one in sources:
         if isinstance(one, (list, tuple)):
             if len(one) != numbers:
                 raise ValueError(f"sounds_like has {len(one)} numbers; this checkpoint's network takes {numbers}")

@@ -3,9 +3,13 @@
 import numpy as np
 import pytest
 import soundfile
+import torch
 
+from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline
 from tests.conftest import make_pipeline
+from tests.helpers.voice import RATE as VOICE_RATE
+from tests.helpers.voice import beatbox
 
 RATE = 8000
 CALL = {"bars": 1, "bpm": 120.0, "seed": 3}
@@ -70,6 +74,16 @@ def test_a_recipe_makes_it_again_without_the_recording(pipe, tmp_path):
     assert out.recipe()["arguments"]["sounds_like"] == pipe.sound_of(hum(), RATE)
     out.save(tmp_path / "piece.wav")
     assert not pipe.replay(tmp_path / "piece.wav").differences
+
+
+def test_a_tapped_rhythm_and_a_sound_share_the_rate(pipe):
+    torch.manual_seed(0)
+    composer = ComposerVivace(width=24, layers=1, heads=2, kernel=3, text_dim=16, instruments=("piano",)).eval()
+    composing = VivacePipeline.from_pipe(pipe, composer=composer)
+    taps = beatbox([(0.5 * k, "kick") for k in range(4)], 0)[0]
+    sound = np.tile(hum(), VOICE_RATE // RATE)
+    out = composing("piano", bars=1, bpm=120.0, seed=1, rhythm=taps, sounds_like=sound, sampling_rate=VOICE_RATE)
+    assert out.recipe()["arguments"]["sounds_like"] == pipe.sound_of(sound, VOICE_RATE)
 
 
 def test_with_a_score_its_parts_and_in_an_edit(pipe):
