@@ -541,6 +541,16 @@ _ALONE = (
     ),
     re.compile(rf"{_BEFORE}(?P<list>{_MANY}),?\s+(?P<how>only|alone|unaccompanied|(?:and|with) nothing else)\b", re.I),
 )
+# Roles that do not play, in words that name no instrument; bass and drums are among the instruments.
+SILENCED = {
+    role: re.compile(
+        rf"{_BEFORE}(?:(?:{_NO}|{_WITHOUT})\s+{_ARTICLE}(?:{names})(?![\w-])|(?:{names})(?:[ -]?less|-free)\b)", re.I
+    )
+    for role, names in {
+        "lead": r"(?:lead )?melod(?:y|ies|ic lines?)|leads?(?!\s+\w)",
+        "harmony": "chords?|harmon(?:y|ies)",
+    }.items()
+}
 _CHOIR = re.compile(r"\ba[ -]?capp?ell?a\b", re.I)
 _INSTRUMENTAL = re.compile(r"(?:^|[,;]) ?(?:purely |fully |all )?instrumental(?: only| version)? ?(?=$|[,;.])", re.I)
 

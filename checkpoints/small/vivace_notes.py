@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .vivace_music import Music, MusicArguments
-from .vivace_reading import Exclusion, MusicWords
+from .vivace_reading import SILENCED, Exclusion, MusicWords
 from .vivace_score import (
     MAX_BARS,
     MAX_NOTES,
@@ -143,18 +143,6 @@ def named_instruments(prompt: str) -> dict[str, str]:
     return found
 
 
-def _without(*names: str) -> re.Pattern:
-    before = r"(?<![\w-])(?:no|without|minus|lacking|free of)\s+(?:(?:any|a|the)\s+)?"
-    return re.compile("|".join(f"{before}{name}(?![\\w-])" for name in names), re.I)
-
-
-# Words that say that a role does not play, where no instrument is named; bass and drums are read with the instruments.
-ABSENT = {
-    "lead": _without(r"(?:lead )?melod(?:y|ies|ic lines?)", r"leads?(?!\s+\w)"),
-    "harmony": re.compile(rf"{_without('chords?', 'harmon(?:y|ies)').pattern}|\bchord-?less\b", re.I),
-}
-
-
 def cast(exclusion: Exclusion) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Who plays what by the words of a prompt and by what they exclude, for music that is composed.
 
@@ -193,7 +181,7 @@ def cast(exclusion: Exclusion) -> tuple[tuple[str, ...] | None, dict[str, str]]:
         roles = set()
     silent: set[str] = {role for role in ("bass", "drums") if role in exclusion.excluded}
     silent |= {"drums"} if exclusion.drumless else set()
-    silent |= {role for role, absent in ABSENT.items() if absent.search(exclusion.words)}
+    silent |= {role for role, words in SILENCED.items() if words.search(exclusion.words)}
     parts = tuple(role for role in ROLES if role not in silent and (role in roles or not roles))
     return (parts if roles or silent else None), {role: name for role, name in players.items() if role not in silent}
 

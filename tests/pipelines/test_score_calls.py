@@ -393,6 +393,9 @@ def test_without_a_composer(pipe):
         ("funk without any chords", ("lead", "bass", "drums"), {}),
         ("ambient pads, without a lead", ("harmony", "bass", "drums"), {"harmony": "warm pad"}),
         ("rock without lead guitar, no key changes", None, {"harmony": "steel guitar"}),
+        ("rock, minus the melody", ("harmony", "bass", "drums"), {}),
+        ("funk, don't use any chords", ("lead", "bass", "drums"), {}),
+        ("flute melody over chords", None, {"lead": "flute"}),
     ],
 )
 def test_who_plays_by_the_words(prompt, parts, players):
