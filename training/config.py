@@ -228,8 +228,8 @@ class LatentsRun:
     num_workers: int = option(0, "threads that read audio ahead of the autoencoder; a GPU needs some", at_least=0)
     importance: float = option(
         0.0,
-        "power of what hangs on a latent channel by which its variance is above 1; 1 makes equal errors of a network "
-        "equally audible, 0 = all channels have the variance 1",
+        "latents are scaled so that channels on which more of the sound hangs have a variance above 1: their "
+        "importance to this power. With 1 equal errors are equally audible, with 0 all variances are 1",
         at_least=0,
         at_most=1,
     )

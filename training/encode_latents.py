@@ -110,8 +110,10 @@ def channel_statistics(folder: Path) -> tuple[list[float], list[float]]:
 
 
 @torch.no_grad()
-def channel_scales(folder: Path, vae: Autoencoder, statistics: tuple[list[float], list[float]], power: float):
-    """By how much each latent channel is to be larger than with the variance 1, (channels,) double, at least 1.
+def channel_scales(
+    folder: Path, vae: Autoencoder, statistics: tuple[list[float], list[float]], power: float
+) -> list[float]:
+    """By how much each latent channel is to be larger than with the variance 1, at least 1.
 
     Standardised latents are alike in variance and most unlike in what hangs on them: the strongest principal components
     set the level and the colour of the sound, the weakest are hardly audible. A network errs by about as much in each
@@ -147,7 +149,7 @@ def channel_scales(folder: Path, vae: Autoencoder, statistics: tuple[list[float]
             probed = clean.clone()
             probed[:, channel] += noise[:, channel].to(vae.device)
             squares[channel] += float(sum(loss(decoded(probed), reference).values())) ** 2
-    return (squares / squares.mean()).pow(power / 2.0).clamp_min(1.0)
+    return (squares / squares.mean()).pow(power / 2.0).clamp_min(1.0).tolist()
 
 
 def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) -> dict[str, list[dict]]:
@@ -227,7 +229,7 @@ class ShardMaker:
         mean, std = channel_statistics(self.output / "train")
         if self.config.importance:
             scales = channel_scales(self.output / "train", self.vae, (mean, std), self.config.importance)
-            std = (torch.tensor(std).double() / scales).tolist()
+            std = [value / scale for value, scale in zip(std, scales, strict=True)]
         self.vae.register_to_config(latents_mean=mean, latents_std=std)
         partial = self.output / "vae.partial"
         self.vae.save_pretrained(partial)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from pipelines.hub import DEFAULT, ROOT, find_checkpoint
 from training import encode_latents, export, gain, train_unet
 from training.config import command, option, parse_config
-from training.data.latents import fingerprint
+from training.data.latents import weights_fingerprint
 from training.data.prepare import __main__ as prepare
 from training.lora import WEIGHTS, Best, finished, load_autoencoder
 from training.run.checkpoints import write_json
@@ -93,8 +93,8 @@ def evaluate(config: FinetuneRun, checkpoint: Path, work: Path) -> dict:
     figures: dict = {"held_out_loss": {"before": best["base_loss"], "after": best["loss"]}, "step": best["step"]}
     if not config.pieces:
         return figures
-    weights = load_file(run / "best" / WEIGHTS)  # of a file, the order of its metadata differs from save to save
-    adapter = fingerprint(*(part for name in sorted(weights) for part in (name, weights[name].numpy().tobytes())))
+    # Not of the file: the order of its metadata differs from save to save.
+    adapter = weights_fingerprint(load_file(run / "best" / WEIGHTS))
     about = {"adapter": adapter, "pieces": config.pieces, "seed": config.seed}
     before = json.loads(kept.read_text()) if kept.is_file() else {}
     if all(before.get(name) == value for name, value in about.items()):

@@ -65,19 +65,13 @@ class Objective:
         self.scheduler, self.config = scheduler, config
         flow.prediction_type(scheduler)
 
-    def pair(
-        self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prediction and target; noise has the shape of the batch's latents, as both have."""
-        noisy = vivace_process.add_noise(self.scheduler, batch["latents"], noise, timesteps)
-        target = vivace_process.target(self.scheduler, batch["latents"], noise, timesteps)
-        return predict(network, noisy, timesteps, batch), target
-
     def errors(
         self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
-        """Squared error of each item, (batch,) fp32."""
-        return masked_mse(*self.pair(network, batch, noise, timesteps), batch, self.config.given_weight)
+        """Squared error of each item, (batch,) fp32; noise has the shape of the batch's latents."""
+        noisy = vivace_process.add_noise(self.scheduler, batch["latents"], noise, timesteps)
+        target = vivace_process.target(self.scheduler, batch["latents"], noise, timesteps)
+        return masked_mse(predict(network, noisy, timesteps, batch), target, batch, self.config.given_weight)
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:
         """Index into NOISE_LEVELS of each timestep, (batch,) long."""

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,12 +51,16 @@ def fingerprint(*parts: str | bytes) -> str:
     return digest.hexdigest()[:16]
 
 
-def model_fingerprint(model: torch.nn.Module, prefix: str = "") -> str:
-    """Hash of every weight and its name, of those whose name begins with `prefix`."""
-    state = {name: value for name, value in model.state_dict().items() if name.startswith(prefix)}
+def weights_fingerprint(state: Mapping[str, torch.Tensor]) -> str:
+    """Hash of weights and their names, in whatever order they are."""
     return fingerprint(
         *(part for name in sorted(state) for part in (name, state[name].cpu().contiguous().numpy().tobytes()))
     )
+
+
+def model_fingerprint(model: torch.nn.Module, prefix: str = "") -> str:
+    """Hash of every weight and its name, of those whose name begins with `prefix`."""
+    return weights_fingerprint({name: value for name, value in model.state_dict().items() if name.startswith(prefix)})
 
 
 def encoder_fingerprint(vae: Autoencoder) -> str:
@@ -306,8 +310,8 @@ class LatentCrops:
         grid = row_grid(row, offset, frames, self.about["frame_rate"])
         text, text_mask = self._text(tensors, place, rng)
         bars = bar_numbers(row, offset, frames, self.about["frame_rate"])
-        whole = tensors["latents_mean"][first:last] if self.references else None
-        return self._notes(index, offset, frames) | self._reference(whole, rng) | {
+        reference = self._reference(tensors["latents_mean"][first:last], rng)
+        return self._notes(index, offset, frames) | reference | {
             "latents": torch.nn.functional.pad(latents, (0, padding)),
             "frame_mask": torch.arange(self.crop_frames) < frames,
             "grid": torch.nn.functional.pad(grid, (0, padding)),
@@ -328,9 +332,9 @@ class LatentCrops:
         roll = torch.nn.functional.pad(roll, (0, self.crop_frames - frames))
         return {"note_roll": roll, "role_instruments": instrument_index(names, self.instruments)}
 
-    def _reference(self, latents: torch.Tensor | None, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """The entry `reference`, of a random part of a clip's latents (frames, C); None: no entry."""
-        if latents is None:
+    def _reference(self, latents: torch.Tensor, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        """The entry `reference`, of a random part of a clip's latents (frames, C)."""
+        if not self.references:
             return {}
         frames = int(rng.integers(min(len(latents), REFERENCE_FRAMES), len(latents) + 1))
         first = int(rng.integers(0, len(latents) - frames + 1))
