@@ -31,6 +31,7 @@ def crops_for(pipe: VivacePipeline, config: LatentRun, split: str) -> LatentCrop
         lora.use_statistics(crops, Path(str(config.init_from)), config.data_dir)
     if pipe.unet.config.note_channels:
         crops.instruments = pipe.unet.config.instruments or []
+    crops.references = bool(pipe.unet.config.reference_channels)
     return crops
 
 
@@ -40,12 +41,14 @@ class Ways:
     Args:
         pipe: a checkpoint.
         device: where its network is to be.
+        distilled: whether its network is to be a distilled one.
 
     Raises:
-        ValueError: a scheduler of another process than the flow, or a network that was distilled.
+        ValueError: a scheduler of another process than the flow, or a network that was distilled and is not to be, or
+            the reverse.
     """
 
-    def __init__(self, pipe: VivacePipeline, device: torch.device):
+    def __init__(self, pipe: VivacePipeline, device: torch.device, distilled: bool = False):
         self.pipe, self.device = pipe, device
         self.unet = pipe.unet.to(device).requires_grad_(False).eval()
         if not isinstance(pipe.scheduler, FlowMatchEulerDiscreteScheduler):
@@ -53,8 +56,10 @@ class Ways:
                 f"init_from: its scheduler is a {type(pipe.scheduler).__name__}; allowed: "
                 "FlowMatchEulerDiscreteScheduler"
             )
-        if self.unet.config.jump_guidance is not None:
+        if self.unet.config.jump_guidance is not None and not distilled:
             raise ValueError("init_from: its network is a distilled one; allowed: the one that it was distilled from")
+        if self.unet.config.jump_guidance is None and distilled:
+            raise ValueError("init_from: its network was not distilled; allowed: one of training.distill")
 
     def guidance(self, batch: dict[str, torch.Tensor], on: bool) -> Guidance:
         """The checkpoint's default strengths for each item, or none."""
@@ -110,6 +115,7 @@ class Ways:
             visible=visible,
             roll=batch.get("note_roll"),
             players=batch.get("role_instruments"),
+            reference=batch.get("reference"),
         )
         noise, places, scheduler = noise * visible[:, None], [], copy.deepcopy(self.pipe.scheduler)
         pieces = Batch(conditions, self.guidance(batch, guided), noise, clean, given[:, 0] > 0, 1.0, False, [])

@@ -1,4 +1,4 @@
-"""Adversarial training in stage 1: discriminators with their own optimiser, and the weights of all losses.
+"""Adversarial training: discriminators with their own optimiser; and in stage 1 the weights of all losses.
 
 As in EnCodec (Defossez et al. 2022, section 3.4), each step first trains the discriminators on detached output and then
 computes the autoencoder's adversarial losses with the updated discriminators. All state is saved in checkpoints.
@@ -83,7 +83,10 @@ class Adversary:
             return {}
         scores, _ = self.discriminator(torch.cat([reference, output.detach()]))  # one pass, as DDP requires
         real, fake = ([s[half] for s in scores] for half in (slice(len(output)), slice(len(output), None)))
-        losses = {"discriminator": discriminator_loss(real, fake)}
+        return self.learn({"discriminator": discriminator_loss(real, fake)}, step)
+
+    def learn(self, losses: dict[str, torch.Tensor], step: int) -> dict[str, torch.Tensor]:
+        """Train the discriminators on their own `discriminator` loss of a micro-batch, as `train_discriminators`."""
         self.finite.note(step, losses)
         self.accelerator.backward(losses["discriminator"])
         self.step_loss += losses["discriminator"].detach() / self.config.gradient_accumulation_steps

@@ -38,6 +38,8 @@ class Stream(IntEnum):
     CHOSEN = 24
     REWARD_CLASSIFIER = 25
     PAIRS = 26
+    POLISH = 27
+    POLISH_NOISE = 28
     PROBE_NOISE = 31
     VALIDATION_PIECE = 90
 
