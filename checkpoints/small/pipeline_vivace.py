@@ -295,6 +295,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         rhythm: Score | str | Path | list | np.ndarray | torch.Tensor | None = None,
         sketch_timing: str | list[str] | None = None,
         sounds_like: str | Path | list | np.ndarray | torch.Tensor | None = None,
+        sounds_like_strength: float | list[float] = 1.0,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -389,6 +390,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             sounds_like: a recording of 1 to 60 s whose timbre and mix the piece is to have, but not its notes, beside
                 the words: a file, an array with its `sampling_rate`, an output of this pipeline, or the numbers of
                 `sound_of`; a list of them = one for each prompt. Guidance strengthens it as it does the words.
+            sounds_like_strength: how far the mean colour and level of the piece are also brought to those of the
+                recording, 0 to 1, per prompt; not those of single stems.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
 
@@ -449,7 +452,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 "time_signature": time_signature, "key": key, "chords": chords, "downbeat_s": downbeat_s,
                 "guidance_scale": guidance_scale, "grid_guidance_scale": grid_guidance_scale,
                 "negative_guidance_scale": negative_guidance_scale, "guidance_rescale": guidance_rescale,
-                "guidance_interval": guidance_interval,
+                "guidance_interval": guidance_interval, "sounds_like_strength": sounds_like_strength,
                 "normalize": normalize, "loudness_lufs": loudness_lufs, "true_peak_dbtp": true_peak_dbtp,
                 "tilt_db": tilt_db, "fade_in_s": fade_in_s, "fade_out_s": fade_out_s,
             }  # fmt: skip

@@ -117,6 +117,14 @@ def data_of(scheduler: SchedulerMixin, noisy: torch.Tensor, prediction: torch.Te
     return a * noisy - s * prediction
 
 
+def with_data(
+    scheduler: SchedulerMixin, prediction: torch.Tensor, change: torch.Tensor, timestep: torch.Tensor | float
+) -> torch.Tensor:
+    """The prediction whose clean latents (`data_of`) differ by `change` from those of `prediction`."""
+    a, s = noise_level(scheduler, timestep)
+    return prediction - change * (max(a, 1e-4) if process_of(scheduler) == "epsilon" else 1.0) / s
+
+
 def at_level(scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timestep) -> torch.Tensor:
     """Clean latents with the noise of a timestep, as the scheduler's `step` takes them; after the last step (None) the
     clean latents themselves."""
@@ -280,6 +288,7 @@ class Conditions:
         roll: (batch, note_channels, frames), the notes (`note_roll`); None where all roles of all items are free.
         players: (batch, 4) long, what plays each role, see the network's `role_instruments`; None beside `roll` None.
         reference: (batch, reference_channels), what items are to sound like, NaN = anything; None = all anything.
+        pull: (batch,), how far the mean of the latents is brought to that of the reference, 0 to 1; None beside it.
     """
 
     states: torch.Tensor
@@ -295,6 +304,7 @@ class Conditions:
     roll: torch.Tensor | None = None
     players: torch.Tensor | None = None
     reference: torch.Tensor | None = None
+    pull: torch.Tensor | None = None
 
     @property
     def scored(self) -> torch.Tensor:
@@ -331,6 +341,7 @@ class Conditions:
             roll=None if self.roll is None else self.roll[chosen, :, first:last],
             players=None if self.players is None else self.players[chosen],
             reference=None if self.reference is None else self.reference[chosen],
+            pull=None if self.pull is None else self.pull[chosen],
         )
 
     def at(self, index: torch.Tensor, visible: torch.Tensor) -> "Conditions":
@@ -405,10 +416,11 @@ def make_conditions(
                 words = ". ".join(text for text in item.texts if text is not None)
                 players[row] = torch.tensor(instruments_of(item.score, words, instruments))
         roll, players = roll.to(device), players.to(device)
-    sounds, reference = [item.sound for item in requests], None
+    sounds, reference, pull = [item.sound for item in requests], None, None
     if any(one is not None for one in sounds):
         numbers = max(len(one) for one in sounds if one is not None)
         reference = torch.tensor([[math.nan] * numbers if one is None else one for one in sounds], device=device)
+        pull = torch.tensor([item.strengths.sounds_like_strength for item in requests], device=device)
     return Conditions(
         states.to(device),
         states_mask.to(device),
@@ -423,6 +435,7 @@ def make_conditions(
         roll,
         players,
         reference,
+        pull,
     )
 
 

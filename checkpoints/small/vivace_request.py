@@ -48,6 +48,7 @@ class Strengths:
     negative_guidance_scale: float
     guidance_rescale: float
     guidance_interval: tuple[float, float]
+    sounds_like_strength: float
 
     def check(self) -> None:
         """Raise a ValueError for a value out of range."""
@@ -56,6 +57,7 @@ class Strengths:
             check_number("grid_guidance_scale", self.grid_guidance_scale, 0, 100)
         check_number("negative_guidance_scale", self.negative_guidance_scale, 0, 100)
         check_number("guidance_rescale", self.guidance_rescale, 0, 1)
+        check_number("sounds_like_strength", self.sounds_like_strength, 0, 1)
         interval = self.guidance_interval
         numbers = isinstance(interval, (list, tuple)) and all(isinstance(v, (int, float)) for v in interval)
         if not numbers or len(interval) != 2 or not 0 <= interval[0] <= interval[1] <= 1:
@@ -156,14 +158,18 @@ class Request:
         self.score, self.plan = fit_score(score, self.music, self.parts), None
 
     def alone(self) -> list["Request"]:
-        """Each part of its score as a request of its own, with the same seed.
+        """Each part of its score as a request of its own, with the same seed; none is brought to the mean sound of a
+        whole piece.
 
         Raises:
             ValueError: if it has no score.
         """
         if self.score is None:
             raise ValueError("stems is True without a score; stems are the parts of one: give score")
-        return [replace(self, score=self.score.only(role), parts=(role,)) for role in self.score.roles]
+        strengths = replace(self.strengths, sounds_like_strength=0.0)
+        return [
+            replace(self, score=self.score.only(role), parts=(role,), strengths=strengths) for role in self.score.roles
+        ]
 
 
 SKETCH = ("melody", "rhythm", "sketch_timing")

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
 
-from .vivace_process import ABSENT, Conditions, at_level, data_of, set_timesteps, take_frames
+from .vivace_process import ABSENT, Conditions, at_level, data_of, set_timesteps, take_frames, with_data
 from .vivace_request import Request
 from .vivace_theory import CHORD_CHANNELS, check_number
 
 # Guidance: how strictly the words and the grid are followed.
 
+SOUNDING_LEVEL = 0.3  # noise level above which the mean sound is set to that of a reference
 SLOW_FRAMES = 121  # of the moving average; half of it is less than the margin that a loop is shown with
 
 
@@ -406,6 +407,27 @@ class Denoiser:
         on = (torch.maximum(text, grid) > 1.0) | (jumps & kept_out)[:, None, None]
         return torch.where(on, guided, full)  # other items may be guided where one is not
 
+    def sounding(
+        self, prediction: torch.Tensor, inputs: torch.Tensor, timestep: torch.Tensor, batch: Batch
+    ) -> torch.Tensor:
+        """The prediction for one step whose clean latents have the mean of the reference in each channel, over the
+        frames that are made; of items without a reference, and at little noise, the prediction as it is.
+
+        Only the mean, since the deviation is also that of what is played (adaptive instance normalisation, Huang and
+        Belongie 2017, https://arxiv.org/abs/1703.06868, sets both).
+        """
+        conditions, level = batch.conditions, float(timestep) / self.scheduler.config.num_train_timesteps
+        if conditions.reference is None or conditions.pull is None or level <= SOUNDING_LEVEL:
+            return prediction
+        frames = conditions.visible if batch.keep is None else conditions.visible & ~batch.keep
+        frames = frames[:, None].to(prediction.dtype)
+        data = data_of(self.scheduler, inputs, prediction, timestep)
+        sums = torch.stack([item.sum(1) for item in data * frames])  # item by item, as in `total`
+        mean = sums / frames.sum(2).clamp_min(1.0)
+        change = conditions.pull[:, None] * (conditions.reference[:, : data.shape[1]] - mean).nan_to_num()
+        moved = with_data(self.scheduler, prediction, change[:, :, None] * frames, timestep)
+        return torch.where(change.any(1)[:, None, None], moved, prediction)
+
     def denoise(self, batch: Batch, on_step: Callable, state: CallState) -> torch.Tensor:
         """Clean standardised latents (batch, latent_channels, frames).
 
@@ -435,7 +457,7 @@ class Denoiser:
                 inputs = scheduler.scale_model_input(latents, timestep)
             if straight and self.unet.config.get("jump_guidance") is not None:
                 self.jump = float(timestep) - float([*timesteps, 0.0][step + 1])
-            prediction = self.guide(inputs, timestep, batch, around, shown)
+            prediction = self.sounding(self.guide(inputs, timestep, batch, around, shown), inputs, timestep, batch)
             latents = scheduler.step(prediction, timestep, latents, **step_kwargs, return_dict=False)[0]
             latents = on_step(step, timestep, latents, shown)
         return latents if kept is None else torch.where(kept, batch.clean, latents)

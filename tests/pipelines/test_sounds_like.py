@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline
+from pipelines.vivace_process import data_of, with_data
 from tests.conftest import make_pipeline
 from tests.helpers.voice import RATE as VOICE_RATE
 from tests.helpers.voice import beatbox
@@ -69,6 +71,33 @@ def test_each_prompt_may_have_its_own(pipe):
     assert np.array_equal(both[0], alone[0]) and np.array_equal(both[1], alone[1])
 
 
+@pytest.mark.parametrize("more", [{}, {"loop": True}, {"duration_s": 30.0, "bars": None}])
+def test_the_mean_of_the_latents_is_that_of_the_recording(pipe, more):
+    """Of short pieces, circles, and pieces of several windows; the network has 8 numbers, 4 of them means."""
+    numbers, call = [2.0, -1.0, 0.5, 0.0, 1.0, 1.0, 1.0, 1.0], CALL | {"num_inference_steps": 4} | more
+    means = {}
+    for strength in (0.0, 0.5, 1.0):
+        latents = pipe(
+            "piano", **call, sounds_like=numbers, sounds_like_strength=strength, output_type="latent"
+        ).audios[0]
+        means[strength] = np.abs(np.asarray(latents.mean(-1)) - np.array(numbers[:4])).mean()
+    assert means[1.0] < means[0.5] < means[0.0] and means[1.0] < 0.6 * means[0.0]
+
+
+@pytest.mark.parametrize("kind", ["epsilon", "v_prediction", "flow"])
+def test_a_prediction_has_the_data_that_it_is_given(kind):
+    scheduler = (
+        FlowMatchEulerDiscreteScheduler()
+        if kind == "flow"
+        else DDIMScheduler(prediction_type=kind, beta_schedule="scaled_linear")
+    )
+    noisy, prediction, change = (torch.randn(2, 4, 6) for _ in range(3))
+    for timestep in (50.0, 400.0, 900.0):
+        before = data_of(scheduler, noisy, prediction, timestep)
+        after = data_of(scheduler, noisy, with_data(scheduler, prediction, change, timestep), timestep)
+        torch.testing.assert_close(after, before + change, rtol=1e-3, atol=1e-3)
+
+
 def test_a_recipe_makes_it_again_without_the_recording(pipe, tmp_path):
     out = pipe("piano", **CALL, sounds_like=hum(), sampling_rate=RATE)
     assert out.recipe()["arguments"]["sounds_like"] == pipe.sound_of(hum(), RATE)
@@ -108,6 +137,7 @@ def test_with_a_score_its_parts_and_in_an_edit(pipe):
         ({"sounds_like": [float("nan")] * 8}, "sounds_like is nan"),
         ({"sounds_like": [hum(), hum()], "sampling_rate": RATE}, "sounds_like has 2 entries for 1 prompts"),
         ({"sounds_like": 5}, "sounds_like: audio is a int"),
+        ({"sounds_like_strength": 1.5}, "sounds_like_strength is 1.5"),
     ],
 )
 def test_bad_sounds_are_named(pipe, given, words):
