@@ -124,6 +124,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         default_score_guidance_scale: likewise, the strength of grid and notes where a piece plays notes; None = theirs
             and that of the words go together.
         default_apg_eta: likewise, the share kept of what guidance adds along the prediction.
+        default_compression_ratio: likewise, how even the level is kept; 1 = as the network plays.
         guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
             `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
@@ -155,6 +156,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         default_negative_guidance_scale: float = 5.0,
         default_score_guidance_scale: float | None = None,
         default_apg_eta: float = 1.0,
+        default_compression_ratio: float = 1.0,
         guidance_slow: float = 1.0,
         guidance_channels: list[float] | None = None,
         captions_state_absence: bool = False,
@@ -177,6 +179,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
             default_negative_guidance_scale=default_negative_guidance_scale,
             default_score_guidance_scale=default_score_guidance_scale, default_apg_eta=default_apg_eta,
+            default_compression_ratio=default_compression_ratio,
             guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
@@ -295,6 +298,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         rhythm: Score | str | Path | list | np.ndarray | torch.Tensor | None = None,
         sketch_timing: str | list[str] | None = None,
         sounds_like: str | Path | list | np.ndarray | torch.Tensor | None = None,
+        compression_ratio: float | list[float] | None = None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -356,8 +360,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP; what that
                 takes away is made up for by 3 dB at most); False = as decoded. With `audio` see there.
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
-            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize` and
-                `true_peak_dbtp` can be given.
+            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize`,
+                `true_peak_dbtp` and `compression_ratio` can be given.
             output_type: "np", "pt", "latent", or "stream" for an iterator over one piece, see `stream`.
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
@@ -391,6 +395,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 `sound_of`; a list of them = one for each prompt. Guidance strengthens it as it does the words.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
+            compression_ratio: of a compressor that keeps the level steady where the level is normalised, 1 to 20, per
+                prompt: so many dB above the usual level of the 6 s around become one. 1 = off, None = the
+                checkpoint's.
 
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.
@@ -407,6 +414,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             negative_guidance_scale = config.default_negative_guidance_scale
         if guidance_interval is None:
             guidance_interval = (config.default_guidance_low, config.default_guidance_high)
+        compression_ratio = config.default_compression_ratio if compression_ratio is None else compression_ratio
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         tensors = {
@@ -452,6 +460,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 "guidance_interval": guidance_interval,
                 "normalize": normalize, "loudness_lufs": loudness_lufs, "true_peak_dbtp": true_peak_dbtp,
                 "tilt_db": tilt_db, "fade_in_s": fade_in_s, "fade_out_s": fade_out_s,
+                "compression_ratio": compression_ratio,
             }  # fmt: skip
             requests = make_requests(
                 prompts,

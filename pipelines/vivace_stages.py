@@ -178,7 +178,7 @@ class StagesMixin:
         tone, rate = item.tone, self.vae.config.sampling_rate
         return Leveller(
             rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
-            tone.fade_in_s, tone.fade_out_s, item.loop,
+            tone.fade_in_s, tone.fade_out_s, item.loop, tone.compression_ratio,
         )  # fmt: skip
 
     def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
@@ -191,7 +191,8 @@ class StagesMixin:
             return
         if item.edit is not None:
             ceiling = item.tone.true_peak_dbtp if item.tone.normalize else None
-            yield splice(item.edit, self._decode(item, latents), self.vae.config.sampling_rate, ceiling)
+            ratio, rate = item.tone.compression_ratio, self.vae.config.sampling_rate
+            yield splice(item.edit, self._decode(item, latents), rate, ceiling, ratio)
             return
         leveller = self._leveller(item)
         decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
@@ -389,7 +390,7 @@ class ComposingMixin(StagesMixin):
             "guidance_scale": 1.0,
             "negative_guidance_scale": 0.0, "guidance_rescale": 0.0, "guidance_interval": (0.0, 1.0),
             "normalize": True, "loudness_lufs": LOUDNESS_LUFS, "true_peak_dbtp": -1.0, "tilt_db": 0.0,
-            "fade_in_s": 0.0, "fade_out_s": 0.0,
+            "fade_in_s": 0.0, "fade_out_s": 0.0, "compression_ratio": 1.0,
         }  # fmt: skip
         return make_requests(
             prompts,

@@ -99,6 +99,12 @@ class ExportRun:
         at_least=0,
         at_most=1,
     )
+    default_compression_ratio: float = option(
+        4.0,
+        "of the compressor that keeps levels as steady as the training clips' are; 1 = none",
+        at_least=1,
+        at_most=20,
+    )
     default_negative_guidance_scale: float = option(
         5.0, "strength with which what a prompt excludes is kept out", at_least=0
     )
