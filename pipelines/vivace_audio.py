@@ -255,7 +255,7 @@ MAKE_UP_DB = 3.0  # at most so much more gain for what the limiter takes away: m
 CLOSE_LU, ROUNDS = 0.1, 5  # of the search for it
 LOOKAHEAD_S = 0.005  # of the limiter
 # The compressor: the grid of its gain, the time over which a level is taken, and that over which the usual one is, s.
-STEP_S, LEVEL_S, USUAL_S = 0.01, 0.1, 6.0
+STEP_S, LEVEL_S, USUAL_S = 0.005, 0.1, 6.0
 KNEE_DB = 6.0  # width of the bend, half of it below the usual level
 OVERSAMPLING, PEAK_TAPS = 4, 16  # of the true-peak meter, ITU-R BS.1770-4, annex 2
 SECTION_S, PEAK_SECTION = 120, 2**22  # seconds and samples: longer audio is measured in sections, in bounded memory
