@@ -10,7 +10,6 @@ transformers, and files published beside it.
 import copy
 import inspect
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,8 +124,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             and that of the words go together.
         default_apg_eta: likewise, the share kept of what guidance adds along the prediction.
         default_compression_ratio: likewise, how even the level is kept; 1 = as the network plays.
-        guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
-            `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
         captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
             excludes them is then given to it in these words, too.
         max_duration_s: longest request, seconds.
@@ -157,8 +154,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         default_score_guidance_scale: float | None = None,
         default_apg_eta: float = 1.0,
         default_compression_ratio: float = 1.0,
-        guidance_slow: float = 1.0,
-        guidance_channels: list[float] | None = None,
         captions_state_absence: bool = False,
         max_duration_s: float = 600.0,
         vivace_format: int = FORMAT,
@@ -166,11 +161,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         super().__init__()
         if vivace_format != FORMAT:
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
-        if guidance_channels is not None and vae is not None and len(guidance_channels) != vae.config.latent_channels:
-            raise ValueError(
-                f"guidance_channels has {len(guidance_channels)} values; needed: one for each of the "
-                f"{vae.config.latent_channels} latent channels, or None"
-            )
         self.register_modules(
             vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler, composer=composer
         )
@@ -180,7 +170,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             default_negative_guidance_scale=default_negative_guidance_scale,
             default_score_guidance_scale=default_score_guidance_scale, default_apg_eta=default_apg_eta,
             default_compression_ratio=default_compression_ratio,
-            guidance_slow=guidance_slow, guidance_channels=guidance_channels,
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
@@ -194,14 +183,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         other = object.__new__(type(self))
         other.__dict__.update(vars(self))
         return other
-
-    def __repr__(self) -> str:
-        """The config, with a long list of numbers as their count."""
-        return re.sub(
-            r'("guidance_channels": )\[([^]]*)\]',
-            lambda m: f"{m[1]}[{m[2].count(',') + 1} numbers]",
-            super().__repr__(),
-        )
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -515,12 +496,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             )
             instruments = self.unet.config.get("instruments") or ()
             conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, instruments, device)
-            channels = config.guidance_channels
-            if channels is not None:
-                channels = torch.tensor(channels, dtype=torch.float32, device=device)
-            guidance = Guidance.of(
-                requests, apg_eta, apg_norm_threshold, apg_momentum, config.guidance_slow, channels, device
-            )
+            guidance = Guidance.of(requests, apg_eta, apg_norm_threshold, apg_momentum, device)
 
             # 5. Noise of each seed, and the latents of given audio that are kept
             noise, generators = self._draw_noise(requests, shape)
