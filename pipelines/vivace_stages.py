@@ -21,7 +21,7 @@ import torch
 from diffusers import SchedulerMixin
 
 from .composer_vivace import ComposerVivace
-from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle
+from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle, loudness
 from .vivace_compose import (
     RETURN_BARS,
     MusicPlan,
@@ -338,6 +338,7 @@ MUSIC = (
     "duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s", "loop", "parts",
     "melody", "rhythm", "sketch_timing", "form",
 )  # fmt: skip
+LOUDER_LU = 1.0  # than the first bar of a jam no bar is by more
 TAIL_S = 0.06  # made after each bar, to be faded into the next one
 KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
@@ -601,6 +602,7 @@ class Jam(Iterator[Bar]):
         self.audio: np.ndarray | None = None  # of the bars that the network hears
         self.heard: list[int] = []  # their lengths, samples
         self.tail: np.ndarray | None = None  # what follows them
+        self.level: float | None = None  # LUFS, of the first bar
         self.chords_since: tuple[str | None, int] = (None, 0)
         self.chords = chords
         music = self._request(0, None).music
@@ -673,13 +675,22 @@ class Jam(Iterator[Bar]):
             made = self.pipe(prompt, duration_s=seconds, **shared).audios[0]
         else:
             options = {"audio": self.audio, "sampling_rate": self.rate, "extend_s": (0.0, seconds), "downbeat_s": 0.0}
-            made = self.pipe(prompt, **options, **shared).audios[0][:, self.audio.shape[1] :]
+            made = self._held(self.pipe(prompt, **options, **shared).audios[0][:, self.audio.shape[1] :])
             fade = round(FADE_S * self.rate)  # in which an edit fades in what it makes
             ramp = (np.arange(fade, dtype=np.float32) + 1.0) / (fade + 1.0)
             made[:, :fade] += self.tail[:, :fade] * (1.0 - ramp)
+        if self.level is None and self.options.get("normalize", True) and made.any():
+            self.level = loudness(torch.from_numpy(made), self.rate)
         made, self.tail = made[:, : end - begin], made[:, end - begin :]
         self.heard.append(made.shape[1])
         whole = made if self.audio is None else np.concatenate([self.audio, made], axis=1)
         self.heard = self.heard[-self.context_bars :]
         self.audio = whole[:, -sum(self.heard) :]
         return made
+
+    def _held(self, made: np.ndarray) -> np.ndarray:
+        """A bar at the jam's level: what goes on from loud music tends to be louder, and the next bar more so."""
+        if self.level is None:
+            return made
+        excess_db = loudness(torch.from_numpy(made), self.rate) - self.level - LOUDER_LU
+        return made * np.float32(10.0 ** (-max(excess_db, 0.0) / 20.0))
