@@ -353,7 +353,8 @@ def load_native(folder: str | Path, variant: str | None = None, dtype: str = "fl
             options = {"variant": variant, "dtype": getattr(torch, dtype)} if part in (*WEIGHTS, "composer") else {}
             load = kind.from_pretrained  # type: ignore[union-attr]
             components[part] = load(Path(folder).resolve() / part, **options)
-        settings = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}
+        others = {name: value for name, value in index.items() if name not in components and not name.startswith("_")}
+        settings, *_ = VivacePipeline.extract_init_dict(others)  # warns of those that this code does not have
         return VivacePipeline(**components, **settings)
     except LOAD_ERRORS as error:
         raise ValueError(f"checkpoint {folder}: cannot be loaded ({type(error).__name__}: {error})") from error

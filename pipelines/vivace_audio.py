@@ -254,6 +254,9 @@ MAX_GAIN_DB = 40.0  # of normalisation: silence stays silence
 MAKE_UP_DB = 3.0  # at most so much more gain for what the limiter takes away: music is not to be crushed
 CLOSE_LU, ROUNDS = 0.1, 5  # of the search for it
 LOOKAHEAD_S = 0.005  # of the limiter
+# The compressor: the grid of its gain, the time over which a level is taken, and that over which the usual one is, s.
+STEP_S, LEVEL_S, USUAL_S = 0.005, 0.1, 6.0
+KNEE_DB = 6.0  # width of the bend, half of it below the usual level
 OVERSAMPLING, PEAK_TAPS = 4, 16  # of the true-peak meter, ITU-R BS.1770-4, annex 2
 SECTION_S, PEAK_SECTION = 120, 2**22  # seconds and samples: longer audio is measured in sections, in bounded memory
 TILT_TAPS = 1023
@@ -353,10 +356,62 @@ def limiter_gain(need: torch.Tensor, ahead: int) -> torch.Tensor:
     return functional.conv1d(held[None], (window / window.sum())[None, None])[0, 0]
 
 
+def mean_around(values: torch.Tensor, half: int, loop: bool) -> torch.Tensor:
+    """Mean of (n,) values over `half` neighbours on either side, in a circle or over those that there are."""
+    if loop:
+        values = values[torch.arange(-half, len(values) + half) % len(values)]
+    padding = 0 if loop else half
+    return functional.avg_pool1d(values[None], 2 * half + 1, 1, padding, count_include_pad=False)[0]
+
+
+def compressor_step(sampling_rate: int) -> int:
+    """Samples of a step of the compressor's gain."""
+    return max(1, round(STEP_S * sampling_rate))
+
+
+def compressor_reach(sampling_rate: int) -> int:
+    """How many samples before and after one decide on the compressor's gain there."""
+    return (round(LEVEL_S / STEP_S / 2) + round(USUAL_S / STEP_S / 2) + 2) * compressor_step(sampling_rate)
+
+
+def compressor_gain(mix: torch.Tensor, sampling_rate: int, ratio: float, loop: bool) -> torch.Tensor:
+    """The gain (n,), up to 1, of a compressor that keeps the level of a mix (channels, n) steady.
+
+    Where the RMS over `LEVEL_S` exceeds the usual one of the `USUAL_S` around it, `ratio` dB of excess become one. The
+    usual one is the mean in which each moment weighs by the root of its RMS, so that neither rests nor single loud
+    notes move it much. There is no absolute level: the gain is the same for a louder mix, and depends on nothing beyond
+    `compressor_reach` samples. It is slow beside an attack, which keeps its shape.
+
+    Args:
+        mix: audio.
+        sampling_rate: Hz.
+        ratio: from 1, which changes nothing.
+        loop: whether the mix is a circle.
+    """
+    size, step = mix.shape[1], compressor_step(sampling_rate)
+    count = max(1, round(size / step)) if loop else -(-size // step)
+    length = size / count if loop else step  # a circle has whole steps
+    edges = (torch.arange(count + 1, dtype=torch.float64) * length).round().long().clamp_max(size)
+    energy = functional.pad(mix.square().mean(0).cpu().double().cumsum(0), (1, 0))[edges]
+    power = energy.diff() / edges.diff()
+    level = mean_around(power, round(LEVEL_S / STEP_S / 2), loop).clamp_min(1e-24).sqrt()
+    half = round(USUAL_S / STEP_S / 2)
+    usual = (mean_around(level, half, loop) / mean_around(level.sqrt(), half, loop)).square()
+    over = 20.0 * torch.log10(level / usual)
+    bent = (over + KNEE_DB / 2).clamp(0.0, KNEE_DB).square() / (2 * KNEE_DB) + (over - KNEE_DB / 2).clamp_min(0.0)
+    gain = 10.0 ** ((1.0 / ratio - 1.0) * bent / 20.0)
+    # Between the middles of the steps in a straight line; beyond the first and the last as there, or round the circle.
+    gain = torch.cat([gain[-1:], gain, gain[:1]] if loop else [gain[:1], gain, gain[-1:]])
+    place = (torch.arange(size, dtype=torch.float64) + 0.5) / length + 0.5
+    before = place.long()
+    return torch.lerp(gain[before], gain[before + 1], place - before).to(mix)
+
+
 class Leveller:
     """Brings audio to a level and tone, chunk by chunk.
 
-    What exceeds the limit is turned down by a limiter that looks ahead, so nothing is ever clipped. The gain is the one
+    First a compressor, if there is one, keeps the level steady; then tone and gain; what then exceeds the limit is
+    turned down by a limiter that looks ahead, so nothing is ever clipped. The gain is the one
     at which the first chunk, limited, is as loud as asked for, up to `MAKE_UP_DB` above the one that it would need
     without a limit; after `measure` it is that of all chunks together. Only then is a piece of several chunks as a
     whole as loud as asked for: without, it begins so and keeps its gain, since what follows is not known yet.
@@ -369,11 +424,12 @@ class Leveller:
         tilt_db: brightness, see `tilt_filter`.
         fade_in_s, fade_out_s: raised-cosine fades.
         loop: the piece is a circle and comes as one chunk.
+        compression_ratio: see `compressor_gain`; 1 = no compressor, and none without `loudness_lufs`.
     """
 
     def __init__(
         self, sampling_rate: int, total_samples: int, loudness_lufs: float | None, true_peak_dbtp: float,
-        tilt_db: float, fade_in_s: float, fade_out_s: float, loop: bool,
+        tilt_db: float, fade_in_s: float, fade_out_s: float, loop: bool, compression_ratio: float = 1.0,
     ):  # fmt: skip
         self.rate, self.total, self.loop = sampling_rate, total_samples, loop
         self.target, self.limit = loudness_lufs, 10.0 ** (true_peak_dbtp / 20.0)
@@ -383,7 +439,14 @@ class Leveller:
         self.reach = (TILT_TAPS // 2 if tilt_db else 0) + (
             2 * self.ahead + PEAK_TAPS if loudness_lufs is not None else 0
         )
+        self.ratio = 1.0 if loudness_lufs is None else compression_ratio
         self.gain: float | None = None
+
+    def _compress(self, audio: torch.Tensor, mix: torch.Tensor | None = None) -> torch.Tensor:
+        """Audio (channels, n) with the compressor's gain for it, or for the `mix` that it is part of."""
+        if self.ratio == 1.0:
+            return audio
+        return audio * compressor_gain(audio if mix is None else mix, self.rate, self.ratio, self.loop)
 
     def _colour(self, audio: torch.Tensor) -> torch.Tensor:
         if self.taps is None:
@@ -416,10 +479,11 @@ class Leveller:
     def measure(self, chunks: list[torch.Tensor]) -> None:
         """Choose the gain by the whole piece, before `run`; a piece of one chunk needs no more than `run`."""
         if self.target is not None and len(chunks) > 1:
-            self.gain = self.choose_gain(self._colour(torch.cat(chunks, dim=1)), slice(None))
+            self.gain = self.choose_gain(self._colour(self._compress(torch.cat(chunks, dim=1))), slice(None))
 
     def _level(self, audio: torch.Tensor, inside: slice) -> torch.Tensor:
-        """Audio coloured, brought to its level and limited; the first decides on the gain by its samples `inside`."""
+        """Compressed audio coloured, brought to its level and limited; the first decides on the gain by its samples
+        `inside`."""
         audio = self._colour(audio)
         if self.target is None:
             return audio
@@ -455,9 +519,12 @@ class Leveller:
     def level_parts(self, parts: list[torch.Tensor]) -> list[torch.Tensor]:
         """Parts (channels, samples) of a whole piece -> stems whose sum has the level and tone of the piece.
 
-        At each sample all are turned by the gain and the limiter of their sum. They are rounded to 16 bit, so that
-        their sum is exact, in memory as in files.
+        At each sample all are turned by the compressor, the gain and the limiter of their sum. They are rounded to 16
+        bit, so that their sum is exact, in memory as in files.
         """
+        if self.ratio != 1.0:
+            mix = torch.stack(parts).sum(0)
+            parts = [self._compress(part, mix) for part in parts]
         size = parts[0].shape[1]
         index, inside = torch.arange(size, device=parts[0].device), slice(None)
         if self.loop:
@@ -474,18 +541,21 @@ class Leveller:
     def run(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Chunks (channels, n) fp32 in, chunks out, later by the reach of the filters; together as long."""
         held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out
+        grid, reach = 1, self.reach
+        if self.ratio != 1.0:
+            grid, reach = compressor_step(self.rate), reach + compressor_reach(self.rate)
         for chunk in chunks:
             if self.loop:
                 index, inside = self._around(chunk.shape[1], chunk.device)
-                yield self._level(chunk[:, index], inside)[:, inside]
+                yield self._level(self._compress(chunk)[:, index], inside)[:, inside]
                 return
             held = chunk if held is None else torch.cat([held, chunk], dim=1)
-            ready = known + held.shape[1] - self.reach
+            ready = known + held.shape[1] - reach
             if ready > done:
-                levelled = self._level(held, slice(None))[:, done - known : ready - known]
+                levelled = self._level(self._compress(held), slice(None))[:, done - known : ready - known]
                 yield self._fade(levelled, done)
                 done = ready
-                drop = max(0, done - self.reach - known)
+                drop = max(0, done - reach - known) // grid * grid  # so that the compressor's steps stay where they are
                 held, known = held[:, drop:], known + drop
         if held is not None and done < known + held.shape[1]:
-            yield self._fade(self._level(held, slice(None))[:, done - known :], done)
+            yield self._fade(self._level(self._compress(held), slice(None))[:, done - known :], done)

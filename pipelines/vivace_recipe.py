@@ -301,7 +301,7 @@ def replay_arguments(recipe: dict, audio: object, allowed: Collection[str] | Non
         ValueError: a piece that needs more than its recipe, or other audio than was edited; a recipe with unknown
             arguments, as of a later version, or without the seed.
     """
-    arguments = dict(recipe["arguments"])
+    arguments = {"compression_ratio": 1.0} | recipe["arguments"]  # older recipes: there was no compressor
     if "not_recorded" in recipe:
         raise ValueError(f"the recipe cannot be played again: made with {', '.join(recipe['not_recorded'])}")
     unknown = [] if allowed is None else sorted(set(arguments) - set(allowed))

@@ -74,6 +74,7 @@ class Tone:
     tilt_db: float
     fade_in_s: float
     fade_out_s: float
+    compression_ratio: float
 
     def check(self, loop: bool | None, max_duration_s: float) -> None:
         """Raise a ValueError for a value out of range."""
@@ -81,6 +82,7 @@ class Tone:
         check_number("tilt_db", self.tilt_db, -24, 24, "dB")
         check_number("true_peak_dbtp", self.true_peak_dbtp, -30, 0, "dBTP")
         check_number("loudness_lufs", self.loudness_lufs, -60, -3, "LUFS")
+        check_number("compression_ratio", self.compression_ratio, 1, 20)
         for name, seconds in (("fade_in_s", self.fade_in_s), ("fade_out_s", self.fade_out_s)):
             check_number(name, seconds, 0, max_duration_s, "s")
             if loop and seconds:

@@ -1,10 +1,6 @@
-"""Write a run as a checkpoint folder with its code, laid out as on the Hub, and weight guidance by latent channel.
+"""Write a run as a checkpoint folder with its code, laid out as on the Hub.
 
-    python -m training.export --run runs/small/unet --output_dir checkpoints/mine
-
-The channels of a trained autoencoder have similar variances, but differ in how much they change the sound: of the 64
-channels of checkpoints/small, the most audible one changes the log-mel spectrum four times as much as the least audible
-one. `audibility` measures this, and `guidance_channels` derives the factors of guidance from it.
+python -m training.export --run runs/small/unet --output_dir checkpoints/mine
 """
 
 import dataclasses
@@ -12,11 +8,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import librosa
-import numpy as np
-import torch
-
-from autoencoder.classes import Autoencoder, load_autoencoder
+from autoencoder.classes import load_autoencoder
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
@@ -25,46 +17,6 @@ from training import distill, lora, reward
 from training.config import command, option, parse_config
 from training.encode_latents import load_text_encoder
 from training.flow import load_scheduler
-
-MOVE = 0.3  # of a channel's standard deviation
-CLIPS, FRAMES, MELS, FLOOR = 2, 128, 80, 1e-6
-
-
-def log_mel(audio: torch.Tensor, sampling_rate: int) -> np.ndarray:
-    """(batch, channels, samples) -> dB (batch, channels, MELS, frames)."""
-    power = librosa.feature.melspectrogram(
-        y=audio.cpu().float().numpy(), sr=sampling_rate, n_fft=1024, hop_length=256, n_mels=MELS
-    )
-    return 10.0 * np.log10(power + FLOOR)
-
-
-@torch.no_grad()
-def audibility(vae: Autoencoder, seed: int = 0) -> np.ndarray:
-    """Mean squared change of the log-mel spectrum, dB^2, for random changes of a channel by `MOVE`, (channels,) fp64.
-
-    The latents are noise with the means and deviations of the channels, so that no data is needed. The result for
-    checkpoints/small agrees with that for real latents (their logarithms have a correlation of .99). Raises a
-    ValueError if the autoencoder's config has no statistics of its latents, which stage 2 writes.
-    """
-    if vae.config.latents_mean is None or vae.config.latents_std is None:
-        raise ValueError("the autoencoder has no latents_mean and latents_std; training.encode_latents writes them")
-    generator, config = torch.Generator().manual_seed(seed), vae.config
-    mean, std = (torch.tensor(values)[:, None] for values in (config.latents_mean, config.latents_std))
-    latents = mean + std * torch.randn(CLIPS, len(std), FRAMES, generator=generator)
-    moves = MOVE * torch.randn(CLIPS, FRAMES, generator=generator)
-    before, changes = log_mel(vae.decode(latents).sample, config.sampling_rate), []
-    for channel in range(len(std)):
-        moved = latents.clone()
-        moved[:, channel] += std[channel] * moves
-        after = log_mel(vae.decode(moved).sample, config.sampling_rate)
-        changes.append(np.mean((after - before) ** 2, dtype=np.float64))
-    return np.array(changes)
-
-
-def guidance_channels(changes: np.ndarray, balance: float) -> list[float]:
-    """Factors of guidance: `audibility` of each channel, relative to the geometric mean, to the power of -`balance`."""
-    changes = np.maximum(changes, 1e-12)
-    return [round(float(factor), 4) for factor in (changes / np.exp(np.log(changes).mean())) ** -balance]
 
 
 @dataclass(frozen=True)
@@ -99,18 +51,18 @@ class ExportRun:
         at_least=0,
         at_most=1,
     )
+    default_compression_ratio: float = option(
+        4.0,
+        "of the compressor that keeps levels as steady as the training clips' are; 1 = none",
+        at_least=1,
+        at_most=20,
+    )
     default_negative_guidance_scale: float = option(
         5.0, "strength with which what a prompt excludes is kept out", at_least=0
     )
     default_duration_s: float = option(10.0, "seconds of music where a request names no length", above=0)
     captions_state_absence: bool = option(
         False, 'the captions were of scorebook version 3 or later, which say "without drums" where there are none'
-    )
-    guidance_slow: float = option(
-        1.5, "factor of guidance on what lasts, as timbre does, beside what changes from note to note", at_least=0
-    )
-    guidance_balance: float = option(
-        0.6, "above 0, guidance acts less on latent channels that are more audible (training/export.py)"
     )
 
 
@@ -151,17 +103,13 @@ def main(argv: list[str] | None = None) -> None:
             return
         config = follow_run(config)
     text_encoder, tokenizer = load_text_encoder(config.text_encoder)
-    vae = load_autoencoder(f"{config.latents}/vae").eval()
-    channels = guidance_channels(audibility(vae), config.guidance_balance) if config.guidance_balance else None
     pipe = VivacePipeline(
-        vae=vae,
+        vae=load_autoencoder(f"{config.latents}/vae").eval(),
         unet=UNet1DConditionModel.from_pretrained(config.unet),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         scheduler=load_scheduler(config.scheduler_config),
         composer=None if config.composer is None else ComposerVivace.from_pretrained(config.composer),
-        guidance_slow=config.guidance_slow,
-        guidance_channels=channels,
         captions_state_absence=config.captions_state_absence,
         **{k: v for k, v in dataclasses.asdict(config).items() if k.startswith("default_")},
     )

@@ -24,7 +24,6 @@ from pipelines.hub import load_pipeline
 from training import generate
 from training.config import command, option, parse_config
 from training.data.clips import read_rows
-from training.export import audibility, guidance_channels
 from training.flow import FLOW, prediction_type
 from training.metrics.control import compare
 from training.metrics.distribution import SPACE_CLIPS, Space
@@ -41,7 +40,7 @@ FIGURES = {
 }  # fmt: skip
 KERNEL = "kernel_distance"  # as in training.evaluate: paired, in the space of the training clips
 OWN = "own"
-SETTING = ("captions", "scheduler", "interval", "slow", "balance", "steps", "guidance")
+SETTING = ("captions", "scheduler", "interval", "steps", "guidance")
 
 
 @dataclass(frozen=True)
@@ -55,12 +54,6 @@ class SweepRun:
     scheduler: list[str] = option(
         [OWN], "classes of diffusers that can be made from the checkpoint's scheduler, or own: that itself"
     )
-    slow: list[str] = option(
-        [OWN], "factors of guidance on what lasts, as training.export's guidance_slow, or own: the checkpoint's"
-    )
-    balance: list[str] = option(
-        [OWN], "how much less guidance acts on audible channels, as training.export's guidance_balance, or own"
-    )
     captions: list[str] = option(
         ["text"], "captions in the words of training, or in words that it never saw", choices=("text", "text_heldout")
     )
@@ -73,7 +66,7 @@ class SweepRun:
         "runs/sweep.jsonl", "a line a setting; what it holds of this checkpoint and these clips is not measured again"
     )
     picture: str | None = option(
-        None, "PNG: the figures over the speed, for the first of captions, schedulers, intervals, slow and balance"
+        None, "PNG: the figures over the speed, for the first of captions, schedulers and intervals"
     )
     tagger: str = option("checkpoints/tagger", "folder of the tagger")
     beat_tracker: str = option("checkpoints/beat_tracker", "folder of the beat tracker")
@@ -84,10 +77,6 @@ def check(config: SweepRun) -> None:
     """Raise a ValueError for a setting out of range."""
     for interval in config.interval:
         bounds_of(interval)
-    for name in ("slow", "balance"):
-        for value in getattr(config, name):
-            if value != OWN and not value.replace(".", "", 1).isdigit():
-                raise ValueError(f"{name} is {value!r}; allowed: {OWN!r} or a number of at least 0")
     unknown = [name for name in config.scheduler if name != OWN and not hasattr(diffusers, name)]
     if unknown:
         raise ValueError(f"scheduler is {unknown[0]!r}; allowed: {OWN!r} or a scheduler class of diffusers")
@@ -122,38 +111,15 @@ class Measurement:
         rate = self.rate
         rows = generate.choose(read_rows(config.data_dir, config.split), config.num_clips, config.seed)
         self.clips = load_clips(rows, rate)
-        self.weights = {
-            name: pipe.config[name] for name in ("guidance_slow", "guidance_channels") if name in pipe.config
-        }
-        self.audibility = None
         self.listeners = load_listeners(config.tagger, config.beat_tracker, config.key)
         self.embedder = load_embedder(DEFAULT_EMBEDDER)
         self.real = self.embedder.embed(self.clips.mono, rate)
         train = load_clips(generate.choose(read_rows(config.data_dir, "train"), SPACE_CLIPS, config.seed), rate)
         self.space = Space(self.embedder.embed(train.mono, rate))
 
-    def set_guidance_weights(self, pipe, slow: str, balance: str) -> None:
-        """Set how much guidance acts on the slowly varying part and on each channel of the latents. Raises a ValueError
-        if the checkpoint's code does not support it."""
-        if (slow, balance) != (OWN, OWN) and not self.weights:
-            raise ValueError(
-                f"slow is {slow!r} and balance {balance!r}, but the code in {self.config.checkpoint} guides all parts "
-                f"alike; allowed there: {OWN!r}"
-            )
-        weights = dict(self.weights)
-        if slow != OWN:
-            weights["guidance_slow"] = float(slow)
-        if balance != OWN:
-            self.audibility = audibility(pipe.vae) if self.audibility is None else self.audibility
-            weights["guidance_channels"] = guidance_channels(self.audibility, float(balance))
-        pipe.register_to_config(**weights)
-
-    def measure(
-        self, pipe, captions: str, scheduler: str, interval: str, slow: str, balance: str, steps: int, guidance: float
-    ) -> dict:
+    def measure(self, pipe, captions: str, scheduler: str, interval: str, steps: int, guidance: float) -> dict:
         """The figures of one setting: means over the clips, seconds of music a CPU second, and kernel distance."""
         config, rows = self.config, self.clips.rows
-        self.set_guidance_weights(pipe, slow, balance)
         texts, stated = generate.draw_captions(rows, config.seed, captions)
         pipe.scheduler = self.scheduler if scheduler == OWN else sampler(scheduler, self.scheduler)
         began = time.process_time()
@@ -180,18 +146,15 @@ def line_of(row: dict) -> str:
         f"{label} {row[name]:.3f}" if row[name] is not None else f"{label} -" for name, label in FIGURES.items()
     )
     sampler = "" if row["scheduler"] == OWN else f" {row['scheduler']}"
-    weights = "".join(f", {name} {row[name]}" for name in ("slow", "balance") if row[name] != OWN)
     return (
-        f"{row['captions']:12s}{sampler} steps {row['steps']:3d} guidance {row['guidance']:4.1f} on {row['interval']}"
-        f"{weights}: "
+        f"{row['captions']:12s}{sampler} steps {row['steps']:3d} guidance {row['guidance']:4.1f} on {row['interval']}: "
         f"{row['music_s_per_cpu_s']:6.1f} s/s  kernel distance {row[KERNEL]:6.3f}  {figures}"
     )
 
 
 def read_lines(path: Path) -> list[dict]:
-    """The rows of a file, empty if it does not exist; settings that older rows lack were the checkpoint's own."""
-    rows = [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
-    return [row | {name: OWN for name in ("slow", "balance") if name not in row} for row in rows]
+    """The rows of a file, empty if it does not exist."""
+    return [json.loads(line) for line in path.read_text().split("\n") if line] if path.is_file() else []
 
 
 def draw(rows: list[dict], path: Path) -> None:

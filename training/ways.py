@@ -69,16 +69,12 @@ class Ways:
             return torch.full((count,), float(value), device=self.device)
 
         text = column(config.default_guidance_scale if on else 1.0)
-        grid, channels = text, config.guidance_channels
+        grid = text
         if on and config.default_score_guidance_scale is not None and "note_roll" in batch:
             plays = batch["note_roll"].flatten(1).any(dim=1)
             grid = torch.where(plays, column(config.default_score_guidance_scale), text)
-        if channels is not None:
-            channels = torch.tensor(channels, dtype=torch.float32, device=self.device)
         low, high = column(config.default_guidance_low), column(config.default_guidance_high)
-        return Guidance(
-            text, grid, column(0.0), low, high, config.default_apg_eta, None, 0.0, config.guidance_slow, channels
-        )
+        return Guidance(text, grid, column(0.0), low, high, config.default_apg_eta, None, 0.0)
 
     @torch.no_grad()
     def way(

@@ -10,7 +10,6 @@ transformers, and files published beside it.
 import copy
 import inspect
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,8 +123,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         default_score_guidance_scale: likewise, the strength of grid and notes where a piece plays notes; None = theirs
             and that of the words go together.
         default_apg_eta: likewise, the share kept of what guidance adds along the prediction.
-        guidance_slow, guidance_channels: how much guidance acts on what lasts, and on each latent channel, beside
-            `guidance_scale`; 1 and None = on all alike. See `Guidance.weighed`.
+        default_compression_ratio: likewise, how even the level is kept; 1 = as the network plays.
         captions_state_absence: whether the network was trained on captions that say "without drums"; a prompt that
             excludes them is then given to it in these words, too.
         max_duration_s: longest request, seconds.
@@ -155,8 +153,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         default_negative_guidance_scale: float = 5.0,
         default_score_guidance_scale: float | None = None,
         default_apg_eta: float = 1.0,
-        guidance_slow: float = 1.0,
-        guidance_channels: list[float] | None = None,
+        default_compression_ratio: float = 1.0,
         captions_state_absence: bool = False,
         max_duration_s: float = 600.0,
         vivace_format: int = FORMAT,
@@ -164,11 +161,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         super().__init__()
         if vivace_format != FORMAT:
             raise ValueError(f"vivace_format of the checkpoint is {vivace_format}; this code reads {FORMAT}")
-        if guidance_channels is not None and vae is not None and len(guidance_channels) != vae.config.latent_channels:
-            raise ValueError(
-                f"guidance_channels has {len(guidance_channels)} values; needed: one for each of the "
-                f"{vae.config.latent_channels} latent channels, or None"
-            )
         self.register_modules(
             vae=vae, unet=unet, text_encoder=text_encoder, tokenizer=tokenizer, scheduler=scheduler, composer=composer
         )
@@ -177,7 +169,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             default_guidance_low=default_guidance_low, default_guidance_high=default_guidance_high,
             default_negative_guidance_scale=default_negative_guidance_scale,
             default_score_guidance_scale=default_score_guidance_scale, default_apg_eta=default_apg_eta,
-            guidance_slow=guidance_slow, guidance_channels=guidance_channels,
+            default_compression_ratio=default_compression_ratio,
             captions_state_absence=captions_state_absence,
             default_duration_s=default_duration_s, max_duration_s=max_duration_s, vivace_format=vivace_format,
         )  # fmt: skip
@@ -191,14 +183,6 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         other = object.__new__(type(self))
         other.__dict__.update(vars(self))
         return other
-
-    def __repr__(self) -> str:
-        """The config, with a long list of numbers as their count."""
-        return re.sub(
-            r'("guidance_channels": )\[([^]]*)\]',
-            lambda m: f"{m[1]}[{m[2].count(',') + 1} numbers]",
-            super().__repr__(),
-        )
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, dtype: torch.dtype | None = None, **changes):
@@ -296,6 +280,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         sketch_timing: str | list[str] | None = None,
         sounds_like: str | Path | list | np.ndarray | torch.Tensor | None = None,
         sounds_like_strength: float | list[float] = 1.0,
+        compression_ratio: float | list[float] | None = None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -357,8 +342,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             normalize: bring the level to `loudness_lufs` (LUFS), no true peak above `true_peak_dbtp` (dBTP; what that
                 takes away is made up for by 3 dB at most); False = as decoded. With `audio` see there.
             tilt_db: brightness, dB from 100 Hz to 10 kHz.
-            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize` and
-                `true_peak_dbtp` can be given.
+            fade_in_s, fade_out_s: seconds. All of level and tone is per prompt; with `audio` only `normalize`,
+                `true_peak_dbtp` and `compression_ratio` can be given.
             output_type: "np", "pt", "latent", or "stream" for an iterator over one piece, see `stream`.
             return_dict: whether to return a `VivacePipelineOutput` or its first values as a tuple.
             callback_on_step_end: called as f(pipe, step, timestep, tensors) after each step; may return tensors to
@@ -394,6 +379,9 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 recording, 0 to 1, per prompt; not those of single stems.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
+            compression_ratio: of a compressor that keeps the level steady where the level is normalised, 1 to 20, per
+                prompt: so many dB above the usual level of the 6 s around become one. 1 = off, None = the
+                checkpoint's.
 
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.
@@ -410,6 +398,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             negative_guidance_scale = config.default_negative_guidance_scale
         if guidance_interval is None:
             guidance_interval = (config.default_guidance_low, config.default_guidance_high)
+        compression_ratio = config.default_compression_ratio if compression_ratio is None else compression_ratio
         if isinstance(callback_on_step_end, (PipelineCallback, MultiPipelineCallbacks)):
             callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
         tensors = {
@@ -455,6 +444,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 "guidance_interval": guidance_interval, "sounds_like_strength": sounds_like_strength,
                 "normalize": normalize, "loudness_lufs": loudness_lufs, "true_peak_dbtp": true_peak_dbtp,
                 "tilt_db": tilt_db, "fade_in_s": fade_in_s, "fade_out_s": fade_out_s,
+                "compression_ratio": compression_ratio,
             }  # fmt: skip
             requests = make_requests(
                 prompts,
@@ -509,12 +499,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             )
             instruments = self.unet.config.get("instruments") or ()
             conditions = make_conditions(requests, states, mask, shape[1], self.frame_rate, instruments, device)
-            channels = config.guidance_channels
-            if channels is not None:
-                channels = torch.tensor(channels, dtype=torch.float32, device=device)
-            guidance = Guidance.of(
-                requests, apg_eta, apg_norm_threshold, apg_momentum, config.guidance_slow, channels, device
-            )
+            guidance = Guidance.of(requests, apg_eta, apg_norm_threshold, apg_momentum, device)
 
             # 5. Noise of each seed, and the latents of given audio that are kept
             noise, generators = self._draw_noise(requests, shape)

@@ -16,6 +16,7 @@ from .vivace_audio import (
     LOOKAHEAD_S,
     PEAK_TAPS,
     Leveller,
+    compressor_gain,
     fit_circle,
     limiter_gain,
     loudness,
@@ -299,17 +300,29 @@ def matching_gain(edit: Edit, made: torch.Tensor, limit: float) -> float:
     return leveller.choose_gain(anew, slice(None))
 
 
-def splice(edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: float | None) -> torch.Tensor:
+def steadied(edit: Edit, made: torch.Tensor, ratio: float) -> torch.Tensor:
+    """What was made, (channels, n), through the compressor, at a gain that leaves the kept places at their level."""
+    steady = made * compressor_gain(made, edit.rate, ratio, edit.loop)
+    kept = ~edit.mask
+    if not made[:, kept].any():
+        return steady
+    return steady * (made[:, kept].square().mean() / steady[:, kept].square().mean()).sqrt()
+
+
+def splice(
+    edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: float | None, compression_ratio: float = 1.0
+) -> torch.Tensor:
     """The input with what was made put in, (channels, samples) at the input's rate.
 
-    What was made gets the level of what is kept (`matching_gain`) and is faded in; where the true peaks of the two
-    together would exceed `true_peak_dbtp`, or the input's own where that is higher, a limiter turns down what was made.
-    Kept samples are those of the input.
+    What was made is steadied (`steadied`), gets the level of what is kept (`matching_gain`) and is faded in; where the
+    true peaks of the two together would exceed `true_peak_dbtp`, or the input's own where that is higher, a limiter
+    turns down what was made. Kept samples are those of the input.
 
     Args:
         edit: what was asked for.
         made: the whole piece as the autoencoder decoded it, (channels, samples) at `sampling_rate`.
         true_peak_dbtp: None = what was made keeps its own level and is limited at full scale only.
+        compression_ratio: 1 = no compressor, and none without `true_peak_dbtp`.
     """
     audio, mask, samples = edit.audio, edit.mask, edit.audio.shape[1]
     made = made.cpu()
@@ -322,6 +335,8 @@ def splice(edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: f
     limit = 1.0
     if true_peak_dbtp is not None:
         limit = min(1.0, 10.0 ** (max(true_peak_dbtp, true_peak_db(edit.given)) / 20.0))
+        if compression_ratio != 1.0:
+            made = steadied(edit, made, compression_ratio)
         made = made * matching_gain(edit, made, limit)
     turn = 0
     if edit.loop and not mask.all():  # turned so that it begins with a kept sample: no run goes over the end

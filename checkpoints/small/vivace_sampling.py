@@ -18,27 +18,11 @@ from .vivace_theory import CHORD_CHANNELS, check_number
 # Guidance: how strictly the words and the grid are followed.
 
 SOUNDING_LEVEL = 0.3  # noise level above which the mean sound is set to that of a reference
-SLOW_FRAMES = 121  # of the moving average; half of it is less than the margin that a loop is shown with
 
 
 def total(values: torch.Tensor) -> torch.Tensor:
     """Sum of each item, (batch, 1, 1); item by item, since the order of adding depends on the shape."""
     return torch.stack([item.sum() for item in values])[:, None, None]
-
-
-def slow_part(values: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-    """Moving average over the visible frames, at the ends over those that there are.
-
-    Args:
-        values: (batch, channels, frames), zero where nothing is visible.
-        visible: (batch, frames) bool.
-    """
-    half = SLOW_FRAMES // 2
-    sums, counts = (
-        torch.nn.functional.avg_pool1d(x, SLOW_FRAMES, stride=1, padding=half)
-        for x in (values, visible[:, None].float())
-    )
-    return sums / counts.clamp_min(0.5 / SLOW_FRAMES) * visible[:, None]
 
 
 @dataclass
@@ -51,7 +35,6 @@ class Guidance:
         rescale: 0 to 1.
         low, high: noise levels between which guidance is on.
         apg_eta, apg_norm_threshold, apg_momentum: see `project`.
-        slow, channels: see `weighed`; channels (latent_channels,) fp32.
         negative: strength of the texts to be kept out, (batch,) fp32; None = 0.
     """
 
@@ -63,16 +46,13 @@ class Guidance:
     apg_eta: float
     apg_norm_threshold: float | None
     apg_momentum: float
-    slow: float = 1.0
-    channels: torch.Tensor | None = None
     average: torch.Tensor | None = None
     negative: torch.Tensor | None = None
 
     @classmethod
     def of(
-        cls, requests: list[Request], eta: float, threshold: float | None, momentum: float, slow: float,
-        channels: torch.Tensor | None, device: torch.device,
-    ) -> "Guidance":  # fmt: skip
+        cls, requests: list[Request], eta: float, threshold: float | None, momentum: float, device: torch.device
+    ) -> "Guidance":
         """The strengths of requests, with the settings that they share."""
         rows = [item.strengths for item in requests]
         text = [row.guidance_scale for row in rows]
@@ -83,7 +63,7 @@ class Guidance:
             torch.tensor(column, dtype=torch.float32, device=device)
             for column in (text, grid, rescale, low, high, negative)
         )
-        return cls(words, beats, blend, below, above, eta, threshold, momentum, slow, channels, negative=kept_out)
+        return cls(words, beats, blend, below, above, eta, threshold, momentum, negative=kept_out)
 
     def with_scale(self, scale: float, together: list[bool]) -> "Guidance":
         """Another strength of the text; also of the grid for items where they go `together`."""
@@ -101,17 +81,6 @@ class Guidance:
         on = (self.low <= level) & (level <= self.high)
         text, grid = (torch.where(on, scale.clamp_min(1.0), 1.0) for scale in (self.text, self.grid))
         return text[:, None, None], grid[:, None, None]
-
-    def weighed(self, extra: torch.Tensor, visible: torch.Tensor) -> torch.Tensor:
-        """What guidance adds, (batch, channels, frames), with each part of it in its own strength.
-
-        One strength for all is too much for some parts and too little for others (Sadat et al. 2025, section 4,
-        https://arxiv.org/abs/2506.19713, where they are bands of an image): here `slow` multiplies what lasts, as
-        timbre and level do, beside what changes from note to note, and `channels` each channel of the latents.
-        """
-        if self.channels is not None:
-            extra = extra * self.channels[:, None]
-        return extra if self.slow == 1.0 else extra + (self.slow - 1.0) * slow_part(extra, visible)
 
     def project(self, prediction: torch.Tensor, extra: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
         """Adaptive projected guidance (Sadat, Hilliges and Weber 2024, https://arxiv.org/abs/2410.02416).
@@ -372,15 +341,13 @@ class Denoiser:
                 first, second = torch.where(scored, grid_scale, text_scale), torch.where(scored, text_scale, grid_scale)
                 two = free + first * (middle - free) + second * (full - middle)
                 out = torch.where(text_scale == grid_scale, out, two)  # rounded as where no item has two strengths
-            if guidance.slow != 1.0 or guidance.channels is not None:
-                out = full + guidance.weighed(out - full, conditions.visible)
             out = torch.where(jumps[:, None, None], full, out) if jumps.any() else out
         if negative and guidance.negative is not None:
             away = (full[conditions.unwanted_owner] - unwanted) * conditions.unwanted_weights[:, None]
             away = away * guidance.negative[conditions.unwanted_owner, None, None]
             if jumping.any():  # the difference of two jumps has the guidance within
                 away = torch.where(jumping[:, None, None], away / max(1.0, self.unet.config.jump_guidance), away)
-            out = out + guidance.weighed(nothing.index_add(0, conditions.unwanted_owner, away), conditions.visible)
+            out = out + nothing.index_add(0, conditions.unwanted_owner, away)
         return full, out
 
     def guide(

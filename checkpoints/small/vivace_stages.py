@@ -21,7 +21,7 @@ import torch
 from diffusers import SchedulerMixin
 
 from .composer_vivace import ComposerVivace
-from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle
+from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle, loudness
 from .vivace_compose import (
     RETURN_BARS,
     MusicPlan,
@@ -178,7 +178,7 @@ class StagesMixin:
         tone, rate = item.tone, self.vae.config.sampling_rate
         return Leveller(
             rate, item.samples, tone.loudness_lufs if tone.normalize else None, tone.true_peak_dbtp, tone.tilt_db,
-            tone.fade_in_s, tone.fade_out_s, item.loop,
+            tone.fade_in_s, tone.fade_out_s, item.loop, tone.compression_ratio,
         )  # fmt: skip
 
     def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
@@ -191,7 +191,8 @@ class StagesMixin:
             return
         if item.edit is not None:
             ceiling = item.tone.true_peak_dbtp if item.tone.normalize else None
-            yield splice(item.edit, self._decode(item, latents), self.vae.config.sampling_rate, ceiling)
+            ratio, rate = item.tone.compression_ratio, self.vae.config.sampling_rate
+            yield splice(item.edit, self._decode(item, latents), rate, ceiling, ratio)
             return
         leveller = self._leveller(item)
         decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
@@ -337,6 +338,7 @@ MUSIC = (
     "duration_s", "bars", "bpm", "beat_unit", "time_signature", "key", "chords", "downbeat_s", "loop", "parts",
     "melody", "rhythm", "sketch_timing", "form",
 )  # fmt: skip
+LOUDER_LU = 1.0  # than the first bar of a jam no bar is by more
 TAIL_S = 0.06  # made after each bar, to be faded into the next one
 KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
@@ -390,7 +392,7 @@ class ComposingMixin(StagesMixin):
             "negative_guidance_scale": 0.0, "guidance_rescale": 0.0, "guidance_interval": (0.0, 1.0),
             "sounds_like_strength": 1.0,
             "normalize": True, "loudness_lufs": LOUDNESS_LUFS, "true_peak_dbtp": -1.0, "tilt_db": 0.0,
-            "fade_in_s": 0.0, "fade_out_s": 0.0,
+            "fade_in_s": 0.0, "fade_out_s": 0.0, "compression_ratio": 1.0,
         }  # fmt: skip
         return make_requests(
             prompts,
@@ -601,6 +603,7 @@ class Jam(Iterator[Bar]):
         self.audio: np.ndarray | None = None  # of the bars that the network hears
         self.heard: list[int] = []  # their lengths, samples
         self.tail: np.ndarray | None = None  # what follows them
+        self.level: float | None = None  # LUFS, of the first bar
         self.chords_since: tuple[str | None, int] = (None, 0)
         self.chords = chords
         music = self._request(0, None).music
@@ -673,13 +676,22 @@ class Jam(Iterator[Bar]):
             made = self.pipe(prompt, duration_s=seconds, **shared).audios[0]
         else:
             options = {"audio": self.audio, "sampling_rate": self.rate, "extend_s": (0.0, seconds), "downbeat_s": 0.0}
-            made = self.pipe(prompt, **options, **shared).audios[0][:, self.audio.shape[1] :]
+            made = self._held(self.pipe(prompt, **options, **shared).audios[0][:, self.audio.shape[1] :])
             fade = round(FADE_S * self.rate)  # in which an edit fades in what it makes
             ramp = (np.arange(fade, dtype=np.float32) + 1.0) / (fade + 1.0)
             made[:, :fade] += self.tail[:, :fade] * (1.0 - ramp)
+        if self.level is None and self.options.get("normalize", True) and made.any():
+            self.level = loudness(torch.from_numpy(made), self.rate)
         made, self.tail = made[:, : end - begin], made[:, end - begin :]
         self.heard.append(made.shape[1])
         whole = made if self.audio is None else np.concatenate([self.audio, made], axis=1)
         self.heard = self.heard[-self.context_bars :]
         self.audio = whole[:, -sum(self.heard) :]
         return made
+
+    def _held(self, made: np.ndarray) -> np.ndarray:
+        """A bar at the jam's level: what goes on from loud music tends to be louder, and the next bar more so."""
+        if self.level is None:
+            return made
+        excess_db = loudness(torch.from_numpy(made), self.rate) - self.level - LOUDER_LU
+        return made * np.float32(10.0 ** (-max(excess_db, 0.0) / 20.0))

@@ -151,6 +151,7 @@ def add_sound(parser: argparse.ArgumentParser) -> None:
     add("--loudness_lufs", type=number, help="integrated loudness, LUFS; default -16")
     add("--true_peak_dbtp", type=number, help="highest true peak, dBTP; default -1")
     add("--tilt_db", type=number, help="brightness: dB from 100 Hz to 10 kHz, -24 to 24")
+    add("--compression_ratio", type=number, help="1 to 20: how steady the level is kept; 1 = off")
     add("--fade_in_s", type=number, help="seconds")
     add("--fade_out_s", type=number, help="seconds")
 

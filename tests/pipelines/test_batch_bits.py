@@ -67,8 +67,6 @@ def test_random_weights(tiny_pipeline):
             parameter.add_(0.05 * torch.randn(parameter.shape))
     check(tiny_pipeline)
     check(tiny_pipeline, apg_eta=0.3, apg_norm_threshold=1.0, apg_momentum=-0.4)
-    tiny_pipeline.register_to_config(guidance_slow=2.0, guidance_channels=[0.5, 1.0, 1.5, 2.0])
-    check(tiny_pipeline)
 
 
 def test_shipped_weights(shipped):

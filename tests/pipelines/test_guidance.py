@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.pipeline_vivace import KEYS, VivacePipeline, frame_noise
+from pipelines.pipeline_vivace import KEYS, frame_noise
 from pipelines.vivace_music import morph_weights, read_start, timeline_weights
-from pipelines.vivace_sampling import SLOW_FRAMES, Guidance, rescaled, slow_part
+from pipelines.vivace_sampling import Guidance, rescaled
 from tests.conftest import make_pipeline
 
 LATENT = {"output_type": "latent"}
@@ -126,47 +126,6 @@ def test_projection_in_the_pipeline(tiny_pipeline):
         assert (prediction(tiny_pipeline, guidance_scale=4.0, **change) - plain).abs().max() > 1e-4
     off = prediction(tiny_pipeline, guidance_scale=1.0)
     torch.testing.assert_close(prediction(tiny_pipeline, guidance_scale=1.0, apg_eta=0.0), off, rtol=0, atol=0)
-
-
-def test_slow_part_keeps_what_lasts():
-    frames = 2 * SLOW_FRAMES
-    shown = torch.ones(2, frames, dtype=torch.bool)
-    shown[1, 40:] = False
-    lasting, quick = torch.ones(2, 3, frames) * shown[:, None], (-1.0) ** torch.arange(frames) * shown[:, None]
-    torch.testing.assert_close(slow_part(lasting, shown), lasting, atol=1e-5, rtol=0)  # to both ends, and not beyond
-    assert slow_part(quick, shown)[0].abs().max() < 0.02
-    drawn = torch.randn(1, 3, 40)
-    whole = torch.cat([drawn, torch.zeros(1, 3, frames - 40)], dim=2)
-    assert torch.equal(slow_part(whole, shown[1:])[..., :40], slow_part(drawn, shown[1:, :40]))
-    here = slow_part(torch.randn(1, 3, frames, generator=torch.Generator().manual_seed(0)), shown[:1])
-    drawn = torch.randn(1, 3, frames, generator=torch.Generator().manual_seed(0))
-    middle = SLOW_FRAMES  # a frame with a whole window around it
-    around = drawn[..., middle - SLOW_FRAMES // 2 : middle + SLOW_FRAMES // 2 + 1].mean(-1)
-    torch.testing.assert_close(here[..., middle], around, atol=1e-5, rtol=0)
-
-
-def test_each_part_of_guidance_has_its_weight():
-    extra, shown = torch.randn(1, 3, 300), torch.ones(1, 300, dtype=torch.bool)
-    assert guidance().weighed(extra, shown) is extra
-    by_channel = guidance(channels=torch.tensor([0.5, 1.0, 2.0])).weighed(extra, shown)
-    torch.testing.assert_close(by_channel, extra * torch.tensor([[0.5], [1.0], [2.0]]))
-    lasting = slow_part(extra, shown)
-    torch.testing.assert_close(guidance(slow=2.5).weighed(extra, shown), extra + 1.5 * lasting)
-    torch.testing.assert_close(guidance(slow=0.0).weighed(extra, shown), extra - lasting)
-
-
-def test_the_checkpoint_says_how_guidance_is_weighed(parts):
-    _, full, free, _ = parts
-    pipe = make_pipeline()
-    weights = [0.5, 1.0, 1.5, 2.0]
-    pipe.register_to_config(guidance_slow=2.0, guidance_channels=weights)
-    extra = 2.0 * (full - free) * torch.tensor(weights)[:, None]
-    lasting = slow_part(extra[None], torch.ones(1, extra.shape[1], dtype=torch.bool))[0]
-    got = prediction(pipe, guidance_scale=3.0)
-    torch.testing.assert_close(got, full + extra + lasting, atol=1e-5, rtol=0)
-    torch.testing.assert_close(prediction(pipe, guidance_scale=1.0), full, atol=1e-5, rtol=0)
-    with pytest.raises(ValueError, match="guidance_channels has 3 values; needed: one for each of the 4"):
-        VivacePipeline.from_pipe(pipe, guidance_channels=weights[:3])
 
 
 def test_rescale_brings_back_the_level():

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pipelines.composer_vivace import ComposerVivace
-from pipelines.pipeline_vivace import Score, Track, VivacePipeline
+from pipelines.pipeline_vivace import Score, Track, VivacePipeline, loudness
 from pipelines.vivace_compose import MusicPlan
 from pipelines.vivace_stages import KEPT_BARS, BarWriter, bar_chords
 from pipelines.vivace_theory import read_progression
@@ -135,6 +135,19 @@ def test_a_jam_goes_on_in_tempo_and_key_with_words_that_change(player):
     assert [bar.prompt for bar in ahead] == ["piano"] * 3 + ["solo flute"] * 2  # the third was being made
     assert np.array_equal(ahead[1].audio, made[1].audio)
     assert set(made[3].score.roles) <= {"lead", "bass"} and [bar.score.chords for bar in made[2:4]] == ["Dm", "E7"]
+
+
+def test_a_jam_keeps_its_level_where_each_bar_is_made_louder(player, monkeypatch):
+    plain = player.decode_latents
+    monkeypatch.setattr(player, "decode_latents", lambda *a: (0.1 * chunk for chunk in plain(*a)))
+    options = {"bpm": 120, "seed": 3, "ahead": False, "num_inference_steps": 1}
+    for ratio in (1.0, 4.0):
+        levels = []
+        for bar in itertools.islice(player.jam("piano", compression_ratio=ratio, **options), 5):
+            levels.append(loudness(torch.from_numpy(bar.audio), bar.sampling_rate))
+            monkeypatch.setattr(player, "decode_latents", lambda *a: (0.5 * chunk for chunk in plain(*a)))
+        assert max(levels) < levels[0] + 1.3 and levels[-1] > levels[0] - 3.0, levels
+        monkeypatch.setattr(player, "decode_latents", lambda *a: (0.1 * chunk for chunk in plain(*a)))
 
 
 def test_bars_that_do_not_end_on_a_sample_add_up(player):

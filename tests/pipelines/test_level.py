@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from pipelines import vivace_audio
-from pipelines.vivace_audio import MAKE_UP_DB, MAX_GAIN_DB, Leveller, loudness, peaks, true_peak_db, weighting
+from pipelines.vivace_audio import (
+    MAKE_UP_DB,
+    MAX_GAIN_DB,
+    Leveller,
+    compressor_gain,
+    compressor_reach,
+    loudness,
+    peaks,
+    true_peak_db,
+    weighting,
+)
 
 
 def tone(hertz, seconds, rate, level_db=0.0, phase=0.0):
@@ -15,8 +25,10 @@ def tone(hertz, seconds, rate, level_db=0.0, phase=0.0):
     return (10 ** (level_db / 20) * torch.sin(2 * math.pi * hertz * times + phase)).float()[None]
 
 
-def level(audio, rate=24000, loudness_lufs=-16.0, peak=-1.0, tilt=0.0, into=0.0, out=0.0, loop=False, cuts=()):
-    leveller = Leveller(rate, audio.shape[1], loudness_lufs, peak, tilt, into, out, loop)
+def level(
+    audio, rate=24000, loudness_lufs=-16.0, peak=-1.0, tilt=0.0, into=0.0, out=0.0, loop=False, cuts=(), ratio=1.0
+):
+    leveller = Leveller(rate, audio.shape[1], loudness_lufs, peak, tilt, into, out, loop, ratio)
     return torch.cat(list(leveller.run(torch.tensor_split(audio, list(cuts), dim=1))), dim=1)
 
 
@@ -201,3 +213,97 @@ def test_the_gain_of_the_whole_is_known_before_the_first_chunk():
     whole = torch.cat(list(leveller.run(chunks)), dim=1)
     assert loudness(whole, 24000) == pytest.approx(-20.0, abs=0.2) and true_peak_db(whole) <= -0.9
     assert loudness(level(music, loudness_lufs=-20.0, tilt=2.0, cuts=(6 * 24000,)), 24000) > -17.0
+
+
+def uneven(seconds=12.0, rate=8000, every=4):
+    """Notes of half a second with attacks, of which each fourth is 12 dB too loud; stereo."""
+    note = torch.arange(rate // 2) / rate
+    shape = torch.sin(2 * math.pi * 220 * note) * torch.exp(-2 * note) * (note / 0.002).clamp_max(1.0)
+    loud = [4.0 if k % every == every - 1 else 1.0 for k in range(int(2 * seconds))]
+    return 0.05 * torch.cat([gain * shape for gain in loud])[None] * torch.tensor([[1.0], [0.5]])
+
+
+def over_median(audio, rate=8000):
+    """dB of the loudest 100 ms over the median."""
+    size = rate // 10
+    power = audio[:, : audio.shape[1] // size * size].square().mean(0).unflatten(0, (-1, size)).mean(1)
+    return 10 * math.log10(power.max() / power.median())
+
+
+def test_the_compressor_evens_what_is_too_loud_and_keeps_attacks():
+    music = uneven()
+    plain, even = level(music, 8000), level(music, 8000, ratio=4.0)
+    assert over_median(plain) > 13.5 and over_median(even) < 8.1
+    assert loudness(even, 8000) == pytest.approx(-16.0, abs=0.2) and true_peak_db(even) <= -0.9
+    torch.testing.assert_close(even[1], 0.5 * even[0], atol=1e-6, rtol=1e-5)  # left and right alike
+    for start in range(3 * 4000, music.shape[1], 4 * 4000):  # crest within 100 ms of a loud note's attack
+        before, after = (one[0, start : start + 800] for one in (music, even))
+        crest = [float(one.abs().max() / one.square().mean().sqrt()) for one in (before, after)]
+        assert crest[0] < crest[1] < 1.2 * crest[0]  # the gain comes down behind the attack
+    torch.testing.assert_close(level(music, 8000, None, ratio=4.0), music, rtol=0, atol=0)  # as decoded
+
+
+def test_the_compressor_leaves_steady_levels_and_rests_alone():
+    """Whatever the level, music after a rest begins as it goes on, and a decay stays one."""
+    steady = tone(440.0, 10, 8000, -20.0)
+    gain = compressor_gain(steady, 8000, 4.0, False)
+    assert gain.max() - gain.min() < 5e-3 and 20 * math.log10(gain.min()) > -0.6
+    rest = torch.cat([steady, torch.zeros(1, 5 * 8000), steady], dim=1)
+    assert 20 * math.log10(compressor_gain(rest, 8000, 4.0, False).min()) > -1.0
+    assert compressor_gain(torch.zeros(2, 8000), 8000, 4.0, False).isfinite().all()
+    for scale in (1e-3, 30.0):
+        louder = compressor_gain(scale * uneven(), 8000, 4.0, False)
+        torch.testing.assert_close(louder, compressor_gain(uneven(), 8000, 4.0, False), atol=1e-5, rtol=0)
+
+
+def test_the_compressor_reaches_no_further_than_it_says():
+    music, reach = uneven(20.0), compressor_reach(8000)
+    other = music.clone()
+    other[:, 80000:] *= 8.0
+    gains = [compressor_gain(one, 8000, 4.0, False) for one in (music, other)]
+    assert torch.equal(gains[0][: 80000 - reach], gains[1][: 80000 - reach])
+    assert not torch.equal(gains[0][: 80000 - reach // 2], gains[1][: 80000 - reach // 2])
+
+
+@pytest.mark.parametrize("cuts", [(60000,), (40001, 50007, 130123), tuple(range(1001, 160000, 10011))])
+def test_chunks_are_compressed_as_the_whole(cuts):
+    music = uneven(20.0)
+    whole, parts = Leveller(8000, 160000, -30.0, -1.0, 0.0, 0.0, 0.0, False, 4.0), []
+    chunks = list(torch.tensor_split(music, cuts, dim=1))
+    whole.measure([*chunks])
+    for given in ([music], chunks):
+        leveller = Leveller(8000, 160000, -30.0, -1.0, 0.0, 0.0, 0.0, False, 4.0)
+        leveller.gain = whole.gain
+        parts.append(torch.cat(list(leveller.run(given)), dim=1))
+    torch.testing.assert_close(parts[1], parts[0], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", [8000, 47999, 12 * 8000 - 77])
+def test_a_circle_is_compressed_as_a_circle(size):
+    """Wherever it begins, and without a step at its seam: the gain moves there as slowly as elsewhere."""
+    circle = uneven(13.0, every=3)[:, :size].clone()
+    gain = compressor_gain(circle, 8000, 4.0, True)
+    turned = compressor_gain(circle.roll(9000, 1), 8000, 4.0, True).roll(-9000)
+    torch.testing.assert_close(gain, turned, atol=2e-2, rtol=0)
+    assert abs(gain[0] - gain[-1]) <= gain.diff().abs().max() + 1e-6
+    assert gain.diff().abs().max() < 2e-3  # a sample
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_stems_share_the_compressor_of_their_sum(loop):
+    music = uneven()
+    parts = [music, 0.1 * tone(330.0, 12, 8000).expand(2, -1)]
+    stems = Leveller(8000, music.shape[1], -20.0, -1.0, 2.0, 0.0, 0.0, loop, 4.0).level_parts(parts)
+    mix = level(sum(parts), 8000, -20.0, tilt=2.0, loop=loop, ratio=4.0)
+    torch.testing.assert_close(sum(stems), mix, atol=2 * 2.0**-16 + 1e-6, rtol=0)
+    lone = level(parts[1], 8000, -20.0, tilt=2.0, loop=loop, ratio=4.0)
+    assert (stems[1] / lone)[0, 100:-100].std() > 0.05  # not by its own level, which is steady
+
+
+def test_one_level_of_compression_for_all_rates():
+    for rate in (1000, 8000, 44100):
+        out = level(uneven(rate=rate), rate=rate, ratio=4.0)
+        assert over_median(out, rate) == pytest.approx(8.05, abs=0.05)
+    for size in (1, 2, 79, 100):
+        for loop in (False, True):
+            assert level(torch.full((1, size), 0.5), rate=8000, loop=loop, ratio=4.0).isfinite().all()

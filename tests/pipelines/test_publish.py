@@ -1,6 +1,7 @@
 """A saved pipeline is a checkpoint that others can load: with its code, without this repository, again and again."""
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -90,6 +91,26 @@ def test_weights_are_half_in_the_file_and_full_when_loaded(tiny_checkpoint):
             assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
             assert not model.training
     assert isinstance(load_native(tiny_checkpoint), VivacePipeline)
+
+
+def test_a_checkpoint_with_settings_that_this_code_has_no_more(tiny_checkpoint, tmp_path, caplog):
+    """As the first one, whose guidance was weighed: it loads, and what is ignored is named."""
+    folder = tmp_path / "old"
+    shutil.copytree(tiny_checkpoint, folder)
+    index = json.loads((folder / "model_index.json").read_text())
+    old = {"guidance_slow": 1.5, "guidance_channels": [1.2, 1.0, 0.9, 1.0]}
+    (folder / "model_index.json").write_text(json.dumps(index | old))
+    logger = logging.getLogger("diffusers")
+    plain = load_native(tiny_checkpoint)("piano", seed=1).audios
+    for load in (load_native, load_published):
+        caplog.clear()
+        logger.propagate = True
+        try:
+            pipe = load(folder)
+        finally:
+            logger.propagate = False
+        assert "guidance_slow" in caplog.text and "guidance_channels" in caplog.text, load
+        np.testing.assert_array_equal(pipe("piano", seed=1).audios, plain)
 
 
 def test_saving_again_replaces_and_refuses_what_is_not_a_checkpoint(tmp_path):

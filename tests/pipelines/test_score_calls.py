@@ -158,7 +158,13 @@ def test_parts(pipe):
     assert [one["arguments"]["parts"] for one in each.recipes] == [["lead"], ["bass", "lead"]]
 
 
-@pytest.mark.parametrize("more", [{}, {"loop": True}, {"normalize": False}, {"tilt_db": 3.0, "fade_out_s": 0.5}])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {}, {"loop": True}, {"normalize": False}, {"tilt_db": 3.0, "fade_out_s": 0.5}, {"compression_ratio": 4.0},
+        {"compression_ratio": 4.0, "loop": True},
+    ],
+)  # fmt: skip
 def test_stems_add_up(pipe, tmp_path, more):
     out = pipe("piano", score=tune(), stems=True, seed=4, **more)
     stems = out.stems[0]

@@ -13,7 +13,7 @@ from training.encode_latents import load_text_encoder
 
 @pytest.fixture(scope="session")
 def teacher(tiny_latents, tiny_text_encoder, tmp_path_factory):
-    """A published checkpoint of what made the latents, with a network that plays notes and guidance by parts."""
+    """A published checkpoint of what made the latents, with a network that plays notes."""
     folder = tmp_path_factory.mktemp("teacher") / "tiny"
     encoder, tokenizer = load_text_encoder(str(tiny_text_encoder))
     pipe = make_pipeline(instruments=("piano", "drums"))
@@ -26,7 +26,6 @@ def teacher(tiny_latents, tiny_text_encoder, tmp_path_factory):
     pipe = VivacePipeline(
         lora.load_autoencoder(f"{tiny_latents}/vae"), pipe.unet, encoder, tokenizer, pipe.scheduler,
         default_num_inference_steps=12, default_guidance_scale=6.0, default_score_guidance_scale=1.5,
-        guidance_slow=1.5, guidance_channels=[1.0, 0.9, 1.1, 1.0],
     )  # fmt: skip
     save_checkpoint(pipe, folder, fp16=False)
     return folder
