@@ -13,6 +13,7 @@ from pipelines.pipeline_vivace import find_beats, parse_time_signature, write_au
 from pipelines.scores import LONGEST
 from pipelines.vivace_audio import find_ffmpeg, read_file
 from pipelines.vivace_edit import recipe_grid
+from pipelines.vivace_music import Music
 from pipelines.vivace_recipe import find_recipe
 
 from .notes import roll_value
@@ -218,6 +219,25 @@ def make_lossy(path: Path) -> bool:
         samples, rate = read_file(source, math.inf)
         write_audio(path, samples.numpy(), rate, find_recipe(source))
     return True
+
+
+def beginning(folder: Path, chunks: list[np.ndarray], rate: int, music: Music, title: str) -> dict:
+    """The value of a player for a piece that is still being made: what there is of it, at its place in the whole.
+
+    Args:
+        folder: of its files.
+        chunks: (channels, samples) each.
+        rate: their sampling rate.
+        music: of the whole piece.
+        title: its words.
+    """
+    path, seconds = folder / f"{len(chunks)}.wav", sum(chunk.shape[1] for chunk in chunks) / rate
+    write_audio(path, np.concatenate(chunks, axis=1), rate)
+    grid = grid_of({"bpm": music.bpm, "time_signature": music.time_signature})
+    take = Take("", "made", title, "beginning", path, seconds, grid=grid)
+    whole = float(music.duration_s)
+    told = {"coming": whole, "about": f"{title}: {seconds:.0f} of {whole:.0f} s can be played, the rest is being made"}
+    return {"tracks": [track(take, "1") | told], "current": 0, "region": None, "selectable": False}
 
 
 def deck_value(
