@@ -188,7 +188,10 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, d
         return {fields[field]: blank(config)[field]} if field in GRID else {said: gr.skip()}
 
     quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections", "loras")]
+    shown = [
+        fields[name]
+        for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections", "sounds_like", "loras")
+    ]
     gr.on(
         [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
         **quick,

@@ -112,6 +112,7 @@ def understood(settings: dict, arguments: dict | None, wrong: str, config, words
     music = music_asked(arguments | {"melody": None} if hum else arguments, config)
     chips = grid_chips(settings, arguments, music) + part_chips(arguments, composed)
     chips += [chip("lead: your recording", "notes", more="read when the piece is made")] if hum else []
+    chips += [chip("sound of your recording", "field")] if arguments.get("sounds_like") else []
     for name, strength in (arguments.get("loras") or {}).items():
         chips.append(chip(f"{name} at {strength:g}" if strength else f"{name} off", "field", more="LoRA adapter"))
     bar, said = 1, arguments.get("prompt") or ""

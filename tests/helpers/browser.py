@@ -30,10 +30,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(model: Path) -> Iterator[str]:
-    """The address of the page as `python app.py` starts it with a checkpoint."""
+def serving(model: Path, **variables: str) -> Iterator[str]:
+    """The address of the page as `python app.py` starts it with a checkpoint, and more environment variables."""
     port = free_port()
-    given = os.environ | {"VIVACE_TAKES": "", "GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(model)}
+    given = os.environ | {"VIVACE_TAKES": "", "GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(model)} | variables
     server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=given, stdout=subprocess.DEVNULL)
     try:
         for _ in range(2 * START_S):
