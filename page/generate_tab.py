@@ -119,7 +119,7 @@ def form(desk: Desk) -> dict[str, gr.components.Component]:
         )  # fmt: skip
     with gr.Accordion("Notes", open=False, visible=notes, elem_classes="more", elem_id="notes"):
         fields["score"] = gr.File(
-            label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=110,
+            label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=124,
             elem_id="score", elem_classes="field-score",
         )  # fmt: skip
         fields["notes_as"] = gr.Radio(
@@ -239,8 +239,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
                     if news.audio is not None and music is not None:
                         folder = folder or session.answer()
                         chunks.append(news.audio)
-                        title = arguments.get("prompt") or "score"
-                        begun = beginning(folder, chunks, desk.pipe.vae.config.sampling_rate, music, title)
+                        begun = beginning(folder, chunks, desk.pipe.vae.config.sampling_rate, music, settings)
                         yield {player: begun, to_edit: gr.update(visible=False)}
                 takes = news.kept
                 if place is not None:

@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from pipelines.vivace_music import Music
 from pipelines.vivace_recipe import find_recipe
 
 from .notes import roll_value
-from .request import MAX_SECONDS, file_name, short_title
+from .request import MAX_SECONDS, file_name, read_sections, short_title
 from .sessions import Session, Take
 
 MAX_UPLOAD_BYTES = 30 * 2**20
 MIN_UPLOAD_S = 0.5
+MAX_CHORDS = 60  # characters of a progression in the line on a piece; the piano roll has all of it
 LOSSY = [kind for kind in ("mp3", "ogg") if kind.upper() in soundfile.available_formats()]  # of this libsndfile
 KINDS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")  # as libsndfile names what it finds inside, whatever the file's ending
 NAMES = {"loop": "loop", "made": "piece", "anew": "region made anew", "extended": "extended", "varied": "varied",
@@ -44,7 +46,8 @@ def describe(conditions: dict, seed: int | None) -> str:
         words.append(f"{float(conditions['bpm']):g} bpm{chosen}")
     words += [conditions[name] for name in ("key", "time_signature") if conditions[name] is not None]
     words += [f"{conditions['bars']} bar{'s' * (conditions['bars'] != 1)}"] if conditions["bars"] is not None else []
-    words += [str(conditions["chords"])] if conditions["chords"] is not None else []
+    if conditions["chords"] is not None:
+        words.append(textwrap.shorten(str(conditions["chords"]), MAX_CHORDS, placeholder=" ..."))
     words += [f"{conditions['duration_s']:.2f} s"] + ([f"seed {seed}"] if seed is not None else [])
     return ", ".join(words)
 
@@ -207,7 +210,17 @@ def track(take: Take, label: str, roll: bool = False) -> dict:
         "mid": take.midi and link(take.midi), "zip": take.stems and link(take.stems),
         **{kind: link(take.path.with_suffix(f".{kind}")) for kind in LOSSY}, "roll": roll_value(take) if roll else None,
         "about": f"{take.called}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
+        "sections": section_names((take.settings or {}).get("sections")),
     }  # fmt: skip
+
+
+def section_names(lines: object) -> dict[int, str]:
+    """The bars, counted from 0, in which the sections of a piece begin, and what they are called."""
+    rows, names, bar = read_sections(lines or ""), {}, 0
+    for bars, words in rows:
+        names[bar] = words.split(",")[0]
+        bar += bars
+    return names
 
 
 def make_lossy(path: Path) -> bool:
@@ -221,7 +234,7 @@ def make_lossy(path: Path) -> bool:
     return True
 
 
-def beginning(folder: Path, chunks: list[np.ndarray], rate: int, music: Music, title: str) -> dict:
+def beginning(folder: Path, chunks: list[np.ndarray], rate: int, music: Music, settings: dict) -> dict:
     """The value of a player for a piece that is still being made: what there is of it, at its place in the whole.
 
     Args:
@@ -229,12 +242,13 @@ def beginning(folder: Path, chunks: list[np.ndarray], rate: int, music: Music, t
         chunks: (channels, samples) each.
         rate: their sampling rate.
         music: of the whole piece.
-        title: its words.
+        settings: of the fields.
     """
     path, seconds = folder / f"{len(chunks)}.wav", sum(chunk.shape[1] for chunk in chunks) / rate
     write_audio(path, np.concatenate(chunks, axis=1), rate)
     grid = grid_of({"bpm": music.bpm, "time_signature": music.time_signature})
-    take = Take("", "made", title, "beginning", path, seconds, grid=grid)
+    title = settings["prompt"] or "score"
+    take = Take("", "made", title, "beginning", path, seconds, settings, grid=grid)
     whole = float(music.duration_s)
     told = {"coming": whole, "about": f"{title}: {seconds:.0f} of {whole:.0f} s can be played, the rest is being made"}
     return {"tracks": [track(take, "1") | told], "current": 0, "region": None, "selectable": False}

@@ -368,7 +368,10 @@
       }
       let text = `${clock(now)} / ${clock(this.duration)}`;
       const beat = bpm ? Math.floor(((now - downbeat_s) * bpm) / 60 + 1e-3) : -1;
-      if (beat >= 0) text += `  ·  bar ${Math.floor(beat / beats_per_bar) + 1}, beat ${(beat % beats_per_bar) + 1}`;
+      const bar = Math.floor(beat / beats_per_bar);
+      if (beat >= 0) text += `  ·  bar ${bar + 1}, beat ${(beat % beats_per_bar) + 1}`;
+      const begun = Object.keys(this.track.sections || {}).filter((first) => first <= bar); // in their order
+      if (begun.length) text += `  ·  ${this.track.sections[begun.at(-1)]}`;
       this.find("time").textContent = text;
     }
 
@@ -420,8 +423,10 @@
 
     // A line on each beat, a stronger one with its number on each bar; beats are left out where they would crowd.
     grid(canvas, width, height, scale, colour, numbers) {
-      const { bpm, downbeat_s, beats_per_bar } = this.track;
+      const { bpm, downbeat_s, beats_per_bar, sections } = this.track;
       if (!bpm) return;
+      const starts = Object.keys(sections || {});
+      let free = 0; // right of what is written
       const beat = 60 / bpm, px = (beat / this.duration) * width;
       const first = Math.ceil(-downbeat_s / beat - 1e-6);
       const barPx = px * beats_per_bar, every = Math.max(1, Math.ceil((26 * scale) / barPx));
@@ -432,9 +437,12 @@
         canvas.fillStyle = colour(bar ? "bar" : "beat");
         canvas.fillRect(x, numbers ? (bar ? 0 : 18 * scale) : 0, scale, height);
         const index = Math.floor(k / beats_per_bar);
-        if (bar && numbers && index >= 0 && index % every === 0) {
+        const name = sections?.[index], close = starts.some((first) => first > index && first < index + every);
+        if (bar && numbers && index >= 0 && x >= free && (name || (index % every === 0 && !close))) {
+          const text = name ? `${index + 1} ${name}` : String(index + 1);
           canvas.fillStyle = colour("ink");
-          canvas.fillText(String(index + 1), x + 4 * scale, 12 * scale);
+          canvas.fillText(text, x + 4 * scale, 12 * scale);
+          free = x + 4 * scale + canvas.measureText(text).width;
         }
       }
     }

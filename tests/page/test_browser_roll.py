@@ -327,11 +327,15 @@ def test_the_first_bars_play_while_the_rest_is_made(chromium, address):
     page.locator("#generate").click()
     page.wait_for_function(f"() => {DECK}.node && {DECK}.track.coming && {DECK}.now() > 0.1")
     assert "s can be played, the rest is being made" in page.locator("#deck [data-part=about]").inner_text()
+    page.wait_for_function("() => document.querySelector('#deck [data-part=time]').innerText.includes('intro')")
     assert page.locator("#deck [data-part=wav]").is_hidden() and page.evaluate(f"() => {DECK}.duration") == 64
     visit.wait_other(before)
     assert page.evaluate(f"() => Boolean({DECK}.node)") and 0.1 < page.evaluate(f"() => {DECK}.now()") < 60
     there = page.evaluate("() => there")
     assert len(there) > 1 and there == sorted(there) and 15 < there[0] < 21 and there[-1] <= 64
     assert len(read(visit.download("#deck [data-part=wav]")[1])[0]) == 64 * RATE and notes(visit) > 0
+    page.locator("#deck .deck-play").click()
+    page.evaluate(f"() => {DECK}.seek(40)")
+    assert page.locator("#deck [data-part=time]").inner_text().endswith("bar 21, beat 1  ·  verse")
     visit.context.close()
     assert not visit.wrong, visit.wrong
