@@ -214,11 +214,11 @@ def track(take: Take, label: str, roll: bool = False) -> dict:
     }  # fmt: skip
 
 
-def section_names(lines: object) -> dict[int, str]:
+def section_names(lines: object) -> dict[str, str]:
     """The bars, counted from 0, in which the sections of a piece begin, and what they are called."""
     rows, names, bar = read_sections(lines or ""), {}, 0
     for bars, words in rows:
-        names[bar] = words.split(",")[0]
+        names[str(bar)] = words.split(",")[0]
         bar += bars
     return names
 
