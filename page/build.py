@@ -32,7 +32,7 @@ def make_app(desk: Desk) -> gr.Blocks:
         history_tab.wire(desk, tabs, make, edit, history)
         history_page.select(history.refresh, history.search, history.listing, **history.quick)  # of all tabs
         page.load(history.refresh, history.search, history.listing, **history.quick)
-        page.load(make.newest, None, [make.player, make.to_edit], **history.quick)
+        page.load(make.newest, None, [make.player, make.to_edit, *make.order], **history.quick)
         api.add_endpoints(desk)
 
         def leave(request: gr.Request) -> None:

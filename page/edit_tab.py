@@ -161,7 +161,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     """The tab's components."""
     config = desk.pipe.config
     with gr.Row(elem_classes="tight", elem_id="bring"):
-        gr.HTML("<p>Choose a piece in the history, or bring one.</p>", apply_default_css=False)
+        gr.HTML("<p>Choose a piece in the history, or upload one.</p>", apply_default_css=False)
         upload = gr.UploadButton(
             "Upload audio", file_types=[".wav", ".flac", ".mp3", ".ogg", ".aiff", ".m4a", ".webm"], size="sm",
             elem_id="upload", scale=0, min_width=150,

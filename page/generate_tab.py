@@ -12,8 +12,9 @@ from pipelines.scores import has_composer
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .examples import EXAMPLES
 from .parts import BEGIN, deck, number, status_box
-from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, overridden, pipeline_arguments
-from .takes import check_upload, deck_value, keep_output
+from .request import MAX_PROMPT, MAX_STEPS, MAX_VARIATIONS, music_asked, overridden, pipeline_arguments
+from .sessions import Session
+from .takes import beginning, check_upload, deck_value, keep_output
 from .understood import understood
 
 METERS = ["4/4", "3/4", "2/4", "5/4", "7/8", "6/8", "12/8"]
@@ -118,7 +119,7 @@ def form(desk: Desk) -> dict[str, gr.components.Component]:
         )  # fmt: skip
     with gr.Accordion("Notes", open=False, visible=notes, elem_classes="more", elem_id="notes"):
         fields["score"] = gr.File(
-            label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=110,
+            label="MIDI file (drop it anywhere on the page)", file_types=[".mid", ".midi"], height=124,
             elem_id="score", elem_classes="field-score",
         )  # fmt: skip
         fields["notes_as"] = gr.Radio(
@@ -187,7 +188,10 @@ def show_understood(fields: dict[str, gr.components.Component], said: gr.HTML, d
         return {fields[field]: blank(config)[field]} if field in GRID else {said: gr.skip()}
 
     quick = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-    shown = [fields[name] for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections", "loras")]
+    shown = [
+        fields[name]
+        for name in ("prompt", *GRID, "unit", "score", "notes_as", "hum", "sections", "sounds_like", "loras")
+    ]
     gr.on(
         [field.change for field in shown], read, [fields[name] for name in FIELDS], said, trigger_mode="always_last",
         **quick,
@@ -220,9 +224,10 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     async def make(settings: dict, request: gr.Request, place: int | None = None):
         """Updates while a piece is made and when it is done."""
         yield {status: status_line("Reading the request", "busy", 0.0), **busy}
+        chunks, folder, session = [], None, desk.session(request)
         try:
             arguments, output = arguments_of(settings, config), desk.example_outputs.get(place)
-            note = overridden(arguments)
+            note, music = overridden(arguments), music_asked(arguments, config)
 
             def keep(session, output):
                 return keep_output(session, output, settings, loop=arguments.get("loop", False))
@@ -231,17 +236,21 @@ def make_tab(desk: Desk) -> SimpleNamespace:
                 async for news in desk.run(request, arguments, keep):
                     if news.output is None:
                         yield {status: progress_line(news, note)}
+                    if news.audio is not None and music is not None:
+                        folder = folder or session.answer()
+                        chunks.append(news.audio)
+                        begun = beginning(folder, chunks, desk.pipe.vae.config.sampling_rate, music, settings)
+                        yield {player: begun, to_edit: gr.update(visible=False)}
                 takes = news.kept
                 if place is not None:
                     desk.example_outputs[place] = news.output
             else:
-                session = desk.session(request)
                 with session.job():
                     takes = await asyncio.to_thread(keep, session, output)
         except Exception as error:
-            yield {status: refusal(error), **idle}
+            yield {status: refusal(error), **(last_made(session) if chunks else {}), **idle}
             return
-        yield {status: done_line(takes, note), player: deck_value(takes, roll=True),
+        yield {status: done_line(takes, note), player: deck_value(takes, roll=True) | {"goes_on": bool(chunks)},
                to_edit: gr.update(visible=True), **idle}  # fmt: skip
 
     async def from_form(request: gr.Request, *values):
@@ -259,10 +268,17 @@ def make_tab(desk: Desk) -> SimpleNamespace:
 
         return play
 
+    def last_made(session: Session) -> dict:
+        takes = list(session.takes.values())[-1:]
+        return {player: deck_value(takes, roll=True), to_edit: gr.update(visible=bool(takes))}
+
     def newest(request: gr.Request):
-        """After a reload the player shows again what was made last."""
-        takes = list(desk.session(request).takes.values())[-1:]
-        return deck_value(takes, roll=True), gr.update(visible=bool(takes))
+        """After a reload the player shows again what was made last, and the form the words that were last in it."""
+        session = desk.session(request)
+        settings = [take.settings for take in session.takes.values() if take.settings and "task" not in take.settings]
+        words = next((one for one in reversed(settings) if not one.get("score")), {})
+        kept = {fields[name]: words[name] for name in ("prompt", *GRID, "unit", "sections") if name in words}
+        return last_made(session) | kept
 
     outputs = [status, player, to_edit, go, cancel]
     options = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}

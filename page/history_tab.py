@@ -24,7 +24,7 @@ def make_tab(desk: Desk) -> SimpleNamespace:
     with gr.Row(elem_classes="tight history-bar"):
         search = gr.Textbox(
             label="Search",
-            placeholder="piano, 96 bpm, A minor, loop, favourite ...",
+            placeholder="piano, 96 bpm, favourite",
             max_length=200,
             elem_id="search",
         )

@@ -7,8 +7,10 @@ import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from .gate import Gate
 
@@ -37,6 +39,7 @@ class News:
         before: jobs that come first; 0 once it runs.
         step, steps: of the denoising.
         left_s: about how many seconds are left; None = not known yet.
+        audio: the next chunk (channels, samples) of the first piece, of a long one while the rest is made.
         output: what the pipeline made, in the last news.
         kept: what was kept of it, see `Desk.run`.
     """
@@ -45,6 +48,7 @@ class News:
     step: int = 0
     steps: int = 0
     left_s: float | None = None
+    audio: np.ndarray | None = None
     output: object = None
     kept: object = None
 
@@ -127,18 +131,24 @@ def work(arguments: dict, cancel: str) -> Iterator[News]:
         ValueError: of the pipeline.
     """
     pipe, news, remaining = PIPES["pipe"], queue.SimpleQueue(), Remaining()
-    stop, flag = threading.Event(), Path(cancel)
+    stop, flag, latest = threading.Event(), Path(cancel), [News()]
 
     def step_done(pipe, step: int, timestep, tensors: dict) -> dict:
         if stop.is_set() or flag.exists():
             raise Cancelled
         done, total = step + 1, max(pipe.num_timesteps, step + 1)
-        news.put(News(step=done, steps=total, left_s=remaining.after(time.monotonic(), done, total)))
+        latest[0] = News(step=done, steps=total, left_s=remaining.after(time.monotonic(), done, total))
+        news.put(latest[0])
         return {}
+
+    def chunk_done(piece: int, audio: np.ndarray) -> None:
+        if piece == 0:
+            news.put(replace(latest[0], audio=audio))
 
     def run() -> None:
         try:
-            news.put(News(output=pipe(**call_arguments(pipe, arguments), callback_on_step_end=step_done)))
+            callbacks = {"callback_on_step_end": step_done, "callback_on_audio": chunk_done}
+            news.put(News(output=pipe(**call_arguments(pipe, arguments), **callbacks)))
         except BaseException as error:
             news.put(error)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.pipeline_vivace import Score, check_number, parse_key, read_prompt
 from pipelines.scores import has_composer, is_composed, music_of
+from pipelines.vivace_music import Music
 from pipelines.vivace_notes import read_melody, read_parts
 
 MAX_PROMPT = 2000  # characters
@@ -188,11 +189,22 @@ def pipeline_arguments(values: dict, config) -> dict:
     written = is_composed(out, has_composer(config))
     if out.get("stems") and score is None and not written:
         raise ValueError("stems needs score: stems are its parts")
-    known = melody if score is None else score
-    if out.get("audio") is None and (known is None or isinstance(known, Score)):
-        longest_s = min(config.max_duration_s, MAX_SECONDS)
-        music_of(out["prompt"] or "", out, known, config.default_duration_s, longest_s, written)
+    if out.get("audio") is None:
+        music_asked(out, config)
     return {name: value for name, value in out.items() if value is not None}
+
+
+def music_asked(arguments: dict, config) -> Music | None:
+    """The music of a piece as the pipeline settles it; None where its melody is a recording, which is read with it.
+
+    Raises:
+        ValueError: what the pipeline would refuse.
+    """
+    known = arguments.get("melody") if arguments.get("score") is None else arguments["score"]
+    if known is not None and not isinstance(known, Score):
+        return None
+    longest_s, written = min(config.max_duration_s, MAX_SECONDS), is_composed(arguments, has_composer(config))
+    return music_of(arguments.get("prompt") or "", arguments, known, config.default_duration_s, longest_s, written)
 
 
 def overridden(arguments: dict) -> str:

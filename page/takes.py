@@ -3,6 +3,7 @@
 import math
 import os
 import shutil
+import textwrap
 import zipfile
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from pipelines.pipeline_vivace import find_beats, parse_time_signature, write_au
 from pipelines.scores import LONGEST
 from pipelines.vivace_audio import find_ffmpeg, read_file
 from pipelines.vivace_edit import recipe_grid
+from pipelines.vivace_music import Music
 from pipelines.vivace_recipe import find_recipe
 
 from .notes import roll_value
-from .request import MAX_SECONDS, file_name, short_title
+from .request import MAX_SECONDS, file_name, read_sections, short_title
 from .sessions import Session, Take
 
 MAX_UPLOAD_BYTES = 30 * 2**20
 MIN_UPLOAD_S = 0.5
+MAX_CHORDS = 60  # characters of a progression in the line on a piece; the piano roll has all of it
 LOSSY = [kind for kind in ("mp3", "ogg") if kind.upper() in soundfile.available_formats()]  # of this libsndfile
 KINDS = ("WAV", "FLAC", "OGG", "MP3", "AIFF")  # as libsndfile names what it finds inside, whatever the file's ending
 NAMES = {"loop": "loop", "made": "piece", "anew": "region made anew", "extended": "extended", "varied": "varied",
@@ -43,7 +46,8 @@ def describe(conditions: dict, seed: int | None) -> str:
         words.append(f"{float(conditions['bpm']):g} bpm{chosen}")
     words += [conditions[name] for name in ("key", "time_signature") if conditions[name] is not None]
     words += [f"{conditions['bars']} bar{'s' * (conditions['bars'] != 1)}"] if conditions["bars"] is not None else []
-    words += [str(conditions["chords"])] if conditions["chords"] is not None else []
+    if conditions["chords"] is not None:
+        words.append(textwrap.shorten(str(conditions["chords"]), MAX_CHORDS, placeholder=" ..."))
     words += [f"{conditions['duration_s']:.2f} s"] + ([f"seed {seed}"] if seed is not None else [])
     return ", ".join(words)
 
@@ -206,7 +210,17 @@ def track(take: Take, label: str, roll: bool = False) -> dict:
         "mid": take.midi and link(take.midi), "zip": take.stems and link(take.stems),
         **{kind: link(take.path.with_suffix(f".{kind}")) for kind in LOSSY}, "roll": roll_value(take) if roll else None,
         "about": f"{take.called}: {about(take)}", "loop": take.loop, "made": take.made, **grid,
+        "sections": section_names((take.settings or {}).get("sections")),
     }  # fmt: skip
+
+
+def section_names(lines: object) -> dict[str, str]:
+    """The bars, counted from 0, in which the sections of a piece begin, and what they are called."""
+    rows, names, bar = read_sections(lines or ""), {}, 0
+    for bars, words in rows:
+        names[str(bar)] = words.split(",")[0]
+        bar += bars
+    return names
 
 
 def make_lossy(path: Path) -> bool:
@@ -218,6 +232,26 @@ def make_lossy(path: Path) -> bool:
         samples, rate = read_file(source, math.inf)
         write_audio(path, samples.numpy(), rate, find_recipe(source))
     return True
+
+
+def beginning(folder: Path, chunks: list[np.ndarray], rate: int, music: Music, settings: dict) -> dict:
+    """The value of a player for a piece that is still being made: what there is of it, at its place in the whole.
+
+    Args:
+        folder: of its files.
+        chunks: (channels, samples) each.
+        rate: their sampling rate.
+        music: of the whole piece.
+        settings: of the fields.
+    """
+    path, seconds = folder / f"{len(chunks)}.wav", sum(chunk.shape[1] for chunk in chunks) / rate
+    write_audio(path, np.concatenate(chunks, axis=1), rate)
+    grid = grid_of({"bpm": music.bpm, "time_signature": music.time_signature})
+    title = settings["prompt"] or "score"
+    take = Take("", "made", title, "beginning", path, seconds, settings, grid=grid)
+    whole = float(music.duration_s)
+    told = {"coming": whole, "about": f"{title}: {seconds:.0f} of {whole:.0f} s can be played, the rest is being made"}
+    return {"tracks": [track(take, "1") | told], "current": 0, "region": None, "selectable": False}
 
 
 def deck_value(

@@ -4,12 +4,12 @@ import html
 from pathlib import Path
 
 from pipelines.pipeline_vivace import ROLES, Score, parse_key, read_exclusion, read_music
-from pipelines.scores import has_composer, is_composed, music_of
+from pipelines.scores import has_composer, is_composed
 from pipelines.vivace_music import Music
 from pipelines.vivace_notes import cast, named_instruments
 from pipelines.vocabulary import nearest_word, unknown_words
 
-from .request import MAX_SECONDS, read_score
+from .request import music_asked, read_score
 
 FROM = {"words": "from your words", "field": "set by hand", "notes": "from the notes", "chosen": "chosen"}
 
@@ -108,12 +108,11 @@ def understood(settings: dict, arguments: dict | None, wrong: str, config, words
         empty = not (settings["prompt"] or "").strip()
         return "" if empty else f'<p class="chips-note">{html.escape(wrong)}</p>'
     composed = is_composed(arguments, has_composer(config))
-    known = arguments.get("melody") if arguments.get("score") is None else arguments["score"]
-    hum, known = (known, None) if isinstance(known, Path) else (None, known)  # a recording is read with the piece
-    longest_s = min(config.max_duration_s, MAX_SECONDS)
-    music = music_of(arguments.get("prompt") or "", arguments, known, config.default_duration_s, longest_s, composed)
+    hum = isinstance(arguments.get("melody"), Path)  # is read with the piece
+    music = music_asked(arguments | {"melody": None} if hum else arguments, config)
     chips = grid_chips(settings, arguments, music) + part_chips(arguments, composed)
     chips += [chip("lead: your recording", "notes", more="read when the piece is made")] if hum else []
+    chips += [chip("sound of your recording", "field")] if arguments.get("sounds_like") else []
     for name, strength in (arguments.get("loras") or {}).items():
         chips.append(chip(f"{name} at {strength:g}" if strength else f"{name} off", "field", more="LoRA adapter"))
     bar, said = 1, arguments.get("prompt") or ""

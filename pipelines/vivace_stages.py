@@ -6,6 +6,7 @@ transformers, and files published beside it.
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -181,10 +182,13 @@ class StagesMixin:
             tone.fade_in_s, tone.fade_out_s, item.loop, tone.compression_ratio,
         )  # fmt: skip
 
-    def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
+    def _finish(
+        self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True, on_audio: Callable | None = None
+    ) -> Iterator[torch.Tensor]:
         """Latents of one piece in chunks -> its audio (channels, n) fp32, in chunks that together have its length.
 
-        The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
+        The gain is that of the `whole` piece, all of which is then made first, and `on_audio` called meanwhile with
+        each chunk as a stream has it; in a stream the first chunk decides on the gain.
         """
         if item.edit is not None and item.strength == 0.0:
             yield item.edit.audio
@@ -196,6 +200,10 @@ class StagesMixin:
             return
         leveller = self._leveller(item)
         decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
+        if whole and on_audio is not None and not isinstance(latents, list):  # it comes in several chunks
+            now, decoded = itertools.tee(decoded)
+            for chunk in self._leveller(item).run(now):
+                on_audio(chunk.cpu().numpy())
         if whole:
             decoded = list(decoded)
             leveller.measure(decoded)

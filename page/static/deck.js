@@ -17,7 +17,7 @@
       this.position = 0;
       this.region = null;
       this.node = null; // the source that tells the time; those of other parts begin with it
-      this.mix = {}; // role: {mute, solo, volume}
+      this.mix = trigger ? JSON.parse(sessionStorage.vivaceMix || "{}") : {}; // role: {mute, solo, volume}
       this.zoom = 1;
       this.roll = trigger ? new window.VivaceRoll(this, this.find("roll"), trigger, composes) : null;
       this.listen();
@@ -27,6 +27,11 @@
 
     get track() {
       return this.tracks[this.current];
+    }
+
+    // Whether the rest of the sound is still being made.
+    get partial() {
+      return this.sound.there < this.duration - 0.01;
     }
 
     listen() {
@@ -55,18 +60,24 @@
       const key = JSON.stringify(tracks.map((track) => track.url));
       if (key === this.shown) return;
       this.shown = key;
-      this.stop();
+      const more = Boolean(this.track?.coming && (value.goes_on || tracks[0]?.coming)); // of what is here, and plays on
+      if (!more) this.stop();
       this.tracks = tracks;
       this.current = tracks[value?.current] ? value.current : 0;
-      this.position = 0;
       this.region = null;
       this.selectable = Boolean(value?.selectable);
-      this.setLoop(Boolean(this.track?.loop));
-      this.setZoom(1);
+      if (!more) {
+        this.position = 0;
+        this.setLoop(Boolean(this.track?.loop));
+        this.setZoom(1);
+      }
       this.root.classList.toggle("deck-empty", !tracks.length);
       this.root.classList.toggle("deck-selectable", this.selectable);
       this.chips();
-      if (tracks.length) await this.load();
+      if (!tracks.length || !(await this.load()) || !more) return;
+      const waits = this.waits;
+      this.seek(this.now());
+      if (waits) this.play();
     }
 
     async load() {
@@ -78,7 +89,7 @@
           return false;
         }
         if (this.sounds.size > 8) this.sounds.clear();
-        this.sounds.set(track.url, readWav(await answer.arrayBuffer()));
+        this.sounds.set(track.url, readWav(await answer.arrayBuffer(), track.coming));
       }
       if (track !== this.track) return false;
       this.sound = this.sounds.get(track.url);
@@ -86,14 +97,15 @@
       this.position = this.position < this.duration ? this.position : 0;
       for (const kind of ["wav", "flac", "mp3", "ogg", "mid", "zip"]) {
         const link = this.find(kind);
-        link.hidden = kind !== "wav" && !track[kind];
+        link.hidden = Boolean(track.coming) || (kind !== "wav" && !track[kind]);
         link.href = kind === "wav" ? track.url : track[kind] || "";
         link.download = `${track.name}.${kind}`;
       }
       this.say(track.about);
       this.find("click").hidden = !track.bpm;
       this.setClick(this.clicks);
-      this.root.dataset.ready = track.id;
+      this.root.dataset.coming = track.coming ? this.sound.there : "";
+      if (!track.coming) this.root.dataset.ready = track.id;
       this.roll?.show(track);
       this.root.classList.toggle("deck-notes", Boolean(this.roll?.score));
       this.fields();
@@ -118,6 +130,7 @@
 
     setMix(role, kind, value) {
       this.mix[role] = { ...this.mix[role], [kind]: value };
+      sessionStorage.vivaceMix = JSON.stringify(this.mix);
       for (const [name, level] of Object.entries(this.levels || {}))
         level.gain.setTargetAtTime(this.gain(name), level.context.currentTime, 0.01);
       this.roll?.mix();
@@ -204,7 +217,7 @@
       const start = (sound, gain) => {
         const source = makeSource(context, sound, this.loop, this.region), level = new GainNode(context, { gain });
         source.connect(level).connect(context.destination);
-        source.start(this.startedAt, this.position);
+        source.start(this.startedAt, this.position, ...(this.partial ? [Math.max(0, this.sound.there - this.position)] : []));
         this.nodes.push(source);
         return level;
       };
@@ -227,6 +240,7 @@
     }
 
     stop() {
+      if (this.waits) this.mark((this.waits = false));
       if (!this.node) return;
       this.position = this.now();
       this.node = null;
@@ -234,10 +248,12 @@
       this.mark(false);
     }
 
+    // The end, or that of what there is so far: then it goes on when more of it is made.
     finish() {
       this.node = null;
-      this.position = 0;
-      this.mark(false);
+      this.waits = this.partial;
+      this.position = this.waits ? this.sound.there : 0;
+      this.mark(this.waits);
       this.head();
     }
 
@@ -248,7 +264,7 @@
     }
 
     toggle() {
-      if (this.node) this.stop();
+      if (this.node || this.waits) this.stop();
       else this.play();
     }
 
@@ -266,7 +282,7 @@
     seek(seconds) {
       const playing = this.node !== null;
       this.stop();
-      this.position = clamp(seconds, 0, Math.max(0, this.duration - 0.001));
+      this.position = clamp(seconds, 0, Math.max(0, this.sound.there - 0.001));
       this.head();
       if (playing) this.play();
     }
@@ -352,7 +368,10 @@
       }
       let text = `${clock(now)} / ${clock(this.duration)}`;
       const beat = bpm ? Math.floor(((now - downbeat_s) * bpm) / 60 + 1e-3) : -1;
-      if (beat >= 0) text += `  ·  bar ${Math.floor(beat / beats_per_bar) + 1}, beat ${(beat % beats_per_bar) + 1}`;
+      const bar = Math.floor(beat / beats_per_bar);
+      if (beat >= 0) text += `  ·  bar ${bar + 1}, beat ${(beat % beats_per_bar) + 1}`;
+      const begun = Object.keys(this.track.sections || {}).filter((first) => first <= bar); // in their order
+      if (begun.length) text += `  ·  ${this.track.sections[begun.at(-1)]}`;
       this.find("time").textContent = text;
     }
 
@@ -404,8 +423,10 @@
 
     // A line on each beat, a stronger one with its number on each bar; beats are left out where they would crowd.
     grid(canvas, width, height, scale, colour, numbers) {
-      const { bpm, downbeat_s, beats_per_bar } = this.track;
+      const { bpm, downbeat_s, beats_per_bar, sections } = this.track;
       if (!bpm) return;
+      const starts = Object.keys(sections || {});
+      let free = 0; // right of what is written
       const beat = 60 / bpm, px = (beat / this.duration) * width;
       const first = Math.ceil(-downbeat_s / beat - 1e-6);
       const barPx = px * beats_per_bar, every = Math.max(1, Math.ceil((26 * scale) / barPx));
@@ -416,9 +437,12 @@
         canvas.fillStyle = colour(bar ? "bar" : "beat");
         canvas.fillRect(x, numbers ? (bar ? 0 : 18 * scale) : 0, scale, height);
         const index = Math.floor(k / beats_per_bar);
-        if (bar && numbers && index >= 0 && index % every === 0) {
+        const name = sections?.[index], close = starts.some((first) => first > index && first < index + every);
+        if (bar && numbers && index >= 0 && x >= free && (name || (index % every === 0 && !close))) {
+          const text = name ? `${index + 1} ${name}` : String(index + 1);
           canvas.fillStyle = colour("ink");
-          canvas.fillText(String(index + 1), x + 4 * scale, 12 * scale);
+          canvas.fillText(text, x + 4 * scale, 12 * scale);
+          free = x + 4 * scale + canvas.measureText(text).width;
         }
       }
     }

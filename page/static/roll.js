@@ -245,7 +245,11 @@
       this.original = this.score.tracks.flatMap((one, place) =>
         one.notes.map(([on, length, pitch, velocity]) => ({ place, role: one.role, on, length, pitch, velocity })),
       );
-      if (!this.edits.has(track.id)) this.edits.set(track.id, { notes: this.original.map((note) => ({ ...note })), chords: [...this.score.chords], past: [], future: [] });
+      if (!this.edits.has(track.id)) {
+        const first = { notes: this.original.map((note) => ({ ...note })), chords: [...this.score.chords] };
+        const kept = JSON.parse(sessionStorage[`vivace ${track.id}`] || "null"); // of before a reload
+        this.edits.set(track.id, { ...(kept || first), past: kept ? [first] : [], future: [] });
+      }
       this.edit = this.edits.get(track.id);
       this.fields = this.score.chords.map((_, bar) => this.chordField(bar));
       this.chords.replaceChildren(...this.fields);
@@ -354,8 +358,16 @@
       if (text(before) !== text(this.edit)) {
         this.edit.past.push(before);
         this.edit.future.length = 0;
+        this.remember();
       }
       this.refresh();
+    }
+
+    // Changes outlive a reload of the page.
+    remember() {
+      try {
+        sessionStorage[`vivace ${this.track.id}`] = JSON.stringify({ notes: this.notes, chords: this.edit.chords });
+      } catch {} // the browser has no room left
     }
 
     turn(forward) {
@@ -363,6 +375,7 @@
       if (!from.length) return;
       to.push(this.copy());
       Object.assign(this.edit, from.pop());
+      this.remember();
       this.chosen = null;
       this.refresh();
     }

@@ -14,8 +14,8 @@
     return contexts.get(rate);
   }
 
-  // {rate, channels: Float32Array[]} of a RIFF file of 16-bit PCM.
-  function readWav(bytes) {
+  // {rate, channels: Float32Array[], there: seconds in it} of a RIFF file of 16-bit PCM, with silence up to `seconds`.
+  function readWav(bytes, seconds = 0) {
     const view = new DataView(bytes);
     const word = (at) => String.fromCharCode(...new Uint8Array(bytes, at, 4));
     if (word(0) !== "RIFF" || word(8) !== "WAVE") throw new Error("not a WAV file");
@@ -29,11 +29,11 @@
       } else if (word(at) === "data") {
         if (bits !== 16) throw new Error(`a WAV file of ${bits} bits`);
         const length = Math.floor(Math.min(size, view.byteLength - at - 8) / (2 * count));
-        const channels = Array.from({ length: count }, () => new Float32Array(length));
+        const channels = Array.from({ length: count }, () => new Float32Array(Math.max(length, Math.round(seconds * rate))));
         for (let i = 0; i < length; i++)
           for (let c = 0; c < count; c++)
             channels[c][i] = view.getInt16(at + 8 + 2 * (i * count + c), true) / 32768;
-        return { rate, channels };
+        return { rate, channels, there: length / rate };
       }
       at += 8 + size + (size % 2);
     }

@@ -17,6 +17,8 @@ import soundfile
 
 from tests.conftest import ROOT
 
+DECK = "document.querySelector('#deck .deck').parentElement.deck"
+MODEL = Path(os.environ.get("VIVACE_MODEL", ROOT / "checkpoints/small"))
 START_S, WAIT_MS = 180, 60_000
 DESKTOP, PHONE = {"width": 1240, "height": 860}, {"width": 390, "height": 844}
 
@@ -28,10 +30,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(model: Path) -> Iterator[str]:
-    """The address of the page as `python app.py` starts it with a checkpoint."""
+def serving(model: Path, **variables: str) -> Iterator[str]:
+    """The address of the page as `python app.py` starts it with a checkpoint, and more environment variables."""
     port = free_port()
-    given = os.environ | {"VIVACE_TAKES": "", "GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(model)}
+    given = os.environ | {"VIVACE_TAKES": "", "GRADIO_SERVER_PORT": str(port), "VIVACE_MODEL": str(model)} | variables
     server = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=given, stdout=subprocess.DEVNULL)
     try:
         for _ in range(2 * START_S):
@@ -46,14 +48,31 @@ def serving(model: Path) -> Iterator[str]:
         server.wait(20)
 
 
-@pytest.fixture(scope="module")
-def chromium():
+@contextlib.contextmanager
+def shipped() -> Iterator[str]:
+    """The address of the page on the shipped checkpoint, or of one that runs already at VIVACE_PAGE."""
+    if "VIVACE_PAGE" in os.environ:
+        yield os.environ["VIVACE_PAGE"]
+        return
+    with serving(MODEL) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def browser(*options: str) -> Iterator:
+    """Chromium, with more of its own options."""
     api = pytest.importorskip("playwright.sync_api")
     with api.sync_playwright() as driver:
-        options = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=options)
-        yield browser
-        browser.close()
+        options = ("--no-sandbox", "--autoplay-policy=no-user-gesture-required", *options)
+        one = driver.chromium.launch(executable_path=shutil.which("chromium"), args=[*options])
+        yield one
+        one.close()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with browser() as one:
+        yield one
 
 
 class Visit:
@@ -128,6 +147,37 @@ class Visit:
             time.sleep(0.6)  # fades of the page
             self.page.mouse.move(0, 0)
             self.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def notes(visit: Visit) -> int:
+    """How many notes the piano roll has."""
+    return int(visit.page.locator("#deck [data-part=roll]").get_attribute("data-notes"))
+
+
+def free_place(visit: Visit, role: str, bar: int) -> dict:
+    """A place in a lane, within a bar that is counted from 0, on which there is no note."""
+    x, y = visit.page.evaluate(
+        f"""([role, bar]) => {{
+          const {{ roll }} = {DECK}, lane = roll.lanes.find((one) => one.role === role);
+          const frame = lane.canvas.getBoundingClientRect();
+          for (let step = 0; step < 12; step++)
+            for (let row = lane.rows.length - 1.5; row > 0; row--) {{
+              const x = roll.pixel((bar + (step + 0.5) / 16) * roll.score.bar, frame.width);
+              const y = (1 - row / lane.rows.length) * frame.height;
+              if (!lane.at({{ clientX: frame.x + x, clientY: frame.y + y }}).note) return [x, y];
+            }}
+        }}""",
+        [role, bar],
+    )
+    return {"x": x, "y": y}
+
+
+def midi(visit: Visit) -> Path:
+    """The downloaded MIDI file."""
+    with visit.page.expect_download() as waiting:
+        visit.page.locator("#deck [data-part=mid]").click()
+    path = waiting.value.path()
+    return path.rename(path.with_suffix(".mid"))
 
 
 def read(content: bytes) -> tuple[np.ndarray, int]:

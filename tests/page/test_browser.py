@@ -6,32 +6,24 @@ there.
 
 import io
 import json
-import os
 import re
 import time
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from pipelines.pipeline_vivace import understand
-from tests.conftest import ROOT
-from tests.helpers.browser import DESKTOP, PHONE, Visit, read, serving
+from tests.helpers.browser import DESKTOP, MODEL, PHONE, Visit, read, shipped
 
 pytestmark = pytest.mark.browser
-MODEL = Path(os.environ.get("VIVACE_MODEL", ROOT / "checkpoints/small"))
 RATE = json.loads((MODEL / "vae/config.json").read_text())["sampling_rate"]
 
 
 @pytest.fixture(scope="module")
 def address():
-    """The page on that checkpoint, or one that runs already at VIVACE_PAGE."""
-    if "VIVACE_PAGE" in os.environ:
-        yield os.environ["VIVACE_PAGE"]
-        return
-    with serving(MODEL) as address:
+    with shipped() as address:
         yield address
 
 

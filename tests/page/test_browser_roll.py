@@ -13,12 +13,11 @@ from pipelines.composer_vivace import ComposerVivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import ROLES, Score, Track, VivacePipeline
 from tests.conftest import make_pipeline
-from tests.helpers.browser import DESKTOP, PHONE, Visit, read, serving
+from tests.helpers.browser import DECK, DESKTOP, PHONE, Visit, free_place, midi, notes, read, serving
 
 pytestmark = pytest.mark.browser
 WORDS = "slow piano, bass and drums, 4 bars, 120 bpm, A minor"
 RATE = 8000
-DECK = "document.querySelector('#deck .deck').parentElement.deck"
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +37,6 @@ def visit(chromium, address, request):
     yield one
     one.context.close()
     assert not one.wrong, one.wrong
-
-
-def notes(visit: Visit) -> int:
-    return int(visit.page.locator("#deck [data-part=roll]").get_attribute("data-notes"))
-
-
-def free_place(visit: Visit, role: str, bar: int) -> dict:
-    """A place in a lane, within a bar that is counted from 0, on which there is no note."""
-    x, y = visit.page.evaluate(
-        f"""([role, bar]) => {{
-          const {{ roll }} = {DECK}, lane = roll.lanes.find((one) => one.role === role);
-          const frame = lane.canvas.getBoundingClientRect();
-          for (let step = 0; step < 12; step++)
-            for (let row = lane.rows.length - 1.5; row > 0; row--) {{
-              const x = roll.pixel((bar + (step + 0.5) / 16) * roll.score.bar, frame.width);
-              const y = (1 - row / lane.rows.length) * frame.height;
-              if (!lane.at({{ clientX: frame.x + x, clientY: frame.y + y }}).note) return [x, y];
-            }}
-        }}""",
-        [role, bar],
-    )
-    return {"x": x, "y": y}
 
 
 def press(visit: Visit, name: str, label: str) -> None:
@@ -144,14 +121,6 @@ def test_the_beats_click(visit):
         slider.is_hidden()
         and page.evaluate("() => document.documentElement.scrollWidth") <= page.viewport_size["width"]
     )
-
-
-def midi(visit: Visit):
-    """The downloaded MIDI file."""
-    with visit.page.expect_download() as waiting:
-        visit.page.locator("#deck [data-part=mid]").click()
-    path = waiting.value.path()
-    return path.rename(path.with_suffix(".mid"))
 
 
 def test_a_note_is_dragged_lengthened_moved_by_keys_and_deleted(chromium, address):
@@ -333,5 +302,40 @@ def test_the_words_are_read_while_they_are_typed_and_a_dropped_midi_file_is_take
     visit.generate("slow piano", Length="")
     score = Score.load(midi(visit))
     assert [pitch for _, _, pitch, _ in score.notes("lead")] == [60 + q for q in range(8)] and len(score.roles) > 1
+    visit.context.close()
+    assert not visit.wrong, visit.wrong
+
+
+def test_the_first_bars_play_while_the_rest_is_made(chromium, address):
+    visit = Visit(chromium, address)
+    page = visit.page
+    page.locator(".more > button:visible", has_text="Sections").click()
+    page.get_by_label("Bars and words, one section a line").fill("8 intro, solo piano\n16 verse, jazz\n8 intro, piano")
+    page.evaluate(
+        f"""() => {{
+          window.there = [];
+          const deck = {DECK};
+          new MutationObserver(() => {{
+            const {{ coming }} = deck.root.dataset;
+            if (coming && there.at(-1) !== Number(coming)) there.push(Number(coming));
+            if (there.length === 1 && !deck.node) deck.play();
+          }}).observe(deck.root, {{ attributes: true, attributeFilter: ["data-coming"] }});
+        }}"""
+    )
+    before = visit.shown()
+    page.locator(".prompt textarea:visible").fill("calm, 120 bpm")
+    page.locator("#generate").click()
+    page.wait_for_function(f"() => {DECK}.node && {DECK}.track.coming && {DECK}.now() > 0.1")
+    assert "s can be played, the rest is being made" in page.locator("#deck [data-part=about]").inner_text()
+    page.wait_for_function("() => document.querySelector('#deck [data-part=time]').innerText.includes('intro')")
+    assert page.locator("#deck [data-part=wav]").is_hidden() and page.evaluate(f"() => {DECK}.duration") == 64
+    visit.wait_other(before)
+    assert page.evaluate(f"() => Boolean({DECK}.node)") and 0.1 < page.evaluate(f"() => {DECK}.now()") < 60
+    there = page.evaluate("() => there")
+    assert len(there) > 1 and there == sorted(there) and 15 < there[0] < 21 and there[-1] <= 64
+    assert len(read(visit.download("#deck [data-part=wav]")[1])[0]) == 64 * RATE and notes(visit) > 0
+    page.locator("#deck .deck-play").click()
+    page.evaluate(f"() => {DECK}.seek(40)")
+    assert page.locator("#deck [data-part=time]").inner_text().endswith("bar 21, beat 1  ·  verse")
     visit.context.close()
     assert not visit.wrong, visit.wrong

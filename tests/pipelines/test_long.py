@@ -79,6 +79,32 @@ def test_a_stream_is_the_piece(tiny_pipeline):
         assert whole.shape[1] == round(asked["duration_s"] * 8000)
 
 
+def test_a_long_piece_can_be_heard_while_it_is_made(tiny_pipeline):
+    """A call hands on the chunks of a stream, each before the next is made, and its own result is what it was."""
+    heard, steps = {0: [], 1: [], 2: []}, []
+
+    def listen(piece: int, audio: np.ndarray) -> None:
+        heard[piece].append(audio)
+        steps.append(len(done))
+
+    done = []
+    asked = {"duration_s": [47.0, 25.0, 2.0], "seed": [5, 6, 7], "num_inference_steps": 2}
+    words = ["piano", "drums", "calm"]
+    plain = tiny_pipeline(words, **asked)
+    made = tiny_pipeline(words, **asked, callback_on_audio=listen, callback_on_step_end=lambda *_: done.append(1) or {})
+    assert not heard[2] and len(heard[0]) > 2 and steps[0] < steps[-1]
+    for piece in (0, 1):
+        np.testing.assert_array_equal(made.audios[piece], plain.audios[piece])
+        stream = tiny_pipeline.stream(
+            words[piece], duration_s=asked["duration_s"][piece], seed=asked["seed"][piece], num_inference_steps=2
+        )
+        np.testing.assert_allclose(
+            np.concatenate(heard[piece], axis=1), np.concatenate(list(stream), axis=1), atol=1e-5
+        )
+    with pytest.raises(ValueError, match=r"callback_on_audio is 3; allowed: f\(piece, audio\)"):
+        tiny_pipeline("piano", duration_s=1.0, callback_on_audio=3)
+
+
 def test_the_level_of_a_long_piece_is_that_of_the_whole_and_of_a_stream_that_of_its_beginning(tiny_pipeline):
     """The scale of the latents changes on the way, as a song's sections do."""
 
