@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import vivace_compose
+from pipelines import vivace_compose, vivace_phrases
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
 from pipelines.vivace_compose import MusicPlan, compose_scores, key_of, read_form
 from pipelines.vivace_music import Music, Prompt
@@ -210,7 +210,7 @@ def test_bars_return_more_where_the_given_chords_return(composer):
 
 
 def test_a_bar_that_returns_has_the_notes_and_over_other_chords_the_rhythm(composer, monkeypatch):
-    monkeypatch.setattr(vivace_compose, "RECALL", 1e4)
+    monkeypatch.setattr(vivace_phrases, "RECALL", 1e4)
     monkeypatch.setattr(vivace_compose, "choose_sources", lambda draft, *_: draft.sources.__setitem__(slice(4, 8), 0))
     draft = draft_of(composer, bars=8, chords="C C C C C G Am C/E", parts=("lead", "harmony"))
     vivace_compose.choose_sources(draft)
