@@ -25,7 +25,7 @@ RECALL = 4.0  # added to the logits of what stands there
 # begin a new one; how often a bar of the lead has the rhythm of an earlier one.
 TWO_BARS, FREE_BARS, NEW_FIGURE, RHYTHMS = 0.4, 0.3, 0.2, 0.5
 CADENCE = 2.0  # added to the logits of what closes a phrase
-TONIC_NOTES = (0, 3, 4, 7)  # of the tonic chord in C major or C minor
+TONIC_NOTES = {0: (0, 4, 7), 1: (0, 3, 7)}  # of the tonic chord in C, by `minor` of the conditions
 LEAD = NAMES.index("lead")
 ACCOMPANIMENT = tuple(NAMES.index(name) for role in ("harmony", "bass", "drums") for name in ROLE_COLUMNS[role])
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
@@ -114,8 +114,8 @@ def choose_figures(draft: Draft, start: int, bars: int, seed: int) -> None:
             draft.figures[bar] = like
         before = bar - RETURN_BARS
         if before >= start and draws[2] < RHYTHMS:
-            known = [one for one in (draft.sources[before], draft.rhythms[before]) if one >= 0]
-            draft.rhythms[bar] = known[0] if known else before
+            first = draft.sources[before] if draft.sources[before] >= 0 else before
+            draft.rhythms[bar] = draft.rhythms[first] if draft.rhythms[first] >= 0 else first
 
 
 def recall(
@@ -146,15 +146,17 @@ def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
     """What is added to the logits of each column, (last - first, size), so that phrases close: every eighth bar on the
     tonic or the dominant, every sixteenth on the tonic after the dominant, with a calm lead in its second half."""
     added = [torch.zeros(last - first, size) for size in SIZES]
+    tonic = TONIC_NOTES.get(int(draft.conditions["minor"]), (0, 3, 4, 7))
     root = (torch.arange(SIZES[0]) - 1) // len(QUALITIES)  # above the tonic; -1 = no chord
+    close = (root == 0) & torch.tensor([False, *12 * [set(notes[1:2]) <= set(tonic) for notes in QUALITIES.values()]])
     calm = draft.classes[first:last].copy()
-    calm[calm.all(1)] = np.isin(np.arange(12), TONIC_NOTES)
+    calm[calm.all(1)] = np.isin(np.arange(12), tonic)
     strange = ~torch.from_numpy(calm[:, PITCH_CLASSES_OF["lead"]])
     for bar in range(first // draft.bar, last // draft.bar):
         begin, end = bar * draft.bar - first, (bar + 1) * draft.bar - first
         half = begin + draft.bar // 2
         if bar % 8 == 7:
-            added[0][begin:end] = CADENCE * ((root == 0) | (root == 7) & (bar % 16 != 15))
+            added[0][begin:end] = CADENCE * (close | (root == 7) & (bar % 16 != 15))
             added[LEAD][half:end, HOLD] = CADENCE / 2
         if bar % 16 == 15:
             added[0][max(0, begin - draft.bar // 2) : begin] = CADENCE / 2 * (root == 7)
