@@ -29,6 +29,7 @@ from .vivace_edit import find_beats, prompt_for_score, read_edits, read_sounds
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
 from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
 from .vivace_notes import read_score
+from .vivace_phrases import Draft
 from .vivace_process import (
     NOISE_BLOCK,
     Conditions,
@@ -74,7 +75,7 @@ from .vivace_tokens import encode_score
 
 __all__ = [
     "FORMAT", "GRID_CHANNELS", "KEYS", "MAX_BEATS_PER_BAR", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW",
-    "ComposerVivace", "Conditions", "Guidance", "Music", "MusicPlan", "Score", "Track", "VivacePipeline",
+    "ComposerVivace", "Conditions", "Draft", "Guidance", "Music", "MusicPlan", "Score", "Track", "VivacePipeline",
     "VivacePipelineOutput", "check_number", "choose_seeds", "encode_score", "find_beats", "frame_grid", "frame_noise",
     "is_timeline", "loudness", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_time_signature",
     "read_exclusion", "read_music", "read_prompt", "read_recipe", "resample", "spell_key", "true_peak_db", "understand",

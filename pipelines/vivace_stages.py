@@ -24,9 +24,7 @@ from diffusers import SchedulerMixin
 from .composer_vivace import ComposerVivace
 from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle, loudness
 from .vivace_compose import (
-    RETURN_BARS,
     MusicPlan,
-    choose_distance,
     compose_scores,
     fill_cast,
     key_of,
@@ -38,6 +36,7 @@ from .vivace_compose import (
 from .vivace_edit import FADE_S, Lengths, kept_frames, network_input, prompt_for_score, splice
 from .vivace_music import is_timeline, read_prompts, spread
 from .vivace_notes import read_parts, read_score
+from .vivace_phrases import RETURN_BARS, choose_distance
 from .vivace_process import frame_noise
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler
@@ -569,6 +568,7 @@ class BarWriter:
         self.first = self.number = 0  # of the first bar that is kept, and of the next one
         self.tokens: torch.Tensor | None = None  # (steps, columns) of the bars that are kept
         self.distance: int | None = None  # how far back these `RETURN_BARS` find what they are made like
+        self.words: torch.Tensor | None = None  # of the bar before
 
     @torch.no_grad()
     @one_thread()
@@ -586,13 +586,17 @@ class BarWriter:
             draft.classes = np.concatenate([np.ones((before, 12), dtype=bool), draft.classes])
             draft.bass = np.concatenate([np.full(before, -1), draft.bass])
             draft.changes = np.concatenate([np.zeros(before, dtype=bool), draft.changes])
-            draft.sources = np.full(before // bar + 1, -1)
+            draft.sources, draft.figures, draft.rhythms = (np.full(before // bar + 1, -1) for _ in range(3))
         place = before // bar
         if self.number % RETURN_BARS == 0:
             draws = np.random.default_rng(mix(self.seed, self.number, 1)).random(2)
             self.distance = choose_distance(draft, 0, place, place + 1, draws)
         if self.distance is not None:
             draft.sources[place] = place - self.distance
+        words = draft.conditions["text"]
+        if place and self.words is not None and torch.equal(words, self.words):
+            draft.figures[place] = place - 1  # the accompaniment goes on until the words change
+        self.words = words
         write(self.composer, draft, before, before + bar, mix(self.seed, self.first, 2))
         self.tokens, self.number = draft.tokens, self.number + 1
         return self.tokens

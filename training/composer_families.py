@@ -181,7 +181,7 @@ class ComposerSeq2Seq(StepComposer):
     def __init__(
         self,
         width: int = 192,
-        attention_heads: int = 6,
+        attention_heads: int = 3,
         layers: int = 5,
         encoder_layers: int = 2,
         hidden: int = 512,
@@ -194,7 +194,7 @@ class ComposerSeq2Seq(StepComposer):
             T5Config(
                 vocab_size=1, d_model=width, d_kv=width // attention_heads, d_ff=hidden, num_heads=attention_heads,
                 dropout_rate=0.0, num_layers=encoder_layers, num_decoder_layers=layers,
-                feed_forward_proj="gated-gelu", relative_attention_num_buckets=64, relative_attention_max_distance=256,
+                feed_forward_proj="gated-silu", relative_attention_num_buckets=64, relative_attention_max_distance=256,
             )
         )  # fmt: skip
         self.t5.shared = self.t5.encoder.embed_tokens = self.t5.decoder.embed_tokens = None  # they enter from outside

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import vivace_compose
+from pipelines import vivace_compose, vivace_phrases
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
 from pipelines.vivace_compose import MusicPlan, compose_scores, key_of, read_form
 from pipelines.vivace_music import Music, Prompt
@@ -210,7 +210,7 @@ def test_bars_return_more_where_the_given_chords_return(composer):
 
 
 def test_a_bar_that_returns_has_the_notes_and_over_other_chords_the_rhythm(composer, monkeypatch):
-    monkeypatch.setattr(vivace_compose, "RECALL", 1e4)
+    monkeypatch.setattr(vivace_phrases, "RECALL", 1e4)
     monkeypatch.setattr(vivace_compose, "choose_sources", lambda draft, *_: draft.sources.__setitem__(slice(4, 8), 0))
     draft = draft_of(composer, bars=8, chords="C C C C C G Am C/E", parts=("lead", "harmony"))
     vivace_compose.choose_sources(draft)
@@ -221,6 +221,46 @@ def test_a_bar_that_returns_has_the_notes_and_over_other_chords_the_rhythm(compo
     for bar in (5, 6):
         changed = bars[bar] != bars[0]
         assert changed.any() and (bars[0][changed] > 1).all()  # rests and held notes are where they were
+
+
+def test_accompaniments_go_on_and_a_longer_piece_has_those_of_a_shorter_one(composer):
+    shares = []
+    for seed in range(100):
+        draft, short = draft_of(composer), draft_of(composer, bars=18)
+        for one in (draft, short):
+            vivace_phrases.choose_figures(one, 0, len(one.sources), seed)
+        for name in ("figures", "rhythms"):
+            like, made = getattr(draft, name), np.flatnonzero(getattr(draft, name) >= 0)
+            assert (like < np.arange(32)).all() and np.array_equal(like[:18], getattr(short, name))
+            assert (like[like[made]] == -1).all()  # the first of its kind, which is drawn a pass earlier
+        shares.append((draft.figures[2:16] >= 0).mean())
+    assert 0.7 < np.mean(shares) < 0.9 and np.std(shares) > 0.05
+
+
+def test_a_figure_is_the_drums_and_the_rhythm_of_the_accompaniment(composer, monkeypatch):
+    monkeypatch.setattr(vivace_phrases, "RECALL", 1e4)
+    draft = draft_of(composer, bars=4, chords="C G Am F", parts=ROLES)
+    draft.figures[1:] = 0
+    vivace_compose.write(composer, draft, 0, 64, 3)
+    columns = {name: draft.tokens.view(4, 16, -1)[:, ::2, NAMES.index(name)] for name in NAMES}
+    assert all(torch.equal(columns["kick"][bar], columns["kick"][0]) for bar in (1, 2, 3))
+    rests = columns["harmony0"] == 0
+    assert rests.any() and not rests.all() and torch.equal(rests[2], rests[0])  # over another chord
+    assert not torch.equal(columns["lead"][1], columns["lead"][0])
+
+
+def test_phrases_close_on_tonic_or_dominant_but_loops_do_not(composer, monkeypatch):
+    monkeypatch.setattr(vivace_phrases, "CADENCE", 1e4)
+    ends = {}
+    for loop in (False, True):
+        draft = draft_of(composer, bars=16, loop=loop, parts=ROLES)
+        vivace_compose.compose(composer, draft, 5, [("", 16)], loop=loop)
+        ends[loop] = (draft.tokens[[127, 255], 0].numpy() - 1) // 8
+        lead = draft.tokens[252:, NAMES.index("lead")].numpy()
+        if not loop:
+            classes = [(token - 2) % 12 for token in lead[lead >= 2]]
+            assert set(classes) <= {0, 4, 7}
+    assert ends[False][0] in (0, 7) and ends[False][1] == 0 and not np.array_equal(ends[True], ends[False])
 
 
 def test_forms():
