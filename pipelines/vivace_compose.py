@@ -27,8 +27,10 @@ from .vivace_phrases import (
     LEAD,
     MASKS,
     PITCH_CLASSES_OF,
+    RETURN_BARS,
     Draft,
     cadences,
+    choose_distance,
     choose_figures,
     choose_sources,
     recall,
@@ -47,6 +49,7 @@ TOP_P = 0.92  # draws are among the likeliest tokens that together have this pro
 SHARPNESS = 3.0  # of the draw of who plays: the odds to this power
 OFF_BEAT_SHARPNESS = 1.4  # the logits between the beats are multiplied by it
 MAX_SECTIONS = 26
+KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
 
 @dataclass(frozen=True)
@@ -581,3 +584,50 @@ def with_given(score: Score, plan: MusicPlan) -> list[Track]:
             notes = np.concatenate([notes, new.notes[is_open(track.role, new.notes[:, 0])]])
         tracks.append(replace(track, notes=notes, instrument=plan.instruments.get(track.role, track.instrument)))
     return [*tracks, *left.values()]
+
+
+class BarWriter:
+    """Writes a piece bar by bar with a composer, each bar with what precedes it in view; its memory does not grow.
+
+    Args:
+        composer: the network.
+        seed: of the draws.
+    """
+
+    def __init__(self, composer: ComposerVivace, seed: int):
+        self.composer, self.seed = composer, seed
+        self.first = self.number = 0  # of the first bar that is kept, and of the next one
+        self.tokens: torch.Tensor | None = None  # (steps, columns) of the bars that are kept
+        self.distance: int | None = None  # how far back these `RETURN_BARS` find what they are made like
+        self.words: torch.Tensor | None = None  # of the bar before
+
+    @torch.no_grad()
+    @one_thread()
+    def next_bar(self, plan: MusicPlan, text: torch.Tensor | None) -> torch.Tensor:
+        """Write a bar by a plan of one bar with its key, in the meter of those before; tokens (steps, columns) of the
+        bars that are kept, the new one last."""
+        bar = steps_per_bar(plan.time_signature)
+        draft = make_draft(self.composer, plan, text)
+        before = 0
+        if self.tokens is not None:
+            if len(self.tokens) == 2 * KEPT_BARS * bar:
+                self.tokens, self.first = self.tokens[KEPT_BARS * bar :], self.first + KEPT_BARS
+            before = len(self.tokens)
+            draft.tokens = torch.cat([self.tokens, draft.tokens])
+            draft.classes = np.concatenate([np.ones((before, 12), dtype=bool), draft.classes])
+            draft.bass = np.concatenate([np.full(before, -1), draft.bass])
+            draft.changes = np.concatenate([np.zeros(before, dtype=bool), draft.changes])
+            draft.sources, draft.figures, draft.rhythms = (np.full(before // bar + 1, -1) for _ in range(3))
+        place = before // bar
+        if self.number % RETURN_BARS == 0:
+            draws = np.random.default_rng(mix(self.seed, self.number, 1)).random(2)
+            self.distance = choose_distance(draft, 0, place, place + 1, draws)
+        if self.distance is not None:
+            draft.sources[place] = place - self.distance
+        words = draft.conditions["text"]
+        if place and self.words is not None and torch.equal(words, self.words):
+            draft.figures[place] = place - 1  # the accompaniment goes on until the words change
+        self.words = words
+        write(self.composer, draft, before, before + bar, mix(self.seed, self.first, 2))
+        self.tokens, self.number = draft.tokens, self.number + 1
+        return self.tokens

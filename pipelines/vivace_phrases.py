@@ -75,8 +75,8 @@ def choose_sources(draft: Draft, start: int, bars: int, seed: int) -> None:
     for first in range(start, start + bars, RETURN_BARS):
         last = min(first + RETURN_BARS, start + bars)
         distance = choose_distance(draft, start, first, last, rng.random(2))
-        for bar in range(first, last if distance else first):
-            if bar % 16 == 15:
+        for bar in range(first, last):
+            if distance is None or bar % 16 == 15:
                 continue  # a close is new
             source = draft.sources[bar - distance]
             draft.sources[bar] = source if source >= start else bar - distance

@@ -21,22 +21,18 @@ import numpy as np
 import torch
 from diffusers import SchedulerMixin
 
-from .composer_vivace import ComposerVivace
 from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle, loudness
 from .vivace_compose import (
+    BarWriter,
     MusicPlan,
     compose_scores,
     fill_cast,
     key_of,
-    make_draft,
     mix,
-    one_thread,
-    write,
 )
 from .vivace_edit import FADE_S, Lengths, kept_frames, network_input, prompt_for_score, splice
 from .vivace_music import is_timeline, read_prompts, spread
 from .vivace_notes import read_parts, read_score
-from .vivace_phrases import RETURN_BARS, choose_distance
 from .vivace_process import frame_noise
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler
@@ -347,7 +343,6 @@ MUSIC = (
 )  # fmt: skip
 LOUDER_LU = 1.0  # than the first bar of a jam no bar is by more
 TAIL_S = 0.06  # made after each bar, to be faded into the next one
-KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
 
 @dataclass
@@ -553,53 +548,6 @@ def bar_chords(chords: str, beats: int, number: int) -> str:
             runs.append([k, 1])
     parts = 2 if is_harte(symbols, beats) else 1  # "C:min7" may have beats behind it, too
     return " ".join(f"{':'.join(symbols[k].split(':')[:parts])}:{count}" for k, count in runs)
-
-
-class BarWriter:
-    """Writes a piece bar by bar with a composer, each bar with what precedes it in view; its memory does not grow.
-
-    Args:
-        composer: the network.
-        seed: of the draws.
-    """
-
-    def __init__(self, composer: ComposerVivace, seed: int):
-        self.composer, self.seed = composer, seed
-        self.first = self.number = 0  # of the first bar that is kept, and of the next one
-        self.tokens: torch.Tensor | None = None  # (steps, columns) of the bars that are kept
-        self.distance: int | None = None  # how far back these `RETURN_BARS` find what they are made like
-        self.words: torch.Tensor | None = None  # of the bar before
-
-    @torch.no_grad()
-    @one_thread()
-    def next_bar(self, plan: MusicPlan, text: torch.Tensor | None) -> torch.Tensor:
-        """Write a bar by a plan of one bar with its key, in the meter of those before; tokens (steps, columns) of the
-        bars that are kept, the new one last."""
-        bar = steps_per_bar(plan.time_signature)
-        draft = make_draft(self.composer, plan, text)
-        before = 0
-        if self.tokens is not None:
-            if len(self.tokens) == 2 * KEPT_BARS * bar:
-                self.tokens, self.first = self.tokens[KEPT_BARS * bar :], self.first + KEPT_BARS
-            before = len(self.tokens)
-            draft.tokens = torch.cat([self.tokens, draft.tokens])
-            draft.classes = np.concatenate([np.ones((before, 12), dtype=bool), draft.classes])
-            draft.bass = np.concatenate([np.full(before, -1), draft.bass])
-            draft.changes = np.concatenate([np.zeros(before, dtype=bool), draft.changes])
-            draft.sources, draft.figures, draft.rhythms = (np.full(before // bar + 1, -1) for _ in range(3))
-        place = before // bar
-        if self.number % RETURN_BARS == 0:
-            draws = np.random.default_rng(mix(self.seed, self.number, 1)).random(2)
-            self.distance = choose_distance(draft, 0, place, place + 1, draws)
-        if self.distance is not None:
-            draft.sources[place] = place - self.distance
-        words = draft.conditions["text"]
-        if place and self.words is not None and torch.equal(words, self.words):
-            draft.figures[place] = place - 1  # the accompaniment goes on until the words change
-        self.words = words
-        write(self.composer, draft, before, before + bar, mix(self.seed, self.first, 2))
-        self.tokens, self.number = draft.tokens, self.number + 1
-        return self.tokens
 
 
 class Jam(Iterator[Bar]):

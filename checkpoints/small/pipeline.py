@@ -5,6 +5,7 @@ from .vivace_edit import __doc__ as _vivace_edit
 from .vivace_lora import __doc__ as _vivace_lora
 from .vivace_music import __doc__ as _vivace_music
 from .vivace_notes import __doc__ as _vivace_notes
+from .vivace_phrases import __doc__ as _vivace_phrases
 from .vivace_process import __doc__ as _vivace_process
 from .vivace_publish import __doc__ as _vivace_publish
 from .vivace_reading import __doc__ as _vivace_reading

@@ -8,6 +8,7 @@ transformers, and files published beside it.
 """
 
 import copy
+import functools
 import inspect
 import logging
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from .vivace_edit import find_beats, prompt_for_score, read_edits, read_sounds
 from .vivace_lora import LoraMixin, adapters_of, check_adapters
 from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
 from .vivace_notes import read_score
+from .vivace_phrases import Draft
 from .vivace_process import (
     NOISE_BLOCK,
     Conditions,
@@ -73,7 +75,7 @@ from .vivace_tokens import encode_score
 
 __all__ = [
     "FORMAT", "GRID_CHANNELS", "KEYS", "MAX_BEATS_PER_BAR", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW",
-    "ComposerVivace", "Conditions", "Guidance", "Music", "MusicPlan", "Score", "Track", "VivacePipeline",
+    "ComposerVivace", "Conditions", "Draft", "Guidance", "Music", "MusicPlan", "Score", "Track", "VivacePipeline",
     "VivacePipelineOutput", "check_number", "choose_seeds", "encode_score", "find_beats", "frame_grid", "frame_noise",
     "is_timeline", "loudness", "note_roll", "parse_chord", "parse_chords", "parse_key", "parse_time_signature",
     "read_exclusion", "read_music", "read_prompt", "read_recipe", "resample", "spell_key", "true_peak_db", "understand",
@@ -281,6 +283,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         sounds_like: str | Path | list | np.ndarray | torch.Tensor | None = None,
         sounds_like_strength: float | list[float] = 1.0,
         compression_ratio: float | list[float] | None = None,
+        callback_on_audio=None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
         """Make music.
 
@@ -382,6 +385,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             compression_ratio: of a compressor that keeps the level steady where the level is normalised, 1 to 20, per
                 prompt: so many dB above the usual level of the 6 s around become one. 1 = off, None = the
                 checkpoint's.
+            callback_on_audio: called as f(piece, audio) with each chunk (channels, samples) of a piece longer than one
+                window, while the rest of it is made, as `stream` gives it; `piece` counts from 0. Stems have none.
 
         Raises:
             ValueError: one line that names the argument, its value and what is allowed.
@@ -413,7 +418,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
             check_call(
                 num_inference_steps, num_waveforms_per_prompt, apg_eta, apg_norm_threshold, apg_momentum, tensors,
                 output_type, return_dict, callback_on_step_end, callback_on_step_end_tensor_inputs,
-                self._callback_tensor_inputs,
+                self._callback_tensor_inputs, callback_on_audio,
             )  # fmt: skip
             scheduler = copy.deepcopy(vars(self)["scheduler"])
             check_process(scheduler, self.trained_with)
@@ -527,13 +532,14 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 audios = [torch.nn.functional.pad(row, (0, shape[2] - row.shape[1])) for row in rows]
             else:
                 decoded = iter(made)
-                for item, own in zip(pieces, takes, strict=True):
+                for place, (item, own) in enumerate(zip(pieces, takes, strict=True)):
                     if stems:
                         levelled = self._leveller(item).level_parts([self._decode(one, next(decoded)) for one in own])
                         parts_of.append(dict(zip([one.parts[0] for one in own if one.parts], levelled, strict=True)))
                         audios.append(torch.stack(list(parts_of[-1].values())).sum(0))
                     else:
-                        audios.append(torch.cat(list(self._finish(item, next(decoded))), dim=1))
+                        on_audio = None if callback_on_audio is None else functools.partial(callback_on_audio, place)
+                        audios.append(torch.cat(list(self._finish(item, next(decoded), on_audio=on_audio)), dim=1))
                 if output_type == "np":
                     audios = [item.cpu().numpy() for item in audios]
                     parts_of = [{role: one.cpu().numpy() for role, one in own.items()} for own in parts_of]

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from .composer_vivace import (
-    COLUMNS,
     DENSITIES,
     FIRST_PITCH,
     HOLD,
@@ -23,6 +22,20 @@ from .composer_vivace import (
     UNKNOWN,
     ComposerVivace,
 )
+from .vivace_phrases import (
+    ACCOMPANIMENT,
+    LEAD,
+    MASKS,
+    PITCH_CLASSES_OF,
+    RETURN_BARS,
+    Draft,
+    cadences,
+    choose_distance,
+    choose_figures,
+    choose_sources,
+    recall,
+    steps_like,
+)
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
 from .vivace_tokens import chord_token, chords_of, decode_tokens, encode_score, key_shift, steps_per_bar
@@ -32,18 +45,11 @@ CONTEXT_STEPS = 128  # before them that are seen
 # The pass in which a note is drawn, by its place in the meter: at the beginning of a bar (of the 1st of eight, the 5th,
 # the 3rd and 7th, the others), in the middle of a bar, on a beat, on an eighth, on a 16th.
 BAR_PASSES, HALF_PASS, BEAT_PASS, EIGHTH_PASS, STEP_PASS = (1, 2, 3, 4), 4, 5, 6, 7
-# How often the lead of two bars is that of so many bars before, where the chords are the same: counted in real scores.
-RETURNS = {2: 0.1, 4: 0.4, 8: 0.45, 12: 0.55, 16: 0.9}
-RETURN_BARS = 2
-UNKNOWN_FIT = 0.7  # in place of the share of chords that are the same, where none are given
-RECALL = 4.0  # added to the logits of what stands there
 TOP_P = 0.92  # draws are among the likeliest tokens that together have this probability
 SHARPNESS = 3.0  # of the draw of who plays: the odds to this power
+OFF_BEAT_SHARPNESS = 1.4  # the logits between the beats are multiplied by it
 MAX_SECTIONS = 26
-MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
-PITCH_CLASSES_OF = {
-    name: (np.arange(COLUMNS[name] - FIRST_PITCH) + LOWEST_PITCH[name]) % 12 for name in LOWEST_PITCH
-}  # of each pitched column's tokens from `FIRST_PITCH` on
+KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
 
 @dataclass(frozen=True)
@@ -90,33 +96,6 @@ class MusicPlan:
     form: str | Sequence[tuple[str, int]] | None = None
     vary: float = 0.25
     loop: bool = False
-
-
-@dataclass
-class Draft:
-    """A piece that is being written, in tokens.
-
-    Attributes:
-        tokens: (steps, columns), a masked token where the composer writes.
-        bar: steps in a bar.
-        beats: beats in a bar.
-        conditions: of the network, for one piece.
-        classes: (steps, 12) bool, pitch classes in C that the given chords allow; all True where none is given.
-        bass: (steps,) pitch class in C that the bass must begin with, -1 = any.
-        changes: (steps,) bool, where a given chord begins.
-        bass_plays: the bass may not be silent where it must begin.
-        sources: (bars,) the bar that each is made like, -1 = none; see `choose_sources`.
-    """
-
-    tokens: torch.Tensor
-    bar: int
-    beats: int
-    conditions: dict[str, torch.Tensor]
-    classes: np.ndarray
-    bass: np.ndarray
-    changes: np.ndarray
-    bass_plays: bool
-    sources: np.ndarray
 
 
 @contextmanager
@@ -278,8 +257,8 @@ def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | N
         "players": torch.tensor([players]),
         "text": (torch.zeros(composer.config.text_dim) if text is None else text.detach().float().cpu())[None],
     }
-    sources = np.full(plan.bars, -1)
-    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1, sources)
+    like = [np.full(plan.bars, -1) for _ in range(3)]
+    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1, *like)
 
 
 def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
@@ -361,50 +340,6 @@ def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tenso
     return torch.arange(begin, last + before) % total, begin % total, before
 
 
-def choose_sources(draft: Draft, start: int, bars: int, seed: int) -> None:
-    """Choose for the bars from `start` on, two by two, which earlier ones they are made like, if any; in place.
-
-    Bars are as likely to return as in real scores, those with the same given chords and notes more likely than others.
-    """
-    rng = np.random.default_rng(seed)
-    for first in range(start, start + bars, RETURN_BARS):
-        last = min(first + RETURN_BARS, start + bars)
-        distance = choose_distance(draft, start, first, last, rng.random(2))
-        for bar in range(first, last if distance else first):
-            source = draft.sources[bar - distance]
-            draft.sources[bar] = source if source >= start else bar - distance
-
-
-def choose_distance(draft: Draft, start: int, first: int, last: int, draws: np.ndarray) -> int | None:
-    """How many bars before them, but not before `start`, bars [first, last) find what they are made like; None = they
-    are new. `draws` are two random numbers of 0 to 1."""
-    far = [distance for distance in RETURNS if first - distance >= start]
-    here = draft.tokens[first * draft.bar : last * draft.bar]
-    fit = []
-    for distance in far:
-        there = draft.tokens[(first - distance) * draft.bar : (last - distance) * draft.bar]
-        given = (here != MASKS) & (there != MASKS) & (here + there > 0)
-        fit.append(float((here == there)[given].float().mean()) if given.any() else UNKNOWN_FIT)
-    shares = np.array([RETURNS[distance] for distance in far]) * fit
-    if draws[0] >= 1.0 - (1.0 - shares).prod():
-        return None
-    return far[int(np.searchsorted(shares.cumsum() / shares.sum(), draws[1], side="right"))]
-
-
-def recall(draft: Draft, column: int, here: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    """What is added to the logits (rows, tokens) of a column at steps `here` that are made like steps `there`, -1 =
-    like none: `RECALL` for the token that stands there, or for any note where a note stands over another chord."""
-    old = torch.where(there >= 0, draft.tokens[there.clamp_min(0), column], MASKS[column])
-    stands, loose = old != MASKS[column], torch.zeros(len(here), dtype=torch.bool)
-    bonus = torch.zeros(len(here), SIZES[column])
-    if NAMES[column] in LOWEST_PITCH:
-        loose = stands & (old >= FIRST_PITCH) & (draft.tokens[here, 0] != draft.tokens[there, 0])
-        bonus[loose, FIRST_PITCH:] = RECALL
-    exact = stands & ~loose
-    bonus[exact, old[exact]] = RECALL
-    return bonus
-
-
 def order(draft: Draft, first: int, last: int) -> np.ndarray:
     """In which pass each token of steps [first, last) is drawn, (last - first, columns), from 0 on.
 
@@ -421,13 +356,19 @@ def order(draft: Draft, first: int, last: int) -> np.ndarray:
     level = np.where(within == 0, beginning, np.where(within % 2 == 0, EIGHTH_PASS, STEP_PASS))
     level[is_beat & (within > 0)] = BEAT_PASS
     level[is_beat & (2 * at_beat == draft.beats)] = HALF_PASS
+    models = np.isin(number, draft.figures)  # a pass earlier than what is made like them
+    level[models] = np.where(level[models] >= HALF_PASS, level[models] - 1, np.minimum(level[models], 3))
     starts = np.maximum.accumulate(np.where(is_beat, np.arange(len(steps)), 0))  # of the beat that a step is in
     ranks = np.empty((len(steps), len(NAMES)), dtype=int)
     for column, name in enumerate(NAMES):
         ranks[:, column] = level + (name in ("harmony1", "harmony3", "snare", "percussion"))
     ranks[:, NAMES.index("chord")] = level[starts] - 1
     ranks[:, NAMES.index("feel")] = beginning - 1
-    ranks[draft.sources[number] >= 0] += 1
+    new = draft.sources[number] < 0
+    ranks[~new] += 1
+    follows = new & (draft.figures[number] >= 0)
+    ranks[np.ix_(follows, ACCOMPANIMENT)] = np.maximum(ranks[np.ix_(follows, ACCOMPANIMENT)], BAR_PASSES[1])
+    ranks[new & (draft.rhythms[number] >= 0), LEAD] += 1
     return ranks.clip(0, STEP_PASS)
 
 
@@ -443,7 +384,7 @@ def write(
     """Write the masked tokens of steps [first, last) of a draft, in place, in the passes of `order`.
 
     Bars that are made like others are drawn with the same random numbers as these, and what stands there already is
-    more likely (`recall`): so themes return, and change with the chords.
+    more likely (`recall`): so themes return, and change with the chords, and accompaniments go on.
 
     Args:
         composer: the network.
@@ -463,16 +404,19 @@ def write(
     masked = draft.tokens[first:last] == MASKS
     ranks = torch.from_numpy(order(draft, first, last))
     bars = np.arange(first // draft.bar, last // draft.bar)
-    origin = np.where(draft.sources[bars] >= 0, draft.sources[bars], bars)
-    noise = torch.cat([
-        torch.rand(draft.bar, sum(SIZES), generator=torch.Generator().manual_seed(mix(seed, int(one))))
-        for one in origin
-    ]).split(SIZES, dim=-1)  # fmt: skip
     steps = torch.arange(first, last)
-    there = steps - torch.from_numpy(np.repeat((bars - origin) * draft.bar, draft.bar))
-    there = torch.where(there == steps, -1, there)
+    sources, figures, rhythms = draft.sources[bars], draft.figures[bars], draft.rhythms[bars]
+    loose = torch.from_numpy(np.repeat((sources < 0) & (rhythms >= 0), draft.bar))  # only the rhythm comes back
+    figures, rhythms = (np.where(sources >= 0, sources, one) for one in (figures, rhythms))
+    own, shared = (random_numbers(draft, np.where(like >= 0, like, bars), seed) for like in (sources, figures))
+    noise = [(shared if column in ACCOMPANIMENT else own)[column] for column in range(len(NAMES))]
+    there = [steps_like(draft, bars, figures if column in ACCOMPANIMENT else sources) for column in range(len(NAMES))]
+    there[LEAD] = steps_like(draft, bars, rhythms)
     units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
     may = limits(draft, first, last)
+    closing = [torch.zeros(count, size) for size in SIZES] if loop else cadences(draft, first, last)
+    beats = steps % draft.bar * draft.beats / draft.bar
+    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)
     seen = MASKS.repeat(padded, 1)
     for rank in ranks[masked].unique().tolist():
         shut_triplets(may, draft, first, last)
@@ -485,7 +429,9 @@ def write(
         table = [[], [], []]  # logits, what may be, random numbers: a row for each token that is drawn
         for column in columns:
             place, wide = places[column], (0, widest - SIZES[column])
-            likely = logits[column][place] + recall(draft, column, steps[place], there[place])
+            rhythm = loose[place] if column == LEAD else None
+            likely = logits[column][place] * sharpness[place, None] + closing[column][place]
+            likely = likely + recall(draft, column, steps[place], there[column][place], rhythm)
             for part, values in zip(table, (likely, may[column][place], noise[column][place]), strict=True):
                 part.append(torch.nn.functional.pad(values, wide))
         drawn = draw(*(torch.cat(part) for part in table)).split([len(places[column]) for column in columns])
@@ -493,6 +439,14 @@ def write(
             draft.tokens[first:last, column][places[column]] = tokens
             if column < len(STRUCTURE):
                 align(draft.tokens[first:last], column, draft.bar, units[column], places[column])
+
+
+def random_numbers(draft: Draft, bars: np.ndarray, seed: int) -> tuple[torch.Tensor, ...]:
+    """Numbers of 0 to 1 for each token of bars (by their numbers), a tensor (steps, size) a column."""
+    made = [
+        torch.rand(draft.bar, sum(SIZES), generator=torch.Generator().manual_seed(mix(seed, int(bar)))) for bar in bars
+    ]
+    return torch.cat(made).split(SIZES, dim=-1)
 
 
 def draw(logits: torch.Tensor, may: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
@@ -533,6 +487,7 @@ def compose(composer: ComposerVivace, draft: Draft, seed: int, form=(), vary=0.2
         else:
             before[letter] = (start, bars)
             choose_sources(draft, start, bars, mix(own, 2))
+            choose_figures(draft, start, bars, mix(own, 5))
         for first in range(start, start + bars, chunk_bars):
             last = min(first + chunk_bars, start + bars)
             write(composer, draft, first * draft.bar, last * draft.bar, mix(own, 3), loop)
@@ -629,3 +584,50 @@ def with_given(score: Score, plan: MusicPlan) -> list[Track]:
             notes = np.concatenate([notes, new.notes[is_open(track.role, new.notes[:, 0])]])
         tracks.append(replace(track, notes=notes, instrument=plan.instruments.get(track.role, track.instrument)))
     return [*tracks, *left.values()]
+
+
+class BarWriter:
+    """Writes a piece bar by bar with a composer, each bar with what precedes it in view; its memory does not grow.
+
+    Args:
+        composer: the network.
+        seed: of the draws.
+    """
+
+    def __init__(self, composer: ComposerVivace, seed: int):
+        self.composer, self.seed = composer, seed
+        self.first = self.number = 0  # of the first bar that is kept, and of the next one
+        self.tokens: torch.Tensor | None = None  # (steps, columns) of the bars that are kept
+        self.distance: int | None = None  # how far back these `RETURN_BARS` find what they are made like
+        self.words: torch.Tensor | None = None  # of the bar before
+
+    @torch.no_grad()
+    @one_thread()
+    def next_bar(self, plan: MusicPlan, text: torch.Tensor | None) -> torch.Tensor:
+        """Write a bar by a plan of one bar with its key, in the meter of those before; tokens (steps, columns) of the
+        bars that are kept, the new one last."""
+        bar = steps_per_bar(plan.time_signature)
+        draft = make_draft(self.composer, plan, text)
+        before = 0
+        if self.tokens is not None:
+            if len(self.tokens) == 2 * KEPT_BARS * bar:
+                self.tokens, self.first = self.tokens[KEPT_BARS * bar :], self.first + KEPT_BARS
+            before = len(self.tokens)
+            draft.tokens = torch.cat([self.tokens, draft.tokens])
+            draft.classes = np.concatenate([np.ones((before, 12), dtype=bool), draft.classes])
+            draft.bass = np.concatenate([np.full(before, -1), draft.bass])
+            draft.changes = np.concatenate([np.zeros(before, dtype=bool), draft.changes])
+            draft.sources, draft.figures, draft.rhythms = (np.full(before // bar + 1, -1) for _ in range(3))
+        place = before // bar
+        if self.number % RETURN_BARS == 0:
+            draws = np.random.default_rng(mix(self.seed, self.number, 1)).random(2)
+            self.distance = choose_distance(draft, 0, place, place + 1, draws)
+        if self.distance is not None:
+            draft.sources[place] = place - self.distance
+        words = draft.conditions["text"]
+        if place and self.words is not None and torch.equal(words, self.words):
+            draft.figures[place] = place - 1  # the accompaniment goes on until the words change
+        self.words = words
+        write(self.composer, draft, before, before + bar, mix(self.seed, self.first, 2))
+        self.tokens, self.number = draft.tokens, self.number + 1
+        return self.tokens

@@ -221,7 +221,7 @@ def check_call(
     num_inference_steps: int, num_waveforms_per_prompt: int, apg_eta: float,
     apg_norm_threshold: float | None, apg_momentum: float, tensors: dict, output_type: str, return_dict: bool,
     callback_on_step_end: object, callback_on_step_end_tensor_inputs: object,
-    callback_tensors: list[str],
+    callback_tensors: list[str], callback_on_audio: object = None,
 ) -> None:  # fmt: skip
     """Raise a ValueError for arguments that hold for the whole call.
 
@@ -245,6 +245,8 @@ def check_call(
     check_flag("return_dict", return_dict)
     if callback_on_step_end is not None and not callable(callback_on_step_end):
         raise ValueError(f"callback_on_step_end is {callback_on_step_end!r}; allowed: f(pipe, step, timestep, tensors)")
+    if callback_on_audio is not None and not callable(callback_on_audio):
+        raise ValueError(f"callback_on_audio is {callback_on_audio!r}; allowed: f(piece, audio)")
     wanted, allowed = callback_on_step_end_tensor_inputs, ", ".join(callback_tensors)
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise ValueError(f"callback_on_step_end_tensor_inputs is {wanted}; allowed: a list of {allowed}")

@@ -6,6 +6,7 @@ transformers, and files published beside it.
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,19 +21,14 @@ import numpy as np
 import torch
 from diffusers import SchedulerMixin
 
-from .composer_vivace import ComposerVivace
 from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle, loudness
 from .vivace_compose import (
-    RETURN_BARS,
+    BarWriter,
     MusicPlan,
-    choose_distance,
     compose_scores,
     fill_cast,
     key_of,
-    make_draft,
     mix,
-    one_thread,
-    write,
 )
 from .vivace_edit import FADE_S, Lengths, kept_frames, network_input, prompt_for_score, splice
 from .vivace_music import is_timeline, read_prompts, spread
@@ -181,10 +177,13 @@ class StagesMixin:
             tone.fade_in_s, tone.fade_out_s, item.loop, tone.compression_ratio,
         )  # fmt: skip
 
-    def _finish(self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True) -> Iterator[torch.Tensor]:
+    def _finish(
+        self, item: Request, latents: Iterable[torch.Tensor], whole: bool = True, on_audio: Callable | None = None
+    ) -> Iterator[torch.Tensor]:
         """Latents of one piece in chunks -> its audio (channels, n) fp32, in chunks that together have its length.
 
-        The gain is that of the `whole` piece, all of which is then made first; in a stream its first chunk decides.
+        The gain is that of the `whole` piece, all of which is then made first, and `on_audio` called meanwhile with
+        each chunk as a stream has it; in a stream the first chunk decides on the gain.
         """
         if item.edit is not None and item.strength == 0.0:
             yield item.edit.audio
@@ -196,6 +195,10 @@ class StagesMixin:
             return
         leveller = self._leveller(item)
         decoded: Iterable[torch.Tensor] = cut(self.decode_latents(latents, item.loop, item.samples), item.samples)
+        if whole and on_audio is not None and not isinstance(latents, list):  # it comes in several chunks
+            now, decoded = itertools.tee(decoded)
+            for chunk in self._leveller(item).run(now):
+                on_audio(chunk.cpu().numpy())
         if whole:
             decoded = list(decoded)
             leveller.measure(decoded)
@@ -340,7 +343,6 @@ MUSIC = (
 )  # fmt: skip
 LOUDER_LU = 1.0  # than the first bar of a jam no bar is by more
 TAIL_S = 0.06  # made after each bar, to be faded into the next one
-KEPT_BARS = 16  # of which a jam drops the older ones when it has twice as many: phrases are of 16 bars at most
 
 
 @dataclass
@@ -546,48 +548,6 @@ def bar_chords(chords: str, beats: int, number: int) -> str:
             runs.append([k, 1])
     parts = 2 if is_harte(symbols, beats) else 1  # "C:min7" may have beats behind it, too
     return " ".join(f"{':'.join(symbols[k].split(':')[:parts])}:{count}" for k, count in runs)
-
-
-class BarWriter:
-    """Writes a piece bar by bar with a composer, each bar with what precedes it in view; its memory does not grow.
-
-    Args:
-        composer: the network.
-        seed: of the draws.
-    """
-
-    def __init__(self, composer: ComposerVivace, seed: int):
-        self.composer, self.seed = composer, seed
-        self.first = self.number = 0  # of the first bar that is kept, and of the next one
-        self.tokens: torch.Tensor | None = None  # (steps, columns) of the bars that are kept
-        self.distance: int | None = None  # how far back these `RETURN_BARS` find what they are made like
-
-    @torch.no_grad()
-    @one_thread()
-    def next_bar(self, plan: MusicPlan, text: torch.Tensor | None) -> torch.Tensor:
-        """Write a bar by a plan of one bar with its key, in the meter of those before; tokens (steps, columns) of the
-        bars that are kept, the new one last."""
-        bar = steps_per_bar(plan.time_signature)
-        draft = make_draft(self.composer, plan, text)
-        before = 0
-        if self.tokens is not None:
-            if len(self.tokens) == 2 * KEPT_BARS * bar:
-                self.tokens, self.first = self.tokens[KEPT_BARS * bar :], self.first + KEPT_BARS
-            before = len(self.tokens)
-            draft.tokens = torch.cat([self.tokens, draft.tokens])
-            draft.classes = np.concatenate([np.ones((before, 12), dtype=bool), draft.classes])
-            draft.bass = np.concatenate([np.full(before, -1), draft.bass])
-            draft.changes = np.concatenate([np.zeros(before, dtype=bool), draft.changes])
-            draft.sources = np.full(before // bar + 1, -1)
-        place = before // bar
-        if self.number % RETURN_BARS == 0:
-            draws = np.random.default_rng(mix(self.seed, self.number, 1)).random(2)
-            self.distance = choose_distance(draft, 0, place, place + 1, draws)
-        if self.distance is not None:
-            draft.sources[place] = place - self.distance
-        write(self.composer, draft, before, before + bar, mix(self.seed, self.first, 2))
-        self.tokens, self.number = draft.tokens, self.number + 1
-        return self.tokens
 
 
 class Jam(Iterator[Bar]):

@@ -8,8 +8,8 @@ import torch
 
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline, loudness
-from pipelines.vivace_compose import MusicPlan
-from pipelines.vivace_stages import KEPT_BARS, BarWriter, bar_chords
+from pipelines.vivace_compose import KEPT_BARS, BarWriter, MusicPlan
+from pipelines.vivace_stages import bar_chords
 from pipelines.vivace_theory import read_progression
 from tests.conftest import make_pipeline
 
