@@ -281,7 +281,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         rhythm: Score | str | Path | list | np.ndarray | torch.Tensor | None = None,
         sketch_timing: str | list[str] | None = None,
         sounds_like: str | Path | list | np.ndarray | torch.Tensor | None = None,
-        sounds_like_strength: float | list[float] = 1.0,
+        sounds_like_strength: float | list[float] = 0.7,
         compression_ratio: float | list[float] | None = None,
         callback_on_audio=None,
     ) -> VivacePipelineOutput | tuple | Iterator[np.ndarray]:
@@ -379,7 +379,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 the words: a file, an array with its `sampling_rate`, an output of this pipeline, or the numbers of
                 `sound_of`; a list of them = one for each prompt. Guidance strengthens it as it does the words.
             sounds_like_strength: how far the mean colour and level of the piece are also brought to those of the
-                recording, 0 to 1, per prompt; not those of single stems.
+                recording, 0 to 1, per prompt; more costs clearness of the notes. Not those of single stems.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
             compression_ratio: of a compressor that keeps the level steady where the level is normalised, 1 to 20, per

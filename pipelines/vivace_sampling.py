@@ -17,7 +17,7 @@ from .vivace_theory import CHORD_CHANNELS, check_number
 
 # Guidance: how strictly the words and the grid are followed.
 
-SOUNDING_LEVEL = 0.3  # noise level above which the mean sound is set to that of a reference
+SOUNDING_LEVEL = 0.6  # noise level above which the mean sound is set to that of a reference; below, notes would suffer
 
 
 def total(values: torch.Tensor) -> torch.Tensor:

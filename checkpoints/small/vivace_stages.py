@@ -392,7 +392,7 @@ class ComposingMixin(StagesMixin):
             "compose": True, **{name: read_sketches(music.get(name), name) for name in ("melody", "rhythm")},
             "guidance_scale": 1.0,
             "negative_guidance_scale": 0.0, "guidance_rescale": 0.0, "guidance_interval": (0.0, 1.0),
-            "sounds_like_strength": 1.0,
+            "sounds_like_strength": 0.7,
             "normalize": True, "loudness_lufs": LOUDNESS_LUFS, "true_peak_dbtp": -1.0, "tilt_db": 0.0,
             "fade_in_s": 0.0, "fade_out_s": 0.0, "compression_ratio": 1.0,
         }  # fmt: skip

@@ -57,7 +57,7 @@ def add_words(parser: argparse.ArgumentParser) -> None:
     add(
         "--sounds_like", metavar="FILE", help="recording of 1 to 60 s whose timbre and mix it is to have, not its notes"
     )
-    add("--sounds_like_strength", type=number, help="0 to 1: how far its mean colour and level are taken; default 1")
+    add("--sounds_like_strength", type=number, help="0 to 1: how far its mean colour and level are taken; default 0.7")
 
 
 def add_grid(parser: argparse.ArgumentParser, length: bool) -> None:
