@@ -26,6 +26,7 @@ from pipelines.pipeline_vivace import VivacePipeline, read_recipe
 BEYOND = {
     "self", "generator", "latents", "prompt_embeds", "prompt_attention_mask", "negative_prompt_embeds",
     "negative_prompt_attention_mask", "sampling_rate", "output_type", "return_dict", "callback_on_step_end",
+    "callback_on_audio",
     "callback_on_step_end_tensor_inputs",
 }  # fmt: skip
 HEAVY = ("torch", "numpy", "diffusers", "transformers", "huggingface_hub", "soundfile", "tqdm")
