@@ -1,4 +1,5 @@
-"""Sixteen composed scores, not chosen: docs/samples/composed/*.mid and docs/samples/composed.png.
+"""Sixteen pieces, not chosen: docs/samples/composed/*.mid and *.ogg, docs/samples/composed.png, and players for them
+in docs/samples/index.html.
 
 python docs/make_scores.py --composer runs/small/composer/final        # or `make scores COMPOSER=folder`
 
@@ -6,10 +7,13 @@ Seed k has the k-th style of the scorebook as its words, and nothing else: 16 ba
 """
 
 import argparse
+import html
+import re
 import sys
 from pathlib import Path
 
 import numpy as np
+import soundfile
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,6 +26,7 @@ from training.data.scorebook.styles import STYLES  # noqa: E402
 
 COLORS = {"harmony": "#9ab8d8", "bass": "#3a7d44", "lead": "#c0392b", "drums": "#555555"}
 BARS = 16
+SMALLER = 0.85  # of Vorbis, 0 to 1: about 70 kbit/s
 
 
 def draw(scores: list[Score], titles: list[str], path: Path) -> None:
@@ -47,10 +52,34 @@ def draw(scores: list[Score], titles: list[str], path: Path) -> None:
     FigureCanvasAgg(figure).print_png(str(path))
 
 
+def write_vorbis(path: Path, audio: np.ndarray, rate: int) -> None:
+    """Write (samples, channels) as a small file, in blocks: libsndfile ends the program with a minute of Vorbis."""
+    with soundfile.SoundFile(
+        path, "w", rate, audio.shape[1], "VORBIS", format="OGG", compression_level=SMALLER
+    ) as file:
+        for first in range(0, len(audio), rate):
+            file.write(audio[first : first + rate])
+
+
+def list_pieces(titles: list[str], page: Path) -> None:
+    """Put a player for each piece between the marks of the page of samples."""
+    players = [
+        f"<article>\n  <h2>{html.escape(title)}</h2>\n"
+        f'  <audio controls preload="none" src="composed/{seed:02d}.ogg"></audio>\n'
+        f'  <p><a href="composed/{seed:02d}.mid">MIDI</a></p>\n</article>'
+        for seed, title in enumerate(titles)
+    ]
+    begin, end = "<!-- pieces -->", "<!-- end of pieces -->"
+    text = re.sub(f"{begin}.*{end}", lambda _: "\n".join([begin, *players, end]), page.read_text(), flags=re.DOTALL)
+    page.write_text(text)
+
+
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--composer", default="runs/small/composer/final", help="folder of composer weights")
-    parser.add_argument("--checkpoint", default="checkpoints/small", help="folder whose text encoder reads the words")
+    parser.add_argument(
+        "--checkpoint", default="checkpoints/small", help="folder that reads the words and plays the notes"
+    )
     parser.add_argument("--output_dir", default="docs/samples", help="folder to write to")
     options = parser.parse_args(words)
     torch.set_num_threads(1)
@@ -64,7 +93,11 @@ def main(words: list[str] | None = None) -> None:
     for seed, (style, score) in enumerate(zip(styles, scores, strict=True)):
         score.save(folder / "composed" / f"{seed:02d}.mid")
         titles.append(f"{seed}: {style}, {score.key}, {score.time_signature}, {score.bpm:g} bpm")
+        played = pipe(style, score=score, seed=seed)
+        write_vorbis(folder / "composed" / f"{seed:02d}.ogg", played.audios[0].T, played.sampling_rate)
     draw(scores, titles, folder / "composed.png")
+    if (folder / "index.html").is_file():
+        list_pieces(titles, folder / "index.html")
 
 
 if __name__ == "__main__":
