@@ -112,3 +112,42 @@ def test_files_stay_small():
     for path in sources():
         lines = len(path.read_text().splitlines())
         assert lines <= LINE_LIMIT or path.name in ONE_FILE, f"{path.relative_to(ROOT)} has {lines} lines"
+
+
+# What only POSIX systems have: Windows has none of it, macOS not all. Beside these, the standard library of Linux.
+POSIX_MODULES = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+POSIX_NAMES = {
+    "chown", "fork", "forkpty", "getegid", "geteuid", "getgid", "getloadavg", "getpgid", "getpriority", "getuid",
+    "kill", "killpg", "lchown", "mkfifo", "nice", "sched_getaffinity", "sched_setaffinity", "setpriority", "setsid",
+    "sysconf", "uname", "SIGALRM", "SIGHUP", "SIGKILL", "SIGUSR1", "SIGUSR2", "AF_UNIX",
+}  # fmt: skip
+
+
+def posix_only(source: str) -> list[str]:
+    """Uses of what only POSIX systems have that no `except AttributeError` or `except ImportError` catches."""
+    tree, guarded = ast.parse(source), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try):
+            caught = {name.id for handler in node.handlers if handler.type for name in ast.walk(handler.type)
+                      if isinstance(name, ast.Name)}  # fmt: skip
+            if caught & {"AttributeError", "ImportError"}:
+                guarded |= {id(inner) for part in node.body for inner in ast.walk(part)}
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in guarded:
+            continue
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            if node.value.id in ("os", "signal", "socket") and node.attr in POSIX_NAMES:
+                found.append(f"{node.value.id}.{node.attr}")
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            found += [name for name in names if name.split(".")[0] in POSIX_MODULES]
+    return found
+
+
+def test_what_users_run_needs_nothing_that_windows_has_not():
+    for folder in ("pipelines", "autoencoder", "page"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            assert not posix_only(path.read_text()), path
+    assert set(posix_only("import os\nos.getuid()\nimport fcntl")) == {"os.getuid", "fcntl"}
+    assert not posix_only("import os\ntry:\n    os.getuid()\nexcept AttributeError:\n    pass")
