@@ -101,6 +101,7 @@ def test_a_checkpoint_with_settings_that_this_code_has_no_more(tiny_checkpoint, 
     old = {"guidance_slow": 1.5, "guidance_channels": [1.2, 1.0, 0.9, 1.0]}
     (folder / "model_index.json").write_text(json.dumps(index | old))
     logger = logging.getLogger("diffusers")
+    caplog.set_level(logging.WARNING, "diffusers")  # the command line says nothing of it
     plain = load_native(tiny_checkpoint)("piano", seed=1).audios
     for load in (load_native, load_published):
         caplog.clear()
