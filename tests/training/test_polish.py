@@ -74,8 +74,8 @@ def test_words_of_another_item():
 
 def test_the_network_comes_nearer_to_real_clips(arguments, tmp_path):
     run = tmp_path / "run"
-    polish.main([*arguments, "--max_steps", "80", "--anchor_weight", "0.01", "--mask_probability", "0",
-                 "--validate_every", "80", "--output_dir", str(run)])  # fmt: skip
+    polish.main([*arguments, "--max_steps", "120", "--anchor_weight", "0.01", "--mask_probability", "0",
+                 "--validate_every", "120", "--output_dir", str(run)])  # fmt: skip
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     figures = next(line for line in lines if "validation/moments_4_steps" in line)
     for steps in (2, 4):
