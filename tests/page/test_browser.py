@@ -494,8 +494,10 @@ def test_dark_and_about(chromium, address):
     assert sum(int(v) for v in re.findall(r"\d+", background)[:3]) < 150, background
     visit.picture("generate-dark")
     visit.tab("About")
+    name = f"{MODEL.parent.name}/{MODEL.name}"
+    visit.page.wait_for_function("name => document.body.innerText.includes(name)", arg=name)
     text = visit.page.locator("body").inner_text()
-    assert f"{MODEL.parent.name}/{MODEL.name}" in text and "apache" in text.lower() and f"{RATE / 1000:g} kHz" in text
+    assert "apache" in text.lower() and f"{RATE / 1000:g} kHz" in text
     visit.picture("about")
     visit.context.close()
     assert not visit.wrong, visit.wrong
