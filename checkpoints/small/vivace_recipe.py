@@ -301,7 +301,11 @@ def replay_arguments(recipe: dict, audio: object, allowed: Collection[str] | Non
         ValueError: a piece that needs more than its recipe, or other audio than was edited; a recipe with unknown
             arguments, as of a later version, or without the seed.
     """
-    arguments = {"compression_ratio": 1.0} | recipe["arguments"]  # older recipes: there was no compressor
+    # Older recipes: there was no compressor, and a sound was a condition of the network alone.
+    older = {"compression_ratio": 1.0}
+    if recipe["arguments"].get("sounds_like") is not None:
+        older["sounds_like_strength"] = 0.0
+    arguments = older | recipe["arguments"]
     if "not_recorded" in recipe:
         raise ValueError(f"the recipe cannot be played again: made with {', '.join(recipe['not_recorded'])}")
     unknown = [] if allowed is None else sorted(set(arguments) - set(allowed))

@@ -103,6 +103,10 @@ def test_a_recipe_makes_it_again_without_the_recording(pipe, tmp_path):
     assert out.recipe()["arguments"]["sounds_like"] == pipe.sound_of(hum(), RATE)
     out.save(tmp_path / "piece.wav")
     assert not pipe.replay(tmp_path / "piece.wav").differences
+    old = pipe("piano", **CALL, sounds_like=hum(), sampling_rate=RATE, sounds_like_strength=0.0)
+    old.recipes[0]["arguments"].pop("sounds_like_strength")  # as of before there was one
+    old.save(tmp_path / "old.wav")
+    assert not pipe.replay(tmp_path / "old.wav").differences
 
 
 def test_a_tapped_rhythm_and_a_sound_share_the_rate(pipe):
