@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from pipelines.hub import load_published
 from pipelines.vivace_score import Score, Track
+from tests.helpers.interrupted import run_in_two
 from training import distill, export, train_unet, ways
 
 AUDIO = {"output_type": "pt"}
@@ -115,18 +116,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(arguments, tmp_path):
     distill.main([*arguments, "--output_dir", str(tmp_path / "whole")])
     # Stopped within the ways of steps 4 to 7, which are made again.
     parts = [*arguments, "--output_dir", str(tmp_path / "parts"), "--checkpoint_every", "5"]
-    with pytest.MonkeyPatch.context() as patch:
-        step = distill.Trainer._save
-
-        def stop(trainer):
-            step(trainer)
-            if trainer.step == 5:
-                raise KeyboardInterrupt
-
-        patch.setattr(distill.Trainer, "_save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            distill.main(parts)
-    distill.main(parts)
+    run_in_two(distill.main, parts, 5)
     first, second = (load_file(tmp_path / name / "final" / "diffusion_pytorch_model.safetensors")
                      for name in ("whole", "parts"))  # fmt: skip
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

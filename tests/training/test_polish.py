@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.hub import load_native, load_published, save_checkpoint
+from tests.helpers.interrupted import run_in_two
 from training import distill, export, polish
 from training.data.latents import TrainingCrops
 from training.ways import crops_for
@@ -100,18 +101,7 @@ def test_the_anchor_keeps_what_was(arguments, tmp_path):
 def test_a_run_that_goes_on_ends_with_the_same_bits(arguments, tmp_path):
     polish.main([*arguments, "--output_dir", str(tmp_path / "whole")])
     parts = [*arguments, "--output_dir", str(tmp_path / "parts"), "--checkpoint_every", "3"]
-    with pytest.MonkeyPatch.context() as patch:
-        save = polish.Trainer._save
-
-        def stop(trainer):
-            save(trainer)
-            if trainer.step == 3:
-                raise KeyboardInterrupt
-
-        patch.setattr(polish.Trainer, "_save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            polish.main(parts)
-    polish.main(parts)
+    run_in_two(polish.main, parts, 3)
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 

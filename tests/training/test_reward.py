@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.hub import load_native, load_published
+from tests.helpers.interrupted import run_in_two
 from training import export, lora, preferences, reward, rewards
 
 FULL, ADAPTER = "diffusion_pytorch_model.safetensors", lora.WEIGHTS
@@ -58,18 +59,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(arguments, channel, tmp_path
     arguments = [*arguments, *more, "--max_steps", "7", "--round_steps", "4", "--checkpoint_every", "6"]
     reward.main([*arguments, "--output_dir", str(tmp_path / "whole")])
     parts = [*arguments, "--output_dir", str(tmp_path / "parts")]
-    with pytest.MonkeyPatch.context() as patch:
-        save = reward.Trainer._save
-
-        def stop(trainer):
-            save(trainer)
-            if trainer.step == 6:  # within the second round
-                raise KeyboardInterrupt
-
-        patch.setattr(reward.Trainer, "_save", stop)
-        with pytest.raises(KeyboardInterrupt):
-            reward.main(parts)
-    reward.main(parts)
+    run_in_two(reward.main, parts, 6)  # within the second round
     for name in ("final", "best"):
         file = f"{name}/{ADAPTER if more else FULL}"
         assert same(load_file(tmp_path / "whole" / file), load_file(tmp_path / "parts" / file))
