@@ -89,14 +89,15 @@ def main(words: list[str] | None = None) -> None:
     (folder / "composed").mkdir(parents=True, exist_ok=True)
     styles = list(STYLES)[:16]
     scores = [pipe.compose(style, bars=BARS, seed=seed)[0] for seed, style in enumerate(styles)]
-    titles = []
+    titles, plays = [], bool(pipe.unet.config.get("note_channels"))
     for seed, (style, score) in enumerate(zip(styles, scores, strict=True)):
         score.save(folder / "composed" / f"{seed:02d}.mid")
         titles.append(f"{seed}: {style}, {score.key}, {score.time_signature}, {score.bpm:g} bpm")
-        played = pipe(style, score=score, seed=seed)
-        write_vorbis(folder / "composed" / f"{seed:02d}.ogg", played.audios[0].T, played.sampling_rate)
+        if plays:
+            played = pipe(style, score=score, seed=seed)
+            write_vorbis(folder / "composed" / f"{seed:02d}.ogg", played.audios[0].T, played.sampling_rate)
     draw(scores, titles, folder / "composed.png")
-    if (folder / "index.html").is_file():
+    if plays and (folder / "index.html").is_file():
         list_pieces(titles, folder / "index.html")
 
 
