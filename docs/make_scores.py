@@ -1,5 +1,5 @@
 """Sixteen pieces, not chosen: docs/samples/composed/*.mid and *.ogg, docs/samples/composed.png, and players for them
-in docs/samples/index.html.
+in docs/samples/index.html; docs/samples/chain.webp, the way of one piece from words to sound.
 
 python docs/make_scores.py --composer runs/small/composer/final        # or `make scores COMPOSER=folder`
 
@@ -26,6 +26,7 @@ from training.data.scorebook.styles import STYLES  # noqa: E402
 
 COLORS = {"harmony": "#9ab8d8", "bass": "#3a7d44", "lead": "#c0392b", "drums": "#555555"}
 BARS = 16
+CHAIN = "mellow jazz trio with piano and upright bass, 96 bpm, 4 bars, A minor"
 SMALLER = 0.85  # of Vorbis, 0 to 1: about 70 kbit/s
 
 
@@ -37,19 +38,57 @@ def draw(scores: list[Score], titles: list[str], path: Path) -> None:
     figure = Figure(figsize=(14, 13), dpi=80, layout="constrained")
     for place, (score, title) in enumerate(zip(scores, titles, strict=True)):
         axes = figure.add_subplot(4, 4, place + 1)
-        bar = float(quarters_per_bar(score.time_signature))
-        for role, color in COLORS.items():
-            onset, length, pitch, _ = score.notes(role).T
-            if role == "drums":
-                rows = np.unique(pitch)
-                axes.scatter(onset / bar, 22 + 1.5 * np.searchsorted(rows, pitch), s=1.5, c=color, marker="s", lw=0)
-            else:
-                axes.hlines(pitch, onset / bar, (onset + 0.92 * length) / bar, colors=color, lw=1.6)
-        axes.set(xlim=(0, score.bars), ylim=(20, 96), xticks=range(0, score.bars + 1, 4), yticks=range(36, 97, 12))
-        axes.grid(axis="x", color="#dddddd", lw=0.6)
-        axes.tick_params(labelsize=7, length=2)
+        draw_roll(axes, score)
+        axes.set_xticks(range(0, score.bars + 1, 4))
         axes.set_title(title, fontsize=8)
     FigureCanvasAgg(figure).print_png(str(path))
+
+
+def draw_roll(axes, score: Score) -> None:
+    """One piano roll: pitch over bars, drums below."""
+    bar = float(quarters_per_bar(score.time_signature))
+    for role, color in COLORS.items():
+        onset, length, pitch, _ = score.notes(role).T
+        if role == "drums":
+            rows = np.unique(pitch)
+            axes.scatter(onset / bar, 22 + 1.5 * np.searchsorted(rows, pitch), s=1.5, c=color, marker="s", lw=0)
+        else:
+            axes.hlines(pitch, onset / bar, (onset + 0.92 * length) / bar, colors=color, lw=1.6)
+    axes.set(xlim=(0, score.bars), ylim=(20, 96), xticks=range(score.bars + 1), yticks=range(36, 97, 12))
+    axes.grid(axis="x", color="#dddddd", lw=0.6)
+    axes.tick_params(labelsize=7, length=2)
+
+
+def draw_chain(pipe, prompt: str, path: Path) -> None:
+    """The whole way of one piece on a page: words, score, latents at three noise levels, spectrogram."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    places = []
+
+    def keep(pipe, step: int, timestep: torch.Tensor, values: dict) -> dict:
+        places.append(values["latents"][0].float().numpy().copy())
+        return {}
+
+    made = pipe(prompt, seed=0, callback_on_step_end=keep)
+    score, audio, rate = made.scores[0], made.audios[0], made.sampling_rate
+    figure = Figure(figsize=(12, 13), dpi=80, layout="constrained")
+    rows = figure.subplots(5, 1, height_ratios=[3, 1.5, 1.5, 1.5, 3])
+    draw_roll(rows[0], score)
+    understood = f"{score.bars} bars of {score.time_signature}, {score.bpm:g} bpm, {score.key}"
+    names = ", ".join(f"{track.instrument or track.role} ({track.role})" for track in score.tracks)
+    rows[0].set_title(f"\u201c{prompt}\u201d is understood as {understood};\ncomposed for {names}", fontsize=9)
+    last = len(places) - 1
+    for axes, step in zip(rows[1:4], [0, last // 2, last], strict=True):
+        axes.imshow(places[step], aspect="auto", cmap="RdBu", vmin=-3, vmax=3, interpolation="nearest")
+        title = f"latents after {step + 1} of {last + 1} steps: {len(places[step])} channels over frames"
+        axes.set_title(title, fontsize=9)
+        axes.tick_params(labelsize=7, length=2)
+    rows[4].specgram(audio.mean(0) + 1e-6, NFFT=2048, Fs=rate, noverlap=1536, cmap="magma", vmin=-140, vmax=-40)
+    rows[4].set(ylim=(0, 10000), xlim=(0, audio.shape[1] / rate))
+    rows[4].tick_params(labelsize=7, length=2)
+    rows[4].set_title(f"the decoded piece, {len(audio)} channels at {rate} Hz: Hz over seconds", fontsize=9)
+    FigureCanvasAgg(figure).print_webp(str(path))
 
 
 def write_vorbis(path: Path, audio: np.ndarray, rate: int) -> None:
@@ -97,6 +136,8 @@ def main(words: list[str] | None = None) -> None:
             played = pipe(style, score=score, seed=seed)
             write_vorbis(folder / "composed" / f"{seed:02d}.ogg", played.audios[0].T, played.sampling_rate)
     draw(scores, titles, folder / "composed.png")
+    if plays:
+        draw_chain(pipe, CHAIN, folder / "chain.webp")
     if plays and (folder / "index.html").is_file():
         list_pieces(titles, folder / "index.html")
 

@@ -10,7 +10,7 @@ import soundfile
 import torch
 
 from pipelines.composer_vivace import ComposerVivace
-from pipelines.hub import load_native, load_published, save_checkpoint
+from pipelines.hub import load_native, load_pipeline, load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
@@ -136,6 +136,8 @@ def test_the_scores_of_the_docs_are_printed(checkpoints, tmp_path):
     scores = [Score.load(path) for path in sorted((tmp_path / "composed").iterdir())]
     assert len(scores) == 16 and all(score.bars == 16 for score in scores)
     assert (tmp_path / "composed.png").read_bytes().startswith(b"\x89PNG")
+    module.draw_chain(load_pipeline(checkpoints / "composer"), "calm piano, 120 bpm, 1 bar", tmp_path / "chain.webp")
+    assert (tmp_path / "chain.webp").read_bytes()[8:12] == b"WEBP"
 
 
 def test_a_hum_and_a_beatbox(call, tmp_path):
