@@ -13,6 +13,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -379,7 +380,8 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
                 the words: a file, an array with its `sampling_rate`, an output of this pipeline, or the numbers of
                 `sound_of`; a list of them = one for each prompt. Guidance strengthens it as it does the words.
             sounds_like_strength: how far the mean colour and level of the piece are also brought to those of the
-                recording, 0 to 1, per prompt; more costs clearness of the notes. Not those of single stems.
+                recording, 0 to 1, per prompt; more costs clearness of the notes. Not those of single stems. Without
+                `sounds_like` a LoRA adapter may bring sounds of what it learnt from, of which the seed chooses one.
             beat_unit: the note that `bpm` counts, per prompt: "half", "quarter", "eighth", "sixteenth", "dotted
                 quarter", ...; None = the meter's beat, or as the prompt says ("dotted quarter = 60").
             compression_ratio: of a compressor that keeps the level steady where the level is normalised, 1 to 20, per
@@ -630,7 +632,15 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         return [round(value, 4) for value in latent_statistics(latents, 1).tolist()]
 
     def _encode_sounds(self, pieces: list[Request]) -> None:
-        """Statistics in place of the audio that pieces are to sound like, in the requests and their recipes."""
+        """Statistics in place of the audio that pieces are to sound like, in the requests and their recipes. New pieces
+        without such audio take a sound that an adapter brings, by their seed."""
+        of_adapters, strength = self._sounds_of_adapters()
+        for item in pieces:
+            if of_adapters and item.sound is None and item.edit is None:
+                item.sound = of_adapters[item.seed % len(of_adapters)]
+                pull = strength * item.strengths.sounds_like_strength
+                item.strengths = replace(item.strengths, sounds_like_strength=pull)
+                item.arguments = item.arguments | {"sounds_like_strength": pull}
         sounds = {id(item.sound): item.sound for item in pieces if item.sound is not None}  # each is encoded once
         read = {key: self._statistics(sound) for key, sound in sounds.items()}
         for item in pieces:

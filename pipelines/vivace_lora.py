@@ -10,6 +10,7 @@ transformers, and files published beside it.
 
 import hashlib
 import importlib.util
+import json
 import math
 import re
 import warnings
@@ -26,6 +27,7 @@ from .vivace_publish import written_beside
 PREFIX = "unet"  # of the names in a file
 # Of peft's LoraConfig, what a file keeps: what decides the result, and no setting that another version may not have.
 CONFIG = ("r", "lora_alpha", "target_modules", "rank_pattern", "alpha_pattern", "use_rslora", "lora_bias")
+SOUNDS = "sounds.statistics"  # of its metadata: JSON of numbers as `sounds_like` takes them, of what it learnt from
 
 
 def check_peft() -> None:
@@ -112,6 +114,23 @@ def check_fit(state: dict[str, torch.Tensor], unet: torch.nn.Module, what: str) 
             raise ValueError(f"{what}: {name} lacks its other half, lora_{'B' if is_a else 'A'} of the same rank")
 
 
+def read_sounds_of(metadata: dict | None, unet: torch.nn.Module, what: str) -> list[list[float]]:
+    """Take the sounds that an adapter brings out of its metadata. Raises a ValueError if they are damaged or for a
+    network that takes other statistics."""
+    text = (metadata or {}).pop(SOUNDS, None)
+    if text is None:
+        return []
+    try:
+        sounds = [[float(value) for value in one] for one in json.loads(text)]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what}: its sounds are damaged ({error})") from error
+    numbers = unet.config.get("reference_channels") or 0
+    wrong = [len(one) for one in sounds if len(one) != numbers or not all(map(math.isfinite, one))]
+    if wrong:
+        raise ValueError(f"{what}: its sounds have {wrong[0]} numbers; this network takes {numbers} finite ones")
+    return sounds
+
+
 def lora_layers(unet: torch.nn.Module) -> Iterator[tuple[str, Any]]:
     """Name and module of each layer that has adapters."""
     for name, module in unet.named_modules():
@@ -193,6 +212,14 @@ class LoraMixin(LoraBaseMixin):
     _lora_loadable_modules = [PREFIX]  # noqa: RUF012 (read by diffusers as a plain list)
     unet_name = PREFIX
     unet: Any
+    _adapter_sounds: dict[str, list[list[float]]] | None = None
+
+    def _sounds_of_adapters(self) -> tuple[list[list[float]], float]:
+        """The sounds of the adapters that play, and their summed strength, at most 1."""
+        known = {name: sounds for name, sounds in (self._adapter_sounds or {}).items() if sounds}
+        strengths = {one["name"]: one["strength"] for one in adapters_of(self.unet)} if known else {}
+        playing = [name for name in known if strengths.get(name, 0.0) > 0.0]
+        return [sound for name in playing for sound in known[name]], min(1.0, sum(strengths[name] for name in playing))
 
     @classmethod
     def lora_state_dict(
@@ -245,6 +272,7 @@ class LoraMixin(LoraBaseMixin):
         what = "lora" if isinstance(given, dict) else f"lora {given}"
         state, metadata = self.lora_state_dict(given, return_lora_metadata=True, **options)
         check_fit(state, self.unet, what)
+        sounds = read_sounds_of(metadata, self.unet, what)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Already found a `peft_config`")  # stacking is meant
             try:
@@ -257,6 +285,8 @@ class LoraMixin(LoraBaseMixin):
                 raise ValueError(f"{what}: cannot be loaded ({' '.join(str(error).split())})") from error
         make_exact(self.unet)
         self.unet.eval()
+        name = adapter_name or next(name for name in self.unet.peft_config if name not in taken)
+        self._adapter_sounds = (self._adapter_sounds or {}) | {name: sounds}
 
     def set_adapters(self, adapter_names: list[str] | str, adapter_weights: float | list[float] | None = None) -> None:
         """Let these adapters play, added up in this order, each with its strength.
@@ -329,6 +359,7 @@ class LoraMixin(LoraBaseMixin):
         save_function: Any = None,
         safe_serialization: bool = True,
         unet_lora_adapter_metadata: dict | None = None,
+        sounds: list[list[float]] | None = None,
     ) -> None:
         """Write an adapter as a folder that `load_lora_weights` loads, whole or not at all.
 
@@ -340,6 +371,8 @@ class LoraMixin(LoraBaseMixin):
             save_function, safe_serialization: only diffusers' own safetensors are allowed.
             unet_lora_adapter_metadata: of `pipe.unet.peft_config[name].to_dict()`; without it, the scale of an adapter
                 whose alpha is not its rank is lost.
+            sounds: statistics of recordings, as `sound_of` gives them. A piece that is made with the adapter is to
+                sound like one of them, which its seed chooses, where its call has no `sounds_like`.
 
         Raises:
             ValueError: no tensors, or another format.
@@ -353,7 +386,12 @@ class LoraMixin(LoraBaseMixin):
         kept = {key: value for key, value in (unet_lora_adapter_metadata or {}).items() if key in CONFIG}
         kept = {key: sorted(value) if isinstance(value, set) else value for key, value in kept.items()}
         layers = {name: value.detach().cpu().contiguous() for name, value in unet_lora_layers.items()}
+        part, _, name = SOUNDS.partition(".")
+        about = {PREFIX: kept or None, part: {name: json.dumps(sounds)} if sounds else None}
         with written_beside(Path(save_directory)) as folder:
             cls._save_lora_weights(
-                folder, {PREFIX: layers}, {PREFIX: kept or None}, weight_name=weight_name or LORA_WEIGHT_NAME_SAFE
+                folder,
+                {PREFIX: layers},
+                {PREFIX: kept or None, **about},
+                weight_name=weight_name or LORA_WEIGHT_NAME_SAFE,
             )

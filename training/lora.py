@@ -23,12 +23,14 @@ from autoencoder.classes import load_autoencoder
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_lora import check_peft, lora_layers
+from pipelines.vivace_process import latent_statistics
 from pipelines.vivace_publish import written_beside
 from pipelines.vivace_recipe import weights_hash
 from training.config import AdapterRun
 from training.data.latents import LatentCrops, models_fingerprint
 from training.encode_latents import load_text_encoder
 from training.run.checkpoints import recover_folder, replace_folder, write_json
+from training.run.streams import Stream, item_rng
 
 # Of each layer of the network: its attention, its convolutions and what scales and shifts between them.
 LAYERS = ["to_q", "to_k", "to_v", "to_out", "conv1", "conv2", "film"]
@@ -144,14 +146,24 @@ def note_base(model: UNet1DConditionModel, config: AdapterRun) -> None:
     write_json(path, about)
 
 
-def save_adapter(model: UNet1DConditionModel, folder: Path) -> None:
-    """Write the adapter of a network as a folder that `load_lora_weights` loads."""
+def sounds_of(crops: LatentCrops, count: int = 16) -> list[list[float]]:
+    """Sounds of a split, as `pipe.sound_of` gives those of audio: means over at most `count` runs of neighbouring
+    clips, which mostly are of one file."""
+    rng = item_rng(0, Stream.ADAPTER_SOUND, 0)
+    clips = torch.stack([latent_statistics(crops.whole(index, rng), 1) for index in range(len(crops))])
+    groups = np.array_split(np.arange(len(crops)), min(count, len(crops)))
+    return [[round(value, 4) for value in clips[group].mean(0).tolist()] for group in groups]
+
+
+def save_adapter(model: UNet1DConditionModel, folder: Path, sounds: list[list[float]] | None = None) -> None:
+    """Write the adapter of a network as a folder that `load_lora_weights` loads, with sounds that it brings."""
     from peft import get_peft_model_state_dict
 
     VivacePipeline.save_lora_weights(
         folder,
         get_peft_model_state_dict(model, adapter_name=NAME),
         unet_lora_adapter_metadata=model.peft_config[NAME].to_dict(),
+        sounds=sounds,
     )
 
 

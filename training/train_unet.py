@@ -5,6 +5,7 @@
 The scheduler in `scheduler_config` defines the noise process and the target (training/flow.py).
 """
 
+import functools
 from pathlib import Path
 
 import torch
@@ -163,12 +164,15 @@ def main(argv: list[str] | None = None) -> dict | None:
             return values
 
     held_out = lora.Repeated(validation, config.validate_clips) if config.lora_rank else validation
-    best = lora.Best(Path(config.output_dir))
+    save = None
+    if config.lora_rank:
+        save = functools.partial(lora.save_adapter, sounds=lora.sounds_of(crops) if crops.references else None)
+    best = lora.Best(Path(config.output_dir), save=save)
     if config.lora_rank and step == 0:
         figures(0, False)
     every = [config.validate_every] if watch is None else [config.validate_every, config.evaluate_every]
     trainer.run(loader, losses, figures, every)
-    loop.save_final(accelerator, model, trainer.ema, config, trained, lora.save_adapter if config.lora_rank else None)
+    loop.save_final(accelerator, model, trainer.ema, config, trained, save)
     return None
 
 

@@ -18,14 +18,15 @@ REQUEST = {"prompt": "slow piano", "duration_s": 1.0, "num_inference_steps": 2, 
 LAYERS = ["to_q", "to_k", "to_v", "to_out", "conv1", "conv2", "film"]
 
 
-def make_lora(folder, seed: int, rank: int = 2, alpha: int = 4, layers=LAYERS):
-    """A random adapter of the tiny network as a folder."""
-    unet = make_pipeline().unet
+def make_lora(folder, seed: int, rank: int = 2, alpha: int = 4, layers=LAYERS, sounds=None):
+    """A random adapter of the tiny network as a folder, of one that takes references if it brings sounds."""
+    unet = make_pipeline(reference=bool(sounds)).unet
     torch.manual_seed(seed)
     unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=layers, init_lora_weights=False))
     VivacePipeline.save_lora_weights(
         folder, get_peft_model_state_dict(unet, adapter_name="default"),
         unet_lora_adapter_metadata=unet.peft_config["default"].to_dict(),
+        sounds=sounds,
     )  # fmt: skip
     return folder
 
@@ -176,6 +177,39 @@ def test_a_recipe_names_the_adapters_and_replay_wants_them(pipe, loras, tmp_path
         next(value for name, value in other.unet.named_parameters() if "lora_B.b" in name).mul_(1.1)
     with pytest.raises(ValueError, match="made with the LoRA adapters"):
         other.replay(tmp_path / "styled.wav")
+
+
+def test_an_adapter_brings_sounds_of_which_the_seed_chooses(tmp_path):
+    sounds = [[round(0.1 * (k + n), 4) for k in range(8)] for n in range(3)]
+    folder = make_lora(tmp_path / "lora", 1, sounds=sounds)
+    pipe, request = make_pipeline(reference=True), REQUEST | {"output_type": "np"}
+    pipe.load_lora_weights(folder, adapter_name="mine")
+    out = pipe(**request | {"seed": 4})
+    assert out.recipes[0]["arguments"]["sounds_like"] == sounds[1]
+    np.testing.assert_array_equal(out.audios, pipe(**request | {"seed": 4}, sounds_like=sounds[1]).audios)
+    out.save(tmp_path / "piece.wav")
+    assert pipe.replay(tmp_path / "piece.wav").differences == []
+    many = pipe(["slow piano", "fast drums"], duration_s=1.0, num_inference_steps=2, seed=[5, 4])
+    assert [one["arguments"]["sounds_like"] for one in many.recipes] == [sounds[2], sounds[1]]
+    pipe.set_adapters("mine", 0.5)  # the sound, too, by half
+    half = pipe(**request)
+    assert half.recipes[0]["arguments"]["sounds_like_strength"] == pytest.approx(0.35)
+    own = pipe(**request, sounds_like=sounds[2])
+    assert own.recipes[0]["arguments"]["sounds_like"] == sounds[2]
+    assert own.recipes[0]["arguments"]["sounds_like_strength"] == 0.7
+    edited = pipe("slow piano", audio=half, strength=0.5, seed=1, num_inference_steps=2)
+    assert edited.recipes[0]["arguments"]["sounds_like"] is None
+    pipe.set_adapters("mine", 0.0)
+    assert pipe(**request).recipes[0]["arguments"]["sounds_like"] is None
+    pipe.unload_lora_weights()
+    np.testing.assert_array_equal(pipe(**request).audios, make_pipeline(reference=True)(**request).audios)
+    with pytest.raises(ValueError, match="its sounds have 8 numbers; this network takes 0"):
+        make_pipeline().load_lora_weights(folder)
+    tensors = load_file(folder / "pytorch_lora_weights.safetensors")
+    tensors = {name.removeprefix("unet."): value for name, value in tensors.items()}
+    VivacePipeline.save_lora_weights(tmp_path / "odd", tensors, sounds="loud")
+    with pytest.raises(ValueError, match="its sounds are damaged"):
+        pipe.load_lora_weights(tmp_path / "odd")
 
 
 def test_the_commands_load_adapters(tiny_checkpoint, loras, tmp_path, capsys):

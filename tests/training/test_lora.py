@@ -36,6 +36,24 @@ def base(tiny_latents, tiny_text_encoder, tmp_path_factory):
     return folder
 
 
+def test_an_adapter_keeps_sounds_of_what_it_learnt_from(arguments, base, tmp_path):
+    pipe = load_published(base)
+    pipe.register_modules(unet=make_pipeline(reference=True).unet)
+    save_checkpoint(pipe, tmp_path / "base", fp16=False)
+    words = [*arguments, "--init_from", str(tmp_path / "base"), "--max_steps", "2", "--output_dir", str(tmp_path / "a")]
+    train_unet.main(words)
+    crops = LatentCrops(arguments[3], "train", 8)
+    crops.mean, crops.std = torch.tensor([0.0, 0.1, 0.2, 0.3]), torch.tensor([1.0, 2.0, 1.5, 1.2])
+    sounds = lora.sounds_of(crops)
+    assert len(sounds) == min(16, len(crops)) and all(len(one) == 8 for one in sounds)
+    assert len(lora.sounds_of(crops, 2)) == 2
+    for folder in ("final", "best"):
+        pipe.unload_lora_weights()
+        pipe.load_lora_weights(tmp_path / "a" / folder, adapter_name="mine")
+        out = pipe(**REQUEST)
+        assert out.recipes[0]["arguments"]["sounds_like"] == sounds[3 % len(sounds)]
+
+
 @pytest.fixture
 def arguments(base, tiny_latents):
     return ["--config", UNET, "--data_dir", str(tiny_latents), "--init_from", str(base), "--lora_rank", "2",

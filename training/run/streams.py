@@ -41,6 +41,7 @@ class Stream(IntEnum):
     POLISH = 27
     POLISH_NOISE = 28
     PROBE_NOISE = 31
+    ADAPTER_SOUND = 32
     VALIDATION_PIECE = 90
 
 
