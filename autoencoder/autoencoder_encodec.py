@@ -1,10 +1,10 @@
 """AutoencoderEncodec: the SEANet encoder and decoder of EnCodec around continuous latents.
 
-Defossez, Copet, Synnaeve and Adi 2022, "High Fidelity Neural Audio Compression". Layers, padding and the names of the
-weights are those of transformers' `EncodecModel`, so its weights load as they are; a diagonal-Gaussian bottleneck, or
-none, takes the quantiser's place. The contract is that of AutoencoderVivace.
+Defossez, Copet, Synnaeve and Adi 2022, "High Fidelity Neural Audio Compression". The layers are those of transformers'
+`EncodecModel`, so its weights load as they are; a diagonal-Gaussian bottleneck, or none, takes the quantiser's place.
+The contract is that of AutoencoderVivace.
 
-This file is published with every checkpoint and imports only torch, diffusers and, to read EnCodec, transformers.
+This file is published with every checkpoint and imports only torch, diffusers and transformers.
 """
 
 import inspect
@@ -19,7 +19,8 @@ from diffusers.models.modeling_utils import ModelMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
+from transformers import EncodecConfig, EncodecModel
+from transformers.models.encodec.modeling_encodec import EncodecDecoder, EncodecEncoder
 
 LOOP_MARGIN = 128  # frames that the LSTM hears before a loop begins: by then it has forgotten its zero start
 
@@ -67,97 +68,13 @@ class AudioDecoderOutput(BaseOutput):
     sample: torch.Tensor
 
 
-def reflect(hidden_states: torch.Tensor, left: int, right: int) -> torch.Tensor:
-    """Reflection padding that also takes signals shorter than the padding: EnCodec lengthens these by zeros first."""
-    short = max(0, max(left, right) + 1 - hidden_states.shape[-1])
-    padded = nn.functional.pad(nn.functional.pad(hidden_states, (0, short)), (left, right), mode="reflect")
-    return padded[..., : padded.shape[-1] - short]
-
-
-class PaddedConv1d(nn.Module):
-    """Convolution whose output has ceil(length / stride) steps; causal ones are padded on the left only."""
-
-    def __init__(
-        self, channels: tuple[int, int], kernel_size: int, stride: int, dilation: int, causal: bool, norm: str
-    ):
-        super().__init__()
-        conv = nn.Conv1d(*channels, kernel_size, stride, dilation=dilation)
-        self.conv = weight_norm(conv) if norm == "weight_norm" else conv
-        self.norm = nn.GroupNorm(1, channels[1]) if norm == "time_group_norm" else nn.Identity()
-        self.causal, self.stride, self.total = causal, stride, (kernel_size - 1) * dilation + 1 - stride
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        missing = -hidden_states.shape[-1] % self.stride
-        right = 0 if self.causal else self.total // 2
-        return self.norm(self.conv(reflect(hidden_states, self.total - right, right + missing)))
-
-
-class TrimmedConvTranspose1d(nn.Module):
-    """Transposed convolution whose output has length * stride steps."""
-
-    def __init__(self, channels: tuple[int, int], stride: int, causal: bool, norm: str):
-        super().__init__()
-        conv = nn.ConvTranspose1d(*channels, 2 * stride, stride)
-        self.conv = weight_norm(conv) if norm == "weight_norm" else conv
-        self.norm = nn.GroupNorm(1, channels[1]) if norm == "time_group_norm" else nn.Identity()
-        self.left = 0 if causal else stride - stride // 2
-        self.stride = stride
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        whole = self.norm(self.conv(hidden_states))
-        return whole[..., self.left : self.left + hidden_states.shape[-1] * self.stride]
-
-
-class ResidualBlock(nn.Module):
-    """ELU, dilated convolution to fewer channels, ELU, pointwise convolution back; (batch, dim, steps)."""
-
-    def __init__(self, dim: int, inner: int, kernel_size: int, dilation: int, shortcut: bool, causal: bool, norm: str):
-        super().__init__()
-        self.block = nn.Sequential(
-            nn.ELU(),
-            PaddedConv1d((dim, inner), kernel_size, 1, dilation, causal, norm),
-            nn.ELU(),
-            PaddedConv1d((inner, dim), 1, 1, 1, causal, norm),
-        )
-        self.shortcut = PaddedConv1d((dim, dim), 1, 1, 1, causal, norm) if shortcut else nn.Identity()
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.shortcut(hidden_states) + self.block(hidden_states)
-
-
-class ResidualLSTM(nn.Module):
-    """LSTM over time added to its input, (batch, dim, frames); it can go on from the state that it ended with."""
-
-    def __init__(self, dim: int, layers: int):
-        super().__init__()
-        self.lstm = nn.LSTM(dim, dim, layers)
-
-    def step(self, hidden_states: torch.Tensor, state: tuple | None) -> tuple[torch.Tensor, tuple]:
-        steps = hidden_states.permute(2, 0, 1)
-        update, state = self.lstm(steps, state)
-        return (steps + update).permute(1, 2, 0), state
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.step(hidden_states, None)[0]
-
-    def stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-        state = None
-        for chunk in chunks:
-            out, state = self.step(chunk, state)
-            yield out
-
-
-class SEANet(nn.Module):
-    """Layers in the order, and under the names, of transformers' EnCodec."""
-
-    def __init__(self, layers: list[nn.Module]):
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        for layer in self.layers:
-            hidden_states = layer(hidden_states)
-        return hidden_states
+def lstm_stream(layer: nn.Module, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """What an LSTM of EnCodec, which is added to its input, makes of (batch, dim, frames) that come in chunks."""
+    state = None
+    for chunk in chunks:
+        steps = chunk.permute(2, 0, 1)
+        update, state = layer.lstm(steps, state)
+        yield (steps + update).permute(1, 2, 0)
 
 
 def streamed(
@@ -204,7 +121,7 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = False
-    _no_split_modules: list[str] = ["ResidualBlock"]  # noqa: RUF012 (read by accelerate as a plain list)
+    _no_split_modules: list[str] = ["EncodecResnetBlock"]  # noqa: RUF012 (read by accelerate as a plain list)
 
     @register_to_config
     def __init__(
@@ -238,29 +155,16 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
                 raise ValueError(f"{name} has {len(values)} values; needed: one per latent channel ({latent_channels})")
         self.hop_length = math.prod(upsampling_ratios)
         self.tile_frames: int | None = None
-        common = {"causal": use_causal_conv, "norm": norm_type}
-
-        def blocks(dim: int) -> list[nn.Module]:
-            dilations = [dilation_growth_rate**i for i in range(num_residual_layers)]
-            inner = dim // compress
-            return [ResidualBlock(dim, inner, residual_kernel_size, d, use_conv_shortcut, **common) for d in dilations]
-
-        top = num_filters * 2 ** len(upsampling_ratios)
-        down: list[nn.Module] = [PaddedConv1d((audio_channels, num_filters), kernel_size, 1, 1, **common)]
-        up: list[nn.Module] = []
-        for level, ratio in enumerate(reversed(upsampling_ratios)):
-            dim = num_filters * 2**level
-            down += [*blocks(dim), nn.ELU(), PaddedConv1d((dim, 2 * dim), 2 * ratio, ratio, 1, **common)]
-            up = [nn.ELU(), TrimmedConvTranspose1d((2 * dim, dim), ratio, **common), *blocks(dim), *up]
-        outputs = latent_channels * (2 if variational else 1)
-        self.encoder = SEANet([
-            *down, ResidualLSTM(top, num_lstm_layers), nn.ELU(),
-            PaddedConv1d((top, outputs), last_kernel_size, 1, 1, **common),
-        ])  # fmt: skip
-        self.decoder = SEANet([
-            PaddedConv1d((latent_channels, top), kernel_size, 1, 1, **common), ResidualLSTM(top, num_lstm_layers),
-            *up, nn.ELU(), PaddedConv1d((num_filters, audio_channels), last_kernel_size, 1, 1, **common),
-        ])  # fmt: skip
+        network = EncodecConfig(
+            audio_channels=audio_channels, hidden_size=latent_channels, num_filters=num_filters,
+            num_residual_layers=num_residual_layers, upsampling_ratios=list(upsampling_ratios), norm_type=norm_type,
+            kernel_size=kernel_size, last_kernel_size=last_kernel_size, residual_kernel_size=residual_kernel_size,
+            dilation_growth_rate=dilation_growth_rate, use_causal_conv=use_causal_conv, compress=compress,
+            num_lstm_layers=num_lstm_layers, use_conv_shortcut=use_conv_shortcut,
+        )  # fmt: skip
+        self.decoder = EncodecDecoder(network)
+        network.hidden_size *= 2 if variational else 1
+        self.encoder = EncodecEncoder(network)
 
     @property
     def frame_rate(self) -> float:
@@ -281,8 +185,6 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
             ValueError: if `source` is something else.
         """
         if isinstance(source, str):
-            from transformers import EncodecModel
-
             source = EncodecModel.from_pretrained(source)
         state = {k: v for k, v in source.state_dict().items() if k.startswith(("encoder.", "decoder."))}
         if hasattr(source, "config") and getattr(source.config, "model_type", None) == "encodec":
@@ -329,11 +231,11 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
         lstm = len(self.encoder.layers) - 3
         before, after = nn.Sequential(*self.encoder.layers[:lstm]), nn.Sequential(*self.encoder.layers[lstm + 1 :])
         frames = streamed(before, chunks, self._reach, step_in=self.hop_length)
-        return streamed(after, self.encoder.layers[lstm].stream(frames), self._reach)
+        return streamed(after, lstm_stream(self.encoder.layers[lstm], frames), self._reach)
 
     def _decode_stream(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         first, lstm, *rest = self.decoder.layers
-        hidden = lstm.stream(streamed(first, chunks, self._reach))
+        hidden = lstm_stream(lstm, streamed(first, chunks, self._reach))
         return streamed(nn.Sequential(*rest), hidden, self._reach, step_out=self.hop_length)
 
     def _check_local(self, what: str) -> None:
