@@ -3,9 +3,6 @@
 An adapter adds to the output of some layers that of two narrow ones (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 Its file is a safetensors file in diffusers' naming, `unet.<layer>.lora_A.weight` and `unet.<layer>.lora_B.weight`; no
 code of it is run. The package peft is needed, and imported only where an adapter is loaded.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import hashlib

@@ -2,9 +2,6 @@
 
 Time in a score is counted in quarter notes from the first beat of the first bar, in steps of 1/960 quarter, so that a
 score is the same after it was saved and loaded. Reading and writing MIDI files needs the package mido.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import base64

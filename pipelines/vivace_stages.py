@@ -1,8 +1,4 @@
-"""What the pipeline can do beside its call: its stages, the state of a running call, scores without audio, jams.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""What the pipeline can do beside its call: its stages, the state of a running call, scores without audio, jams."""
 
 import functools
 import inspect
