@@ -7,45 +7,20 @@ Every error is one line on stderr that begins with "error: ".
 
 import argparse
 import difflib
+import importlib
 import importlib.metadata
 import os
 import re
 import sys
 from typing import NoReturn
 
-from pipelines.commands import (
-    app,
-    arrange,
-    compose,
-    doctor,
-    edit,
-    finetune,
-    generate,
-    info,
-    midi,
-    publish,
-    replay,
-    restore,
-    retime,
-    serve,
-)
+from pipelines.commands import serve
 
-COMMANDS = (
-    generate,
-    compose,
-    arrange,
-    edit,
-    restore,
-    retime,
-    replay,
-    midi,
-    finetune,
-    info,
-    app,
-    serve,
-    publish,
-    doctor,
-)
+NAMES = (
+    "generate", "compose", "arrange", "edit", "restore", "retime", "replay", "midi", "finetune", "info", "app", "serve",
+    "publish", "doctor",
+)  # fmt: skip
+COMMANDS = tuple(importlib.import_module(f"pipelines.commands.{name}") for name in NAMES)
 EPILOG = """examples:
   vivace generate "slow solo piano in A minor, 72 bpm, 4 bars" --out out.wav
   vivace compose "slow waltz for accordion" --bars 16 --out waltz.mid
