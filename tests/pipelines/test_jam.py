@@ -9,7 +9,7 @@ import torch
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline, loudness
 from pipelines.vivace_compose import KEPT_BARS, BarWriter, MusicPlan
-from pipelines.vivace_stages import bar_chords
+from pipelines.vivace_score import slice_chords
 from pipelines.vivace_theory import read_progression
 from tests.conftest import make_pipeline
 
@@ -178,7 +178,10 @@ def test_memory_of_a_bar_writer_does_not_grow(composer):
 
 
 def test_chords_of_a_bar():
+    def bar(chords, beats, number):
+        return slice_chords(chords, beats, number * beats, (number + 1) * beats, counted=True)
+
     line = "Am F:2 C/E:2 G:3"
-    assert [bar_chords(line, 4, k) for k in range(4)] == ["Am:4", "F:2 C/E:2", "G:3 Am:1", "Am:3 F:1"]
-    assert [bar_chords("C:7 F:min7:2 G:maj:2", 4, k) for k in range(2)] == ["C:7:4", "F:min7:2 G:maj:2"]
-    assert all(sum(n for _, n in read_progression(bar_chords(line, 3, k), 3)) == 3 for k in range(9))
+    assert [bar(line, 4, k) for k in range(4)] == ["Am:4", "F:2 C/E:2", "G:3 Am:1", "Am:3 F:1"]
+    assert [bar("C:7 F:min7:2 G:maj:2", 4, k) for k in range(2)] == ["C:7:4", "F:min7:2 G:maj:2"]
+    assert all(sum(n for _, n in read_progression(bar(line, 3, k), 3)) == 3 for k in range(9))
