@@ -61,10 +61,8 @@ def find_lora(name: str | Path, weight_name: str | None = None, **hub: Any) -> P
         return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) or path.parent.is_dir():
         raise ValueError(f"lora {name}: no such folder or file; give one, or user/name on the Hub")
-    options = {"cache_dir": None, "force_download": False, "proxies": None, "local_files_only": None, "token": None}
-    options |= {"revision": None, "subfolder": None, "user_agent": None} | hub
     try:
-        return Path(_get_model_file(str(name), weights_name=weight_name or LORA_WEIGHT_NAME_SAFE, **options))
+        return Path(_get_model_file(str(name), weights_name=weight_name or LORA_WEIGHT_NAME_SAFE, **hub))
     except OSError as error:
         raise OSError(f"lora {name}: no such folder, and not on the Hub ({' '.join(str(error).split())})") from error
 

@@ -30,27 +30,11 @@ from typing import Any
 
 import torch
 from diffusers.utils import dynamic_modules_utils
-from diffusers.utils.hub_utils import create_repo, load_or_create_model_card, upload_folder
+from diffusers.utils.hub_utils import create_repo, load_or_create_model_card, populate_model_card, upload_folder
 
 LOCAL_FACTS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # of the machine, not the model
 REMOTE = "diffusers_modules."  # where diffusers puts the code of checkpoints
 SETTLED = REMOTE + "vivace_"  # and where it stays
-EMPTY_CARD = "# Model Card for Model ID"  # in the form that diffusers begins a card with
-CARD = """---
-library_name: diffusers
-pipeline_tag: text-to-audio
-tags: [music, text-to-music, vivace]
----
-
-# {name}
-
-```python
-from diffusers import DiffusionPipeline
-
-pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
-out = pipe("mellow jazz piano trio", bars=8, bpm=96, key="A minor", chords="Am F C G", seed=7)
-```
-"""
 
 
 def helper_stems(source: Path) -> list[str]:
@@ -295,8 +279,7 @@ def push_saved(
     stale = ["*.py", *(["*.safetensors", "*.bin", "*.json"] if plain else [])]
     card = folder / "README.md"
     if not subfolder and not card.is_file():
-        there = load_or_create_model_card(repo_id, token=token)
-        card.write_text(CARD.format(name=repo_id) if EMPTY_CARD in there.content else str(there))
+        populate_model_card(load_or_create_model_card(repo_id, token=token)).save(card)
     return upload_folder(
         repo_id=repo_id, folder_path=folder, delete_patterns=stale, token=token, create_pr=create_pr,
         commit_message=commit_message or "Upload VivacePipeline", path_in_repo=subfolder,
