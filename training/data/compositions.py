@@ -184,8 +184,8 @@ class Compositions:
         return len(self.rows)
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """A crop with its conditions; `visible` is False where it is padded. Steps are counted from the beginning of the
-        score that it is of, and `to_end` says in how many bars that one ends."""
+        """A crop with its conditions; `visible` is False where it is padded. Steps are counted from the beginning of
+        the score that it is of, and `to_end` says in how many bars that one ends."""
         bar, beats, minor, bpm, *rest = self.rows[index].tolist()
         whole = self.tokens[self.starts[index] : self.starts[index + 1]]
         bars, most = len(whole) // bar, max(1, self.steps // bar)
@@ -199,10 +199,10 @@ class Compositions:
         to_end = total - 1 - number % total if total else torch.full_like(number, UNKNOWN)
         return {
             "index": torch.tensor(index), "tokens": tokens, "visible": visible,
-            "first_step": torch.tensor((place + first) * bar), "steps_per_bar": torch.tensor(bar), "beats": torch.tensor(beats),
-            "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0), "states": torch.tensor(rest[:4]),
-            "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]), "text": self.text[index].float(),
-            "to_end": to_end,
+            "first_step": torch.tensor((place + first) * bar), "steps_per_bar": torch.tensor(bar),
+            "beats": torch.tensor(beats), "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0), "states": torch.tensor(rest[:4]),
+            "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]),
+            "text": self.text[index].float(), "to_end": to_end,
         }  # fmt: skip
 
 
