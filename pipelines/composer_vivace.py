@@ -208,7 +208,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
             if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)):
                 nn.init.normal_(embedding.weight, std=0.3)
         self.end = nn.Embedding(FAR_BARS + 2, width) if ends else None  # 0 = unknown
-        if ends:
+        if self.end is not None:
             nn.init.zeros_(self.end.weight)
 
     def cast(self, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -200,8 +200,8 @@ class Compositions:
         return {
             "index": torch.tensor(index), "tokens": tokens, "visible": visible,
             "first_step": torch.tensor((place + first) * bar), "steps_per_bar": torch.tensor(bar),
-            "beats": torch.tensor(beats), "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0), "states": torch.tensor(rest[:4]),
-            "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]),
+            "beats": torch.tensor(beats), "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0),
+            "states": torch.tensor(rest[:4]), "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]),
             "text": self.text[index].float(), "to_end": to_end,
         }  # fmt: skip
 
