@@ -22,7 +22,7 @@ from training.run import loop
 from training.run.trainer import Losses, Trainer
 
 FAMILIES = {"masked": ComposerVivace, "wavenet": ComposerWaveNet, "seq2seq": ComposerSeq2Seq}
-CONDITIONS = ("beats", "minor", "bpm", "states", "density", "players", "text")
+CONDITIONS = ("beats", "minor", "bpm", "states", "density", "players", "text", "to_end")
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,8 @@ class MaskedCompositions:
             gone = torch.from_numpy(np.array(rng.random(item[name].shape) < self.dropout))
             item[name] = torch.where(gone, torch.full_like(item[name], -1), item[name])
         if rng.random() < self.dropout:
+            item["to_end"] = torch.full_like(item["to_end"], -1)
+        if rng.random() < self.dropout:
             item["text"] = torch.zeros_like(item["text"])
         return item
 
@@ -140,7 +142,11 @@ def main(argv: list[str] | None = None) -> None:
     accelerator = loop.start(config)
     family = FAMILIES[config.family]
     settings = {"instruments": PLAYERS} | load_model_config(config.model_config, family)
-    model = family.from_pretrained(config.init_from) if config.init_from else family(**settings)
+    if config.init_from:  # what older weights lack begins anew
+        added = {"ends": True} if settings.get("ends") else {}
+        model = family.from_pretrained(config.init_from, low_cpu_mem_usage=False, **added)
+    else:
+        model = family(**settings)
     if config.family == "masked" and config.crop_steps % model.config.patch:
         raise ValueError(f"crop_steps is {config.crop_steps}; allowed: multiples of the patch, {model.config.patch}")
     crops = {name: Compositions(config.data_dir, name, config.crop_steps) for name in ("train", "validation")}

@@ -18,7 +18,9 @@ from tests.helpers.voice import TUNES, tune
 from training import train_composer
 from training.composer_families import ComposerSeq2Seq, ComposerWaveNet, write_steps
 from training.data import compositions
+from training.data.scorebook import arrange
 from training.data.scorebook.labels import Settings, draw_piece, scores_of
+from training.data.scorebook.piece import Part
 
 TINY = {"width": 24, "layers": 2, "heads": 2, "kernel": 3, "text_dim": 8}
 
@@ -315,6 +317,37 @@ def tiny_compositions(tmp_path_factory, tiny_text_encoder):
         compositions.SOURCES = shares
     assert counts["train"] and counts["validation"]
     return folder
+
+
+def test_whole_scores_begin_with_their_first_bar_and_end_with_their_last():
+    settings = Settings(0, ("folk",), 24000, 1, 30.0, ("",), "")
+    tune = arrange.Score(
+        "a", "", "", "", "", (arrange_part(bars=12),), "4/4", "C major", pickup_q=0.0, length_q=48.0, bpm=None
+    )
+    scores = {"folk": {("4/4", False): [tune]}}
+    for index in range(6):
+        piece, _ = draw_piece(settings, index, scores, shares={"folk": 1.0}, whole=True)
+        score, _ = compositions.score_of(piece)
+        assert piece.place == (0, 12) and score.bars == 12
+        lead = score.notes("lead")[:, 0] // 4
+        assert lead.min() == 0 and lead.max() == 11
+        excerpt, _ = draw_piece(settings, index, scores, shares={"folk": 1.0})
+        assert excerpt.place[1] == 12
+
+
+def arrange_part(bars: int) -> Part:
+    return Part("", 73, False, np.array([[2.0 * k, 1.0, 60.0 + k % 8, 0.8] for k in range(2 * bars)]))
+
+
+def test_a_network_of_before_the_ends_is_not_told_of_them(composer):
+    assert composer.end is None
+    torch.manual_seed(0)
+    told = ComposerVivace(**TINY, instruments=("piano", "flute"), ends=True).eval()
+    told.load_state_dict(composer.state_dict(), strict=False)
+    plan = [MusicPlan(8, key="C major")]
+    assert same(compose_scores(told, plan, [1])[0], compose_scores(composer, plan, [1])[0])  # the table begins at zero
+    torch.nn.init.normal_(told.end.weight)
+    assert not same(compose_scores(told, plan, [1])[0], compose_scores(composer, plan, [1])[0])
 
 
 def test_training_goes_on_where_it_stopped(tiny_compositions, tmp_path):

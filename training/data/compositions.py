@@ -2,6 +2,9 @@
 
     python -m training.data.compositions --pieces 12000 --output_dir data/compositions
 
+Most scores are taken whole, from their first bar to their last (`WHOLE`), the others are excerpts that begin anywhere;
+of both is known which bar of the score they begin with and how far it is to its end.
+
 A folder holds one file a split, `train.safetensors` and so on, with the tokens of all pieces one after another and a
 row of conditions for each; `compositions.json` says what made it.
 """
@@ -29,10 +32,12 @@ from training.data.scorebook.piece import Piece
 from training.data.scorebook.production import draw_production
 from training.encode_latents import encode_texts, load_text_encoder
 from training.run.checkpoints import write_json
+from training.run.streams import ClipStream, clip_rng
 
 SOURCES = {"procedural": 0.25, "folk": 0.4, "classical": 0.2, "freedoom": 0.15}
 PLAYERS = tuple(INSTRUMENTS)
-PIECE_S = 45.0  # music that a piece is drawn for, seconds
+PIECE_S = 45.0  # music that a piece is drawn for, seconds, if it is an excerpt or made by rule
+WHOLE = 0.75  # share of the scores that are taken whole
 
 
 def roles_of(piece: Piece) -> list[str]:
@@ -53,10 +58,13 @@ def roles_of(piece: Piece) -> list[str]:
 
 
 def score_of(piece: Piece) -> tuple[Score, list[tuple[float, int]] | None]:
-    """A piece from its first downbeat on as a score in whole bars, and its chords as (quarter, token)."""
+    """A piece from its first downbeat on as a score in whole bars, and its chords as (quarter, token). A bar that is
+    not full counts where a score ends with it."""
     bar = piece.bar_q
     end = max(float((track.notes[:, 0] + track.notes[:, 1]).max()) for track in piece.tracks if len(track.notes))
-    bars = max(1, math.floor(end / bar + 0.05))
+    bars, (first, total) = max(1, math.floor(end / bar + 0.05)), piece.place
+    if bars + 1 == total - first and end > bars * bar + 1e-6:
+        bars += 1  # the last bar of a tune with an upbeat
     tracks = []
     for track, role in zip(piece.tracks, roles_of(piece), strict=True):
         notes = track.notes[(track.notes[:, 0] >= -0.03) & (track.notes[:, 0] < bars * bar - 0.02)].copy()
@@ -98,9 +106,10 @@ def densities(tokens: np.ndarray) -> list[int]:
     return classes
 
 
-def draw(index: int, scores: dict, settings: Settings) -> dict | None:
-    """Piece `index` of a set as tokens and conditions, or None where it has too little music."""
-    piece, rng = draw_piece(settings, index, scores, shares=SOURCES)
+def draw(index: int, scores: dict, settings: Settings, whole: float = WHOLE) -> dict | None:
+    """Piece `index` of a set as tokens and conditions, or None where it has too little music; `whole` see `WHOLE`."""
+    entire = bool(clip_rng(settings.seed, index, ClipStream.WHOLE).random() < whole)
+    piece, rng = draw_piece(settings, index, scores, shares=SOURCES, whole=entire)
     if not any(len(track.notes) for track in piece.tracks):
         return None
     score, chords = score_of(piece)
@@ -119,19 +128,19 @@ def draw(index: int, scores: dict, settings: Settings) -> dict | None:
             len(tokens) // score.bars, parse_time_signature(score.time_signature),
             int(piece.minor) if piece.tonic is not None else UNKNOWN,
             round(60.0 / score.quarter_s * 100),
-            *(int(role in score.roles) for role in ROLE_COLUMNS), *densities(tokens), *players,
+            *(int(role in score.roles) for role in ROLE_COLUMNS), *densities(tokens), *players, *piece.place,
         ],
     }  # fmt: skip
 
 
-def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[str, int]:
+def build(pieces: int, seed: int, output_dir: Path, text_encoder: str, whole: float = WHOLE) -> dict[str, int]:
     """Draw pieces and write the splits; the number of pieces in each."""
     sources = tuple(SOURCES)
     settings = Settings(seed, sources, 24000, 1, PIECE_S, ("",), str(output_dir))
     scores = scores_of(sources)
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
     for index in range(pieces):
-        item = draw(index, scores, settings)
+        item = draw(index, scores, settings, whole)
         if item is not None:
             rows[split_of(item["work"])].append(item)
         if (index + 1) % 1000 == 0:
@@ -153,9 +162,8 @@ def build(pieces: int, seed: int, output_dir: Path, text_encoder: str) -> dict[s
         save_file(values, output_dir / f"{split}.safetensors.partial")
         (output_dir / f"{split}.safetensors.partial").replace(output_dir / f"{split}.safetensors")
     counts = {split: len(items) for split, items in rows.items()}
-    write_json(
-        output_dir / "compositions.json", {"pieces": counts, "seed": seed, "sources": SOURCES, "players": PLAYERS}
-    )
+    made = {"pieces": counts, "seed": seed, "whole": whole, "sources": SOURCES, "players": PLAYERS}
+    write_json(output_dir / "compositions.json", made)
     return counts
 
 
@@ -176,7 +184,8 @@ class Compositions:
         return len(self.rows)
 
     def read(self, index: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
-        """A crop with its conditions; `visible` is False where it is padded."""
+        """A crop with its conditions; `visible` is False where it is padded. Steps are counted from the beginning of
+        the score that it is of, and `to_end` says in how many bars that one ends."""
         bar, beats, minor, bpm, *rest = self.rows[index].tolist()
         whole = self.tokens[self.starts[index] : self.starts[index + 1]]
         bars, most = len(whole) // bar, max(1, self.steps // bar)
@@ -185,11 +194,15 @@ class Compositions:
         tokens = torch.zeros(self.steps, len(NAMES), dtype=torch.long)
         tokens[: len(crop)] = crop
         visible = torch.arange(self.steps) < len(crop)
+        place, total = rest[11:] or (0, 0)  # older folders do not know
+        number = place + first + torch.arange(self.steps) // bar
+        to_end = total - 1 - number % total if total else torch.full_like(number, UNKNOWN)
         return {
             "index": torch.tensor(index), "tokens": tokens, "visible": visible,
-            "first_step": torch.tensor(first * bar), "steps_per_bar": torch.tensor(bar), "beats": torch.tensor(beats),
-            "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0), "states": torch.tensor(rest[:4]),
-            "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]), "text": self.text[index].float(),
+            "first_step": torch.tensor((place + first) * bar), "steps_per_bar": torch.tensor(bar),
+            "beats": torch.tensor(beats), "minor": torch.tensor(minor), "bpm": torch.tensor(bpm / 100.0),
+            "states": torch.tensor(rest[:4]), "density": torch.tensor(rest[4:8]), "players": torch.tensor(rest[8:11]),
+            "text": self.text[index].float(), "to_end": to_end,
         }  # fmt: skip
 
 
@@ -197,11 +210,14 @@ def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--pieces", type=int, default=12000, help="how many are drawn")
     parser.add_argument("--seed", type=int, default=0, help="of the draws")
+    parser.add_argument("--whole", type=float, default=WHOLE, help="share of the scores that are taken whole")
     parser.add_argument("--output_dir", default="data/compositions", help="folder to write")
     parser.add_argument("--text_encoder", default="checkpoints/small", help="folder with text_encoder/ and tokenizer/")
     options = parser.parse_args(words)
     torch.set_num_threads(1)
-    print(build(options.pieces, options.seed, Path(options.output_dir), options.text_encoder))
+    if not 0 <= options.whole <= 1:
+        raise ValueError(f"whole is {options.whole}; allowed: 0 to 1")
+    print(build(options.pieces, options.seed, Path(options.output_dir), options.text_encoder, options.whole))
 
 
 if __name__ == "__main__":

@@ -69,6 +69,7 @@ class ClipStream(IntEnum):
     FORM = 3
     PLAYERS = 4
     PRODUCTION = 5
+    WHOLE = 6
 
 
 def item_rng(seed: int, stream: Stream | Measure, *position: int) -> np.random.Generator:

@@ -2,7 +2,8 @@
 
 `generated_piece` invents chords and a tune by rule. `tune_piece` puts an accompaniment under a tune, `polyphony_piece`
 plays a score of several voices on an ensemble, and `song_piece` keeps the parts of a multi-track song; these three take
-an excerpt, transpose it and change its tempo. All draws come from the generator that the caller gives.
+an excerpt, or with `whole` the score from its first bar to its last, transpose it and change its tempo. All draws come
+from the generator that the caller gives.
 """
 
 from dataclasses import dataclass
@@ -257,6 +258,7 @@ def generated_piece(song_seed: int, clip_s: float, rng: np.random.Generator) -> 
 
 # Time signatures of scores, and the meter in which their clips are labelled.
 METERS = {"4/4": "4/4", "2/2": "4/4", "C": "4/4", "C|": "4/4", "3/4": "3/4", "2/4": "2/4", "6/8": "6/8"}
+LONGEST = 48  # bars of a whole score that a piece takes
 _MAX_RATE = 9.5  # notes a second, the most of any part
 _DRUM_STYLES = (
     "rock", "lo-fi", "trap", "house", "march", "bossa nova", "jazz swing", "chiptune", "reggae", "ballad", "waltz",
@@ -287,33 +289,54 @@ def score_key(score: Score) -> tuple[int, bool]:
     return estimate_key(np.concatenate([p.notes for p in score.parts if not p.is_drums]))[:2]
 
 
-def excerpt(score: Score, bars: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Notes of each part over `bars` bars; of six random places one with notes in most bars. Short scores repeat."""
+def bars_of(score: Score) -> int:
+    """How many bars a score has from its first downbeat on."""
+    return max(1, int((score.length_q - score.pickup_q) / bar_q(METERS[score.time_signature]) + 1e-6))
+
+
+def span_of(score: Score, bpm: float, clip_s: float, whole: bool, rng: np.random.Generator) -> tuple[int, int | None]:
+    """How many bars a piece takes of a score, and from which bar on, None = left to `excerpt`.
+
+    With `whole` all of it. A score of more than `LONGEST` bars gives so many from the beginning of a phrase of eight
+    bars on, or what is left there.
+    """
+    if not whole:
+        return clip_bars(METERS[score.time_signature], bpm, clip_s) + 2, None
+    total = bars_of(score)
+    first = 8 * int(rng.integers(0, 1 + max(0, -(-(total - LONGEST) // 8))))
+    return min(LONGEST, total - first), first
+
+
+def excerpt(
+    score: Score, bars: int, rng: np.random.Generator, first: int | None = None
+) -> tuple[list[np.ndarray], tuple[int, int]]:
+    """Notes of each part over `bars` bars, from bar `first` on, or of six random places one with notes in most bars,
+    where short scores repeat; and `Piece.place`."""
     length_q = bar_q(METERS[score.time_signature])
-    total = max(1, int((score.length_q - score.pickup_q) / length_q + 1e-6))
+    total = bars_of(score)
     parts = []
     for part in score.parts:
         notes = part.notes.copy()
         notes[:, 0] -= score.pickup_q
         notes = notes[notes[:, 0] < total * length_q - 1e-6]
-        copies = 1 + -(-bars // total) if total <= bars else 1
+        copies = 1 + -(-bars // total) if total <= bars and first is None else 1
         parts.append(np.concatenate([notes + np.array([k * total * length_q, 0, 0, 0]) for k in range(copies)]))
         total_bars = total * copies
-    best, chosen = -1.0, 0
-    for _ in range(6):
-        first = int(rng.integers(0, max(1, total_bars - bars + 1)))
+    best, chosen = -1.0, first or 0
+    for _ in range(6 if first is None else 0):
+        tried = int(rng.integers(0, max(1, total_bars - bars + 1)))
         onsets = np.concatenate([p[:, 0] for p in parts])
-        inside = onsets[(onsets >= first * length_q) & (onsets < (first + bars) * length_q)]
+        inside = onsets[(onsets >= tried * length_q) & (onsets < (tried + bars) * length_q)]
         filled = len(np.unique(np.floor(inside / length_q))) / bars
         if filled > best:
-            best, chosen = filled, first
+            best, chosen = filled, tried
         if filled > 0.85:
             break
     result = []
     for notes in parts:
         shifted = notes - [chosen * length_q, 0.0, 0.0, 0.0]
         result.append(shifted[(shifted[:, 0] + shifted[:, 1] > -length_q) & (shifted[:, 0] < bars * length_q)])
-    return result
+    return result, (chosen % total, total)
 
 
 def _limit(bpm: float, notes: np.ndarray, unit_q: float, rng: np.random.Generator) -> float:
@@ -344,16 +367,17 @@ def _transposed(
     return piece, shift
 
 
-def tune_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
+def tune_piece(score: Score, clip_s: float, rng: np.random.Generator, whole: bool = False) -> Piece:
     """A tune over an accompaniment in a style; one in ten alone, or with light percussion only."""
     meter = METERS[score.time_signature]
     choices = [s for s in STYLES.values() if meter in s.meters]
     style = choices[int(rng.integers(len(choices)))]
     lead = max(range(len(score.parts)), key=lambda k: len(score.parts[k].notes) * (not score.parts[k].is_drums))
     bpm = _limit(draw_bpm(style, meter, rng), score.parts[lead].notes, beat_q(meter), rng)
-    bars = clip_bars(meter, bpm, clip_s) + 2
+    bars, first = span_of(score, bpm, clip_s, whole, rng)
     piece, shift = _transposed(score, style, meter, bpm, rng, "folk")
-    notes = excerpt(score, bars, rng)[lead] + [0.0, 0.0, shift, 0.0]
+    cut, piece.place = excerpt(score, bars, rng, first)
+    notes = cut[lead] + [0.0, 0.0, shift, 0.0]
     notes[:, 3] = np.clip(0.85 + rng.normal(0.0, 0.04, len(notes)), 0.6, 1.0)
     alone = rng.random() < 0.1
     player = pick(style.melody, rng) if rng.random() < 0.7 and not alone else _any_lead(rng)
@@ -391,7 +415,7 @@ def _label_chords(piece: Piece, bars: int) -> None:
         piece.chords = [(k * piece.beat_q, chord) for k, chord in enumerate(line)]
 
 
-def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
+def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator, whole: bool = False) -> Piece:
     """Polyphony for an ensemble, in most clips with drums or percussion that mark the beat."""
     meter = METERS[score.time_signature]
     ensemble = ENSEMBLES[int(rng.integers(len(ENSEMBLES)))]
@@ -399,11 +423,11 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
     bpm = float(rng.integers(48, 161)) if meter != "6/8" else float(rng.integers(48, 116))
     for k in parts:
         bpm = _limit(bpm, score.parts[k].notes, beat_q(meter), rng)
-    bars = clip_bars(meter, bpm, clip_s) + 2
+    bars, first = span_of(score, bpm, clip_s, whole, rng)
     piece, shift = _transposed(score, None, meter, bpm, rng, "classical")
     piece.style, piece.genre = ensemble.name, ensemble.genre
     piece.style_words, piece.style_heldout_words = ensemble.words, ensemble.heldout_words
-    cut = excerpt(score, bars, rng)
+    cut, piece.place = excerpt(score, bars, rng, first)
     parts.sort(key=lambda k: -float(score.parts[k].notes[:, 2].mean()))
     for place, k in enumerate(parts):
         # The n-th of m parts goes to the player at the same relative height.
@@ -427,7 +451,7 @@ def polyphony_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Pi
     return piece
 
 
-def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
+def song_piece(score: Score, clip_s: float, rng: np.random.Generator, whole: bool = False) -> Piece:
     """A multi-track song with its own parts; in a third of the clips other instruments of the same families play."""
     meter = METERS[score.time_signature]
     if score.bpm and rng.random() < 0.5:
@@ -437,10 +461,11 @@ def song_piece(score: Score, clip_s: float, rng: np.random.Generator) -> Piece:
     for part in score.parts:
         if not part.is_drums:
             bpm = _limit(bpm, part.notes, beat_q(meter), rng)
-    bars = clip_bars(meter, bpm, clip_s) + 2
+    bars, first = span_of(score, bpm, clip_s, whole, rng)
     piece, shift = _transposed(score, None, meter, bpm, rng, "freedoom")
     remap = rng.random() < 0.33
-    for part, notes in zip(score.parts, excerpt(score, bars, rng), strict=True):
+    cut, piece.place = excerpt(score, bars, rng, first)
+    for part, notes in zip(score.parts, cut, strict=True):
         if not len(notes):
             continue
         if part.is_drums:

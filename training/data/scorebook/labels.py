@@ -87,7 +87,12 @@ def draw_score(strata: Strata, even: bool, rng: np.random.Generator) -> Score:
 
 
 def draw_piece(
-    settings: Settings, index: int, scores: dict[str, Strata], attempt: int = 0, shares: dict[str, float] = SOURCES
+    settings: Settings,
+    index: int,
+    scores: dict[str, Strata],
+    attempt: int = 0,
+    shares: dict[str, float] = SOURCES,
+    whole: bool = False,
 ) -> tuple[Piece, np.random.Generator]:
     """The piece of clip `index`, and the generator to go on with for its rendering.
 
@@ -95,6 +100,7 @@ def draw_piece(
         scores: usable scores by source, in a fixed order.
         attempt: number of the draw, for a clip whose earlier draws were silent.
         shares: of the sources among the pieces.
+        whole: scores from their first bar to their last, in place of excerpts; for the composer, not for clips.
     """
     rng = clip_rng(settings.seed, index, ClipStream.PIECE, attempt)
     clip_s = settings.clip_s * (LONGEST_LOOP if draw_form(settings, index)[1] else 1.0)  # enough for any loop
@@ -105,9 +111,9 @@ def draw_piece(
         return generated_piece(song, clip_s, rng), rng
     score = draw_score(scores[source], source == "folk", rng)
     if source == "freedoom":
-        return song_piece(score, clip_s, rng), rng
+        return song_piece(score, clip_s, rng, whole), rng
     voices = sum(not part.is_drums for part in score.parts)
-    return (tune_piece if voices == 1 else polyphony_piece)(score, clip_s, rng), rng
+    return (tune_piece if voices == 1 else polyphony_piece)(score, clip_s, rng, whole), rng
 
 
 def draw_form(settings: Settings, index: int) -> tuple[str, bool]:

@@ -174,6 +174,8 @@ class Piece:
     tracks: list[Track] = field(default_factory=list)
     # (onset_q, chord or None) in order; None means unknown
     chords: list[tuple[float, Chord | None]] = field(default_factory=list)
+    # Of a score: its bar that the piece begins with, and how many bars it has; 0 = it is no score.
+    place: tuple[int, int] = (0, 0)
     start_q: float = 0.0  # where on the timeline the clip begins, quarters
     fresh: bool = False  # the music begins with the clip; otherwise the clip is cut out of running music
     production: str = "dry"  # a profile of training/data/scorebook/production.py
