@@ -3,8 +3,8 @@
 The text says what the music should sound like; the frame grid says when. The parts stand in the vivace_*.py files
 beside this one, all of which it names, since only then does diffusers load them from the Hub.
 
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
+This file and those are published with every checkpoint; they import only the standard library, torch, numpy, diffusers,
+transformers and one another.
 """
 
 import copy
@@ -218,7 +218,7 @@ class VivacePipeline(PublishMixin, CallStateMixin, ComposingMixin, LoraMixin, Di
         self.guidance_rows = None
 
     def enable_vae_tiling(self, tile_frames: int = 256) -> None:
-        """Decode in tiles of so many latent frames: less memory, the same result."""
+        """Decode in tiles of so many latent frames, but for loops: less memory, the same result."""
         self.vae.enable_tiling(tile_frames)
 
     def disable_vae_tiling(self) -> None:

@@ -1,8 +1,4 @@
-"""Audio from outside: arrays, tensors and files of any rate and number of channels; its level and tone.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""Audio from outside: arrays, tensors and files of any rate and number of channels; its level and tone."""
 
 import functools
 import importlib

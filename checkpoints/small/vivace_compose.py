@@ -33,6 +33,7 @@ from .vivace_phrases import (
     choose_distance,
     choose_figures,
     choose_sources,
+    ends_of,
     recall,
     steps_like,
 )
@@ -258,7 +259,8 @@ def make_draft(composer: ComposerVivace, plan: MusicPlan, text: torch.Tensor | N
         "text": (torch.zeros(composer.config.text_dim) if text is None else text.detach().float().cpu())[None],
     }
     like = [np.full(plan.bars, -1) for _ in range(3)]
-    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1, *like)
+    ends = ends_of(plan.bars, plan.loop)
+    return Draft(tokens, bar, beats, conditions, classes, bass, changes, states[2] == 1, *like, ends)
 
 
 def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
@@ -399,6 +401,8 @@ def write(
     patch, count = composer.config.patch, last - first
     padded = -(-len(rows) // patch) * patch
     visible = (torch.arange(padded)[None] < len(rows)).to(device) if padded > len(rows) else None
+    to_end = torch.from_numpy(draft.to_end)[rows // draft.bar]
+    conditions["to_end"] = torch.nn.functional.pad(to_end, (0, padded - len(rows)))[None].to(device)
     start, bar = torch.tensor([begin], device=device), torch.tensor([draft.bar], device=device)
     prepared = composer.prepare(start, bar, conditions, padded)
     masked = draft.tokens[first:last] == MASKS
@@ -414,7 +418,7 @@ def write(
     there[LEAD] = steps_like(draft, bars, rhythms)
     units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
     may = limits(draft, first, last)
-    closing = [torch.zeros(count, size) for size in SIZES] if loop else cadences(draft, first, last)
+    closing = cadences(draft, first, last)
     beats = steps % draft.bar * draft.beats / draft.bar
     sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)
     seen = MASKS.repeat(padded, 1)
@@ -618,6 +622,7 @@ class BarWriter:
             draft.bass = np.concatenate([np.full(before, -1), draft.bass])
             draft.changes = np.concatenate([np.zeros(before, dtype=bool), draft.changes])
             draft.sources, draft.figures, draft.rhythms = (np.full(before // bar + 1, -1) for _ in range(3))
+            draft.to_end = ends_of(before // bar + 1)
         place = before // bar
         if self.number % RETURN_BARS == 0:
             draws = np.random.default_rng(mix(self.seed, self.number, 1)).random(2)

@@ -1,8 +1,4 @@
-"""Edits of given audio: its beats, what of it is kept and what is made, and the join of both.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""Edits of given audio: its beats, what of it is kept and what is made, and the join of both."""
 
 import math
 from dataclasses import dataclass, field, fields, replace

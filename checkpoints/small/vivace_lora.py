@@ -3,9 +3,6 @@
 An adapter adds to the output of some layers that of two narrow ones (Hu et al. 2021, https://arxiv.org/abs/2106.09685).
 Its file is a safetensors file in diffusers' naming, `unet.<layer>.lora_A.weight` and `unet.<layer>.lora_B.weight`; no
 code of it is run. The package peft is needed, and imported only where an adapter is loaded.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import hashlib
@@ -64,10 +61,8 @@ def find_lora(name: str | Path, weight_name: str | None = None, **hub: Any) -> P
         return path
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(name)) or path.parent.is_dir():
         raise ValueError(f"lora {name}: no such folder or file; give one, or user/name on the Hub")
-    options = {"cache_dir": None, "force_download": False, "proxies": None, "local_files_only": None, "token": None}
-    options |= {"revision": None, "subfolder": None, "user_agent": None} | hub
     try:
-        return Path(_get_model_file(str(name), weights_name=weight_name or LORA_WEIGHT_NAME_SAFE, **options))
+        return Path(_get_model_file(str(name), weights_name=weight_name or LORA_WEIGHT_NAME_SAFE, **hub))
     except OSError as error:
         raise OSError(f"lora {name}: no such folder, and not on the Hub ({' '.join(str(error).split())})") from error
 

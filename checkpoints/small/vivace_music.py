@@ -1,8 +1,4 @@
-"""Prompts, and the tempo, key, meter, length and chords of a piece, settled from them and the arguments of a call.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""Prompts, and the tempo, key, meter, length and chords of a piece, settled from them and the arguments of a call."""
 
 import itertools
 import re

@@ -1,8 +1,4 @@
-"""The notes that a piece plays: scores and MIDI files, fitted to its music, as rolls and instruments of the network.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""The notes that a piece plays: scores and MIDI files, fitted to its music, as rolls and instruments of the network."""
 
 import importlib
 import json

@@ -19,6 +19,7 @@ from .composer_vivace import (
 # How often the lead of two bars is that of so many bars before, where the chords are the same: counted in real scores.
 RETURNS = {2: 0.1, 4: 0.4, 8: 0.45, 12: 0.55, 16: 0.9}
 RETURN_BARS = 2
+TUNE_BARS = 16  # after which a tune closes
 UNKNOWN_FIT = 0.7  # in place of the share of chords that are the same, where none are given
 RECALL = 4.0  # added to the logits of what stands there
 # How often an accompaniment's figure has two bars, how many of its bars are free at most, and how often eight bars
@@ -51,6 +52,7 @@ class Draft:
         figures: (bars,) of bars that are made like none: the bar whose accompaniment that of each is made like, -1 =
             none; see `choose_figures`.
         rhythms: (bars,) the same for the rhythm of the lead.
+        to_end: (bars,) bars to the end of the tune, 0 in its last one, -1 = it has none; see `ends_of`.
     """
 
     tokens: torch.Tensor
@@ -64,6 +66,12 @@ class Draft:
     sources: np.ndarray
     figures: np.ndarray
     rhythms: np.ndarray
+    to_end: np.ndarray
+
+
+def ends_of(bars: int, loop: bool = False) -> np.ndarray:
+    """For each of so many bars, in how many bars a tune ends: every sixteenth bar may be the last; a loop has none."""
+    return np.full(bars, -1) if loop else TUNE_BARS - 1 - np.arange(bars) % TUNE_BARS
 
 
 def choose_sources(draft: Draft, start: int, bars: int, seed: int) -> None:
@@ -76,7 +84,7 @@ def choose_sources(draft: Draft, start: int, bars: int, seed: int) -> None:
         last = min(first + RETURN_BARS, start + bars)
         distance = choose_distance(draft, start, first, last, rng.random(2))
         for bar in range(first, last):
-            if distance is None or bar % 16 == 15:
+            if distance is None or draft.to_end[bar] == 0:
                 continue  # a close is new
             source = draft.sources[bar - distance]
             draft.sources[bar] = source if source >= start else bar - distance
@@ -144,7 +152,7 @@ def steps_like(draft: Draft, bars: np.ndarray, like: np.ndarray) -> torch.Tensor
 
 def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
     """What is added to the logits of each column, (last - first, size), so that phrases close: every eighth bar on the
-    tonic or the dominant, every sixteenth on the tonic after the dominant, with a calm lead in its second half."""
+    tonic or the dominant, the last of a tune on the tonic after the dominant, with a calm lead in its second half."""
     added = [torch.zeros(last - first, size) for size in SIZES]
     tonic = TONIC_NOTES.get(int(draft.conditions["minor"]), (0, 3, 4, 7))
     root = (torch.arange(SIZES[0]) - 1) // len(QUALITIES)  # above the tonic; -1 = no chord
@@ -155,10 +163,10 @@ def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
     for bar in range(first // draft.bar, last // draft.bar):
         begin, end = bar * draft.bar - first, (bar + 1) * draft.bar - first
         half = begin + draft.bar // 2
-        if bar % 8 == 7:
-            added[0][begin:end] = CADENCE * (close | (root == 7) & (bar % 16 != 15))
+        if draft.to_end[bar] in (0, 8):
+            added[0][begin:end] = CADENCE * (close | (root == 7) & bool(draft.to_end[bar]))
             added[LEAD][half:end, HOLD] = CADENCE / 2
-        if bar % 16 == 15:
+        if draft.to_end[bar] == 0:
             added[0][max(0, begin - draft.bar // 2) : begin] = CADENCE / 2 * (root == 7)
             added[LEAD][half:end, FIRST_PITCH:] = -CADENCE * strange[half:end]
     return added

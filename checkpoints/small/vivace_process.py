@@ -4,9 +4,6 @@ Noisy latents are x = a * data + s * noise. Rectified flow (Liu et al. 2022, htt
 sigma, s = sigma, and the network predicts noise - data. Diffusion (Ho et al. 2020, https://arxiv.org/abs/2006.11239):
 a = sqrt(abar), s = sqrt(1 - abar), and it predicts the noise, or v = a * noise - s * data (Salimans and Ho 2022,
 https://arxiv.org/abs/2202.00512).
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import copy

@@ -8,9 +8,6 @@ Here they are copied to a folder of diffusers' module cache that is named by the
 the copy. So checkpoints with different code work side by side in one process, each saves the code that it was loaded
 with, the same code is loaded only once, and other processes find the classes by their names: pipelines, parts and
 outputs can be pickled.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import hashlib
@@ -24,7 +21,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -38,21 +35,6 @@ from diffusers.utils.hub_utils import create_repo, load_or_create_model_card, po
 LOCAL_FACTS = ("_name_or_path", "name_or_path", "is_local", "local_files_only")  # of the machine, not the model
 REMOTE = "diffusers_modules."  # where diffusers puts the code of checkpoints
 SETTLED = REMOTE + "vivace_"  # and where it stays
-CARD = """---
-library_name: diffusers
-pipeline_tag: text-to-audio
-tags: [music, text-to-music, vivace]
----
-
-# {name}
-
-```python
-from diffusers import DiffusionPipeline
-
-pipe = DiffusionPipeline.from_pretrained("{name}", trust_remote_code=True)
-out = pipe("mellow jazz piano trio", bars=8, bpm=96, key="A minor", chords="Am F C G", seed=7)
-```
-"""
 
 
 def helper_stems(source: Path) -> list[str]:
@@ -271,7 +253,6 @@ def ship_code(kind: type, components: dict, folder: Path) -> None:
 
 
 def push_saved(
-    upload_folder: Callable,
     folder: Path,
     repo_id: str | None = None,
     private: bool | None = None,
@@ -282,41 +263,27 @@ def push_saved(
 ):
     """Upload a pipeline that was saved, so that nothing is made on the Hub for one that cannot be.
 
+    The one commit also removes what an older version left behind. Default weights replace all weights there, also
+    variants, which would be of the older version; a variant of them replaces only its own.
+
     Args:
-        upload_folder: the pipeline's `_upload_folder`.
         folder: of `save_pretrained`.
         repo_id: user/name, made if it does not exist; None = the folder's name.
         private: of a new repository.
         token: of the Hub.
         subfolder: of the repository.
-        commit_message, create_pr: of the one commit.
+        commit_message, create_pr: of the commit.
     """
     repo_id = create_repo(repo_id or folder.resolve().name, exist_ok=True, private=private, token=token).repo_id
+    plain = any(re.fullmatch(r"[^.]+\.safetensors", path.name) for path in folder.glob("unet/*.safetensors"))
+    stale = ["*.py", *(["*.safetensors", "*.bin", "*.json"] if plain else [])]
     card = folder / "README.md"
     if not subfolder and not card.is_file():
         populate_model_card(load_or_create_model_card(repo_id, token=token)).save(card)
-    return upload_folder(folder, repo_id, token, commit_message, create_pr, subfolder)
-
-
-def upload(folder: str | Path, repo_id: str, **options):
-    """One commit with all of a saved pipeline, which also removes what an older version left behind.
-
-    Args:
-        folder: of `save_pretrained`.
-        repo_id: user/name.
-        options: token, commit_message, create_pr and path_in_repo, as huggingface_hub's `upload_folder` takes them.
-
-    Default weights replace all weights there, also variants, which would be of the older version; a variant of them
-    replaces only its own.
-    """
-    folder = Path(folder)
-    weights = [path for path in folder.glob("*/*.safetensors") if path.parent.name == "unet"]
-    plain = any(re.fullmatch(r"[^.]+\.safetensors", path.name) for path in weights)
-    stale = ["*.py", *(["*.safetensors", "*.bin", "*.json"] if plain else [])]
-    card = folder / "README.md"
-    if not card.is_file() or "# Model Card for Model ID" in card.read_text():  # diffusers' empty form
-        card.write_text(CARD.format(name=repo_id))
-    return upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns=stale, **options)
+    return upload_folder(
+        repo_id=repo_id, folder_path=folder, delete_patterns=stale, token=token, create_pr=create_pr,
+        commit_message=commit_message or "Upload VivacePipeline", path_in_repo=subfolder,
+    )  # fmt: skip
 
 
 PUSH = ("repo_id", "private", "token", "subfolder", "commit_message", "create_pr")  # of `push_saved`
@@ -355,7 +322,7 @@ class PublishMixin:
             options = {"safe_serialization": safe_serialization, "variant": variant, "max_shard_size": max_shard_size}
             super().save_pretrained(fresh, **options, **kwargs)  # type: ignore[misc]
         if push_to_hub:
-            push_saved(self._upload_folder, folder, **remote)
+            push_saved(folder, **remote)
 
     def push_to_hub(
         self,
@@ -374,9 +341,7 @@ class PublishMixin:
         """
         with TemporaryDirectory() as folder:
             self.save_pretrained(folder, safe_serialization=safe_serialization, variant=variant)
-            return push_saved(
-                self._upload_folder, Path(folder), repo_id, private, token, subfolder, commit_message, create_pr
-            )
+            return push_saved(Path(folder), repo_id, private, token, subfolder, commit_message, create_pr)
 
     def save_config(self, save_directory: str | Path) -> None:
         """Write model_index.json and, beside it, the code of the pipeline and of each component that is ours.
@@ -387,9 +352,3 @@ class PublishMixin:
         check_savable(self.components)
         super().save_config(save_directory)  # type: ignore[misc]
         ship_code(type(self), self.components, Path(save_directory))
-
-    def _upload_folder(self, working_dir, repo_id, token=None, commit_message=None, create_pr=False, subfolder=None):
-        """What `push_to_hub` and `save_pretrained(push_to_hub=True)` end with; see `vivace_publish.upload`."""
-        message = commit_message or "Upload VivacePipeline"
-        options = {"token": token, "commit_message": message, "create_pr": create_pr, "path_in_repo": subfolder}
-        return upload(working_dir, repo_id, **options)

@@ -1,8 +1,4 @@
-"""What the words of a prompt say: tempo, meter, key, chords, length and loop, and what they exclude.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""What the words of a prompt say: tempo, meter, key, chords, length and loop, and what they exclude."""
 
 import re
 from dataclasses import dataclass, field

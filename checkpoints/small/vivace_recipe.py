@@ -1,8 +1,4 @@
-"""What a call returns, and the recipe of a piece: everything that makes it again, carried in the tags of its file.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""What a call returns, and the recipe of a piece: everything that makes it again, carried in the tags of its file."""
 
 import hashlib
 import json

@@ -2,9 +2,6 @@
 
 What holds for all pieces is spread over them; audio that is edited brings the grid of its recipe, or its beats are
 found.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import math

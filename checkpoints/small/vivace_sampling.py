@@ -1,8 +1,4 @@
-"""From noise to latents: guidance, windows of long pieces, the sampling loop, the pieces of one call.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""From noise to latents: guidance, windows of long pieces, the sampling loop, the pieces of one call."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence

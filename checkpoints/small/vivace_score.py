@@ -2,9 +2,6 @@
 
 Time in a score is counted in quarter notes from the first beat of the first bar, in steps of 1/960 quarter, so that a
 score is the same after it was saved and loaded. Reading and writing MIDI files needs the package mido.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import base64
@@ -362,15 +359,16 @@ def transpose_name(name: str, semitones: int) -> str:
     return re.sub(r"(^|/)([A-G])([#b\u266f\u266d]?)(?!\.?C)", moved, name) if name[:1] != "N" else name
 
 
-def slice_chords(chords: str | None, beats_per_bar: int, first: int, last: int) -> str | None:
-    """What of a progression, which is repeated to the end, sounds in beats [first, last)."""
+def slice_chords(chords: str | None, beats_per_bar: int, first: int, last: int, counted: bool = False) -> str | None:
+    """What of a progression, which is repeated to the end, sounds in beats [first, last); `counted`: each chord with
+    its beats, also where it lasts a bar."""
     if chords is None:
         return None
     symbols = read_symbols(chords, beats_per_bar)
     line = [place for place, (_, count) in enumerate(symbols) for _ in range(count)]
     groups = itertools.groupby(range(first, last), lambda beat: (beat // len(line), line[beat % len(line)]))
     kept = [(symbols[place][0], len(list(beats))) for (_, place), beats in groups]
-    return " ".join(symbol if count == beats_per_bar else f"{symbol}:{count}" for symbol, count in kept)
+    return " ".join(symbol if count == beats_per_bar and not counted else f"{symbol}:{count}" for symbol, count in kept)
 
 
 def note_roll(

@@ -2,9 +2,6 @@
 
 Pitch and notes of a voice are found by swift-f0 (https://arxiv.org/abs/2508.18440), an optional package that holds its
 weights; onsets of a rhythm by spectral flux. What is found is in seconds (`Sketch`) until the tempo is settled.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import importlib

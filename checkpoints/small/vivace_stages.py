@@ -1,13 +1,8 @@
-"""What the pipeline can do beside its call: its stages, the state of a running call, scores without audio, jams.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
-"""
+"""What the pipeline can do beside its call: its stages, the state of a running call, scores without audio, jams."""
 
 import functools
 import inspect
 import itertools
-import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,9 +31,9 @@ from .vivace_notes import read_parts, read_score
 from .vivace_process import frame_noise
 from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
 from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler
-from .vivace_score import Score, quarters_per_bar, quarters_per_beat
+from .vivace_score import Score, quarters_per_bar, quarters_per_beat, slice_chords
 from .vivace_sketch import read_sketches
-from .vivace_theory import SEPARATORS, check_number, is_harte, parse_time_signature, read_progression
+from .vivace_theory import check_number, parse_time_signature, read_progression
 from .vivace_tokens import decode_tokens, steps_per_bar
 
 
@@ -534,22 +529,6 @@ class ComposingMixin(StagesMixin):
         return Jam(self, prompt, bpm, key, time_signature, chords, parts, seed, context_bars, ahead, options)
 
 
-def bar_chords(chords: str, beats: int, number: int) -> str:
-    """What of a progression sounds in a bar, counted from its first: "Am:2 F:2"."""
-    symbols = [one for one in re.split(SEPARATORS, re.sub("[\u2013\u2014]", "-", chords)) if one]
-    lengths = [count for _, count in read_progression(chords, beats)]
-    line = [k for k, length in enumerate(lengths) for _ in range(length)]
-    here = [line[(number * beats + beat) % len(line)] for beat in range(beats)]
-    runs: list[list[int]] = []
-    for k in here:
-        if runs and runs[-1][0] == k and len(symbols) > 1:
-            runs[-1][1] += 1
-        else:
-            runs.append([k, 1])
-    parts = 2 if is_harte(symbols, beats) else 1  # "C:min7" may have beats behind it, too
-    return " ".join(f"{':'.join(symbols[k].split(':')[:parts])}:{count}" for k, count in runs)
-
-
 class Jam(Iterator[Bar]):
     """Bars without end; see `ComposingMixin.jam`."""
 
@@ -604,7 +583,8 @@ class Jam(Iterator[Bar]):
         number = self.writer.number
         if self.chords != self.chords_since[0]:
             self.chords_since = (self.chords, number)
-        chords = self.chords and bar_chords(self.chords, self.beats, number - self.chords_since[1])
+        first = (number - self.chords_since[1]) * self.beats
+        chords = self.chords and slice_chords(self.chords, self.beats, first, first + self.beats, counted=True)
         return number, self.prompt, self._request(number, chords)
 
     @made_on_cpu

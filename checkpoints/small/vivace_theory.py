@@ -2,9 +2,6 @@
 
 The grid says of each latent frame where in the beat and in the bar it stands and which chord sounds. Training builds
 its grids with the same function, so that both agree.
-
-This file is published with every checkpoint and imports only the standard library, torch, numpy, diffusers and
-transformers, and files published beside it.
 """
 
 import re

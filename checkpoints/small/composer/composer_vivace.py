@@ -45,6 +45,7 @@ MAX_STEPS_PER_BAR = 60
 MAX_BEATS = 15  # of a bar
 CONDITION = 64  # width of the vector that holds all conditions of the whole piece
 UNKNOWN = -1  # of a condition
+FAR_BARS = 15  # to the end of the tune, and more: as far as the network is told
 DENSITIES = (0.5, 1, 2, 3, 4.5, 6.5, 9)  # borders of the classes: in how many of 16 steps a note of a role begins
 
 
@@ -165,6 +166,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         patch: steps that share a position of the blocks.
         text_dim: width of the text states; their mean is a condition, and what `cast` reads.
         instruments: names that the conditions `lead`, `harmony` and `bass` index.
+        ends: the network is told how far the end of the tune is. Weights of before this have no such table.
     """
 
     @register_to_config
@@ -177,6 +179,7 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         patch: int = 4,
         text_dim: int = 128,
         instruments: list[str] | None = None,
+        ends: bool = False,
     ):
         super().__init__()
         # Each column's tokens and its mask; then the notes before a step, then those after it.
@@ -204,6 +207,9 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         for embedding in self.modules():
             if isinstance(embedding, (nn.Embedding, nn.EmbeddingBag)):
                 nn.init.normal_(embedding.weight, std=0.3)
+        self.end = nn.Embedding(FAR_BARS + 2, width) if ends else None  # 0 = unknown
+        if self.end is not None:
+            nn.init.zeros_(self.end.weight)
 
     def cast(self, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Who plays, by the words alone. A grid that is filled token by token cannot decide this: each of hundreds of
@@ -249,7 +255,8 @@ class ComposerVivace(ModelMixin, ConfigMixin):
             conditions: (batch,) each, `UNKNOWN` where nothing is stated: `beats` of a bar (2 in 6/8, 3 in 3/4; at most
                 `MAX_BEATS`), `minor` 0 or 1, `bpm` quarters a minute,
                 `states` (batch, 4) 1 = the role plays, 0 = it is silent, `density` (batch, 4) a class of `DENSITIES`,
-                `players` (batch, 3) an instrument of lead, harmony, bass; `text` (batch, text_dim), zero = none.
+                `players` (batch, 3) an instrument of lead, harmony, bass; `text` (batch, text_dim), zero = none. And
+                `to_end` (batch, steps), in how many bars the tune ends, 0 in its last one; it may be missing.
             visible: (batch, steps) bool, False = padding; None = all.
         """
         prepared = self.prepare(first_step, steps_per_bar, conditions, tokens.shape[1])
@@ -266,6 +273,8 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         turn = 2.0 * math.pi * bars[..., None] / torch.tensor(self.phrases, device=bars.device)
         places = self.step(number % steps_per_bar[:, None])
         places = places + self.phases(torch.cat([turn.sin(), turn.cos()], dim=-1).to(condition.dtype))
+        if self.end is not None and "to_end" in conditions:
+            places = places + self.end(conditions["to_end"].clamp(UNKNOWN, FAR_BARS) + 1)
         angles = self.angles(bars[:, :: self.config.patch]).to(condition.dtype)
         windows = (INTERVAL_SCALE * self.intervals).unfold(-1, PITCHES, 1).flatten(0, 3)
         return Prepared(

@@ -117,7 +117,7 @@ class Stft:
             return total.flatten(1)[:, edge : edge + frames * hop]
 
         weight = overlap_add(window.square()[None, :, None].expand(1, size, frames))
-        return overlap_add(pieces) / (weight if circle is None else weight.clamp_min(1e-8))  # 0 only at ends of an arc
+        return overlap_add(pieces) / weight
 
     def agree(
         self, magnitude: torch.Tensor, phasor: torch.Tensor, iterations: int, momentum: float,
@@ -193,52 +193,31 @@ class Stft:
 
 @dataclass(frozen=True)
 class Span:
-    """Which STFT frames a decoded piece has, and where they lie.
+    """Where the STFT frames of what is decoded lie.
 
-    times: their numbers within the clip or circle, (frames,).
-    frames: STFT frames of the clip or circle as a whole.
-    samples: of a circle, its length; None if the frames lie in a row, `hop` apart.
-    turns: of a part of a circle unrolled, how often each frame has gone round; None = the circle as a whole.
+    frames: how many there are.
+    samples: of a circle, its length, which they share evenly; None if they lie in a row, `hop` apart.
     """
 
-    times: np.ndarray
     frames: int
     samples: int | None = None
-    turns: np.ndarray | None = None
-
-    def starts(self, period: int) -> list[int]:
-        """Places in `times` where the first phase begins anew."""
-        return [n for n, time in enumerate(self.times) if n == 0 or time % period == 0]
 
     def hop(self, stft: Stft, every: int, factor: int) -> float:
         """How far apart each `every`-th frame is from the next, in samples of a rate lower by `factor`."""
         return stft.hop if self.samples is None else round(self.samples / factor) * every / self.frames
 
     def places(self, stft: Stft, every: int, factor: int) -> np.ndarray:
-        """On which sample each `every`-th frame is centred, at that rate; on the circle unrolled where the frames go
-        round it."""
-        hop = self.hop(stft, every, factor)
-        places = (self.times[::every] // every + 0.5) * hop
-        if self.samples is None:
-            return places
-        return np.round(places) + (0 if self.turns is None else round(self.samples / factor) * self.turns[::every])
+        """On which sample each `every`-th frame is centred, at that rate."""
+        places = (np.arange(self.frames // every) + 0.5) * self.hop(stft, every, factor)
+        return places if self.samples is None else np.round(places)
 
     def windows(self, stft: Stft, every: int, factor: int, device: torch.device) -> tuple[torch.Tensor | None, int]:
         """For `Stft`: where the windows of each `every`-th frame of a circle lie, at a rate lower by `factor`, and how
-        many samples there are; None and 0 for frames in a row. Those of a part of a circle are counted on from sample 0
-        of the circle, which may lie before or behind them."""
+        many samples there are; None and 0 for frames in a row."""
         if self.samples is None:
             return None, 0
         length = round(self.samples / factor)
-        places = stft.circle(self.frames // every, length)[torch.from_numpy(self.times[::every] // every)]
-        if self.turns is None:
-            return (places % length).to(device), length
-        places = places + length * torch.from_numpy(self.turns[::every])[:, None]
-        return places.to(device), int(places[-1, -1] - places[0, 0]) + 1
-
-    def first(self, places: torch.Tensor | None) -> int:
-        """Where the sound of windows at these places begins."""
-        return 0 if places is None or self.turns is None else int(places[0, 0])
+        return (stft.circle(self.frames // every, length) % length).to(device), length
 
 
 IMAGE_LIMIT = 1e-3  # share of the power below which a channel, or the side, counts as silent: -30 dB
@@ -542,12 +521,11 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
         return self._search(Spectra(joint, magnitude), circle_samples, iterations)
 
-    def _search(self, spectra: Spectra, circle_samples: int | None = None, iterations: int | None = None):
-        frames = spectra.joint.shape[2]
-        return self._find_phase(spectra, Span(np.arange(frames), frames, circle_samples), iterations)
-
-    def _find_phase(self, spectra: Spectra, span: Span, iterations: int | None = None) -> torch.Tensor:
-        """The search for a phase, for STFT frames at the places of the span."""
+    def _search(
+        self, spectra: Spectra, circle_samples: int | None = None, iterations: int | None = None
+    ) -> torch.Tensor:
+        """The search for a phase, and the audio that it leads to."""
+        span = Span(spectra.joint.shape[2], circle_samples)
         iterations = self.config.phase_iterations if iterations is None else iterations
         joint, channels, device, low = spectra.joint, spectra.channels, spectra.joint.device, None
         if spectra.low is not None:
@@ -558,19 +536,18 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             joint = torch.cat([joint[:, :bins] * change, joint[:, bins:]], dim=1)
             channels = torch.cat([channels[:, :, :bins] * change[:, None], channels[:, :, bins:]], dim=2)
         circle, samples = span.windows(self.stft, 1, 1, device)
-        circle = None if circle is None else circle - span.first(circle)
         if self.config.first_phase == "gradient":
             phasor = self._gradient_phase(self.stft, spectra.joint, span, 1, 1)
         else:
-            phasor = self._first_phase(span.times, device).expand_as(joint)
+            phasor = self._first_phase(np.arange(span.frames), device).expand_as(joint)
         phasor = self.stft.agree(joint, phasor, iterations, self.config.phase_momentum, circle, samples, low)
         spectrum = channels * phasor[:, None]
         return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
 
     def _gradient_phase(self, stft: Stft, magnitude: torch.Tensor, span: Span, every: int, factor: int) -> torch.Tensor:
         """Phasors of magnitudes (batch, bins, frames) of each `every`-th frame, at a rate lower by `factor`."""
-        first = self._first_phase(span.times[::every], magnitude.device)[: magnitude.shape[1]]
-        starts = [n // every for n in span.starts(PERIOD)]
+        first = self._first_phase(np.arange(0, span.frames, every), magnitude.device)[: magnitude.shape[1]]
+        starts = [n // every for n in range(0, span.frames, PERIOD)]
         places, hop = span.places(stft, every, factor), span.hop(stft, every, factor)
         return stft.gradient_phase(magnitude, first, starts, places, hop)
 
@@ -582,13 +559,10 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         long = Stft(config.low_size // factor, self.hop_length // factor)
         short = Stft(config.stft_size // factor, config.stft_hop // factor)
         circle, samples = span.windows(long, every, factor, device)
-        begin = span.first(circle)
-        circle = None if circle is None else circle - begin
         phasor = self._gradient_phase(long, magnitude, span, every, factor)
         phasor = long.agree(magnitude, phasor, config.low_iterations, config.phase_momentum, circle, samples)
         audio = long.inverse(magnitude * phasor, circle, samples)
         circle, _ = span.windows(short, 1, factor, device)
-        circle = None if circle is None else circle - begin
         found = short.forward(audio, circle)[:, : int(config.low_hertz * config.stft_size / config.sampling_rate)]
         if circle is None:
             return found
@@ -687,25 +661,9 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         audio = self._search(self.features_to_spectra(features))
         return audio[:, :, (first - begin) * self.hop_length : (last - begin) * self.hop_length]
 
-    def _decode_arc(self, latents: torch.Tensor, first: int, last: int, samples: int) -> tuple[int, torch.Tensor]:
-        """Of a circle of so many samples, those of frames [first, last), and where they begin."""
-        frames, blocks = latents.shape[2], self._blocks_reach
-        reach = -(-self._search_reach * frames // samples) + 1
-        begin, end = first - reach, last + reach  # on the circle unrolled, more than once if it is short
-        if self.config.first_phase == "gradient":
-            begin -= begin % frames % self._reach[1]  # where the phase begins anew
-        around = torch.arange(begin - blocks, end + blocks, device=latents.device) % frames
-        features = self.decode_features(latents[:, :, around])[:, blocks : blocks + end - begin]
-        per_frame = self.hop_length // self.config.stft_hop
-        turns, times = np.divmod(np.arange(begin * per_frame, end * per_frame), frames * per_frame)
-        span = Span(times, frames * per_frame, samples, turns)
-        audio = self._find_phase(self.features_to_spectra(features), span)
-        start = span.first(span.windows(self.stft, 1, 1, latents.device)[0])
-        low, high = (round(edge * samples / frames) for edge in (first, last))
-        return low, audio[:, :, low - start : high - start]
-
     def enable_tiling(self, tile_frames: int = 256) -> None:
-        """Encode and decode longer clips in tiles of so many frames: memory of one tile, the same result."""
+        """Encode and decode longer clips in tiles of so many frames: memory of one tile, the same result. Circles are
+        decoded whole."""
         if tile_frames < 1:
             raise ValueError(f"tile_frames is {tile_frames}; allowed: at least 1")
         self.tile_frames = tile_frames
@@ -739,7 +697,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         if samples is not None and not (loop and 0.5 * whole <= samples <= 1.5 * whole):
             raise ValueError(f"samples is {samples}; allowed: with loop, from {-(-whole // 2)} to {3 * whole // 2}")
         samples = whole if samples is None else samples
-        if tile is None or frames <= tile:
+        if loop or tile is None or frames <= tile:
             audio = self._decode(latents, samples if loop else None)
         else:  # filled in, since joining the tiles would hold them twice
             audio = torch.empty(
@@ -747,11 +705,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             )
             for first in range(0, frames, tile):
                 last = min(first + tile, frames)
-                if loop:
-                    start, part = self._decode_arc(latents, first, last, samples)
-                else:
-                    start, part = first * self.hop_length, self._decode_span(latents, first, last)
-                audio[:, :, start : start + part.shape[2]] = part
+                part = self._decode_span(latents, first, last)
+                audio[:, :, first * self.hop_length : last * self.hop_length] = part
         return AudioDecoderOutput(sample=audio) if return_dict else (audio,)
 
     @apply_forward_hook
