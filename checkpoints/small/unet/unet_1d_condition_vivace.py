@@ -150,8 +150,8 @@ class Attention(nn.Module):
 
     def forward(self, hidden_states: Tensor, source: Tensor, mask: Tensor | None) -> Tensor:
         """`source` (batch, source_dim, keys); `mask` (batch, 1, keys) bool, True = attend to this key."""
-        query, key, value = (
-            states.unflatten(1, (-1, self.head_dim)).transpose(2, 3)  # (batch, heads, frames or keys, head_dim)
+        query, key, value = (  # row by row, since norms round by where values lie, and a fused kernel reads them so
+            states.unflatten(1, (-1, self.head_dim)).transpose(2, 3).contiguous()  # (batch, heads, keys, head_dim)
             for states in (self.to_q(hidden_states), self.to_k(source), self.to_v(source))
         )
         query = nn.functional.rms_norm(query, (self.head_dim,), eps=1e-6) * self.query_gain
@@ -161,7 +161,6 @@ class Attention(nn.Module):
         if mask is not None:  # an item without a visible key attends to all: its frames are hidden, but must not be NaN
             mask = (mask | ~mask.any(dim=2, keepdim=True))[:, None]  # (batch, 1, 1, keys)
         query, key = query.to(value.dtype), key.to(value.dtype)  # autocast leaves the norms in fp32
-        value = value.contiguous()  # a fused kernel reads it row by row
         output = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.to_out(output.transpose(2, 3).flatten(1, 2))  # (batch, channels, frames)
 
