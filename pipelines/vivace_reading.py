@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from .vivace_score import INSTRUMENT_WORDS, PROGRAMS
 from .vivace_theory import (
     BRITISH_NOTES,
     MODE,
@@ -457,6 +458,7 @@ def _unit_name(words: str) -> str:
 # "drums", so that naming what is not wanted asks for it. Such phrases are taken out of the prompt, and what they name
 # is kept apart as a text that guidance leads away from (`vivace_sampling`).
 
+STYLES = ("chiptune", "8-bit", "brass")  # words for instruments that exclude none
 # name | what prompts call it, a regular expression | what guidance leads away from when it is excluded. Several words
 # for one thing lead away from it far more surely than one. More special things come first.
 _TABLE = r"""
@@ -496,23 +498,36 @@ mandolin | mandolins? | mandolin, mandolins
 ukulele | ukuleles? | ukulele
 sitar | sitars? | sitar, indian sitar
 pad | (?:synth )?pads? | warm pad, synth pad, sweep pad
-synthesizer | synth(?:s|esi[sz]ers?)?(?: leads?)? | saw lead, square lead, synth lead, synth bass, warm pad
+synthesizer | synth(?:s|esi[sz]ers?)?(?: leads?)?|(?:saw|square|sine)(?: leads?| waves?)? | saw lead, square lead, synth lead, synth bass, warm pad
 """  # noqa: E501
 THINGS = {}
 for _line in _TABLE.strip().splitlines():
     # An alternative of a pattern has no spaces around it, a column has.
     _name, _pattern, _words = (part.strip() for part in _line.split(" | "))
     THINGS[_name] = (_pattern, _words)
-_THING = "(?:" + "|".join(pattern for pattern, _ in THINGS.values()) + ")"
+_LONGER = []
+for _name in PROGRAMS:  # the instruments that are missing, and other words for those that are not
+    _words = (_name, *INSTRUMENT_WORDS.get(_name, ()))
+    _thing = next((thing for thing, (pattern, _) in THINGS.items() if re.search(rf"\b(?:{pattern})$", _name)), _name)
+    _pattern, _away = THINGS.get(_thing, ("", ", ".join(_words)))
+    _new = [rf"{word}s?" for word in _words if word not in STYLES and not re.fullmatch(_pattern, word)]
+    THINGS[_thing] = ("|".join([*_new, _pattern]).strip("|"), _away)
+    _LONGER += _new
+_THING = "|".join([*sorted(_LONGER, key=len, reverse=True), *(pattern for pattern, _ in THINGS.values())])
+_THING = f"(?:{_THING})"
 LONGEST = 1000  # characters of a prompt that are read; the text encoder reads fewer
 _ARTICLE = r"(?:(?:any|the|a|an|all|more|of|live|electronic|kind of|sort of|your|other) ){0,3}"
 _ITEM = rf"(?:{_ARTICLE}{_THING}\b(?![-']))"
+_SOUND = r"(?:(?:low|high|bright|dark|soft|warm|mellow|muted|quiet|gentle|plaintive|smooth|funky|single|lone) ){0,2}"
 _AGAIN_NO = r"(?:no |without |with no )"
 _JOIN = rf"(?:\s?[&/+]\s?|\s+(?:and|or|nor)\s+{_AGAIN_NO}?|\s?,\s?(?:and |or |nor )?{_AGAIN_NO})"
 # After "no" a comma ends what is refused ("no drums, piano and harp"), after "without" it may go on ("without drums,
 # piano and harp").
 _FEW = rf"{_ITEM}(?:{_JOIN}{_ITEM}){{0,8}}"
-_MANY = rf"{_ITEM}(?:(?:\s?,\s?{_ITEM}){{1,8}}\s?,?\s+(?:and|or|nor)\s+{_ITEM}|{_JOIN}{_ITEM}){{0,8}}"
+_MANY, _ALL = (
+    rf"{item}(?:(?:\s?,\s?{item}){{1,8}}\s?,?\s+(?:and|or|nor)\s+{item}|{_JOIN}{item}){{0,8}}"
+    for item in (_ITEM, rf"(?:{_ARTICLE}{_SOUND}{_ITEM})")
+)
 _PART = r"\s+(?:solos?|fills?|rolls?|breaks?|riffs?|intros?|drops?)\b"
 _LOUD = r"(?:(?:too|very|so|loud|heavy|big|hard|busy|harsh|aggressive|fast|many|much) ){1,3}"
 _LINK = r"(?:\b(?:but|and|with|has|have|having|using|there (?:is|are|should be)) ){0,3}"
@@ -533,9 +548,9 @@ _NEVER_WITHOUT = re.compile(rf"\b(?:never|not|nothing|isn'?t|ain'?t)\s+without\s
 _LACKING = re.compile(rf"{_BEFORE}(?P<list>{_THING})(?:[ -]?less|-free)\b ?", re.I)
 _ALONE = (
     re.compile(
-        rf"{_BEFORE}(?<!not )(?<!n't )(?:only|just|nothing but|unaccompanied)\s+(?P<list>{_MANY})(?!{_PART})", re.I
+        rf"{_BEFORE}(?<!not )(?<!n't )(?:only|just|nothing but|unaccompanied)\s+(?P<list>{_ALL})(?!{_PART})", re.I
     ),
-    re.compile(rf"{_BEFORE}(?P<list>{_MANY}),?\s+(?P<how>only|alone|unaccompanied|(?:and|with) nothing else)\b", re.I),
+    re.compile(rf"{_BEFORE}(?P<list>{_ALL}),?\s+(?P<how>only|alone|unaccompanied|(?:and|with) nothing else)\b", re.I),
 )
 # Roles that do not play, in words that name no instrument; bass and drums are among the instruments.
 SILENCED = {

@@ -17,6 +17,7 @@ import numpy as np
 from .vivace_music import Music, MusicArguments
 from .vivace_reading import SILENCED, Exclusion, MusicWords
 from .vivace_score import (
+    INSTRUMENT_WORDS,
     MAX_BARS,
     MAX_NOTES,
     PROGRAM_NAMES,
@@ -36,14 +37,6 @@ from .vivace_theory import parse_key, parse_time_signature, progression_beats, r
 if TYPE_CHECKING:
     import torch
 
-# What words call an instrument that has another name here. Longer ones come first.
-ALIASES = {
-    "double bass": "upright bass", "acoustic bass": "upright bass", "bass guitar": "electric bass",
-    "rhodes": "electric piano", "strings": "string ensemble", "string section": "string ensemble",
-    "brass": "brass section", "horns": "brass section", "horn": "french horn", "saxophone": "alto sax",
-    "sax": "alto sax", "acoustic guitar": "steel guitar", "classical guitar": "nylon guitar", "guitar": "steel guitar",
-    "pad": "warm pad", "synth": "saw lead", "vibes": "vibraphone", "chiptune": "square lead", "8-bit": "square lead",
-}  # fmt: skip
 DANCES = (("waltz|waltze|minuet|mazurka|ländler", "3/4"), ("jig|tarantella|barcarolle", "6/8"))
 # Words of music that has drums, and of music that has none, unless other words say so. Where both stand, the first.
 WITH_DRUMS = (
@@ -57,8 +50,11 @@ WITHOUT_DRUMS = (
     r"(?:string|brass|wind|woodwind|saxophone|sax|flute|guitar) (?:trio|quartet|quintet)"
 )
 KEYS_PROGRAMS = (*range(8), *range(16, 24), 46)  # two hands: they play a bass line as well
-CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53, *range(88, 96))
+CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53)
+PAD_PROGRAMS = (*range(88, 96),)  # they play chords alone
 BASS_PROGRAMS = (*range(32, 40), 43, 58)
+LOW_PROGRAMS = (42, 67, 70)  # beside another lead they play the bass
+MELODIC_PROGRAMS = tuple({*range(128)} - {*CHORD_PROGRAMS, *PAD_PROGRAMS, *BASS_PROGRAMS, *LOW_PROGRAMS})
 TAIL_S = 0.4  # after a changed bar, in which its notes still ring
 
 
@@ -128,51 +124,54 @@ def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
     return tuple(role for role in ROLES if role in names)
 
 
+NAMES = {name: name for name in PROGRAMS} | {word: name for name, words in INSTRUMENT_WORDS.items() for word in words}
+LEADS = re.compile(r"\s*(?:lead|melody|solo|tune|plays? (?:the|a) (?:lead|melody|tune))\b")
+LONGEST_FIRST = sorted(NAMES, key=len, reverse=True)
+NAMED = re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, LONGEST_FIRST))})s?(?![\w-])")
+
+
 def named_instruments(prompt: str) -> dict[str, str]:
     """Instruments that a prompt names, in their order, each with the words after it up to the next comma."""
     text = prompt.lower()
     found: dict[str, str] = {}
-    names = {name: name for name in PROGRAMS} | ALIASES
-    pattern = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
-    for match in re.finditer(rf"(?<![\w-])({pattern})s?(?![\w-])", text):
-        found.setdefault(names[match[1]], re.split("[,.;]", text[match.end() :])[0])
+    for match in NAMED.finditer(text):
+        found.setdefault(NAMES[match[1]], re.split("[,.;]", text[match.end() :])[0])
     return found
 
 
 def cast(exclusion: Exclusion) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     """Who plays what by the words of a prompt and by what they exclude, for music that is composed.
 
-    "Flute lead" plays the lead, a bass the bass; of the others, instruments of chords play the harmony and the rest the
-    lead, while there is room. "Solo piano" plays alone; "only bass and drums", "without drums", "no melody" and
-    "chordless" are obeyed.
+    "Flute lead" plays the lead, a bass the bass. Of the others, the first that plays single notes has the lead and the
+    first of chords the harmony, or both where no other is named. "Solo piano" plays alone; "only bass and drums",
+    "without drums", "no melody" and "chordless" are obeyed.
 
     Returns:
         The roles that play, None = open; and what plays a role, for those that the words name.
     """
-    players: dict[str, str] = {}
     named = named_instruments(exclusion.words)
-    for name, after in named.items():
-        program = PROGRAMS[name]
-        wanted = ["harmony", "lead"] if program in CHORD_PROGRAMS else ["lead", "harmony"]
-        if program in BASS_PROGRAMS:
-            wanted = ["bass"]
-        if re.match(r"\s*(?:lead|melody|solo|tune|plays? (?:the|a) (?:lead|melody|tune))\b", after):
-            wanted = ["lead", *wanted]
-        role = next((role for role in wanted if role not in players), None)
-        if role is not None:
-            players[role] = name
+    left = list(named)
+
+    def first(*groups: Sequence[int]) -> str | None:
+        """The first instrument that is left of the first group that has one."""
+        name = next((name for group in groups for name in left if PROGRAMS[name] in group), None)
+        left.remove(name) if name else None
+        return name
+
+    leads = [name for name, after in named.items() if LEADS.match(after)]
+    found = {"lead": first([PROGRAMS[name] for name in leads], MELODIC_PROGRAMS, LOW_PROGRAMS, CHORD_PROGRAMS)}
+    found["bass"] = first(BASS_PROGRAMS, LOW_PROGRAMS)
+    found["harmony"] = first(PAD_PROGRAMS, CHORD_PROGRAMS, MELODIC_PROGRAMS, LOW_PROGRAMS)
+    if found["harmony"] is None and PROGRAMS.get(found["lead"] or "") in CHORD_PROGRAMS:
+        found["harmony"] = found["lead"]
+    players = {role: name for role, name in found.items() if name is not None}
     solo = re.search(r"(?<![\w-])solo\b(?!\s*$)", exclusion.words.lower()) is not None
-    alone = solo and len(named) == 1
     roles = set(players)
-    if exclusion.exclusive or alone:
+    if exclusion.exclusive or (solo and len(named) == 1):
         roles |= {role for role in ("bass", "drums") if role in exclusion.exclusive}
-        if len(players) == 1 and "harmony" in players and not roles & {"bass", "drums"}:
-            name = players["harmony"]
-            roles |= {"lead", "harmony"} | ({"bass"} if PROGRAMS[name] in KEYS_PROGRAMS else set())
-            players = dict.fromkeys(roles, name)
-        elif "harmony" in roles and "lead" not in roles:
-            roles.add("lead")
-            players.setdefault("lead", players["harmony"])
+        if roles == {"lead", "harmony"} and PROGRAMS[players["lead"]] in KEYS_PROGRAMS and len(named) == 1:
+            players["bass"] = players["lead"]
+            roles.add("bass")
     else:
         roles = set()
     silent: set[str] = {role for role in ("bass", "drums") if role in exclusion.excluded}

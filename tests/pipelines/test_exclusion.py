@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from pipelines.vivace_music import share_of, unwanted_text
-from pipelines.vivace_reading import THINGS, read_exclusion, things_in
+from pipelines.vivace_notes import named_instruments
+from pipelines.vivace_reading import STYLES, THINGS, read_exclusion, things_in
 from pipelines.vivace_sampling import Denoiser
+from pipelines.vivace_score import INSTRUMENT_WORDS, PROGRAMS
 
 LATENT = {"output_type": "latent"}
 ALL = tuple(THINGS)
@@ -173,3 +175,13 @@ def test_absence_is_restated_to_networks_that_know_it(tiny_pipeline):
         tiny_pipeline.register_to_config(captions_state_absence=states)
         tiny_pipeline("slow piano, no drums", duration_s=1.0, **LATENT)
     assert [texts[0] for texts in seen] == ["slow piano", "slow piano, without drums"]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_every_instrument_can_be_excluded_and_be_alone(name):
+    for word in (name, *INSTRUMENT_WORDS.get(name, ())):
+        if word not in (*STYLES, "heavy guitar"):  # "no heavy guitar" lets a light one play
+            assert things_in(word), word
+            assert read_exclusion(f"ballad, no {word}").excluded == things_in(word)
+            assert read_exclusion(f"a {word} and nothing else").exclusive == things_in(word)
+        assert list(named_instruments(f"tune for {word}, soft")) == [name]
