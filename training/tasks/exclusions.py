@@ -1,7 +1,9 @@
 """Whether what the prompt or a negative prompt excludes is absent, and tempo and key are still right."""
 
 import numpy as np
+import soxr
 
+from training.data.clips import read_audio
 from training.metrics.control import compare
 from training.metrics.listening import analyse
 from training.metrics.request import Request
@@ -20,7 +22,7 @@ BARS = 4
 
 def exclusions(bench: Bench, count: int) -> list[Figure]:
     """Share of clips in which the tagger finds drums, or a piano, although they are excluded, beside the same clips
-    without the exclusion; and tempo and key of both."""
+    without the exclusion, and beside real clips that have none; and tempo and key of the first two."""
     figures = []
     for name, prompts, wordings in (("drums", OF_DRUMS, NO_DRUMS), ("piano", OF_PIANO, NO_PIANO)):
         plain = [prompts[i % len(prompts)] for i in range(count)]
@@ -35,6 +37,9 @@ def exclusions(bench: Bench, count: int) -> list[Figure]:
             source: analyse([mono(audio) for audio in make(bench, request)], bench.rate, bench.listeners, bench.pool)
             for source, request in (("excluded", without), ("not excluded", plain_request))
         }
+        rows = [row for row in bench.rows if row.get("instruments") and not plays(row, name)][:count]
+        real = [soxr.resample(read_audio(row).mean(dim=0).numpy(), row["sampling_rate"], bench.rate) for row in rows]
+        analyses["real clips without"] = analyse(real, bench.rate, bench.listeners, bench.pool)
         threshold = bench.listeners.thresholds.get(name, 0.5)
         present = {
             source: share([clip.tags[name] >= threshold for clip in clips if clip.tags is not None])
@@ -46,11 +51,19 @@ def exclusions(bench: Bench, count: int) -> list[Figure]:
             Request(bpm=tempo, key=tonic, beats_s=np.arange(4 * BARS) * 60.0 / tempo)
             for tempo, tonic in zip(bpm, key, strict=True)
         ]
-        scores = {source: compare(clips, requests, bench.listeners.thresholds) for source, clips in analyses.items()}
+        scores = {
+            source: compare(analyses[source], requests, bench.listeners.thresholds)
+            for source in ("excluded", "not excluded")
+        }
         for figure, called in (("tempo_4pct", "tempo within 4 %"), ("key_exact", "key")):
             means = {s: summarise((one[figure] for one in found), bench.seed)["mean"] for s, found in scores.items()}
             figures.append(Figure(f"{name} excluded: {called}", means["excluded"], count, beside=beside(means)))
     return figures
+
+
+def plays(row: dict, name: str) -> bool:
+    """Whether a clip has drums, or an instrument of this name."""
+    return bool(row.get("drums")) if name == "drums" else name in row["instruments"]
 
 
 def beside(values: dict[str, float | None]) -> dict[str, float]:
