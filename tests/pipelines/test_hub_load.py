@@ -172,6 +172,11 @@ def test_saving_replaces_the_same_weights_and_keeps_other_files(tmp_path):
     load(tmp_path, variant="fp16")
 
 
+def test_a_plain_install_writes_audio_and_midi():
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert {"soundfile", "mido"} <= {Requirement(one).name for one in stated}
+
+
 def test_oldest_tested_versions_are_the_stated_ones():
     stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lowest = {Requirement(one).name: next(iter(Requirement(one).specifier)).version for one in stated}
