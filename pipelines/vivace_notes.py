@@ -155,7 +155,8 @@ def cast(exclusion: Exclusion) -> tuple[tuple[str, ...] | None, dict[str, str]]:
     def first(*groups: Sequence[int]) -> str | None:
         """The first instrument that is left of the first group that has one."""
         name = next((name for group in groups for name in left if PROGRAMS[name] in group), None)
-        left.remove(name) if name else None
+        if name is not None:
+            left.remove(name)
         return name
 
     leads = [name for name, after in named.items() if LEADS.match(after)]
