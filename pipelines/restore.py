@@ -386,12 +386,13 @@ def restore(
         return found if found.any() else None
 
     rate = sampling_rate
+    # Clicks first: they may stand above the level at which the rest is cut, and a top that was drawn may look like one.
+    repair("clicks", lambda c: find_clicks(c, rate), lambda c, spans: remove_clicks(c, rate, spans),
+           lambda found: f"{sum(map(len, found))} drawn anew, by linear prediction")  # fmt: skip
     repair("clipping", clipped, declip, lambda found: f"{sum(int(one.sum()) for one in found)} samples of cut tops "
            "drawn beyond them, by linear prediction")  # fmt: skip
     repair("dc", lambda c: find_dc(c, rate), lambda c, one: c - one[0],
            lambda found: f"{max((one[0] for one in found), key=abs):+.4f} of full scale taken away")  # fmt: skip
-    repair("clicks", lambda c: find_clicks(c, rate), lambda c, spans: remove_clicks(c, rate, spans),
-           lambda found: f"{sum(map(len, found))} drawn anew, by linear prediction")  # fmt: skip
     repair("hum", lambda c: find_hum(c, rate), lambda c, tones: remove_hum(c, rate, tones),
            lambda found: f"{len(found[0])} steady tones from {found[0][0][0]:.2f} Hz taken away")  # fmt: skip
     if made.done:

@@ -61,6 +61,13 @@ def test_each_fault_is_found_and_alone_repaired(clean, way):
     assert np.array_equal(untouched.audio.numpy(), bad)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_drawn_top_is_no_click(clean, seed):
+    audio, rate = clean
+    made = restore(spoil(audio, rate, "clipping", seed).astype(np.float32), rate, figures=False)
+    assert [line.split(":")[0] for line in made.done] == ["clipping"]
+
+
 def test_missing_samples_are_drawn_anew():
     time = np.arange(4000) / 8000
     wave = np.sin(2 * np.pi * 441 * time) + 0.5 * np.sin(2 * np.pi * 1234 * time + 1)
