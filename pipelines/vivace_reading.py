@@ -458,7 +458,7 @@ def _unit_name(words: str) -> str:
 # "drums", so that naming what is not wanted asks for it. Such phrases are taken out of the prompt, and what they name
 # is kept apart as a text that guidance leads away from (`vivace_sampling`).
 
-STYLES = ("chiptune", "8-bit", "brass")  # words for instruments that exclude none
+STYLES = ("chiptune", "8-bit")  # words for instruments that exclude none
 # name | what prompts call it, a regular expression | what guidance leads away from when it is excluded. Several words
 # for one thing lead away from it far more surely than one. More special things come first.
 _TABLE = r"""

@@ -52,7 +52,7 @@ piano, piano, piano, piano, piano, piano, piano, piano
 """.strip()))  # fmt: skip
 PROGRAMS = {"ukulele": 24, "mandolin": 25, "sine lead": 80}
 PROGRAMS |= {name: program for program, name in reversed(list(enumerate(PROGRAM_NAMES)))}
-# What else words call them, in the singular.
+# What else words call them; an s may follow.
 INSTRUMENT_WORDS = {
     name: tuple(words.split(", "))
     for name, words in (

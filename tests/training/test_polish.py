@@ -81,7 +81,7 @@ def test_the_network_comes_nearer_to_real_clips(arguments, tmp_path):
     figures = next(line for line in lines if "validation/moments_4_steps" in line)
     for steps in (2, 4):
         before, after = (figures[f"validation/{name}moments_{steps}_steps"] for name in ("start_", ""))
-        assert after < 0.9 * before  # five seeds: 0.28 to 0.75 of it
+        assert after < 0.8 * before  # five seeds: 0.28 to 0.75 of it
         assert figures[f"validation/moved_{steps}_steps"] > 0.0
     learnt = [line["train/discriminator_real"] for line in lines if "train/discriminator_real" in line]
     assert learnt[0] == pytest.approx(np.log(2.0), abs=1e-4) and min(learnt) < 0.6

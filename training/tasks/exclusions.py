@@ -1,10 +1,9 @@
 """Whether what the prompt or a negative prompt excludes is absent, and tempo and key are still right."""
 
 import numpy as np
-import soxr
 
-from training.data.clips import read_audio
 from training.metrics.control import compare
+from training.metrics.folder import load_clips
 from training.metrics.listening import analyse
 from training.metrics.request import Request
 from training.metrics.summary import summarise
@@ -38,7 +37,7 @@ def exclusions(bench: Bench, count: int) -> list[Figure]:
             for source, request in (("excluded", without), ("not excluded", plain_request))
         }
         rows = [row for row in bench.rows if row.get("instruments") and not plays(row, name)][:count]
-        real = [soxr.resample(read_audio(row).mean(dim=0).numpy(), row["sampling_rate"], bench.rate) for row in rows]
+        real = load_clips(rows, bench.rate).mono if rows else []
         analyses["real clips without"] = analyse(real, bench.rate, bench.listeners, bench.pool)
         threshold = bench.listeners.thresholds.get(name, 0.5)
         present = {
