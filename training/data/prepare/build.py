@@ -331,7 +331,8 @@ def _midi_stamp(item: Item) -> list[str]:
     if item.midi is None:
         return []
     try:
-        return [hashlib.sha256(Path(item.midi).read_bytes()).hexdigest()]
+        content = item.midi if isinstance(item.midi, bytes) else Path(item.midi).read_bytes()
+        return [hashlib.sha256(content).hexdigest()]
     except OSError as error:  # do_item says so
         return [str(error.errno)]
 

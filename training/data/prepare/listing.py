@@ -49,7 +49,7 @@ class Item:
     split: str | None = None  # where the source has splits of its own
     notes: tuple[str, ...] = ()  # what was odd about captions or labels
     title: str | None = None  # the part of the name from which a caption may be taken; None = all of it
-    midi: str | None = None  # a MIDI file that states its notes
+    midi: str | bytes | None = None  # a MIDI file that states its notes, or its content
 
     def read(self) -> bytes:
         """The whole audio file."""
@@ -259,6 +259,7 @@ CHECKS = {
 
 CAPTION_SUFFIXES = (".txt", ".json")
 MIDI_SUFFIXES = (".mid", ".midi")
+MIDI_COLUMNS = ("midi", "midi_file", "midi_path", "midi_filename")
 
 
 def list_folder(source: Path, allow_outside: bool) -> Listing:
@@ -453,8 +454,10 @@ def _items(
             content = content if isinstance(content, bytes) else b""
             title = shown(Path(path).name) if path else ""
             label = f"{split}/{number:07d} {title}".strip()
+            midi = row.pop(find_column(MIDI_COLUMNS, row), None)
             captions, labels, notes = facts_of(row, text_column)
-            file = None
+            midi, odd = _midi_in(midi, folder, allow_outside)
+            notes, file = [*notes, *odd], None
             if not content and path and folder is not None:
                 file, fate = _local_file(folder, path, allow_outside)
                 if fate is not None:
@@ -465,8 +468,22 @@ def _items(
                 notes = ["the row holds no audio bytes", *notes]
             yield Item(
                 label, None if file is None else str(file), content if file is None else None, tuple(captions), labels,
-                target, tuple(notes), title,
+                target, tuple(notes), title, midi,
             )  # fmt: skip
+
+
+def _midi_in(value: object, folder: Path | None, allow_outside: bool) -> tuple[str | bytes | None, list[str]]:
+    """The MIDI file that a row of a data set holds, or that one of a local folder names; and a note if it is not used.
+    As for audio, no file that a row of another data set names is read."""
+    content, path = (value.get("bytes"), value.get("path")) if isinstance(value, dict) else (value, None)
+    if isinstance(content, bytes) and content:
+        return content, []
+    path = content if isinstance(content, str) else path
+    if not isinstance(path, str) or not path.strip():
+        return None, []
+    file, fate = (None, ("", "")) if folder is None else _local_file(folder, path, allow_outside)
+    reason = "" if fate is None else fate[1].replace("audio bytes", "MIDI bytes") or "the row holds no MIDI bytes"
+    return (None if file is None else str(file)), [f"notes unknown: {reason}"] if reason else []
 
 
 def _local_file(folder: Path, path: str, allow_outside: bool) -> tuple[Path | None, tuple[str, str] | None]:
@@ -515,8 +532,8 @@ def list_table(path: Path, audio_column: str | None, text_column: str | None, al
             captions, labels, notes = facts_of(row, text_column)
             split, unknown = split_of(row.get(find_column(["split"], row)))
             notes = (*odd, *notes, *unknown)
-            midi = _midi_of(file, root, allow_outside)
-            items[entry] = Item(name, str(file), None, tuple(captions), labels, split, notes, midi=midi)
+            midi, odd = _midi_of(file, row.get(find_column(MIDI_COLUMNS, row)), root, allow_outside)
+            items[entry] = Item(name, str(file), None, tuple(captions), labels, split, (*notes, *odd), midi=midi)
     return Listing(list(items.values()), len(items), others, caption_note(path.name, text_column, columns))
 
 
@@ -543,10 +560,14 @@ def _file_of(folder: Path, entry: str, root: Path, allow_outside: bool) -> tuple
         return file, ("unreadable", reason_of(error))
 
 
-def _midi_of(audio: Path, root: Path, allow_outside: bool) -> str | None:
-    """The MIDI file beside a file that the table names."""
+def _midi_of(audio: Path, entry: object, root: Path, allow_outside: bool) -> tuple[str | None, list[str]]:
+    """The MIDI file that a row of the table names, else the one beside its audio; and a note if it is not used."""
+    if isinstance(entry, str) and entry.strip():
+        file, fate = _file_of(root, entry.strip(), root, allow_outside)
+        notes = [] if fate is None else [f"notes unknown: its MIDI file {clean(entry)!r}: {fate[1]}"]
+        return (None if notes else str(file)), notes
     found = [path for path in map(audio.with_suffix, MIDI_SUFFIXES) if path.is_file()]
-    return str(found[0]) if found and (allow_outside or inside(found[0], root)) else None
+    return (str(found[0]) if found and (allow_outside or inside(found[0], root)) else None), []
 
 
 def _rows(path: Path) -> list[tuple[dict, list[str]]]:

@@ -7,6 +7,7 @@ features"): those of each pitch class in the chroma, and the onset strength of a
 of the recording confirm the result where their own best offset is that of the whole, and the file's pitches fit.
 """
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -266,14 +267,21 @@ def align(audio: np.ndarray, sampling_rate: int, notes: Notes) -> Alignment:
     return max((plain, *(judged(near(factor, 2.0 * step)) for factor in tried)), key=lambda one: one.correlation)
 
 
-def notes_beside(path: str | Path, audio: np.ndarray, sampling_rate: int) -> tuple[Notes | None, Alignment | None, str]:
-    """Notes of a MIDI file and where they lie in audio (channels, samples), both None where they are not used; and a
-    line for the report that says how it went."""
+def notes_beside(
+    midi: str | Path | bytes, audio: np.ndarray, sampling_rate: int
+) -> tuple[Notes | None, Alignment | None, str]:
+    """Notes of a MIDI file (or its content) and where they lie in audio (channels, samples), both None where they are
+    not used; and a line for the report that says how it went."""
+    if isinstance(midi, bytes):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "notes.mid")
+            path.write_bytes(midi)
+            return notes_beside(path, audio, sampling_rate)
     try:
-        notes = read_notes(path)
+        notes = read_notes(midi)
     except ValueError as error:
         reason = str(error).partition(": ")[2]
-        return None, None, f"notes unknown: the MIDI file beside it cannot be used ({reason})"
+        return None, None, f"notes unknown: its MIDI file cannot be used ({reason})"
     found = align(audio.mean(axis=0), sampling_rate, notes)
     figures = f"correlation {found.correlation:.2f}, {100.0 * found.confirmed:.0f} % of {len(found.windows)} windows"
     if np.isfinite(found.pitch):
@@ -282,9 +290,9 @@ def notes_beside(path: str | Path, audio: np.ndarray, sampling_rate: int) -> tup
         if found.correlation >= LEAST and found.transposed:
             figures += f"; it would fit transposed by {(found.transposed + 5) % 12 - 5:+d} semitones"
         needed = f"needed: {LEAST}, {100.0 * CONFIRMED:.0f} %, {LEAST_PITCH:g}"
-        return None, None, f"notes unknown: the MIDI file beside it does not fit the sound ({figures}; {needed})"
+        return None, None, f"notes unknown: its MIDI file does not fit the sound ({figures}; {needed})"
     return notes, found, (
-        f"notes of the MIDI file beside it: {found.offset_s:+.2f} s, lengths times {found.factor:.4f} ({figures})"
+        f"notes of its MIDI file: {found.offset_s:+.2f} s, lengths times {found.factor:.4f} ({figures})"
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import mido
 import numpy as np
 import pytest
 import soundfile
+from datasets import Audio, Dataset
 
 from pipelines.hub import save_checkpoint
 from pipelines.vivace_score import Score, Track
@@ -16,7 +17,8 @@ from training import finetune
 from training.data.clips import read_audio, read_rows
 from training.data.latents import LatentCrops
 from training.data.notes import has_notes, note_rows
-from training.data.prepare import midi
+from training.data.prepare import __main__ as prepare
+from training.data.prepare import listing, midi
 from training.data.scorebook import build
 from training.data.sources.fetch import find_soundfont
 
@@ -181,3 +183,41 @@ def test_a_folder_with_midi_becomes_an_adapter_trained_on_its_notes(songs, tmp_p
                 assert np.array_equal(crops.note_values(index), note_rows(row))
     found, wanted, hits = counts
     assert hits > 100 and hits / found > 0.95 and hits / wanted > 0.95
+
+
+def test_rows_of_tables_and_data_sets_name_or_hold_their_midi(songs, tmp_path):
+    """A column of MIDI files, in a table and in data sets that hold their bytes or name files within their folder; a
+    file that is outside or missing is named in the report, and no row of a data set from elsewhere opens a file."""
+    row, audio = songs[0]
+    music = tmp_path / "music"
+    (music / "notes").mkdir(parents=True)
+    soundfile.write(music / "a.wav", audio, RATE)
+    score_at(row, 1.0).save(music / "notes" / "other name.mid")
+    score_at(row, 1.0).save(tmp_path / "outside.mid")
+    named = "notes/other name.mid"
+    lines = [{"file": "a.wav", "caption": "x", "MIDI": named}, {"file": "b.wav", "caption": "x", "MIDI": "gone.mid"}]
+    shutil.copyfile(music / "a.wav", music / "b.wav")
+    shutil.copyfile(music / "a.wav", music / "c.wav")
+    lines.append({"file": "c.wav", "caption": "x", "MIDI": "../outside.mid"})
+    (music / "t.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    one, gone, outside = listing.list_table(music / "t.jsonl", None, None, False).items
+    assert one.midi == str(music / named)
+    assert gone.midi is None and "'gone.mid': no such file" in gone.notes[-1]
+    assert outside.midi is None and "outside the table's folder" in outside.notes[-1]
+
+    content = (music / named).read_bytes()
+    sound = {"bytes": (music / "a.wav").read_bytes(), "path": None}
+    rows = {"audio": [sound] * 3, "text": ["x"] * 3, "midi": [{"bytes": content, "path": None}, None, None]}
+    rows["midi"][1] = {"bytes": None, "path": named}
+    Dataset.from_dict(rows).cast_column("audio", Audio(decode=False)).save_to_disk(music / "disk")
+    held, missing, none = listing.list_dataset(str(music / "disk"), None, None).items
+    assert held.midi == content and held.labels == one.labels
+    assert missing.midi is None and "MIDI bytes" in missing.notes[-1] and none.midi is None and not none.notes
+    (music / "disk" / "notes").mkdir()
+    shutil.copyfile(music / named, music / "disk" / named)
+    _, found, _ = listing.list_dataset(str(music / "disk"), None, None).items
+    assert found.midi == str(music / "disk" / named)
+
+    prepare.main([str(music / "disk"), "--output_dir", str(tmp_path / "data"), "--no-labels"])
+    report = json.loads((tmp_path / "data" / "report.json").read_text())["files"]
+    assert report[0]["labelled"]["notes"] > 0 and "notes of its MIDI file" in report[0]["notes"][-1]
