@@ -88,7 +88,7 @@ def restore(
         ValueError: audio that cannot be read, or an unknown repair or wish.
     """
     from pipelines import restore as repairs
-    from pipelines.vivace_audio import read_audio
+    from pipelines.vivace_files import read_audio
 
     sound, rate = read_audio(audio, sampling_rate, float("inf"))
     if like is not None:

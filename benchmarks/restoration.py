@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from pipelines.restore import restore
-from pipelines.vivace_audio import loudness, read_audio
+from pipelines.vivace_audio import loudness
+from pipelines.vivace_files import read_audio
 from training.metrics.reconstruction import log_mel_distance, si_sdr
 
 SAMPLES = Path(__file__).resolve().parent.parent / "docs" / "samples"

@@ -12,7 +12,7 @@ from functools import cached_property
 import gradio as gr
 
 from pipelines.scores import has_composer
-from pipelines.vivace_lora import adapters_of
+from pipelines.vivace_files import adapters_of
 from pipelines.vocabulary import known_words
 
 from .gate import Gate

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import gradio as gr
 
 from pipelines.pipeline_vivace import read_prompt
-from pipelines.vivace_edit import open_source, regions_of_score
 from pipelines.vivace_music import Lengths
+from pipelines.vivace_request import open_source, regions_of_score
 
 from .desk import Desk, done_line, progress_line, refusal, status_line
 from .generate_tab import canceller

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 from pipelines.pipeline_vivace import KEYS, ROLES, Score, Track, parse_time_signature
 from pipelines.scores import LONGEST
-from pipelines.vivace_edit import recipe_grid
-from pipelines.vivace_recipe import find_recipe
-from pipelines.vivace_score import DRUM_CLASSES, TICKS, as_integers, quarters_per_bar, slice_chords
+from pipelines.vivace_files import find_recipe
+from pipelines.vivace_process import DRUM_CLASSES
+from pipelines.vivace_request import recipe_grid
+from pipelines.vivace_score import TICKS, as_integers, quarters_per_bar, slice_chords
 from pipelines.vivace_theory import read_progression, read_symbols
 
 from .request import shown

@@ -8,7 +8,8 @@ from pathlib import Path
 from pipelines.pipeline_vivace import Score, check_number, parse_key, read_prompt
 from pipelines.scores import has_composer, is_composed, music_of
 from pipelines.vivace_music import Music
-from pipelines.vivace_notes import read_melody, read_parts
+from pipelines.vivace_notes import read_melody
+from pipelines.vivace_score import read_parts
 
 MAX_PROMPT = 2000  # characters
 MAX_SECONDS = 120.0  # of one piece

@@ -12,10 +12,9 @@ import soundfile
 
 from pipelines.pipeline_vivace import find_beats, parse_time_signature, write_audio
 from pipelines.scores import LONGEST
-from pipelines.vivace_audio import find_ffmpeg, read_file
-from pipelines.vivace_edit import recipe_grid
+from pipelines.vivace_files import find_ffmpeg, find_recipe, read_file
 from pipelines.vivace_music import Music
-from pipelines.vivace_recipe import find_recipe
+from pipelines.vivace_request import recipe_grid
 
 from .notes import roll_value
 from .request import MAX_SECONDS, file_name, read_sections, short_title

@@ -151,11 +151,11 @@ def find_loras(wanted: list[tuple[str, float]]) -> list[tuple[str, Path, float]]
         wanted: folder, file or user/name on the Hub, and strength, of each.
 
     Raises:
-        ValueError, OSError: see `vivace_lora.find_lora`.
+        ValueError, OSError: see `vivace_checkpoint.find_lora`.
     """
     if not wanted:
         return []
-    from pipelines.vivace_lora import check_peft, find_lora
+    from pipelines.vivace_checkpoint import check_peft, find_lora
 
     check_peft()
     found: dict[str, tuple[Path, float]] = {}
@@ -233,7 +233,7 @@ def check_checkpoint(folder: str | Path) -> dict:
     from safetensors import SafetensorError, safe_open
 
     from pipelines.pipeline_vivace import FORMAT
-    from pipelines.vivace_publish import helper_stems
+    from pipelines.vivace_checkpoint import helper_stems
 
     folder = Path(folder)
 

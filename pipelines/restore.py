@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pipelines.vivace_audio import LOUDNESS_LUFS, TILT_TAPS, Leveller, loudness, tilt_filter, true_peak_db
-from pipelines.vivace_recipe import write_audio
+from pipelines.vivace_files import write_audio
 
 REPAIRS = ("dc", "clipping", "clicks", "hum", "level")
 DC_FLOOR, DC_SURE = 1e-3, 10.0  # of full scale; times the error of the mean that music itself makes

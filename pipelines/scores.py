@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
-from pipelines.vivace_music import Lengths, Music, MusicArguments, settle
-from pipelines.vivace_notes import arguments_of_score, meter_of
+from pipelines.vivace_music import Lengths, Music, MusicArguments, arguments_of_score, meter_of, settle
 from pipelines.vivace_reading import read_music
 from pipelines.vivace_score import ROLES, Score
 from pipelines.vivace_theory import PITCH_CLASSES
@@ -88,7 +87,7 @@ def load_sketches(request: dict, text: str, roles: object = None) -> Score | Non
     timing = request.pop("sketch_timing", None)
     if not names and timing is None:
         return None
-    from pipelines.vivace_sketch import is_recording, joined, read_sketch, settle_sketches  # loads torch
+    from pipelines.vivace_notes import is_recording, joined, read_sketch, settle_sketches  # loads torch
 
     found: dict = {}
     for name in names:
@@ -156,7 +155,7 @@ def score_of_recipe(recipe: dict | None, seconds: float) -> Score | None:
     Raises:
         ValueError: a damaged score.
     """
-    from pipelines.vivace_edit import recipe_grid  # loads torch, without which scores are read and checked
+    from pipelines.vivace_request import recipe_grid  # loads torch, without which scores are read and checked
 
     text = (recipe or {}).get("arguments", {}).get("score")
     if text is None:

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from .vivace_score import INSTRUMENT_WORDS, PROGRAMS
 from .vivace_theory import (
     BRITISH_NOTES,
+    INSTRUMENT_WORDS,
     MODE,
+    PROGRAMS,
     TONIC,
     beat_unit_name,
     parse_beat_unit,

@@ -26,7 +26,7 @@ from pipelines.commands.main import main as vivace
 from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_score import ROLL_CHANNELS
+from pipelines.vivace_process import ROLL_CHANNELS
 from training import encode_latents, train_autoencoder
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads

@@ -12,7 +12,7 @@ from autoencoder.autoencoder_vivace import AutoencoderVivace
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_publish import custom_pipeline_code, read_sources
+from pipelines.vivace_checkpoint import custom_pipeline_code, read_sources
 
 
 def checkpoint_code(folder: Path) -> dict[str, str]:

@@ -22,9 +22,9 @@ import torch
 from accelerate import Accelerator
 from torch.utils.data import default_collate
 
-from pipelines import vivace_process
 from pipelines.hub import load_native, save_checkpoint
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from training import flow
 from training.config import LatentRun, command, option, parse_config
 from training.data.latents import LatentCrops, TrainingCrops
 from training.objective import Draws, held_out, masked_mse, predict
@@ -194,7 +194,7 @@ def main(argv: list[str] | None = None) -> None:
         plain = loop.shard(plain_rows, accelerator, part, config).to(accelerator.device)
         timesteps, few = timesteps.to(accelerator.device), {name: value[plain] for name, value in batch.items()}
         few["jump"] = torch.zeros_like(few["jump"])
-        few["noisy"] = vivace_process.add_noise(teacher.pipe.scheduler, few["latents"], noise[plain], timesteps[plain])
+        few["noisy"] = flow.add_noise(teacher.pipe.scheduler, few["latents"], noise[plain], timesteps[plain])
         few["timestep"] = timesteps[plain]
         with accelerator.autocast():
             if len(few["jump"]):

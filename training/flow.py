@@ -1,6 +1,6 @@
-"""Schedulers and timesteps of training, and the linear path's start.
+"""Schedulers, timesteps, noisy latents and targets of training, and the linear path's start.
 
-The noise process itself, which sampling shares, is in pipelines/vivace_process.py: rectified flow with
+The noise levels, which sampling shares, are in pipelines/vivace_process.py: rectified flow with
 `FlowMatchEulerDiscreteScheduler` (timesteps as in Esser et al. 2024, https://arxiv.org/abs/2403.03206), diffusion with
 `DDPMScheduler`, `DDIMScheduler` or `DPMSolverMultistepScheduler`.
 """
@@ -20,7 +20,7 @@ from diffusers import (
 from torch.quasirandom import SobolEngine
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, UNet1DConditionModel
-from pipelines.vivace_process import FLOW, noise_levels, process_of, target
+from pipelines.vivace_process import FLOW, noise_level, process_of
 from training.data.latents import LatentCrops
 from training.run import loop
 
@@ -64,6 +64,37 @@ def prediction_type(scheduler: SchedulerMixin) -> str:
     if config.get("clip_sample", False):  # the default of DDPM and DDIM; standardised latents exceed [-1, 1]
         raise ValueError(f"scheduler: {name} must have clip_sample=False, since latents are not images, got True")
     return process_of(scheduler)
+
+
+def noise_levels(
+    scheduler: SchedulerMixin, timesteps: torch.Tensor, like: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(a, s) of a batch of timesteps, each (batch, 1, ...) in fp32 with the dimensions and the device of `like`."""
+    levels = torch.tensor([noise_level(scheduler, timestep) for timestep in timesteps.tolist()], dtype=torch.float32)
+    a, s = levels.to(like.device).view(-1, 2, *[1] * (like.ndim - 1)).unbind(1)
+    return a, s
+
+
+def add_noise(
+    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """Noisy latents x = a * clean + s * noise of a training batch, the shape of `clean`, fp32."""
+    a, s = noise_levels(scheduler, timesteps, clean)
+    return a * clean.float() + s * noise.float()
+
+
+def target(
+    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
+) -> torch.Tensor:
+    """What the network must predict from `add_noise`, the shape of `clean`, fp32."""
+    kind = process_of(scheduler)
+    clean, noise = clean.float(), noise.float()
+    if kind == FLOW:
+        return noise - clean
+    if kind == "epsilon":
+        return noise
+    a, s = noise_levels(scheduler, timesteps, clean)
+    return a * noise - s * clean
 
 
 class UniformSampler:

@@ -22,10 +22,9 @@ from torch import nn
 from autoencoder.classes import load_autoencoder
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_lora import check_peft, lora_layers
+from pipelines.vivace_checkpoint import check_peft, written_beside
+from pipelines.vivace_files import lora_layers, weights_hash
 from pipelines.vivace_process import latent_statistics
-from pipelines.vivace_publish import written_beside
-from pipelines.vivace_recipe import weights_hash
 from training.config import AdapterRun
 from training.data.latents import LatentCrops, models_fingerprint
 from training.encode_latents import load_text_encoder

@@ -9,12 +9,12 @@ from accelerate import Accelerator
 from diffusers import SchedulerMixin
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_score import ROLES, role_channels
+from pipelines.vivace_score import ROLES
 from training import flow
 from training.config import LatentRun
 from training.data.latents import LatentCrops
+from training.data.notes import role_channels
 from training.run import loop
 
 VALIDATION, KERNEL = "validation/all", "evaluation/kernel_distance_to_reconstructions"
@@ -69,8 +69,8 @@ class Objective:
         self, network: torch.nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor
     ) -> torch.Tensor:
         """Squared error of each item, (batch,) fp32; noise has the shape of the batch's latents."""
-        noisy = vivace_process.add_noise(self.scheduler, batch["latents"], noise, timesteps)
-        target = vivace_process.target(self.scheduler, batch["latents"], noise, timesteps)
+        noisy = flow.add_noise(self.scheduler, batch["latents"], noise, timesteps)
+        target = flow.target(self.scheduler, batch["latents"], noise, timesteps)
         return masked_mse(predict(network, noisy, timesteps, batch), target, batch, self.config.given_weight)
 
     def levels(self, timesteps: torch.Tensor) -> torch.Tensor:

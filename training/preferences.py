@@ -27,13 +27,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from pipelines import vivace_process
 from pipelines.pipeline_vivace import GRID_CHANNELS, VivacePipeline
-from pipelines.vivace_audio import read_audio
+from pipelines.vivace_files import read_audio, read_recipe, replay_arguments
 from pipelines.vivace_process import MAX_TEXT_TOKENS
-from pipelines.vivace_recipe import read_recipe, replay_arguments
 from pipelines.vivace_sampling import CIRCLE_MARGIN
 from pipelines.vivace_score import ROLES
+from training import flow
 from training.objective import Draws, masked_mse, predict
 from training.run import loop
 from training.run.trainer import Losses
@@ -214,8 +213,8 @@ class Choices:
         scheduler = self.ways.pipe.scheduler
         both = {name: value.flatten(0, 1) for name, value in batch.items() if name != "index"}
         noise, timesteps = (value.repeat_interleave(2, dim=0) for value in (noise, timesteps))
-        noisy = vivace_process.add_noise(scheduler, both["latents"], noise, timesteps)
-        velocity = vivace_process.target(scheduler, both["latents"], noise, timesteps)
+        noisy = flow.add_noise(scheduler, both["latents"], noise, timesteps)
+        velocity = flow.target(scheduler, both["latents"], noise, timesteps)
         with self.accelerator.autocast():
             made = predict(network, noisy, timesteps, both)
         return masked_mse(made, velocity, both, 0.0).unflatten(0, (-1, 2))

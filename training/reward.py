@@ -31,10 +31,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from pipelines import vivace_process
 from pipelines.hub import load_native, save_checkpoint
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from training import lora
+from training import flow, lora
 from training.config import AdapterRun, command, option, parse_config
 from training.data.latents import TrainingCrops
 from training.objective import Draws, held_out, masked_mse, predict
@@ -223,8 +222,8 @@ class Rounds:
     def errors(self, network: nn.Module, batch: dict, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Loss of each item, (batch,) fp32."""
         config, scheduler, good = self.config, self.ways.pipe.scheduler, batch["good"]
-        noisy = vivace_process.add_noise(scheduler, batch["latents"], noise, timesteps)
-        velocity = vivace_process.target(scheduler, batch["latents"], noise, timesteps)
+        noisy = flow.add_noise(scheduler, batch["latents"], noise, timesteps)
+        velocity = flow.target(scheduler, batch["latents"], noise, timesteps)
         rows = ~good.isnan()
         few = {name: value[rows] for name, value in batch.items()}
 

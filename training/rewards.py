@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pipelines.pipeline_vivace import VivacePipeline
-from pipelines.vivace_score import LOWEST, PITCH_COUNT, PITCHED
+from pipelines.vivace_process import LOWEST, PITCH_COUNT, PITCHED
 from training.data.latents import LatentCrops
 from training.listeners.tagger import average_precision, tag_names, targets
 from training.metrics.control import STYLE

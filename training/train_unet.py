@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_score import ROLL_CHANNELS
+from pipelines.vivace_process import ROLL_CHANNELS
 from training import lora
 from training.config import UNetRun, command, load_model_config, parse_config
 from training.data.latents import LatentCrops, TrainingCrops

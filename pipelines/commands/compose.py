@@ -72,7 +72,7 @@ def check(job: Job, index: dict, notes: bool, own: bool) -> None:
     """Raise a ValueError for what can be refused before a model is loaded; load the melody. `index` and `notes` are as
     in `check_job`; `own` says whether another composer is given."""
     from pipelines.scores import has_composer, load_sketches, music_of
-    from pipelines.vivace_notes import load_mido, read_parts
+    from pipelines.vivace_score import load_mido, read_parts
 
     request = job.request
     with naming(job):

@@ -25,8 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def about_audio(path: Path) -> dict:
     """Length, format and recipe of an audio file; a file of another program has no recipe. Raises a ValueError for one
     that cannot be read."""
-    from pipelines.vivace_audio import load_soundfile
-    from pipelines.vivace_recipe import find_recipe
+    from pipelines.vivace_files import find_recipe, load_soundfile
 
     soundfile = load_soundfile()
     try:

@@ -271,7 +271,7 @@ def check_notes(job: Job, notes: bool, composes: bool):
     """The score, or the melody and the rhythm of a job, or None. Raise a ValueError for what is wrong with them and
     with the parts, of a checkpoint that plays `notes` and `composes`, or does not."""
     from pipelines.scores import is_composed, load_score, load_sketches
-    from pipelines.vivace_notes import load_mido, read_parts
+    from pipelines.vivace_score import load_mido, read_parts
 
     request = job.request
     for name in ("score", "parts"):
@@ -316,7 +316,7 @@ def check_kept(job: Job, *names: str) -> None:
 
 def has_score(path: str) -> bool:
     """Whether an audio file was made from a score, by its recipe."""
-    from pipelines.vivace_recipe import find_recipe
+    from pipelines.vivace_files import find_recipe
 
     try:
         return (find_recipe(path) or {"arguments": {}})["arguments"].get("score") is not None
@@ -347,7 +347,7 @@ def check_job(job: Job, edit: bool, index: dict, notes: bool) -> None:
         elif not any(name in request for name in EDITS):
             if score is None:
                 raise ValueError(f"{', '.join(EDITS)}: give one of them to say what is to be done to audio")
-            from pipelines.vivace_edit import open_source, regions_of_score  # loads torch
+            from pipelines.vivace_request import open_source, regions_of_score  # loads torch
 
             regions_of_score(score, *open_source(request["audio"], None), lengths)
     check_numbers(job)

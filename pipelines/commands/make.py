@@ -209,7 +209,7 @@ def make_again(args: argparse.Namespace) -> int:
     without a recipe, or other audio than was edited."""
     path = None if args.out is None else check_output(args.out)
     from pipelines.threads import usable_cores
-    from pipelines.vivace_recipe import read_recipe, replay_arguments
+    from pipelines.vivace_files import read_recipe, replay_arguments
 
     recipe = read_recipe(args.file)
     replay_arguments(recipe, args.audio)

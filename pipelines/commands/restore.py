@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
     out = None if args.out is None else check_output(args.out)
     from pipelines.restore import REPAIRS, restore
-    from pipelines.vivace_audio import read_audio
+    from pipelines.vivace_files import read_audio
 
     try:
         audio, rate = read_audio(args.file, None, float("inf"))

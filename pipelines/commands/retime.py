@@ -50,10 +50,9 @@ def run(args: argparse.Namespace) -> int:
     if not Path(args.file).is_file():
         raise ValueError(f"file is {args.file!r}: no such file")
     out = check_output(args.out or "out.wav")
-    from pipelines.vivace_audio import read_audio
-    from pipelines.vivace_edit import recipe_grid
+    from pipelines.vivace_files import find_recipe, read_audio
     from pipelines.vivace_music import Lengths
-    from pipelines.vivace_recipe import find_recipe
+    from pipelines.vivace_request import recipe_grid
 
     audio, rate = read_audio(args.file, None, LONGEST_S)
     try:
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     begin = time.perf_counter()
     ratio = 1.0 if args.bpm is None else args.bpm / bpm
     made = stretch(audio.numpy(), rate, ratio, semitones, loop)
-    from pipelines.vivace_recipe import write_audio
+    from pipelines.vivace_files import write_audio
 
     write_audio(out, made, rate)
     piece = {
@@ -90,7 +89,7 @@ def source_tempo(args: argparse.Namespace, grid: dict, audio, rate: int, loop: b
     known = args.from_bpm or grid.get("bpm")
     if known is not None or args.bpm is None:
         return known
-    from pipelines.vivace_edit import find_beats
+    from pipelines.vivace_audio import find_beats
 
     found = find_beats(audio, rate, None, 4)
     if found is None:
@@ -117,8 +116,7 @@ def interval(keys: dict[str, str], grid: dict) -> int:
 def play(args: argparse.Namespace, out: Path, recipe: dict, grid: dict, semitones: int) -> int:
     """Play the score of a file anew, with the words, the seed and everything else of its recipe."""
     from pipelines.commands.make import load, report, write
-    from pipelines.vivace_lora import check_adapters
-    from pipelines.vivace_recipe import replay_arguments
+    from pipelines.vivace_files import check_adapters, replay_arguments
     from pipelines.vivace_score import transpose_name
 
     request = replay_arguments(recipe, None)
@@ -152,7 +150,7 @@ def stretch(audio, rate: int, ratio: float, semitones: int, loop: bool):
     """
     import numpy as np
 
-    from pipelines.vivace_audio import find_ffmpeg, load_soundfile
+    from pipelines.vivace_files import find_ffmpeg, load_soundfile
 
     program, soundfile = find_ffmpeg(), load_soundfile()
     if program is None:

@@ -16,7 +16,7 @@ from page.sessions import Sessions
 from page.takes import deck_value, history_value, keep_output, keep_upload
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline, read_recipe
-from pipelines.vivace_audio import find_ffmpeg
+from pipelines.vivace_files import find_ffmpeg
 from tests.conftest import make_pipeline
 
 RATE = 8000

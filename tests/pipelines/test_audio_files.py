@@ -8,8 +8,8 @@ import pytest
 import soundfile
 import torch
 
-from pipelines import vivace_audio
-from pipelines.vivace_audio import find_ffmpeg, mp3_seconds, read_file
+from pipelines import vivace_files
+from pipelines.vivace_files import find_ffmpeg, mp3_seconds, read_file
 
 RATE, SECONDS = 44100, 8.0
 PARTS = ((2, 9), (20, 78))  # tenths of a second of the two parts of `sound`
@@ -66,7 +66,7 @@ def test_what_libsndfile_would_take_for_less(files):
 
 
 def test_without_ffmpeg_it_is_said(files, monkeypatch):
-    monkeypatch.setattr(vivace_audio, "find_ffmpeg", lambda: None)
+    monkeypatch.setattr(vivace_files, "find_ffmpeg", lambda: None)
     for name in ("phone.m4a", "browser.webm", "died.wav", "bare.mp3"):
         with pytest.raises(ValueError, match="without ffmpeg: pip install imageio-ffmpeg") as caught:
             read_file(files / name, 600.0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import vivace_compose, vivace_phrases
+from pipelines import vivace_compose, vivace_tokens
 from pipelines.composer_vivace import COLUMNS, NAMES, SIZES, ComposerVivace, casting_loss
 from pipelines.vivace_compose import MusicPlan, compose_scores, key_of, read_form
 from pipelines.vivace_music import Music, Prompt
@@ -212,7 +212,7 @@ def test_bars_return_more_where_the_given_chords_return(composer):
 
 
 def test_a_bar_that_returns_has_the_notes_and_over_other_chords_the_rhythm(composer, monkeypatch):
-    monkeypatch.setattr(vivace_phrases, "RECALL", 1e4)
+    monkeypatch.setattr(vivace_tokens, "RECALL", 1e4)
     monkeypatch.setattr(vivace_compose, "choose_sources", lambda draft, *_: draft.sources.__setitem__(slice(4, 8), 0))
     draft = draft_of(composer, bars=8, chords="C C C C C G Am C/E", parts=("lead", "harmony"))
     vivace_compose.choose_sources(draft)
@@ -230,7 +230,7 @@ def test_accompaniments_go_on_and_a_longer_piece_has_those_of_a_shorter_one(comp
     for seed in range(100):
         draft, short = draft_of(composer), draft_of(composer, bars=18)
         for one in (draft, short):
-            vivace_phrases.choose_figures(one, 0, len(one.sources), seed)
+            vivace_tokens.choose_figures(one, 0, len(one.sources), seed)
         for name in ("figures", "rhythms"):
             like, made = getattr(draft, name), np.flatnonzero(getattr(draft, name) >= 0)
             assert (like < np.arange(32)).all() and np.array_equal(like[:18], getattr(short, name))
@@ -240,7 +240,7 @@ def test_accompaniments_go_on_and_a_longer_piece_has_those_of_a_shorter_one(comp
 
 
 def test_a_figure_is_the_drums_and_the_rhythm_of_the_accompaniment(composer, monkeypatch):
-    monkeypatch.setattr(vivace_phrases, "RECALL", 1e4)
+    monkeypatch.setattr(vivace_tokens, "RECALL", 1e4)
     draft = draft_of(composer, bars=4, chords="C G Am F", parts=ROLES)
     draft.figures[1:] = 0
     vivace_compose.write(composer, draft, 0, 64, 3)
@@ -252,7 +252,7 @@ def test_a_figure_is_the_drums_and_the_rhythm_of_the_accompaniment(composer, mon
 
 
 def test_phrases_close_on_tonic_or_dominant_but_loops_do_not(composer, monkeypatch):
-    monkeypatch.setattr(vivace_phrases, "CADENCE", 1e4)
+    monkeypatch.setattr(vivace_tokens, "CADENCE", 1e4)
     ends = {}
     for loop in (False, True):
         draft = draft_of(composer, bars=16, loop=loop, parts=ROLES)

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipelines.pipeline_vivace import VivacePipeline, loudness, true_peak_db
-from pipelines.vivace_recipe import make_recipe, replay_arguments
+from pipelines.vivace_files import make_recipe, replay_arguments
 
 FAST = {"num_inference_steps": 2, "seed": 3}
 RATE = 8000

@@ -5,8 +5,8 @@ import pytest
 import soundfile
 import torch
 
-from pipelines.vivace_audio import fit_circle, resample
-from pipelines.vivace_edit import kept_frames, make_edit, read_mask
+from pipelines.vivace_audio import fit_circle, make_edit, read_mask, resample
+from pipelines.vivace_sampling import kept_frames
 
 FAST = {"num_inference_steps": 2, "seed": 1}
 

@@ -10,7 +10,8 @@ import torch
 
 from pipelines.commands.main import main as vivace
 from pipelines.pipeline_vivace import find_beats, loudness, read_recipe, true_peak_db
-from pipelines.vivace_edit import Edit, kept_frames, splice
+from pipelines.vivace_audio import Edit, splice
+from pipelines.vivace_sampling import kept_frames
 
 FAST = {"num_inference_steps": 2, "seed": 1}
 RATE = 8000

@@ -9,7 +9,7 @@ from pipelines.vivace_music import share_of, unwanted_text
 from pipelines.vivace_notes import named_instruments
 from pipelines.vivace_reading import STYLES, THINGS, read_exclusion, things_in
 from pipelines.vivace_sampling import Denoiser
-from pipelines.vivace_score import INSTRUMENT_WORDS, PROGRAMS
+from pipelines.vivace_theory import INSTRUMENT_WORDS, PROGRAMS
 
 LATENT = {"output_type": "latent"}
 ALL = tuple(THINGS)

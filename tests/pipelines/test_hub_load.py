@@ -13,7 +13,7 @@ from diffusers import AutoModel, DiffusionPipeline
 from packaging.requirements import Requirement
 from peft import LoraConfig
 
-from pipelines import vivace_publish
+from pipelines import vivace_checkpoint
 from pipelines.hub import load_published, loading_alone, save_checkpoint
 from tests.conftest import ROOT, make_pipeline
 from tests.versions import ENDS
@@ -146,7 +146,7 @@ def test_an_error_while_saving_leaves_the_folder_as_it_was(tiny_checkpoint, tmp_
     if where == "moving":
         monkeypatch.setattr(os, "replace", fail_later)
     elif where == "code":
-        monkeypatch.setattr(vivace_publish, "custom_pipeline_code", fail)
+        monkeypatch.setattr(vivace_checkpoint, "custom_pipeline_code", fail)
     else:
         monkeypatch.setattr(getattr(pipe, where), "save_pretrained", fail)
     for folder in (mine, tmp_path / "new"):

@@ -8,7 +8,7 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from pipelines import vivace_lora
+from pipelines import vivace_checkpoint, vivace_files
 from pipelines.commands.main import main as vivace
 from pipelines.hub import load_published
 from pipelines.pipeline_vivace import VivacePipeline, read_recipe
@@ -77,7 +77,7 @@ def test_two_stacked_equal_two_fused_equal_their_sum(pipe, loras):
     np.testing.assert_allclose(stacked, by_hand, atol=2e-5)
     pipe.fuse_lora()
     np.testing.assert_allclose(made(pipe), stacked, atol=2e-5)
-    assert pipe.num_fused_loras == 2 and all(one["fused"] for one in vivace_lora.adapters_of(pipe.unet))
+    assert pipe.num_fused_loras == 2 and all(one["fused"] for one in vivace_files.adapters_of(pipe.unet))
     for call in (lambda: pipe.set_adapters("one", 0.1), lambda: pipe.load_lora_weights(loras[0], adapter_name="more")):
         with pytest.raises(ValueError, match="adapters one, two are fused; first unfuse_lora"):
             call()
@@ -140,7 +140,7 @@ def test_the_same_bits_where_it_is_loaded_elsewhere(pipe, loras, tiny_checkpoint
     assert [path.name for path in (tmp_path / "again").iterdir()] == ["pytorch_lora_weights.safetensors"]
     published.load_lora_weights(tmp_path / "again" / "pytorch_lora_weights.safetensors")
     np.testing.assert_array_equal(made(native), made(published))
-    assert vivace_lora.adapters_of(native.unet)[0]["sha256"] == vivace_lora.adapters_of(published.unet)[0]["sha256"]
+    assert vivace_files.adapters_of(native.unet)[0]["sha256"] == vivace_files.adapters_of(published.unet)[0]["sha256"]
 
 
 def test_a_piece_is_the_same_alone_and_in_a_batch(pipe):
@@ -242,7 +242,7 @@ def test_what_a_server_keeps_is_by_adapter(tiny_checkpoint, loras, monkeypatch):
     plain, one = (make.load(parse([*words, *more]))[0] for more in ([], ["--lora", f"{loras[0]}:0.5"]))
     again = make.load(parse([*words, "--lora", f"{loras[0]}:0.5"]))[0]
     assert one is again and one is not plain and len(make.keep) == 2
-    assert not vivace_lora.adapters_of(plain.unet) and vivace_lora.adapters_of(one.unet)[0]["strength"] == 0.5
+    assert not vivace_files.adapters_of(plain.unet) and vivace_files.adapters_of(one.unet)[0]["strength"] == 0.5
 
 
 def test_bad_input_is_one_line_and_loads_nothing(loras, tmp_path, monkeypatch):
@@ -280,6 +280,6 @@ def test_bad_input_is_one_line_and_loads_nothing(loras, tmp_path, monkeypatch):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
-    monkeypatch.setattr(vivace_lora.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(vivace_checkpoint.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match="pip install peft"):
         make_pipeline().load_lora_weights(loras[0])

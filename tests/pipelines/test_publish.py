@@ -179,7 +179,7 @@ def test_damaged_checkpoints_are_named(tiny_checkpoint, tmp_path, what):
 
 
 CHANGES = {  # file -> (what a version has, what the other has instead)
-    "vivace_process.py": ("manual_seed(seed)", "manual_seed(seed + 1)"),
+    "vivace_sampling.py": ("manual_seed(seed)", "manual_seed(seed + 1)"),
     "pipeline_vivace.py": ("sampling_rate=self.vae.config", "sampling_rate=1 + self.vae.config"),
     "unet/unet_1d_condition_vivace.py": ("UNet1DOutput(sample=prediction)", "UNet1DOutput(sample=-prediction)"),
     "vae/autoencoder_vivace.py": (

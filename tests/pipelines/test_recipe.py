@@ -10,7 +10,7 @@ import pytest
 import soundfile
 import torch
 
-from pipelines import vivace_recipe
+from pipelines import vivace_files
 from pipelines.commands.main import main as vivace
 from pipelines.pipeline_vivace import read_recipe, write_audio
 from tests.conftest import make_pipeline
@@ -171,8 +171,8 @@ def test_numbers_of_numpy_and_torch_are_those_of_python(tiny_pipeline, tmp_path)
 
 def test_weights_are_read_once_and_only_when_a_piece_is_saved(tiny_pipeline, tmp_path, monkeypatch):
     read = []
-    real = vivace_recipe.weights_hash
-    monkeypatch.setattr(vivace_recipe, "weights_hash", lambda models: read.append(1) or real(models))
+    real = vivace_files.weights_hash
+    monkeypatch.setattr(vivace_files, "weights_hash", lambda models: read.append(1) or real(models))
 
     def saved(out):
         out.save(tmp_path / "a.wav")
@@ -195,7 +195,7 @@ def test_weights_are_read_once_and_only_when_a_piece_is_saved(tiny_pipeline, tmp
     tiny_pipeline.unet.conv_out.weight = torch.nn.Parameter(2 * old)
     assert saved(tiny_pipeline("piano", seed=1)) not in (plain, saved(changed), "unknown")
     strange = SimpleNamespace(vae=object(), unet=None, text_encoder=None)  # nothing that has parameters
-    assert vivace_recipe.Weights(strange).digest() == "unknown"
+    assert vivace_files.Weights(strange).digest() == "unknown"
     other = make_pipeline()
     orphan = other("piano", seed=1)
     del other

@@ -11,24 +11,17 @@ import pytest
 import symusic
 import torch
 
-from pipelines.vivace_score import (
+from pipelines.vivace_process import (  # fmt: skip
     DRUM_CLASSES,
     HIGHEST,
     LOWEST,
-    MAX_NOTES,
     PITCH_COUNT,
-    PROGRAM_NAMES,
-    PROGRAMS,
-    ROLES,
     ROLL_CHANNELS,
     STATE_CHANNELS,
-    TICKS,
-    Score,
-    Track,
     note_roll,
-    quarters_per_bar,
-    tidy_notes,
-)  # fmt: skip
+)
+from pipelines.vivace_score import MAX_NOTES, ROLES, TICKS, Score, Track, quarters_per_bar, tidy_notes  # fmt: skip
+from pipelines.vivace_theory import PROGRAM_NAMES, PROGRAMS  # fmt: skip
 
 METERS = ("4/4", "3/4", "6/8", "7/8", "2/2", "5/4", "12/8")
 

@@ -9,9 +9,9 @@ import torch
 
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import ROLES, Score, Track, VivacePipeline, note_roll
-from pipelines.vivace_notes import cast, drums_of, instruments_of
+from pipelines.vivace_notes import cast, drums_of
+from pipelines.vivace_process import STATE_CHANNELS, instruments_of
 from pipelines.vivace_reading import read_exclusion
-from pipelines.vivace_score import STATE_CHANNELS
 from tests.conftest import make_pipeline
 
 KNOWN = ("piano", "electric piano", "flute", "upright bass", "drums")

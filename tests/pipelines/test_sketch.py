@@ -11,8 +11,8 @@ import torch
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline
 from pipelines.vivace_music import MusicArguments
+from pipelines.vivace_notes import Sketch, hear_rhythm, hear_voice, on_steps, read_sketch, repeated, settle_sketches
 from pipelines.vivace_reading import MusicWords
-from pipelines.vivace_sketch import Sketch, hear_rhythm, hear_voice, on_steps, read_sketch, repeated, settle_sketches
 from tests.conftest import make_pipeline
 from tests.helpers.voice import RATE, TUNES, beatbox, seconds, sing, tune
 

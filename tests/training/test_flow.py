@@ -10,7 +10,6 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 
-from pipelines import vivace_process
 from pipelines.vivace_process import noise_level
 from training import flow
 
@@ -33,8 +32,8 @@ def draw(*shape: int, seed: int = 0) -> torch.Tensor:
 
 def implied_target(scheduler, noisy, clean, timesteps):
     """The target under which `noisy` came from `clean`."""
-    a, s = vivace_process.noise_levels(scheduler, timesteps, noisy)
-    return vivace_process.target(scheduler, clean, (noisy - a * clean) / s, timesteps)
+    a, s = flow.noise_levels(scheduler, timesteps, noisy)
+    return flow.target(scheduler, clean, (noisy - a * clean) / s, timesteps)
 
 
 def run_sampler(scheduler, network, noise, steps=100):
@@ -56,14 +55,12 @@ def test_noisy_latents_are_the_schedulers_own(scheduler):
         if isinstance(scheduler, FlowMatchEulerDiscreteScheduler)
         else scheduler.add_noise(clean, noise, timesteps)
     )
-    torch.testing.assert_close(
-        vivace_process.add_noise(scheduler, clean, noise, timesteps), expected, atol=2e-6, rtol=2e-6
-    )
+    torch.testing.assert_close(flow.add_noise(scheduler, clean, noise, timesteps), expected, atol=2e-6, rtol=2e-6)
 
 
 def test_training_and_sampling_have_the_same_noise_levels(scheduler):
     timesteps = torch.tensor([0, 1, 250, 500, 999])
-    for time, *own in zip(timesteps, *vivace_process.noise_levels(scheduler, timesteps, draw(5)), strict=True):
+    for time, *own in zip(timesteps, *flow.noise_levels(scheduler, timesteps, draw(5)), strict=True):
         assert [float(value) for value in own] == pytest.approx(noise_level(scheduler, time), abs=1e-6)
 
 
@@ -73,8 +70,8 @@ def test_endpoints(scheduler):
         first, last, tolerance = 0.0, 1000.0, 0.0
     else:
         first, last, tolerance = 0, 999, 0.05  # the variance-preserving process only comes near its ends
-    start = vivace_process.add_noise(scheduler, clean, noise, torch.full((2,), first))
-    end = vivace_process.add_noise(scheduler, clean, noise, torch.full((2,), last))
+    start = flow.add_noise(scheduler, clean, noise, torch.full((2,), first))
+    end = flow.add_noise(scheduler, clean, noise, torch.full((2,), last))
     torch.testing.assert_close(start, clean, atol=tolerance, rtol=0)
     torch.testing.assert_close(end, noise, atol=tolerance, rtol=0)
 
@@ -82,7 +79,7 @@ def test_endpoints(scheduler):
 def test_target_is_the_derivative_of_the_path(scheduler):
     clean, noise = draw(3, 4, 7).double(), draw(3, 4, 7, seed=1).double()
     timesteps = torch.tensor([100, 500, 900])
-    a, s = (c.double() for c in vivace_process.noise_levels(scheduler, timesteps, clean))
+    a, s = (c.double() for c in flow.noise_levels(scheduler, timesteps, clean))
     kind, step = flow.prediction_type(scheduler), 1e-5
     if kind == flow.FLOW:  # d x / d sigma along (1 - sigma) x_0 + sigma eps
         derivative = ((a - step) * clean + (s + step) * noise - (a * clean + s * noise)) / step
@@ -93,16 +90,16 @@ def test_target_is_the_derivative_of_the_path(scheduler):
         derivative = (ahead - behind) / (2 * step)
         if kind == "epsilon":
             derivative = (a * clean + s * noise) * s + derivative * a
-    expected = vivace_process.target(scheduler, clean, noise, timesteps).double()
+    expected = flow.target(scheduler, clean, noise, timesteps).double()
     torch.testing.assert_close(derivative, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_prediction_gives_back_the_clean_latents(scheduler):
     clean, noise = draw(3, 4, 7), draw(3, 4, 7, seed=1)
     timesteps = torch.tensor([10, 500, 900])
-    noisy = vivace_process.add_noise(scheduler, clean, noise, timesteps)
-    prediction = vivace_process.target(scheduler, clean, noise, timesteps)
-    (a, s), kind = vivace_process.noise_levels(scheduler, timesteps, noisy), flow.prediction_type(scheduler)
+    noisy = flow.add_noise(scheduler, clean, noise, timesteps)
+    prediction = flow.target(scheduler, clean, noise, timesteps)
+    (a, s), kind = flow.noise_levels(scheduler, timesteps, noisy), flow.prediction_type(scheduler)
     recovered = {
         flow.FLOW: lambda: noisy - s * prediction,  # x_0 = x_sigma - sigma v
         "epsilon": lambda: (noisy - s * prediction) / a,  # x_0 = (x_t - sqrt(1 - abar_t) eps) / sqrt(abar_t)
@@ -123,7 +120,7 @@ def test_best_network_for_gaussian_data_samples_its_distribution(scheduler):
     mean, std = 0.5, 0.4
 
     def network(noisy, timesteps):
-        a, s = vivace_process.noise_levels(scheduler, timesteps, noisy)
+        a, s = flow.noise_levels(scheduler, timesteps, noisy)
         clean = mean + a * std**2 / (a**2 * std**2 + s**2) * (noisy - a * mean)  # E[x_0 | x_t]
         return implied_target(scheduler, noisy, clean, timesteps)
 
@@ -136,8 +133,8 @@ def test_best_network_for_gaussian_data_samples_its_distribution(scheduler):
 def test_dtype_of_the_process_is_fp32(scheduler):
     clean, noise = draw(2, 4, 7).half(), draw(2, 4, 7).half()
     timesteps = torch.tensor([10, 900])
-    assert vivace_process.add_noise(scheduler, clean, noise, timesteps).dtype == torch.float32
-    assert vivace_process.target(scheduler, clean, noise, timesteps).dtype == torch.float32
+    assert flow.add_noise(scheduler, clean, noise, timesteps).dtype == torch.float32
+    assert flow.target(scheduler, clean, noise, timesteps).dtype == torch.float32
 
 
 @pytest.mark.parametrize(

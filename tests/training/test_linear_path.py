@@ -9,7 +9,6 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
-from pipelines import vivace_process
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, LinearPath, UNet1DConditionModel
 from tests.pipelines.test_unet import make_inputs, make_unet
 from training import flow, train_unet
@@ -72,9 +71,9 @@ def test_no_linear_prediction_is_better(power, scheduler, time):
     """Errors reach the bound of a Wiener filter, and what is left has nothing in common with the input's frames."""
     clean, times = slow_and_white(300, 128, 1), torch.full((300,), float(time))
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(2))
-    noisy, target = (f(scheduler, clean, noise, times) for f in (vivace_process.add_noise, vivace_process.target))
+    noisy, target = (f(scheduler, clean, noise, times) for f in (flow.add_noise, flow.target))
     rest = (target - path_of(power, scheduler)(noisy, times))[..., 20:-20]
-    a, s = (float(x[0]) for x in vivace_process.noise_levels(scheduler, times, clean))
+    a, s = (float(x[0]) for x in flow.noise_levels(scheduler, times, clean))
     turn = torch.exp(-2j * math.pi * torch.arange(4096) / 4096)
     spectrum = (1 - POLE**2) / (1 - POLE * turn).abs().square()
     p, q = (1.0, -1.0) if scheduler is FLOW else (a, -s)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.vivace_score import LOWEST, PITCH_COUNT
+from pipelines.vivace_process import LOWEST, PITCH_COUNT
 from tests.conftest import make_pipeline
 from training import rewards
 from training.data.latents import LatentCrops

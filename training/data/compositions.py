@@ -18,8 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipelines.composer_vivace import DENSITIES, NAMES, ROLE_COLUMNS, UNKNOWN
-from pipelines.vivace_notes import MidiPart, find_roles
-from pipelines.vivace_score import Score, Track
+from pipelines.vivace_score import MidiPart, Score, Track, find_roles
 from pipelines.vivace_theory import KEYS, parse_time_signature
 from pipelines.vivace_tokens import chord_token, encode_score, key_shift
 from training.config import command

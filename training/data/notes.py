@@ -12,11 +12,28 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from pipelines.vivace_score import ROLES, TICKS, Score, Track, events_roll, quarters_per_bar, role_channels
+from pipelines.vivace_process import PITCH_COUNT, PITCHED, ROLL_CHANNELS, STATE_CHANNELS, events_roll
+from pipelines.vivace_score import ROLES, TICKS, Score, Track, quarters_per_bar
 from training.config import LatentRun
 
 FIELDS = ("part", "onset_s", "duration_s", "pitch", "velocity")
 UNBARRED_S = 2.0  # length of a "bar" of clips whose bars are unknown
+
+
+def role_channels(role: str) -> list[int]:
+    """The channels of a note roll that belong to a role, its states last; where all are 0, the role is free.
+
+    Raises:
+        ValueError: an unknown role.
+    """
+    if role not in ROLES:
+        raise ValueError(f"role is {role!r}; allowed: {', '.join(ROLES)}")
+    place, drums = ROLES.index(role), 2 * PITCH_COUNT * len(PITCHED)
+    first, last = drums, ROLL_CHANNELS - STATE_CHANNELS
+    if role != "drums":
+        first, last = 2 * PITCH_COUNT * place, 2 * PITCH_COUNT * (place + 1)
+    state = ROLL_CHANNELS - STATE_CHANNELS + 2 * place
+    return [*range(first, last), state, state + 1]
 
 
 def has_notes(row: dict) -> bool:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.composer_vivace import FIRST_PITCH, HOLD, LOWEST_PITCH, NAMES, ROLE_COLUMNS, SIZES
-from pipelines.vivace_tokens import chord_classes
+from pipelines.composer_vivace import FIRST_PITCH, HOLD, LOWEST_PITCH, NAMES, QUALITIES, ROLE_COLUMNS, SIZES
 
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 MINOR = (0, 2, 3, 5, 7, 8, 9, 10, 11)  # with the raised sixth and seventh
@@ -51,6 +50,14 @@ class Piece:
         line = self.column(name)
         steps = np.flatnonzero(line >= FIRST_PITCH)
         return np.stack([steps, line[steps].astype(int) - FIRST_PITCH + LOWEST_PITCH[name]], axis=1)
+
+
+def chord_classes(token: int) -> list[int]:
+    """Pitch classes in C of a chord token, root first."""
+    if token == 0:
+        return list(range(12))
+    root, quality = divmod(token - 1, len(QUALITIES))
+    return [(root + step) % 12 for step in QUALITIES[tuple(QUALITIES)[quality]]]
 
 
 def entropy(values: np.ndarray) -> float:

@@ -13,7 +13,7 @@ import soxr
 from scipy.signal import argrelmax
 from scipy.stats import spearmanr
 
-from pipelines.vivace_score import PITCHED
+from pipelines.vivace_process import PITCHED
 from training.data.sources.fetch import find_basic_pitch
 
 RATE, HOP, LOWEST = 22050, 256, 21  # Hz; samples a frame; MIDI pitch of the first of 88 lines

@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 import soxr
 
+from pipelines.vivace_files import sixteen_bit
 from pipelines.vivace_notes import changed_regions
-from pipelines.vivace_recipe import sixteen_bit
-from pipelines.vivace_score import PITCHED, PROGRAMS, Score
+from pipelines.vivace_process import PITCHED
+from pipelines.vivace_score import Score
+from pipelines.vivace_theory import PROGRAMS
 from training.data.clips import read_audio
 from training.data.notes import has_notes, score_of
 from training.generate import meter_of, reconstruct

@@ -9,8 +9,7 @@ from peft import LoraConfig, get_peft_model_state_dict
 
 from pipelines.commands.main import main as vivace
 from pipelines.hub import save_checkpoint
-from pipelines.vivace_audio import find_ffmpeg
-from pipelines.vivace_recipe import read_recipe
+from pipelines.vivace_files import find_ffmpeg, read_recipe
 from pipelines.vivace_score import Score, Track
 from tests.conftest import make_pipeline
 

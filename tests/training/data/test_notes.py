@@ -11,14 +11,15 @@ import torch
 from safetensors.torch import load_file
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
-from pipelines.vivace_score import ROLES, ROLL_CHANNELS, Score, Track, note_roll, role_channels
+from pipelines.vivace_process import ROLL_CHANNELS, note_roll
+from pipelines.vivace_score import ROLES, Score, Track
 from tests.conftest import encode_arguments
 from tests.helpers.latent_sets import contents, read_shard
 from tests.pipelines.test_unet import close, differ, make_inputs, make_unet
 from training import encode_latents, train_unet
 from training.config import UNetRun
 from training.data.latents import LatentCrops, TrainingCrops
-from training.data.notes import bar_numbers, drop_notes, frames_roll, note_rows, notes_by_role
+from training.data.notes import bar_numbers, drop_notes, frames_roll, note_rows, notes_by_role, role_channels
 from training.objective import keep_roles
 
 NOTES = {"note_channels": 12, "note_dim": 32, "instruments": ["piano", "violin"]}

@@ -15,7 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from pipelines.vivace_audio import find_ffmpeg
+from pipelines.vivace_files import find_ffmpeg
 from training.metrics.signal import CLIP_LEVEL
 
 BLOCK_S = 1.0  # read at a time; what a damaged file loses at most before its fault

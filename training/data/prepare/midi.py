@@ -17,8 +17,7 @@ import scipy.fft
 import soxr
 from scipy.ndimage import gaussian_filter1d, uniform_filter1d
 
-from pipelines.vivace_notes import load_mido
-from pipelines.vivace_score import Score
+from pipelines.vivace_score import Score, load_mido
 from training.data.notes import FIELDS
 from training.metrics.features import LISTEN_RATE, ONSET_RATE, onset_strength
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipelines.vivace_score import PROGRAM_NAMES
-from pipelines.vivace_theory import KEYS, parse_key
+from pipelines.vivace_theory import KEYS, PROGRAM_NAMES, parse_key
 from training.data.scorebook import grooves
 from training.data.scorebook.harmony import Chord, chord_per_beat, estimate_key, harmonise, progression
 from training.data.scorebook.instruments import INSTRUMENTS, KITS, Instrument, with_role

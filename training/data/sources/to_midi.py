@@ -10,8 +10,8 @@ import argparse
 from pathlib import Path
 
 from pipelines import vivace_score
-from pipelines.vivace_notes import MidiPart, find_roles
-from pipelines.vivace_score import PROGRAM_NAMES, Track
+from pipelines.vivace_score import MidiPart, Track, find_roles
+from pipelines.vivace_theory import PROGRAM_NAMES
 from training.config import command
 from training.data.scorebook.piece import Score, bar_q
 from training.data.sources.abc import read_abc
