@@ -11,18 +11,17 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleckOutput, OobleckDecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 from transformers import EncodecConfig, EncodecModel
 from transformers.models.encodec.modeling_encodec import EncodecDecoder, EncodecEncoder
 
-LOOP_MARGIN = 128  # frames that the LSTM hears before a loop begins: by then it has forgotten its zero start
+LOOP_MARGIN = 128  # frames that the LSTM gets before a loop begins: by then it has forgotten its zero start
 
 
 class Posterior:
@@ -52,20 +51,6 @@ class Posterior:
         if self.logvar is None:
             return self.mean.new_zeros(self.mean.shape[0])
         return 0.5 * (self.mean.square() + self.logvar.exp() - 1.0 - self.logvar).mean(dim=(1, 2))
-
-
-@dataclass
-class AutoencoderEncodecOutput(BaseOutput):
-    """`latent_dist`: posterior over raw (not standardised) latents of shape (batch, latent_channels, frames)."""
-
-    latent_dist: Posterior
-
-
-@dataclass
-class AudioDecoderOutput(BaseOutput):
-    """`sample`: audio of shape (batch, audio_channels, samples) in about [-1, 1]."""
-
-    sample: torch.Tensor
 
 
 def lstm_stream(layer: nn.Module, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -267,7 +252,7 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
     # ---- latents -----------------------------------------------------------------------------------------------
 
     @apply_forward_hook
-    def encode(self, audio: torch.Tensor, return_dict: bool = True) -> AutoencoderEncodecOutput | tuple:
+    def encode(self, audio: torch.Tensor, return_dict: bool = True) -> AutoencoderOobleckOutput | tuple:
         """Audio (batch, audio_channels, samples) at the config's rate -> posterior over ceil(samples / hop) frames.
 
         Raises:
@@ -287,17 +272,19 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
             hidden = torch.cat(list(self._encode_stream(audio.split(self.tile_frames * self.hop_length, 2))), dim=2)
         mean, logvar = hidden.chunk(2, dim=1) if self.config.variational else (hidden, None)
         posterior = Posterior(mean, logvar)
-        return AutoencoderEncodecOutput(latent_dist=posterior) if return_dict else (posterior,)
+        return AutoencoderOobleckOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     @apply_forward_hook
-    def decode(self, latents: torch.Tensor, loop: bool = False, return_dict: bool = True) -> AudioDecoderOutput | tuple:
+    def decode(
+        self, latents: torch.Tensor, loop: bool = False, return_dict: bool = True
+    ) -> OobleckDecoderOutput | tuple:
         """Raw latents (batch, latent_channels, frames) -> audio (batch, audio_channels, frames * hop_length), float32.
 
         Args:
             latents: as the encoder gives them, not standardised.
             loop: whether the last frame is followed by the first: the audio is then periodic, up to what the LSTM
                 still remembers of the time before the last `LOOP_MARGIN` frames.
-            return_dict: whether to return an `AudioDecoderOutput` or a tuple.
+            return_dict: whether to return an output with `sample` or a tuple.
 
         Raises:
             ValueError: if the latents have another shape or no frames.
@@ -316,15 +303,15 @@ class AutoencoderEncodec(ModelMixin, ConfigMixin):
         else:
             audio = torch.cat(list(self._decode_stream(latents.split(self.tile_frames, 2))), dim=2)
         audio = audio[..., margin * self.hop_length : (margin + frames) * self.hop_length].float()
-        return AudioDecoderOutput(sample=audio) if return_dict else (audio,)
+        return OobleckDecoderOutput(sample=audio) if return_dict else (audio,)
 
     def forward(
         self, audio: torch.Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
-    ) -> AudioDecoderOutput:
+    ) -> OobleckDecoderOutput:
         """Encode and decode; the output has the input's length."""
         posterior = self.encode(audio).latent_dist
         latents = posterior.sample(generator) if sample_posterior else posterior.mode()
-        return AudioDecoderOutput(sample=self.decode(latents).sample[..., : audio.shape[-1]])
+        return OobleckDecoderOutput(sample=self.decode(latents).sample[..., : audio.shape[-1]])
 
 
 def rename_encodec(name: str) -> str:
