@@ -29,7 +29,7 @@ from benchmarks.harness import (
     summary,
 )
 from benchmarks.peers import PEERS, count
-from benchmarks.subjects import DEFAULT_STEPS
+from benchmarks.subjects import default_steps
 
 OURS = "Vivace small"
 BYTES = 4  # of an fp32 weight
@@ -67,7 +67,7 @@ def side(child: Child, steps: int, duration_s: float, run_steps: int, first: dic
 def compare(name: str, options: argparse.Namespace) -> dict:
     """Ours against one peer. Raises a ChildError if the peer could not be run."""
     peer, duration_s = PEERS[name], options.duration_s
-    steps = peer.steps(duration_s)
+    steps, own_steps = peer.steps(duration_s), default_steps(options.checkpoint)
     size_gb = 0.0 if options.tiny else weights_gb(name)
     free_gb = available_memory() / 1e9
     if size_gb * 1.1 + 1.0 > min(free_gb, options.max_memory_gb):
@@ -81,16 +81,16 @@ def compare(name: str, options: argparse.Namespace) -> dict:
         estimate_s = extended(first, few, steps)
         cold_peer_s = other.ready_s + estimate_s
         with Child("benchmarks.subjects:ours", {"checkpoint": options.checkpoint}, **settings) as own:
-            own_first = own.call(steps=DEFAULT_STEPS, duration_s=duration_s)
+            own_first = own.call(steps=own_steps, duration_s=duration_s)
             cold_ours_s = own.ready_s + own_first["seconds"]
             full = estimate_s * (1 if options.quick else 2) < options.peer_budget_s
-            ours = side(own, DEFAULT_STEPS, duration_s, DEFAULT_STEPS)
+            ours = side(own, own_steps, duration_s, own_steps)
             theirs = side(other, steps, duration_s, steps if full else few, first)
             rounds = 1 if options.quick else options.rounds
             found = alternate({"ours": ours["run"], "peer": theirs["run"]}, rounds, options.peer_budget_s)
             result = {
                 "duration_s": duration_s,
-                "default_steps": {"ours": DEFAULT_STEPS, "peer": steps},
+                "default_steps": {"ours": own_steps, "peer": steps},
                 "estimated": not full,
                 "seconds": {key: summary(values) for key, values in found.items()},
                 "times_as_fast": ratio(found["ours"], found["peer"]),
@@ -102,15 +102,15 @@ def compare(name: str, options: argparse.Namespace) -> dict:
             }
             if peer.equal_steps:
                 seconds = {"ours": [], "peer": []}
-                if steps <= DEFAULT_STEPS or not full:  # the same passes, added up to the other number of steps
-                    seconds["peer"] = [extended(a, len(a["between_passes"]) + 1, DEFAULT_STEPS)
+                if steps <= own_steps or not full:  # the same passes, added up to the other number of steps
+                    seconds["peer"] = [extended(a, len(a["between_passes"]) + 1, own_steps)
                                        for a in theirs["answers"][1:]]  # fmt: skip
                     seconds["ours"] = found["ours"]
                 else:
-                    equal = side(other, DEFAULT_STEPS, duration_s, DEFAULT_STEPS)
+                    equal = side(other, own_steps, duration_s, own_steps)
                     seconds = alternate({"ours": ours["run"], "peer": equal["run"]}, rounds, options.peer_budget_s)
                 result["equal_steps"] = {
-                    "steps": DEFAULT_STEPS,
+                    "steps": own_steps,
                     "seconds": {key: summary(values) for key, values in seconds.items()},
                     "times_as_fast": ratio(seconds["ours"], seconds["peer"]),
                 }

@@ -9,7 +9,7 @@ Each length runs in a process of its own, so that its peak memory is its own; le
 import argparse
 
 from benchmarks.harness import Child, ChildError, alternate, machine, save, summary
-from benchmarks.subjects import DEFAULT_STEPS
+from benchmarks.subjects import default_steps
 
 LENGTHS_S = (5.0, 15.0, 60.0, 180.0, 600.0)
 
@@ -63,12 +63,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default="checkpoints/small", help="published folder")
     parser.add_argument("--lengths_s", type=float, nargs="+", default=None, help="seconds of music")
-    parser.add_argument("--steps", type=int, default=DEFAULT_STEPS, help="inference steps")
+    parser.add_argument("--steps", type=int, help="inference steps; default: the checkpoint's")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     parser.add_argument("--repeat_below_s", type=float, default=15.0, help="a request faster than this is repeated")
     parser.add_argument("--timeout_s", type=float, default=600.0, help="longest single request, seconds")
     parser.add_argument("--quick", action="store_true", help="up to 60 s, once")
     options = parser.parse_args(argv)
+    options.steps = options.steps or default_steps(options.checkpoint)
     if options.lengths_s is None:
         options.lengths_s = LENGTHS_S[:3] if options.quick else LENGTHS_S
     return options

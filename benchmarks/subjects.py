@@ -1,8 +1,10 @@
 """What runs in a child of `generation` and `growth`: our pipeline, or a peer, timed pass by pass."""
 
 import itertools
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -10,7 +12,10 @@ from benchmarks.harness import pick_device, synchronise
 from benchmarks.peers import PEERS, PROMPT, Generate
 from benchmarks.random_weights import cheap_weights
 
-DEFAULT_STEPS = 12  # of checkpoints/small; also the number of steps at which all are compared
+
+def default_steps(checkpoint: str) -> int:
+    """Steps of a checkpoint where a call names none; all are compared at this number, too."""
+    return json.loads(Path(checkpoint, "model_index.json").read_text())["default_num_inference_steps"]
 
 
 class PassClock:

@@ -61,7 +61,7 @@ def local(name: str) -> str:
 def prepare_words(config: FinetuneRun, work: Path, rate: int, channels: int) -> list[str]:
     """Arguments of training.data.prepare."""
     words = [str(config.music), "--output_dir", str(work / "data"), "--sampling_rate", str(rate)]
-    words += ["--channels", str(channels), "--validation_share", str(config.validation_share)]
+    words += ["--channels", str(channels), "--validation_share", str(config.validation_share), "--test_share", "0"]
     words += ["--num_workers", str(config.num_workers)]
     listeners = {"--beat_tracker": local("checkpoints/beat_tracker"), "--key_network": local("checkpoints/key")}
     if config.labels and all(Path(folder).is_dir() for folder in listeners.values()):
@@ -123,7 +123,8 @@ def main(argv: list[str] | None = None) -> dict | None:
     vae = load_autoencoder(f"{checkpoint}/vae").config
 
     report = prepare.main(prepare_words(config, work, vae.sampling_rate, vae.audio_channels))
-    if not all(part["clips"] for part in report["splits"].values()):
+    kept, held = (report["splits"][split] for split in ("train", "validation"))
+    if not kept["clips"] or not held["clips"]:
         raise ValueError(f"music {config.music}: {report['fates'].get('kept', 0)} usable files; allowed: 3 or more")
     encode_latents.main(
         ["--data_dir", str(work / "data"), "--output_dir", str(work / "latents"), "--autoencoder", f"{checkpoint}/vae",
@@ -131,7 +132,6 @@ def main(argv: list[str] | None = None) -> dict | None:
     )  # fmt: skip
     words = train_words(config, work, checkpoint)
     cost = train_unet.main([*words, "--dry_run"])
-    kept, held = (report["splits"][split] for split in ("train", "validation"))
     print(
         f"found        {kept['files']} files to train on, {60.0 * kept['hours']:.1f} minutes in {kept['clips']} clips; "
         f"{held['files']} held out, {60.0 * held['hours']:.1f} minutes\n"

@@ -123,7 +123,7 @@ def test_a_peer_that_fails_or_does_not_fit_is_named_and_the_rest_goes_on(monkeyp
     assert "allowed 2 GB" in result["not_run"]["AudioLDM 2"] and "weights are 4." in result["not_run"]["AudioLDM 2"]
     row = result["peers"]["Stable Audio 3 small"]
     assert row["peer_audio"] == {"audio_s": 1.0, "sampling_rate": 44100, "channels": 2}
-    assert row["default_steps"] == {"ours": 12, "peer": 8} and not row["estimated"]
+    assert row["default_steps"] == {"ours": 6, "peer": 8} and not row["estimated"]
     assert row["seconds"]["ours"]["median"] > 0.0 and row["peak_memory_gb"]["ours"] > 0.1
     assert json.loads((tmp_path / "generation.json").read_text())["peers"].keys() == {"Stable Audio 3 small"}
     assert "not run" in generation.table(result)

@@ -58,7 +58,7 @@ def test_a_folder_becomes_an_adapter_and_a_stopped_run_goes_on(music, base, tmp_
         "README.md", "figures.json", "pytorch_lora_weights.safetensors"
     ]  # fmt: skip
     card, figures = (out / "README.md").read_text(), json.loads((out / "figures.json").read_text())
-    assert "- Music: 2 files" in card and str(tmp_path) not in card
+    assert "- Music: 3 files" in card and str(tmp_path) not in card
     assert gain.table(figures) in card and gain.table(figures) in said
     assert all(
         f"{name:<13}{line}" in said for name, line in zip(("gained", "lost"), gain.verdict(figures), strict=True)
