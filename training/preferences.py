@@ -18,7 +18,6 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -33,13 +32,11 @@ from pipelines.vivace_process import MAX_TEXT_TOKENS
 from pipelines.vivace_sampling import CIRCLE_MARGIN
 from pipelines.vivace_score import ROLES
 from training import flow
+from training.config import AdapterRun
 from training.objective import Draws, masked_mse, predict
 from training.run import loop
 from training.run.trainer import Losses
-from training.ways import Ways
-
-if TYPE_CHECKING:
-    from training.reward import Policy, RewardRun
+from training.ways import Policy, Ways
 
 LEVELS = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)  # noise levels of a validation
 Piece = dict[str, torch.Tensor]
@@ -181,11 +178,11 @@ class Pairs:
 
 
 class Choices:
-    """Pairs in place of rewards, for the loop of training/reward.py."""
+    """Pairs in place of rewards, for the loop and with the settings of training/reward.py."""
 
     figure, at_start = "loss", math.log(2.0)
 
-    def __init__(self, config: "RewardRun", ways: Ways, policy: "Policy", accelerator: Accelerator):
+    def __init__(self, config: AdapterRun, ways: Ways, policy: Policy, accelerator: Accelerator):
         self.config, self.ways, self.policy, self.accelerator = config, ways, policy, accelerator
         rows = read_pairs(Path(str(config.preferences)))
         pipe = ways.pipe.to(ways.device)

@@ -19,7 +19,6 @@ A part of each batch is plain stage 3, real clips with dropped conditions, so th
 guidance, stays what it was. With `preferences`, pairs of pieces in place of rewards: training/preferences.py.
 """
 
-import copy
 import json
 import time
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ from training.preferences import Choices
 from training.rewards import REWARDS, Classifier, Pieces, advantages, fit_classifier, read_rewards
 from training.run import dry_run, loop
 from training.run.trainer import Losses, Trainer
-from training.ways import Ways, check_start, crops_for
+from training.ways import Policy, Ways, check_start, crops_for
 
 
 @dataclass(frozen=True)
@@ -97,31 +96,6 @@ class RewardRun(AdapterRun):
     holdout_share: float = option(
         0.2, "preferences: share of pairs, at least one, that only validation reads", above=0, below=1
     )
-
-
-class Policy:
-    """The network that is trained, the one that makes candidates, and the frozen one that both were.
-
-    Attributes:
-        model: the first.
-        trained: what of it is trained: all, or the layers of an adapter.
-        old: the second; `old_trained` are its layers that follow.
-        base: the third.
-    """
-
-    def __init__(self, config: RewardRun, base: UNet1DConditionModel):
-        self.base, self.model = base, copy.deepcopy(base).requires_grad_(True)
-        self.trained: nn.Module = self.model
-        if config.lora_rank:
-            self.trained = lora.add_adapter(self.model, config).to(base.device)
-        self.old = copy.deepcopy(self.model).requires_grad_(False)
-        self.old_trained: nn.Module = lora.adapter_layers(self.old) if config.lora_rank else self.old
-
-    @torch.no_grad()
-    def follow(self, decay: float) -> None:
-        """Move what makes candidates towards the trained weights; `decay` is the share that it keeps."""
-        for old, new in zip(self.old_trained.parameters(), self.trained.parameters(), strict=True):
-            old.lerp_(new.detach(), 1.0 - decay)
 
 
 class Rounds:

@@ -1,16 +1,19 @@
-"""The pipeline's way from noise to data for items of the training latents, as distillation and rewards need it."""
+"""What distillation and rewards share: the pipeline's way from noise to data for items of the latents, and a network
+that is trained beside the one that it was."""
 
 import copy
 from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
+from torch import nn
 
 from pipelines.pipeline_vivace import VivacePipeline
+from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_process import Conditions
 from pipelines.vivace_sampling import Batch, CallState, Denoiser, Guidance
 from training import lora
-from training.config import LatentRun
+from training.config import AdapterRun, LatentRun
 from training.data.latents import LatentCrops
 
 
@@ -82,7 +85,7 @@ class Ways:
         batch: dict[str, torch.Tensor],
         noise: torch.Tensor,
         steps: int,
-        unet: torch.nn.Module | None = None,
+        unet: nn.Module | None = None,
         guided: bool = True,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The latents at each place of the way, (batch, steps + 1, channels, frames) fp32, and the noise levels there,
@@ -125,3 +128,28 @@ class Ways:
         way = torch.stack([noise, *places], dim=1)
         straight = torch.lerp(clean[:, None], noise[:, None], levels[:, None, None])  # of the frames that are given
         return torch.where(given[:, None] > 0, straight, way), levels
+
+
+class Policy:
+    """The network that is trained, the one that makes candidates, and the frozen one that both were.
+
+    Attributes:
+        model: the first.
+        trained: what of it is trained: all, or the layers of an adapter.
+        old: the second; `old_trained` are its layers that follow.
+        base: the third.
+    """
+
+    def __init__(self, config: AdapterRun, base: UNet1DConditionModel):
+        self.base, self.model = base, copy.deepcopy(base).requires_grad_(True)
+        self.trained: nn.Module = self.model
+        if config.lora_rank:
+            self.trained = lora.add_adapter(self.model, config).to(base.device)
+        self.old = copy.deepcopy(self.model).requires_grad_(False)
+        self.old_trained: nn.Module = lora.adapter_layers(self.old) if config.lora_rank else self.old
+
+    @torch.no_grad()
+    def follow(self, decay: float) -> None:
+        """Move what makes candidates towards the trained weights; `decay` is the share that it keeps."""
+        for old, new in zip(self.old_trained.parameters(), self.trained.parameters(), strict=True):
+            old.lerp_(new.detach(), 1.0 - decay)

@@ -134,14 +134,14 @@ def _verdict(decoded: Decoded, audio: np.ndarray, settings: Settings) -> dict:
         notes.append(f"DC offset of {offset:.3f} taken out")
     if decoded.clipped > CLIPPED_NOTED:
         notes.append(f"clipped: {100.0 * decoded.clipped:.2f} % of the samples")
-    heard_s = audio.shape[1] / settings.sampling_rate
+    sound_s = audio.shape[1] / settings.sampling_rate
     if audio.shape[1] < decoded.audio.shape[1] - settings.sampling_rate // 2:
-        notes.append(f"{decoded.audio.shape[1] / settings.sampling_rate - heard_s:.1f} s of silence trimmed")
+        notes.append(f"{decoded.audio.shape[1] / settings.sampling_rate - sound_s:.1f} s of silence trimmed")
     fate, reason = "kept", None
     if not np.any(np.abs(audio) > SILENCE):
         fate, reason = "silent", "nothing above -60 dB"
-    elif heard_s < settings.min_s:
-        fate, reason = "too short", f"{heard_s:.2f} s of sound; min_s is {settings.min_s}"
+    elif sound_s < settings.min_s:
+        fate, reason = "too short", f"{sound_s:.2f} s of sound; min_s is {settings.min_s}"
     elif decoded.clipped > settings.max_clipped:
         fate = "clipped"
         reason = f"{100.0 * decoded.clipped:.1f} % of the samples; max_clipped is {settings.max_clipped}"
