@@ -24,7 +24,7 @@ except ImportError:
         return function
 
 
-LOOK_S = 0.5  # how often a waiting job tells its place
+LOOK_S = 0.5  # how often a waiting job shows its place
 
 
 class Cancelled(Exception):
@@ -56,8 +56,8 @@ class News:
 class Remaining:
     """How long the rest of a job takes, from the times of its steps so far.
 
-    The first step holds what happens once, so the pace is that of the later ones; nothing is told before they are
-    worth it. The estimated end moves by a fraction of what a step changes, so that what is told does not jump.
+    The first step holds what happens once, so the pace is that of the later ones; nothing is shown before they are
+    worth it. The estimated end moves by a fraction of what a step changes, so that what is shown does not jump.
     """
 
     FIRST_STEPS, FIRST_S, SHARE = 3, 1.0, 0.25

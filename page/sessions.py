@@ -1,7 +1,7 @@
 """Who made what: the pieces of each browser session, in a folder of its own with a name that cannot be guessed.
 
 The page serves these folders by their path; whoever does not know the random name of a folder gets nothing from it, and
-a session is only ever told its own. Memory and disk are bounded: so many pieces a session, so many sessions, and on a
+a session only ever gets its own. Memory and disk are bounded: so many pieces a session, so many sessions, and on a
 page that strangers share a session that nobody touches is removed. A session with a running job is never removed. On
 one's own machine the pieces of a browser stay on disk, and are found again when the page is started again.
 """

@@ -1,4 +1,4 @@
-"""Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player is told."""
+"""Pieces for the page: the pipeline's output into a session, uploads into a session, and what the player shows."""
 
 import math
 import os
@@ -249,8 +249,8 @@ def beginning(folder: Path, chunks: list[np.ndarray], rate: int, music: Music, s
     title = settings["prompt"] or "score"
     take = Take("", "made", title, "beginning", path, seconds, settings, grid=grid)
     whole = float(music.duration_s)
-    told = {"coming": whole, "about": f"{title}: {seconds:.0f} of {whole:.0f} s can be played, the rest is being made"}
-    return {"tracks": [track(take, "1") | told], "current": 0, "region": None, "selectable": False}
+    more = {"coming": whole, "about": f"{title}: {seconds:.0f} of {whole:.0f} s can be played, the rest is being made"}
+    return {"tracks": [track(take, "1") | more], "current": 0, "region": None, "selectable": False}
 
 
 def deck_value(
@@ -264,7 +264,7 @@ def deck_value(
 
 
 def history_value(session: Session, search: str = "") -> dict:
-    """What the list is told, newest first; every word of the search must be in the title, the kind or the line."""
+    """What the list shows, newest first; every word of the search must be in the title, the kind or the line."""
     rows, words = [], str(search or "").lower().split()[:20]
     for take in reversed(session.takes.values()):
         row = {

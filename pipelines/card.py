@@ -1,4 +1,4 @@
-"""The model card of a checkpoint folder, told by the folder itself: parts, licence, figures, samples, usage.
+"""The model card of a checkpoint folder, made from the folder itself: parts, licence, figures, samples, usage.
 
 What a person wrote of data, training and limits ("notes") stands below the marker line and outlives every rewriting.
 """

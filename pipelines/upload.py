@@ -1,7 +1,7 @@
 """A checkpoint folder -> a repository on the Hub: staged and checked here, then one commit, then the tag.
 
 What is uploaded is a staged copy: the folder's own weights and code, an fp16 variant beside weights that are stored in
-fp32, a card that tells of the repository, samples. A commit on the Hub is whole or absent, and it also removes what the
+fp32, a card with the repository's name, samples. A commit on the Hub is whole or absent, and it also removes what the
 folder no longer has, so that no file of an older version stays.
 """
 
@@ -55,8 +55,8 @@ def stage(
     index = check_checkpoint(source)
     if not 0 <= samples <= len(SAMPLES):
         raise ValueError(f"samples is {samples}; allowed: whole numbers from 0 to {len(SAMPLES)}")
-    told = None if figures is None else read_figures(figures)
-    if told is not None and told["checkpoint_sha256"] != folder_hash(source):
+    measured = None if figures is None else read_figures(figures)
+    if measured is not None and measured["checkpoint_sha256"] != folder_hash(source):
         raise ValueError(
             f"figures is {figures!r}, which measured other weights or settings than those in {source}; evaluate these"
         )
@@ -68,8 +68,8 @@ def stage(
             )
     if not (folder / "LICENSE").is_file() and licence in (None, "apache-2.0"):
         shutil.copyfile(ROOT / "LICENSE", folder / "LICENSE")
-    if told is not None:
-        (folder / FIGURES).write_text(json.dumps(told, indent=2) + "\n")
+    if measured is not None:
+        (folder / FIGURES).write_text(json.dumps(measured, indent=2) + "\n")
     add_variant(folder)
     write_card(folder, index, repo, read_notes(source), licence, make_samples(folder, samples))
     return index
@@ -90,7 +90,7 @@ def make_samples(folder: Path, count: int) -> list[dict]:
 
 
 @contextmanager
-def told_plainly(repo: str):
+def plain_errors(repo: str):
     """What the Hub refuses, as one line.
 
     Raises:
@@ -126,18 +126,18 @@ def push(folder: Path, repo: str, private: bool = False, tag: str | None = None,
 
     Raises:
         ValueError: a name that is none, or a tag that exists.
-        OSError: see `told_plainly`.
+        OSError: see `plain_errors`.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
-    with told_plainly(repo):
+    with plain_errors(repo):
         sdk = "gradio" if kind == "space" else None
         url = api.create_repo(repo, repo_type=kind, private=private, exist_ok=True, space_sdk=sdk)
         taken = [ref.name for ref in api.list_repo_refs(repo, repo_type=kind).tags]
     if tag in taken:
         raise ValueError(f"tag is {tag!r}, which {repo} has already; give a new one")
-    with told_plainly(repo):
+    with plain_errors(repo):
         done = api.upload_folder(
             repo_id=repo,
             repo_type=kind,

@@ -286,10 +286,10 @@ class Leveller:
         for _ in range(ROUNDS):
             if float(high.max()) * 10.0 ** (gain_db / 20.0) <= self.limit:
                 break  # nothing is taken away
-            heard = loudness(self._limit(audio, 10.0 ** (gain_db / 20.0), high)[:, inside].cpu(), self.rate)
+            reached = loudness(self._limit(audio, 10.0 ** (gain_db / 20.0), high)[:, inside].cpu(), self.rate)
             if before is not None and gain_db != before[0]:
-                slope = min(max((heard - before[1]) / (gain_db - before[0]), 0.2), 1.0)
-            before, miss = (gain_db, heard), level + least - heard
+                slope = min(max((reached - before[1]) / (gain_db - before[0]), 0.2), 1.0)
+            before, miss = (gain_db, reached), level + least - reached
             gain_db = min(max(gain_db + miss / slope, least), least + MAKE_UP_DB)
             if abs(miss) < CLOSE_LU or gain_db == before[0]:
                 break

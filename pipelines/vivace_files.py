@@ -110,7 +110,8 @@ def read_with_ffmpeg(path: str | Path, max_duration_s: float, reason: str) -> tu
         "-protocol_whitelist",
         "file,pipe",
     ]
-    words += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav"]
+    words += ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
+    words += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav"]
     words += [] if np.isinf(max_duration_s) else ["-t", f"{max_duration_s + 1.0:g}"]
     try:
         done = subprocess.run([*words, "pipe:1"], capture_output=True, timeout=FFMPEG_TIMEOUT_S)
@@ -134,7 +135,7 @@ def read_file(path: str | Path, max_duration_s: float) -> tuple[torch.Tensor, in
     (a WAV whose recorder was stopped, an MP3 of variable bit rate without a Xing header) goes through ffmpeg.
 
     Raises:
-        ValueError: no such file, one that is too large or too long (told by its header, before it is read), damaged, or
+        ValueError: no such file, one that is too large or too long (by its header, before it is read), damaged, or
             in need of an ffmpeg that is not there.
     """
     soundfile = load_soundfile()
@@ -577,8 +578,8 @@ def check_adapters(recipe: dict, unet: Any) -> None:
         return [(one.get("sha256"), one.get("strength")) for one in adapters]
 
     def words(adapters: list[dict]) -> str:
-        told = [f"{one.get('name')} (strength {one.get('strength')}, hash {one.get('sha256')})" for one in adapters]
-        return ", ".join(told) or "none"
+        named = [f"{one.get('name')} (strength {one.get('strength')}, hash {one.get('sha256')})" for one in adapters]
+        return ", ".join(named) or "none"
 
     wanted, here = recipe.get("adapters") or [], adapters_of(unet)
     if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):

@@ -126,7 +126,7 @@ class Music:
 def choose_bpm(
     prompt: str, beats: Fraction | None, duration_s: float | None, unread: bool = False
 ) -> tuple[float | int, str]:
-    """A tempo where bars or chords need one and none is said, and why it was chosen.
+    """A tempo where bars or chords need one and none is stated, and why it was chosen.
 
     Bars that must last a given time fix the tempo. Otherwise the words that composers have for tempo decide, at the
     usual metronome marks, and the style, at what its players take; of a fast word and a style the faster, of a slow
@@ -147,16 +147,16 @@ def choose_bpm(
         )
         return [(bpm, f"the prompt says {match[0]!r}") for bpm, match in found if match][:1]
 
-    said = first(TEMPO_WORDS) + ([] if unread else first(STYLE_TEMPI))
-    if said:
-        return max(said) if said[0][0] >= DEFAULT_BPM else min(said)
+    stated = first(TEMPO_WORDS) + ([] if unread else first(STYLE_TEMPI))
+    if stated:
+        return max(stated) if stated[0][0] >= DEFAULT_BPM else min(stated)
     return DEFAULT_BPM, "the prompt's tempo was not understood" if unread else "no word of the prompt tells"
 
 
 def stated_tempo(
     words: MusicWords, bpm: float | None, time_signature: str | None, beat_unit: str | None
 ) -> tuple[int | float | None, Fraction | None, str | None]:
-    """The tempo that is said, by the arguments or else by the words.
+    """The tempo that is stated, by the arguments or else by the words.
 
     Args:
         words: what the prompt says.
@@ -166,7 +166,7 @@ def stated_tempo(
 
     Returns:
         Beats of the meter a minute, as a number and exactly, and a note where another note than the beat was counted;
-        all None where no tempo is said.
+        all None where no tempo is stated.
 
     Raises:
         ValueError: a tempo out of range, or an unknown `beat_unit`.

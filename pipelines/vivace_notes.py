@@ -358,7 +358,7 @@ def load_tracker() -> Any:
         ) from error
 
 
-def hear_voice(audio: torch.Tensor, rate: int) -> Sketch:
+def transcribe_voice(audio: torch.Tensor, rate: int) -> Sketch:
     """The line of one voice in (channels, samples), in tune with itself and in the range of a lead.
 
     Raises:
@@ -392,9 +392,9 @@ def hear_voice(audio: torch.Tensor, rate: int) -> Sketch:
     return Sketch("lead", found, (f"melody: played {where} than recorded",) if octaves else ())
 
 
-def hear_rhythm(audio: torch.Tensor, rate: int) -> Sketch:
+def transcribe_rhythm(audio: torch.Tensor, rate: int) -> Sketch:
     """The hits in (channels, samples) as kick, snare and hat by the centres of their spectra. Where all sound alike, as
-    taps on a desk do, none is told from the others: all are snares until `told_apart`.
+    taps on a desk do, they cannot be told from one another: all are snares until `kick_and_snare`.
 
     Raises:
         ValueError: nothing is hit.
@@ -429,7 +429,7 @@ def hear_rhythm(audio: torch.Tensor, rate: int) -> Sketch:
     return Sketch("drums", found)
 
 
-def told_apart(score: Score) -> Score:
+def kick_and_snare(score: Score) -> Score:
     """Drums of one kind as a kick and a snare: the snare takes those on every second beat."""
     notes = score.notes("drums").copy()
     if set(notes[:, 2]) == {SNARE}:
@@ -460,7 +460,7 @@ def read_sketch(value: object, name: str, sampling_rate: int | None = None) -> S
         if is_recording(value, sampling_rate):
             rate = None if isinstance(value, (str, os.PathLike)) else sampling_rate
             audio, own = read_audio(str(value) if isinstance(value, os.PathLike) else value, rate, MAX_SECONDS)
-            return hear_voice(audio, own) if name == "melody" else hear_rhythm(audio, own)
+            return transcribe_voice(audio, own) if name == "melody" else transcribe_rhythm(audio, own)
         if name == "melody":
             return read_melody(value)
         score = read_score(value)
@@ -506,7 +506,7 @@ def settle_sketches(
         bpm = stated_tempo(words, given.bpm, meter, given.beat_unit)[0]
         bpm = fixed.bpm if bpm is None and fixed is not None else bpm
         score = one.score(meter, bpm, bars, timing or "grid")
-        return told_apart(score) if one.role == "drums" else score
+        return kick_and_snare(score) if one.role == "drums" else score
 
     return settled(melody), settled(rhythm)
 

@@ -240,7 +240,7 @@ def note_roll(
         frame_rate: frames a second; frame i lasts from i / frame_rate to (i + 1) / frame_rate seconds.
         start_s: time of the score's beginning, seconds; may lie outside the frames.
         stretch: how many times faster than at its own tempo the score is played.
-        free: roles of which nothing is said, whatever notes they have.
+        free: roles that may play what fits, whatever notes they have.
         circle: the frames are a loop: what rings beyond the last sounds in the first.
 
     Returns:
@@ -528,22 +528,9 @@ def make_conditions(
         numbers = max(len(one) for one in sounds if one is not None)
         reference = torch.tensor([[math.nan] * numbers if one is None else one for one in sounds], device=device)
         pull = torch.tensor([item.strengths.sounds_like_strength for item in requests], device=device)
-    return Conditions(
-        states.to(device),
-        states_mask.to(device),
-        owner.to(device),
-        weights.to(device),
-        unwanted_owner.to(device),
-        unwanted_weights.to(device),
-        grid.to(device),
-        edit.to(device),
-        {name: values.to(device) for name, values in scalars.items()},
-        visible.to(device),
-        roll,
-        players,
-        reference,
-        pull,
-    )
+    moved = (states, states_mask, owner, weights, unwanted_owner, unwanted_weights, grid, edit)
+    scalars = {name: values.to(device) for name, values in scalars.items()}
+    return Conditions(*(one.to(device) for one in moved), scalars, visible.to(device), roll, players, reference, pull)
 
 
 # Prompts -> text states for the network.

@@ -574,7 +574,7 @@ class Exclusion:
     Attributes:
         words: what is left, which says what the music should sound like; may be empty.
         excluded: names in `THINGS` of what is not to play.
-        exclusive: names of what alone is to play, as in "just piano and bass"; empty = not said.
+        exclusive: names of what alone is to play, as in "just piano and bass"; empty = not stated.
         named: names that `words` has.
     """
 

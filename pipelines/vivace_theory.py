@@ -379,7 +379,7 @@ def frame_grid(
     beat_chroma: np.ndarray | list | None = None,
     first_beat_s: float = 0.0,
 ) -> "torch.Tensor":
-    """What each latent frame is told: beat and bar phase, chord, and whether these are known.
+    """What the network gets for each latent frame: beat and bar phase, chord, and whether there are some.
 
     Channels: 0-5 sin, cos of 2 pi h beat_phase for h = 1, 2, 4; 6-7 sin, cos of 2 pi bar_phase; 8-19 chord chroma
     (0 or 1, C first); 20 grid known; 21 chord known. A group that is absent is zero.

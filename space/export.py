@@ -109,10 +109,10 @@ def export_space(
             shutil.copytree(ROOT / package, partial / package, ignore=ignore)
         if source is not None:
             shutil.copytree(source, partial / "checkpoints" / name, ignore=ignore)
-        told = model if source is None else f"checkpoints/{name}"
+        shown = model if source is None else f"checkpoints/{name}"
         models = f"models:\n- {model}\npreload_from_hub:\n- {model}\n" if source is None else ""
-        card = CARD.format(title=title, gradio=version("gradio"), model=told, models=models)
-        (partial / MODEL_FILE).write_text(told + "\n")
+        card = CARD.format(title=title, gradio=version("gradio"), model=shown, models=models)
+        (partial / MODEL_FILE).write_text(shown + "\n")
         (partial / "README.md").write_text(card)
         (partial / "requirements.txt").write_text(requirements())
         (partial / ".gitattributes").write_text(ATTRIBUTES)

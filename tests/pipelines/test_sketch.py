@@ -11,7 +11,15 @@ import torch
 from pipelines.composer_vivace import ComposerVivace
 from pipelines.pipeline_vivace import Score, Track, VivacePipeline
 from pipelines.vivace_music import MusicArguments
-from pipelines.vivace_notes import Sketch, hear_rhythm, hear_voice, on_steps, read_sketch, repeated, settle_sketches
+from pipelines.vivace_notes import (
+    Sketch,
+    on_steps,
+    read_sketch,
+    repeated,
+    settle_sketches,
+    transcribe_rhythm,
+    transcribe_voice,
+)
 from pipelines.vivace_reading import MusicWords
 from tests.conftest import make_pipeline
 from tests.helpers.voice import RATE, TUNES, beatbox, seconds, sing, tune
@@ -42,7 +50,7 @@ def heard() -> dict:
     for number, (name, voice) in enumerate(zip(TUNES, VOICES, strict=True)):
         _, bpm, notes = tune(name)
         audio, sung = sing(seconds(notes, bpm), number, **voice)
-        found[name] = (sung, hear_voice(torch.from_numpy(audio)[None], RATE))
+        found[name] = (sung, transcribe_voice(torch.from_numpy(audio)[None], RATE))
     return found
 
 
@@ -80,7 +88,7 @@ def test_tunes_get_their_tempo_and_their_steps(heard, given):
 def test_a_voice_out_of_tune_and_a_tempo_that_it_was_not_sung_in(heard):
     _, bpm, notes = tune("ode to joy")
     audio, _ = sing(seconds(notes + np.array([0, 0, 0.4, 0]), bpm), 1)
-    sketch = hear_voice(torch.from_numpy(audio)[None], RATE)
+    sketch = transcribe_voice(torch.from_numpy(audio)[None], RATE)
     assert len(set(sketch.notes[:, 2] - notes[:, 2])) == 1
     score = sketch.score("4/4", 77)
     assert score.bpm == 77 and np.array_equal(score.notes()[:, 0], notes[:, 0])
@@ -99,7 +107,7 @@ def test_steps_go_along_with_a_player():
 def test_beatboxed_loops_become_drums(name):
     bpm, hits = loop(name)
     audio, times = beatbox([(time * 60 / bpm, kind) for time, kind in hits], 1, late_s=0.012)
-    sketch = hear_rhythm(torch.from_numpy(audio)[None], RATE)
+    sketch = transcribe_rhythm(torch.from_numpy(audio)[None], RATE)
     assert mir_eval.onset.f_measure(np.sort(times), sketch.notes[:, 0], window=0.05)[0] >= 0.95
     for given in (bpm, None):
         score = sketch.score("4/4", given)
