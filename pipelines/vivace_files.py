@@ -100,16 +100,7 @@ def read_with_ffmpeg(path: str | Path, max_duration_s: float, reason: str) -> tu
             f"audio is {str(path)!r}, which cannot be read ({reason}) without ffmpeg: pip install imageio-ffmpeg, or "
             "give a WAV or FLAC file"
         )
-    words = [
-        program,
-        "-v",
-        "error",
-        "-nostdin",
-        "-format_whitelist",
-        FFMPEG_FORMATS,
-        "-protocol_whitelist",
-        "file,pipe",
-    ]
+    words = [program, "-v", "error", "-nostdin", "-format_whitelist", FFMPEG_FORMATS]
     words += ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
     words += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav"]
     words += [] if np.isinf(max_duration_s) else ["-t", f"{max_duration_s + 1.0:g}"]

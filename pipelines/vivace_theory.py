@@ -440,7 +440,8 @@ piano, piano, piano, piano, piano, piano, piano, piano
 """.strip()))  # fmt: skip
 PROGRAMS = {"ukulele": 24, "mandolin": 25, "sine lead": 80}
 PROGRAMS |= {name: program for program, name in reversed(list(enumerate(PROGRAM_NAMES)))}
-# What else words call them; an s may follow.
+# What else prompts call them; an s may follow. The captions' words are in training/data/scorebook/instruments.txt: some
+# of them are too common in prompts ("vibes", "voices"), and prompts have words that no caption has.
 INSTRUMENT_WORDS = {
     name: tuple(words.split(", "))
     for name, words in (

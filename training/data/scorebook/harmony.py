@@ -3,7 +3,7 @@ chords recognised in notes. Names of keys and pitch classes are those of pipelin
 
 import numpy as np
 
-from pipelines.vivace_theory import PITCH_CLASSES
+from pipelines.vivace_theory import CHORD_PROFILES, PITCH_CLASSES
 
 QUALITIES = {
     "": (0, 4, 7), "m": (0, 3, 7), "7": (0, 4, 7, 10), "maj7": (0, 4, 7, 11), "m7": (0, 3, 7, 10), "dim": (0, 3, 6),
@@ -12,9 +12,6 @@ QUALITIES = {
 }  # fmt: skip
 MAJOR_SCALE = (0, 2, 4, 5, 7, 9, 11)
 MINOR_SCALE = (0, 2, 3, 5, 7, 8, 10)
-# Krumhansl and Kessler 1982: how well each pitch class fits a major or minor key.
-MAJOR_PROFILE = np.array([6.35, 2.23, 3.48, 2.33, 4.38, 4.09, 2.52, 5.19, 2.39, 3.66, 2.29, 2.88])
-MINOR_PROFILE = np.array([6.33, 2.68, 3.52, 5.38, 2.60, 3.53, 2.54, 4.75, 3.98, 2.69, 3.34, 3.17])
 
 # (pitch class of the root, key of `QUALITIES`); None stands for "no chord".
 Chord = tuple[int, str]
@@ -43,7 +40,7 @@ def estimate_key(notes: np.ndarray) -> tuple[int, bool, float]:
     if weights.sum() <= 0.0 or weights.std() < 1e-9:
         return 0, False, 0.0
     scores = []
-    for profile in (MAJOR_PROFILE, MINOR_PROFILE):
+    for profile in CHORD_PROFILES:
         scores += [float(np.corrcoef(weights, np.roll(profile, tonic))[0, 1]) for tonic in range(12)]
     order = np.argsort(scores)[::-1]
     return int(order[0] % 12), bool(order[0] >= 12), scores[order[0]] - scores[order[1]]

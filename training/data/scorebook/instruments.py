@@ -2,7 +2,7 @@
 
 Programs and names follow General MIDI level 1 and the preset list of FluidR3Mono, whose banks 8 and 16 hold variants.
 The table is instruments.txt. Its words are those of the scorebook's captions; further words for training texts stand in
-training/text/words.py, under the same canonical names.
+training/text/words.py, what prompts are read by in pipelines/vivace_theory.py, under the same canonical names.
 """
 
 from dataclasses import dataclass

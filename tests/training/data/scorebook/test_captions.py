@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from pipelines.vivace_notes import named_instruments
 from pipelines.vivace_reading import read_exclusion
+from pipelines.vivace_theory import PROGRAMS
 from training.data.scorebook.arrange import ENSEMBLES
 from training.data.scorebook.captions import (
     MOOD_HELDOUT,
@@ -116,3 +118,18 @@ def test_unaccompanied_is_said_of_one_alone():
     texts = [text for seed in range(60) for text, _ in captions(alone, 8, np.random.default_rng(seed))]
     others = [text for seed in range(60) for text, _ in captions(facts(complete=True), 8, np.random.default_rng(seed))]
     assert any("unaccompanied" in text for text in texts) and not any("unaccompanied" in text for text in others)
+
+
+# Words of captions that prompts use for something else, or for more than this instrument.
+OPEN_WORDS = {
+    "EP", "bells", "vibes", "voices", "miles-style trumpet", "horns", "eighties brass", "sax", "whistling",
+    "soft synth lead", "moving pad",
+}  # fmt: skip
+
+
+def test_prompts_are_read_by_the_captions_words():
+    """The two tables of instruments have the same names, and a caption's word means the same in a prompt."""
+    assert set(PROGRAMS) == set(INSTRUMENTS)
+    for name, instrument in INSTRUMENTS.items():
+        for word in set(instrument.words) - OPEN_WORDS:
+            assert list(named_instruments(f"tune for {word}, soft")) == [name]
