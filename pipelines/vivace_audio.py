@@ -277,6 +277,7 @@ class Leveller:
 
         By the secant: a decibel of gain adds less than one of loudness, the less the more is limited.
         """
+        assert self.target is not None
         level, high = loudness(audio[:, inside].cpu(), self.rate), peaks(audio)
         if math.isinf(level):
             return 1.0

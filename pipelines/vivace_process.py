@@ -528,9 +528,10 @@ def make_conditions(
         numbers = max(len(one) for one in sounds if one is not None)
         reference = torch.tensor([[math.nan] * numbers if one is None else one for one in sounds], device=device)
         pull = torch.tensor([item.strengths.sounds_like_strength for item in requests], device=device)
-    moved = (states, states_mask, owner, weights, unwanted_owner, unwanted_weights, grid, edit)
+    texts = (one.to(device) for one in (states, states_mask, owner, weights, unwanted_owner, unwanted_weights))
     scalars = {name: values.to(device) for name, values in scalars.items()}
-    return Conditions(*(one.to(device) for one in moved), scalars, visible.to(device), roll, players, reference, pull)
+    rest = grid.to(device), edit.to(device), scalars, visible.to(device), roll, players, reference, pull
+    return Conditions(*texts, *rest)  # type: ignore[call-arg]
 
 
 # Prompts -> text states for the network.

@@ -65,8 +65,8 @@ def check_number(name: str, value: float, low: float, high: float, unit: str = "
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not number or not low <= value <= high or (whole and value != int(value)):
         kind = "whole numbers" if whole else "numbers"
-        value = " ".join((repr(str(value)) if isinstance(value, str) else str(value)).split())  # an array has lines
-        raise ValueError(f"{name} is {value}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
+        shown = " ".join((repr(str(value)) if isinstance(value, str) else str(value)).split())  # an array has lines
+        raise ValueError(f"{name} is {shown}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
 
 
 def parse_note(letter: str, accidental: str) -> int:
@@ -91,7 +91,7 @@ def spell_key(text: str) -> str:
     plain = re.sub(r"^(?i:(?:in )?(?:the )?key(?: of| is| ?[:=])?|in) ?(?=[A-Ha-h])", "", plain)
     match = re.fullmatch(rf"{TONIC}[\s:_-]*(?:(?P<mode>(?i:{MODE}|mi|ma))|(?P<m>[mM]))?(?i: (?:key|scale))?", plain)
     name = None if match is None else _tonic(match["note"], match["accidental"] or "", (match["mode"] or "").lower())
-    if name is None:
+    if match is None or name is None:
         raise ValueError(
             f"key is {text!r}; allowed: a note from A to G, optionally # or b, then major or minor or a church mode, "
             "as in 'Bb major', 'F#m' or 'D dorian'"
@@ -141,7 +141,7 @@ def beat_length(time_signature: str) -> Fraction:
 def _meter(text: str) -> tuple[int, Fraction]:
     match = re.fullmatch(r"\s*(\d{1,2})\s*/\s*(2|4|8|16)\s*", str(text))
     upper, beat = (int(match[1]), Fraction(1, int(match[2]))) if match else (0, Fraction(1, 4))
-    if upper and int(match[2]) >= 8 and upper > 3 and upper % 3 == 0:  # compound meter: three to the beat
+    if match and int(match[2]) >= 8 and upper > 3 and upper % 3 == 0:  # compound meter: three to the beat
         upper, beat = upper // 3, 3 * beat
     if not 1 <= upper <= MAX_BEATS_PER_BAR:
         raise ValueError(
@@ -244,7 +244,7 @@ def read_chord(symbol: str) -> Chord:
         return Chord(symbol)
     match = re.fullmatch(r"([A-Ga-g])([#b\u266f\u266d]?)(:?)([^/:]*)(?:/([^/]+))?", plain)
     intervals = read_quality(match[4]) if match is not None and (match[4] or not match[3]) else None
-    if intervals is not None:
+    if match is not None and intervals is not None:
         root, bass = parse_note(match[1], match[2]), None
         if match[5] is None:
             return Chord(symbol, root, intervals)
