@@ -201,11 +201,11 @@ def music_asked(arguments: dict, config) -> Music | None:
     Raises:
         ValueError: what the pipeline would refuse.
     """
-    known = arguments.get("melody") if arguments.get("score") is None else arguments["score"]
-    if known is not None and not isinstance(known, Score):
+    notes = arguments.get("melody") if arguments.get("score") is None else arguments["score"]
+    if notes is not None and not isinstance(notes, Score):
         return None
     longest_s, written = min(config.max_duration_s, MAX_SECONDS), is_composed(arguments, has_composer(config))
-    return music_of(arguments.get("prompt") or "", arguments, known, config.default_duration_s, longest_s, written)
+    return music_of(arguments.get("prompt") or "", arguments, notes, config.default_duration_s, longest_s, written)
 
 
 def overridden(arguments: dict) -> str:

@@ -360,7 +360,7 @@ class Leveller:
 
     def run(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Chunks (channels, n) fp32 in, chunks out, later by the reach of the filters; together as long."""
-        held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out
+        held, begin, done = None, 0, 0  # `held` begins at sample `begin`; samples before `done` have been given out
         grid, reach = 1, self.reach
         if self.ratio != 1.0:
             grid, reach = compressor_step(self.rate), reach + compressor_reach(self.rate)
@@ -370,15 +370,15 @@ class Leveller:
                 yield self._level(self._compress(chunk)[:, index], inside)[:, inside]
                 return
             held = chunk if held is None else torch.cat([held, chunk], dim=1)
-            ready = known + held.shape[1] - reach
+            ready = begin + held.shape[1] - reach
             if ready > done:
-                levelled = self._level(self._compress(held), slice(None))[:, done - known : ready - known]
+                levelled = self._level(self._compress(held), slice(None))[:, done - begin : ready - begin]
                 yield self._fade(levelled, done)
                 done = ready
-                drop = max(0, done - reach - known) // grid * grid  # so that the compressor's steps stay where they are
-                held, known = held[:, drop:], known + drop
-        if held is not None and done < known + held.shape[1]:
-            yield self._fade(self._level(self._compress(held), slice(None))[:, done - known :], done)
+                drop = max(0, done - reach - begin) // grid * grid  # so that the compressor's steps stay where they are
+                held, begin = held[:, drop:], begin + drop
+        if held is not None and done < begin + held.shape[1]:
+            yield self._fade(self._level(self._compress(held), slice(None))[:, done - begin :], done)
 
 
 # Beats of audio with a steady beat: onsets by spectral flux, tempo by their autocorrelation at several beats'
@@ -459,6 +459,8 @@ def find_beats(audio: torch.Tensor, rate: int, bpm: float | None, beats_per_bar:
             + on(low, first + k * period, beats_per_bar * period) for k in range(beats_per_bar)]  # fmt: skip
     return bpm, float((first + int(np.argmax(bars)) * period) / ENVELOPE_HZ)
 
+
+# Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
 
 WORKING_LUFS = -18.0  # the training clips' level, at which audio is encoded
 FADE_S = 0.05  # from kept to made, inside the made part

@@ -481,10 +481,10 @@ class LoraMixin(LoraBaseMixin):
 
     def _sounds_of_adapters(self) -> tuple[list[list[float]], float]:
         """The sounds of the adapters that play, and their summed strength, at most 1."""
-        known = {name: sounds for name, sounds in (self._adapter_sounds or {}).items() if sounds}
-        strengths = {one["name"]: one["strength"] for one in adapters_of(self.unet)} if known else {}
-        playing = [name for name in known if strengths.get(name, 0.0) > 0.0]
-        return [sound for name in playing for sound in known[name]], min(1.0, sum(strengths[name] for name in playing))
+        sounds = {name: own for name, own in (self._adapter_sounds or {}).items() if own}
+        strengths = {one["name"]: one["strength"] for one in adapters_of(self.unet)} if sounds else {}
+        playing = [name for name in sounds if strengths.get(name, 0.0) > 0.0]
+        return [sound for name in playing for sound in sounds[name]], min(1.0, sum(strengths[name] for name in playing))
 
     @classmethod
     def lora_state_dict(
@@ -530,9 +530,9 @@ class LoraMixin(LoraBaseMixin):
         check_unfused(self.unet)
         taken = list(getattr(self.unet, "peft_config", None) or {})
         if adapter_name is not None and (not adapter_name or "." in adapter_name or (adapter_name in taken) != hotswap):
-            known = f"; taken: {', '.join(taken)}" if taken else ""
+            others = f"; taken: {', '.join(taken)}" if taken else ""
             wanted = "that of a loaded one" if hotswap else "a new name without dots"
-            raise ValueError(f"adapter_name is {adapter_name!r}; allowed: {wanted}{known}")
+            raise ValueError(f"adapter_name is {adapter_name!r}; allowed: {wanted}{others}")
         given = pretrained_model_name_or_path_or_dict
         what = "lora" if isinstance(given, dict) else f"lora {given}"
         state, metadata = self.lora_state_dict(given, return_lora_metadata=True, **options)

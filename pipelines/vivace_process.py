@@ -341,13 +341,13 @@ def rolls(
     return roll
 
 
-def instruments_of(score: Score | None, prompt: str, known: Sequence[str]) -> list[int]:
-    """What plays each role, as places in the network's list `known`; -1 = unknown.
+def instruments_of(score: Score | None, prompt: str, instruments: Sequence[str]) -> list[int]:
+    """What plays each role, as places in the network's list `instruments`; -1 = unknown.
 
     Where the prompt names instruments of that list, it decides: the score's count only where the prompt names them too,
     and a single instrument plays a single pitched part. Else the instruments of the score's tracks count.
     """
-    named = [name for name in known if re.search(rf"(?<![\w-]){re.escape(name)}s?(?![\w-])", prompt.lower())]
+    named = [name for name in instruments if re.search(rf"(?<![\w-]){re.escape(name)}s?(?![\w-])", prompt.lower())]
     named = [name for name in named if not any(name != longer and name in longer for longer in named)]
     players: dict[str, str] = {}
     for track in () if score is None else score.tracks:
@@ -356,7 +356,7 @@ def instruments_of(score: Score | None, prompt: str, known: Sequence[str]) -> li
     pitched = [] if score is None else [role for role in score.roles if role != "drums"]
     if len(pitched) == 1 and len(named) == 1 and named[0] != "drums":
         players.setdefault(pitched[0], named[0])
-    return [known.index(players[role]) if players.get(role) in known else -1 for role in ROLES]
+    return [instruments.index(players[role]) if players.get(role) in instruments else -1 for role in ROLES]
 
 
 # Conditions of a batch of pieces: text states and their shares in time, beat grid, notes, scalars.

@@ -259,7 +259,7 @@ def check_call(
 
 
 def make_plan(
-    prompt: Prompt, music: Music, known: Score | None, parts: tuple[str, ...] | None, form: object,
+    prompt: Prompt, music: Music, kept: Score | None, parts: tuple[str, ...] | None, form: object,
     repeat: bool = False, negative_prompt: str | None = None,
 ) -> MusicPlan:  # fmt: skip
     """What is to be composed for a piece.
@@ -267,7 +267,7 @@ def make_plan(
     Args:
         prompt: whose words name instruments, and what does not play.
         music: tempo, meter, key, chords and length.
-        known: notes that are given and stay.
+        kept: notes that are given and stay.
         parts: roles that play; None = those of the words.
         form: sections.
         repeat: whether the given notes are repeated to the end.
@@ -290,9 +290,9 @@ def make_plan(
         raise ValueError(f"prompt is {prompt.text!r}, which excludes every part; needed: one that plays")
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
-    if known is not None and repeat:
-        known = repeated(known, bars * float(quarters_per_bar(music.time_signature)))
-    given = None if known is None else fit_score(known, replace(music, bars=bars), None)
+    if kept is not None and repeat:
+        kept = repeated(kept, bars * float(quarters_per_bar(music.time_signature)))
+    given = None if kept is None else fit_score(kept, replace(music, bars=bars), None)
     parts = own if parts is None else parts
     if parts is not None and given is not None:
         parts = tuple(role for role in ROLES if role in {*parts, *given.roles})
@@ -385,11 +385,11 @@ def make_requests(
                 raise ValueError(f"{name} and score: give one of them; a score with its {part} alone is a {name}")
         composed = edit is None and composes and own["compose"] is not False
         composed = composed and (score is None or own["compose"] is True or own["form"] is not None)
-        known = score
+        kept = score
         if score is None:
-            known = joined(*settle_sketches(own["melody"], own["rhythm"], own["sketch_timing"], given, words))
-        if known is not None:
-            given, remarks = arguments_of_score(known, given, words)
+            kept = joined(*settle_sketches(own["melody"], own["rhythm"], own["sketch_timing"], given, words))
+        if kept is not None:
+            given, remarks = arguments_of_score(kept, given, words)
             if edit is not None:
                 given = replace(given, bars=own["bars"], duration_s=own["duration_s"])
         elif composed and given.time_signature is None and words.time_signature is None:
@@ -414,7 +414,7 @@ def make_requests(
         plan = None
         if composed:
             repeat = own["rhythm"] is not None and own["melody"] is None
-            plan = make_plan(prompt, music, known, parts, own["form"], repeat, negative)
+            plan = make_plan(prompt, music, kept, parts, own["form"], repeat, negative)
             score, parts = None, plan.parts if parts is not None else None
         if score is not None:
             score = fit_score(score, music, parts)
@@ -437,15 +437,11 @@ def make_requests(
     return requests
 
 
-# Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
-
-SHORTEST_SOUND_S, LONGEST_SOUND_S = 1.0, 60.0  # of audio that a piece is to sound like
-
-
 # What a call is to do with audio, and the grid and the score that the audio brings.
 
 GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # what a recording or its recipe can say
 BAR_MATCH = 0.03  # share by which the tempo found in a loop may be off whole bars
+SHORTEST_SOUND_S, LONGEST_SOUND_S = 1.0, 60.0  # of audio that a piece is to sound like
 
 
 def open_source(source: Any, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:

@@ -610,7 +610,7 @@ def _settle(content: _MidiContent, roles: dict, bpm: float | None) -> Score:
             f"the tempo changes to {other / float(beat):.4g} at quarter {start:g}; all is {file_bpm:.4g} bpm"
         )
     parts = own.get("parts")
-    known = isinstance(parts, list) and len(parts) >= len(content.parts)
+    is_ours = isinstance(parts, list) and len(parts) >= len(content.parts)
     names = [part.name for part in content.parts]
     for key in roles:
         if key not in names and (not isinstance(key, int) or not 0 <= key < len(names)):
@@ -621,7 +621,7 @@ def _settle(content: _MidiContent, roles: dict, bpm: float | None) -> Score:
     for number, (part, role) in enumerate(zip(content.parts, found, strict=True)):
         instrument = None if role == "drums" else PROGRAM_NAMES[part.program]
         name, _, words = part.name.partition(": ")
-        if known and name in ROLES:  # a track of ours
+        if is_ours and name in ROLES:  # a track of ours
             role, instrument = name, words or None
         role = roles.get(number, roles.get(part.name, role))
         tracks.append(Track(role, np.array(part.notes), None if role == "drums" and not words else instrument))

@@ -92,6 +92,11 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def share(default: float, help: str) -> float:
+    """A setting from 0 to 1."""
+    return option(default, help, at_least=0, at_most=1)
+
+
 def about(config_class: type, name: str) -> Mapping[str, Any]:
     """What `option` says of a setting, in the class or, if that only has another default, in a base of it."""
     for owner in config_class.__mro__:
@@ -226,12 +231,10 @@ class LatentsRun:
     )
     num_threads: int = option(1, "CPU threads", above=0)
     num_workers: int = option(0, "threads that read audio ahead of the autoencoder; a GPU needs some", at_least=0)
-    importance: float = option(
+    importance: float = share(
         0.0,
         "latents are scaled so that channels on which more of the sound hangs have a variance above 1: their "
         "importance to this power. With 1 equal errors are equally audible, with 0 all variances are 1",
-        at_least=0,
-        at_most=1,
     )
     retellings: int = option(
         0,
@@ -247,53 +250,36 @@ class LatentRun(StageRun):
 
     data_dir: str = "latents/small"
     crop_frames: int = option(128, "latent frames of the longest item; shorter clips are padded", above=0)
-    text_dropout: float = option(0.1, "share of items without text", at_least=0, at_most=1)
-    token_dropout: float = option(
-        0.0, "share of tokens that are hidden, each on its own, so that no word is the only clue", at_least=0, at_most=1
+    text_dropout: float = share(0.1, "share of items without text")
+    token_dropout: float = share(
+        0.0, "share of tokens that are hidden, each on its own, so that no word is the only clue"
     )
     text_noise: float = option(
         0.0,
         "standard deviation of noise on the text's states, whose root mean square is 1, for unseen words",
         at_least=0,
     )
-    scalar_dropout: float = option(
-        0.15, "share of items without duration, bpm, key or beats per bar, each on its own", at_least=0, at_most=1
-    )
-    grid_dropout: float = option(0.1, "share of items without beats and chords", at_least=0, at_most=1)
-    chord_dropout: float = option(0.2, "share of items with beats that have no chords", at_least=0, at_most=1)
-    note_dropout: float = option(
-        0.2, "of a network with notes: share of items in which every role is free", at_least=0, at_most=1
-    )
-    role_dropout: float = option(
+    scalar_dropout: float = share(0.15, "share of items without duration, bpm, key or beats per bar, each on its own")
+    grid_dropout: float = share(0.1, "share of items without beats and chords")
+    chord_dropout: float = share(0.2, "share of items with beats that have no chords")
+    note_dropout: float = share(0.2, "of a network with notes: share of items in which every role is free")
+    role_dropout: float = share(
         0.5,
         "share of the others in which each role is free with probability one half, so that a role without notes comes "
         "to mean: play what fits. A role that does not play in the clip says so unless it is dropped",
-        at_least=0,
-        at_most=1,
     )
-    span_dropout: float = option(
-        0.2, "share of items in which all roles, or some, are free in a span of bars", at_least=0, at_most=1
-    )
-    instrument_dropout: float = option(
-        0.3, "share of roles whose instrument is unknown, each on its own", at_least=0, at_most=1
-    )
+    span_dropout: float = share(0.2, "share of items in which all roles, or some, are free in a span of bars")
+    instrument_dropout: float = share(0.3, "share of roles whose instrument is unknown, each on its own")
     velocity_spread: float = option(
         0.0,
         "the velocities of each role are multiplied by 2 to a power of up to this, or divided: parts are mixed to a "
         "level, so that only differences of velocity are heard",
         at_least=0,
     )
-    reference_dropout: float = option(
-        0.5, "of a network with a reference: share of items whose sound is free", at_least=0, at_most=1
-    )
-    all_dropout: float = option(
-        0.05, "share of items without any condition: the unconditional branch of guidance", at_least=0, at_most=1
-    )
-    mask_probability: float = option(
-        0.25,
-        "share of items trained as inpainting: beginning, end, middle or several regions given",
-        at_least=0,
-        at_most=1,
+    reference_dropout: float = share(0.5, "of a network with a reference: share of items whose sound is free")
+    all_dropout: float = share(0.05, "share of items without any condition: the unconditional branch of guidance")
+    mask_probability: float = share(
+        0.25, "share of items trained as inpainting: beginning, end, middle or several regions given"
     )
     given_weight: float = option(0.1, "weight in the loss of the frames that are given", at_least=0)
     logit_mean: float = option(0.0, "mean of the logit of the noise level that a flow scheduler trains on")

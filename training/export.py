@@ -14,7 +14,7 @@ from pipelines.hub import save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from training import distill, lora, reward
-from training.config import command, option, parse_config
+from training.config import command, option, parse_config, share
 from training.encode_latents import load_text_encoder
 from training.flow import load_scheduler
 
@@ -40,16 +40,14 @@ class ExportRun:
     notes: str | None = option(None, "Markdown file for the model card: data, training, figures, limits")
     default_num_inference_steps: int = option(12, "inference steps where a request names none", at_least=1)
     default_guidance_scale: float = option(2.5, "guidance scale where a request names none", at_least=0)
-    default_guidance_low: float = option(0.0, "lowest noise level at which guidance is on", at_least=0, at_most=1)
-    default_guidance_high: float = option(1.0, "highest noise level at which guidance is on", at_least=0, at_most=1)
+    default_guidance_low: float = share(0.0, "lowest noise level at which guidance is on")
+    default_guidance_high: float = share(1.0, "highest noise level at which guidance is on")
     default_score_guidance_scale: float | None = option(
         None, "strength of grid and notes where a piece plays notes; null = that of the rest", at_least=0
     )
-    default_apg_eta: float = option(
+    default_apg_eta: float = share(
         1.0,
         "share kept of what guidance adds along the prediction, where a request does not say; 0 keeps loud notes even",
-        at_least=0,
-        at_most=1,
     )
     default_compression_ratio: float = option(
         4.0,
