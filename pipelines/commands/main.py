@@ -7,6 +7,7 @@ Every error is one line on stderr that begins with "error: ".
 
 import argparse
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import os
@@ -101,7 +102,7 @@ def make_parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentP
             name, help=about, description=about, epilog=module.EXAMPLES, formatter_class=style, allow_abbrev=False
         )
         module.add_arguments(command)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=functools.partial(serve.run, main=main) if module is serve else module.run)
     return parser, commands.choices
 
 

@@ -9,6 +9,7 @@ import secrets
 import sys
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
@@ -66,7 +67,8 @@ def hand_over(words: list[str]) -> int | None:
     return code
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, main: Callable[[list[str]], int]) -> int:
+    """Start or stop the server, in which `main` does the commands."""
     if args.stop:
         connection = reach()
         if connection is None:
@@ -89,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         write_private(place(), json.dumps({"host": host, "port": port, "key": key.hex(), "pid": os.getpid()}))
         print(f"ready on {host}:{port}; stop with `vivace serve --stop`", flush=True)
         try:
-            answer(listener, key, args.idle_minutes * 60.0)
+            answer(listener, key, args.idle_minutes * 60.0, main)
         finally:
             place().unlink(missing_ok=True)
     return 0
@@ -104,7 +106,7 @@ def write_private(path: Path, text: str) -> None:
     os.replace(partial, path)
 
 
-def answer(listener: Listener, key: bytes, idle_s: float) -> None:
+def answer(listener: Listener, key: bytes, idle_s: float, main: Callable[[list[str]], int]) -> None:
     """Do one command after the other, until one is "stop" or none has come for `idle_s` seconds."""
     address, stopped = listener.address, threading.Event()
 
@@ -127,13 +129,11 @@ def answer(listener: Listener, key: bytes, idle_s: float) -> None:
             words, folder = connection.recv()
             if words == ["stop"]:
                 return
-            connection.send(do(words, folder))
+            connection.send(do(main, words, folder))
 
 
-def do(words: list[str], folder: str) -> tuple[int, str, str]:
+def do(main: Callable[[list[str]], int], words: list[str], folder: str) -> tuple[int, str, str]:
     """Exit code and what a command prints, run in the caller's folder."""
-    from pipelines.commands.main import main
-
     out, errors, here = io.StringIO(), io.StringIO(), os.getcwd()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
         try:
