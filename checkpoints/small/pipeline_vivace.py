@@ -24,29 +24,14 @@ from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .composer_vivace import ComposerVivace
-from .vivace_audio import LOUDNESS_LUFS, loudness, mix_channels, resample, true_peak_db
+from .vivace_audio import LOUDNESS_LUFS, find_beats, loudness, mix_channels, resample, true_peak_db
+from .vivace_checkpoint import LoraMixin, PublishMixin, settle_parts, settle_pipeline
 from .vivace_compose import MusicPlan
-from .vivace_edit import find_beats, prompt_for_score, read_edits, read_sounds
-from .vivace_lora import LoraMixin, adapters_of, check_adapters
-from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
-from .vivace_notes import read_score
-from .vivace_phrases import Draft
-from .vivace_process import (
-    NOISE_BLOCK,
-    Conditions,
-    GivenStates,
-    check_process,
-    encode_texts,
-    frame_noise,
-    latent_statistics,
-    make_conditions,
-    text_states,
-)
-from .vivace_publish import PublishMixin, settle_parts, settle_pipeline
-from .vivace_reading import read_exclusion, read_music, read_prompt
-from .vivace_recipe import (
+from .vivace_files import (
     VivacePipelineOutput,
     Weights,
+    adapters_of,
+    check_adapters,
     compare,
     make_recipe,
     read_recipe,
@@ -54,10 +39,22 @@ from .vivace_recipe import (
     surroundings,
     write_audio,
 )
-from .vivace_request import Request, check_call, choose_seeds, make_requests
-from .vivace_sampling import WINDOW, CallState, Denoiser, Guidance, Sampler, windows
-from .vivace_score import ROLES, Score, Track, note_roll
-from .vivace_sketch import is_recording, read_sketches
+from .vivace_music import Lengths, Music, check_flag, is_timeline, read_prompts, spread, understand
+from .vivace_notes import is_recording, read_score, read_sketches
+from .vivace_process import (
+    Conditions,
+    GivenStates,
+    check_process,
+    encode_texts,
+    latent_statistics,
+    make_conditions,
+    note_roll,
+    text_states,
+)
+from .vivace_reading import read_exclusion, read_music, read_prompt
+from .vivace_request import Request, check_call, choose_seeds, make_requests, prompt_for_score, read_edits, read_sounds
+from .vivace_sampling import NOISE_BLOCK, WINDOW, CallState, Denoiser, Guidance, Sampler, frame_noise, windows
+from .vivace_score import ROLES, Score, Track
 from .vivace_stages import CallStateMixin, ComposingMixin, made_on_cpu
 from .vivace_theory import (
     GRID_CHANNELS,
@@ -72,7 +69,7 @@ from .vivace_theory import (
     parse_time_signature,
     spell_key,
 )
-from .vivace_tokens import encode_score
+from .vivace_tokens import Draft, encode_score
 
 __all__ = [
     "FORMAT", "GRID_CHANNELS", "KEYS", "MAX_BEATS_PER_BAR", "NOISE_BLOCK", "PITCH_CLASSES", "ROLES", "WINDOW",

@@ -1,193 +1,16 @@
-"""Audio from outside: arrays, tensors and files of any rate and number of channels; its level and tone."""
+"""Sound as a signal: its rate, level, tone and beats; what of given audio is kept and what is made, and their join."""
 
 import functools
-import importlib
-import io
 import math
-import os
-import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-MAX_FILE_BYTES = 2**30
-MAX_CHANNELS = 64
-RATES = (1000, 768000)  # Hz
-FFMPEG_TIMEOUT_S = 600.0
-# What ffmpeg may take a file for: none of those that name further files to be opened, as playlists do.
-FFMPEG_FORMATS = "mov,matroska,webm,mp3,aac,ac3,asf,wav,w64,aiff,au,caf,flac,ogg,ape,wv,amr"
-MP3_KBPS = {  # of layer III by version: MPEG 1, and MPEG 2 and 2.5
-    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
-    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
-}
-MP3_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by the version's two bits
-
-
-def load_soundfile():
-    """The soundfile library, needed for files alone.
-
-    Raises:
-        ValueError: if it is not installed.
-    """
-    try:
-        return importlib.import_module("soundfile")
-    except (ImportError, OSError) as error:
-        raise ValueError(f"reading and writing audio files needs soundfile: pip install soundfile ({error})") from error
-
-
-def find_ffmpeg() -> str | None:
-    """Path of an ffmpeg, on the PATH or of the package imageio-ffmpeg; None if there is none."""
-    path = shutil.which("ffmpeg")
-    if path is not None:
-        return path
-    try:
-        return importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
-    except (ImportError, RuntimeError):  # no package, or one without its program
-        return None
-
-
-def mp3_seconds(content: bytes) -> float:
-    """Length of the MP3 frames (layer III) that follow one another from the beginning of a file, by counting them.
-
-    A header (Xing, VBRI) can be wrong or missing, and libsndfile then guesses by the bit rate of the first frame.
-    ISO/IEC 11172-3, 2.4.1.3 and 2.4.2.3.
-    """
-    place, seconds = 0, 0.0
-    while content[place : place + 3] == b"ID3" and len(content) >= place + 10:
-        a, b, c, d = content[place + 6 : place + 10]
-        place += 10 + (a << 21 | b << 14 | c << 7 | d)
-    while place + 4 <= len(content):
-        first, second, third = content[place : place + 3]
-        version, layer, rate, kbps = second >> 3 & 3, second >> 1 & 3, third >> 2 & 3, third >> 4
-        if first != 255 or second < 224 or version == 1 or layer != 1 or rate == 3 or kbps in (0, 15):
-            break
-        hertz, samples = MP3_HZ[version][rate], 1152 if version == 3 else 576
-        place += samples // 8 * 1000 * MP3_KBPS[version == 3][kbps] // hertz + (third >> 1 & 1)
-        seconds += samples / hertz
-    return seconds
-
-
-def read_with_ffmpeg(path: str | Path, max_duration_s: float, reason: str) -> tuple[torch.Tensor, int]:
-    """(channels, samples) fp32 and the rate of a file that libsndfile cannot read, and why it cannot.
-
-    Raises:
-        ValueError: no ffmpeg, a file that it cannot read either, or one that is too long.
-    """
-    program = find_ffmpeg()
-    if program is None:
-        raise ValueError(
-            f"audio is {str(path)!r}, which cannot be read ({reason}) without ffmpeg: pip install imageio-ffmpeg, or "
-            "give a WAV or FLAC file"
-        )
-    words = [
-        program,
-        "-v",
-        "error",
-        "-nostdin",
-        "-format_whitelist",
-        FFMPEG_FORMATS,
-        "-protocol_whitelist",
-        "file,pipe",
-    ]
-    words += ["-i", f"file:{path}", "-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav"]
-    words += [] if np.isinf(max_duration_s) else ["-t", f"{max_duration_s + 1.0:g}"]
-    try:
-        done = subprocess.run([*words, "pipe:1"], capture_output=True, timeout=FFMPEG_TIMEOUT_S)
-        if done.returncode or not done.stdout:
-            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no audio in it"]
-            raise RuntimeError(f"{reason}; ffmpeg: {lines[-1][:200]}")
-        samples, rate = load_soundfile().read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
-        raise ValueError(f"audio is {str(path)!r}, which cannot be read ({error})") from error
-    if len(samples) > max_duration_s * rate:
-        raise ValueError(
-            f"audio is {str(path)!r} of more than {max_duration_s:g} s; allowed: up to {max_duration_s:g} s"
-        )
-    return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
-
-
-def read_file(path: str | Path, max_duration_s: float) -> tuple[torch.Tensor, int]:
-    """(channels, samples) fp32 and the rate of an audio file.
-
-    libsndfile reads WAV, FLAC, OGG, MP3 and AIFF. What it cannot read (M4A, WebM), and what has no length in its header
-    (a WAV whose recorder was stopped, an MP3 of variable bit rate without a Xing header) goes through ffmpeg.
-
-    Raises:
-        ValueError: no such file, one that is too large or too long (told by its header, before it is read), damaged, or
-            in need of an ffmpeg that is not there.
-    """
-    soundfile = load_soundfile()
-    if not os.path.isfile(path):
-        raise ValueError(f"audio is {str(path)!r}: no such file")
-    size = os.path.getsize(path)
-    if size > MAX_FILE_BYTES:
-        raise ValueError(
-            f"audio is {str(path)!r} of {size / 2**30:.1f} GiB; allowed: up to {MAX_FILE_BYTES / 2**30:g} GiB"
-        )
-    try:
-        about = soundfile.info(str(path))
-    except (OSError, RuntimeError) as error:
-        return read_with_ffmpeg(path, max_duration_s, str(error))
-    counted = mp3_seconds(Path(path).read_bytes()) if about.format == "MP3" else 0.0
-    seconds = counted or about.duration
-    if seconds > max_duration_s:
-        raise ValueError(f"audio is {str(path)!r} of {seconds:.0f} s; allowed: up to {max_duration_s:g} s")
-    if not about.frames or counted > 1.02 * about.duration + 0.1:
-        return read_with_ffmpeg(path, max_duration_s, "its header does not say how long it is")
-    try:
-        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"audio is {str(path)!r}, which cannot be read ({error})") from error
-    return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
-
-
-def read_audio(source: object, sampling_rate: int | None, max_duration_s: float) -> tuple[torch.Tensor, int]:
-    """(channels, samples) fp32 on the CPU and the sampling rate of what a user gives as audio.
-
-    Args:
-        source: a path, or an array or tensor (samples,) or (channels, samples), floats or 16- or 32-bit integers.
-        sampling_rate: of an array; for a file its own.
-        max_duration_s: longest allowed.
-
-    Raises:
-        ValueError: one line that says what is wrong with it.
-    """
-    if isinstance(source, (str, Path)):
-        samples, rate = read_file(source, max_duration_s)
-        if sampling_rate not in (None, rate):
-            raise ValueError(f"sampling_rate is {sampling_rate}, but the file has {rate} Hz; leave sampling_rate out")
-    else:
-        if not isinstance(source, (np.ndarray, torch.Tensor)):
-            raise ValueError(f"audio is a {type(source).__name__}; allowed: a path, a numpy array or a torch tensor")
-        whole = isinstance(sampling_rate, (int, np.integer)) and not isinstance(sampling_rate, bool)
-        if not whole or not RATES[0] <= sampling_rate <= RATES[1]:
-            raise ValueError(
-                f"sampling_rate is {sampling_rate}; an array of audio needs its own, a whole number of Hz from "
-                f"{RATES[0]} to {RATES[1]}"
-            )
-        rate = int(sampling_rate)
-        samples = source.detach().cpu() if isinstance(source, torch.Tensor) else torch.from_numpy(np.array(source))
-        if samples.dtype in (torch.int16, torch.int32):
-            samples = samples.double() / float(2 ** (15 if samples.dtype == torch.int16 else 31))
-        if not samples.is_floating_point():
-            raise ValueError(f"audio has dtype {samples.dtype}; allowed: floats in [-1, 1], int16 or int32")
-        samples = samples.float()
-    samples = samples[None] if samples.ndim == 1 else samples
-    if samples.ndim != 2 or samples.shape[1] == 0 or not 1 <= samples.shape[0] <= MAX_CHANNELS:
-        raise ValueError(
-            f"audio has shape {tuple(samples.shape)}; needed: (samples,) or (channels, samples), with at least one "
-            f"sample and at most {MAX_CHANNELS} channels"
-        )
-    if not torch.isfinite(samples).all():
-        bad = int((~torch.isfinite(samples)).sum())
-        raise ValueError(f"audio has {bad} values that are not finite; allowed: floats in [-1, 1]")
-    if samples.shape[1] / rate > max_duration_s:
-        raise ValueError(f"audio is {samples.shape[1] / rate:.0f} s long; allowed: up to {max_duration_s:g} s")
-    return samples.contiguous(), rate
+from .vivace_files import read_audio
+from .vivace_theory import check_number
 
 
 def resample(audio: torch.Tensor, rate: int, new_rate: int) -> torch.Tensor:
@@ -454,6 +277,7 @@ class Leveller:
 
         By the secant: a decibel of gain adds less than one of loudness, the less the more is limited.
         """
+        assert self.target is not None
         level, high = loudness(audio[:, inside].cpu(), self.rate), peaks(audio)
         if math.isinf(level):
             return 1.0
@@ -463,10 +287,10 @@ class Leveller:
         for _ in range(ROUNDS):
             if float(high.max()) * 10.0 ** (gain_db / 20.0) <= self.limit:
                 break  # nothing is taken away
-            heard = loudness(self._limit(audio, 10.0 ** (gain_db / 20.0), high)[:, inside].cpu(), self.rate)
+            reached = loudness(self._limit(audio, 10.0 ** (gain_db / 20.0), high)[:, inside].cpu(), self.rate)
             if before is not None and gain_db != before[0]:
-                slope = min(max((heard - before[1]) / (gain_db - before[0]), 0.2), 1.0)
-            before, miss = (gain_db, heard), level + least - heard
+                slope = min(max((reached - before[1]) / (gain_db - before[0]), 0.2), 1.0)
+            before, miss = (gain_db, reached), level + least - reached
             gain_db = min(max(gain_db + miss / slope, least), least + MAKE_UP_DB)
             if abs(miss) < CLOSE_LU or gain_db == before[0]:
                 break
@@ -536,7 +360,7 @@ class Leveller:
 
     def run(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Chunks (channels, n) fp32 in, chunks out, later by the reach of the filters; together as long."""
-        held, known, done = None, 0, 0  # `held` begins at sample `known`; samples before `done` have been given out
+        held, begin, done = None, 0, 0  # `held` begins at sample `begin`; samples before `done` have been given out
         grid, reach = 1, self.reach
         if self.ratio != 1.0:
             grid, reach = compressor_step(self.rate), reach + compressor_reach(self.rate)
@@ -546,12 +370,308 @@ class Leveller:
                 yield self._level(self._compress(chunk)[:, index], inside)[:, inside]
                 return
             held = chunk if held is None else torch.cat([held, chunk], dim=1)
-            ready = known + held.shape[1] - reach
+            ready = begin + held.shape[1] - reach
             if ready > done:
-                levelled = self._level(self._compress(held), slice(None))[:, done - known : ready - known]
+                levelled = self._level(self._compress(held), slice(None))[:, done - begin : ready - begin]
                 yield self._fade(levelled, done)
                 done = ready
-                drop = max(0, done - reach - known) // grid * grid  # so that the compressor's steps stay where they are
-                held, known = held[:, drop:], known + drop
-        if held is not None and done < known + held.shape[1]:
-            yield self._fade(self._level(self._compress(held), slice(None))[:, done - known :], done)
+                drop = max(0, done - reach - begin) // grid * grid  # so that the compressor's steps stay where they are
+                held, begin = held[:, drop:], begin + drop
+        if held is not None and done < begin + held.shape[1]:
+            yield self._fade(self._level(self._compress(held), slice(None))[:, done - begin :], done)
+
+
+# Beats of audio with a steady beat: onsets by spectral flux, tempo by their autocorrelation at several beats'
+# distance, phase and bar by what falls on them.
+
+RATE, SIZE, HOP = 22050, 1024, 220  # Hz and samples: about 100 onset values a second
+ENVELOPE_HZ = RATE / HOP
+TEMPI = (50.0, 210.0)  # that are looked for
+USUAL_BPM, SPREAD_OCTAVES = 110.0, 0.9  # where octaves are in doubt, the more usual one
+CLEAR = 0.12  # least autocorrelation at the beat for which a tempo is believed
+MIN_SECONDS = 3.0
+
+
+def onsets(audio: torch.Tensor, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """How much begins at each moment, in all bands and below 160 Hz, each (n,) at ENVELOPE_HZ; mean 0, variance 1."""
+    mono = resample(audio.mean(0, keepdim=True), rate, RATE)[0]
+    padded = torch.nn.functional.pad(mono, (SIZE // 2, SIZE // 2))
+    spectrum = torch.stft(
+        padded, SIZE, HOP, window=torch.hann_window(SIZE, dtype=torch.float32), center=False, return_complex=True
+    )
+    level = torch.log1p(100.0 * spectrum.abs())  # (bins, n)
+    rise = torch.diff(level, dim=1, prepend=level[:, :1]).clamp_min(0.0)
+    out = []
+    for part in (rise, rise[: round(160.0 * SIZE / RATE)]):
+        flux = part.mean(0).double().numpy()
+        near = np.convolve(np.pad(flux, 50, mode="reflect"), np.ones(101) / 101.0, mode="valid")
+        flux = np.maximum(flux - near, 0.0)
+        out.append((flux - flux.mean()) / (flux.std() + 1e-9))
+    return out[0], out[1]
+
+
+def tempo(envelope: np.ndarray) -> float | None:
+    """Beats a minute, or None where nothing repeats clearly."""
+    size = len(envelope)
+    spectrum = np.abs(np.fft.rfft(envelope, 2 * size)) ** 2
+    correlation = np.fft.irfft(spectrum)[:size] / np.maximum(size - np.arange(size), 1)
+    tempi = np.exp(np.linspace(np.log(TEMPI[0]), np.log(TEMPI[1]), 600))
+    period = ENVELOPE_HZ * 60.0 / tempi
+    repeats = [np.interp(k * period, np.arange(size), correlation, right=0.0) for k in (1, 2, 3, 4)]
+    prior = np.exp(-0.5 * (np.log2(tempi / USUAL_BPM) / SPREAD_OCTAVES) ** 2)
+    best = int(np.argmax(np.mean(repeats, axis=0) * prior))
+    if repeats[0][best] < CLEAR:
+        return None
+    # The whole clip decides to a fraction of a percent: the tempo whose harmonics the envelope has most of.
+    near = tempi[best] * np.linspace(0.97, 1.03, 241)
+    times = np.arange(size) / ENVELOPE_HZ
+    found = [
+        sum(abs(np.exp(-2j * np.pi * h * bpm / 60.0 * times) @ envelope) for h in (1, 2, 4)) for bpm in near
+    ]  # fmt: skip
+    return float(near[int(np.argmax(found))])
+
+
+def find_beats(audio: torch.Tensor, rate: int, bpm: float | None, beats_per_bar: int) -> tuple[float, float] | None:
+    """Tempo and the time of a first beat of a bar, seconds, of (channels, samples); None where no beat is found.
+
+    Args:
+        audio: at least `MIN_SECONDS` long, or nothing is found.
+        rate: Hz.
+        bpm: the tempo, or None.
+        beats_per_bar: of the meter.
+    """
+    if audio.shape[1] < MIN_SECONDS * rate or not audio.any():
+        return None
+    envelope, low = onsets(audio, rate)
+    bpm = tempo(envelope) if bpm is None else float(bpm)
+    if bpm is None:
+        return None
+    period = ENVELOPE_HZ * 60.0 / bpm
+    phases = np.arange(0.0, period, 0.5)
+    size = len(envelope)
+
+    def on(values: np.ndarray, first: float, step: float) -> float:
+        places = np.arange(first, size, step)
+        return float(np.mean(np.interp(places, np.arange(size), values))) if len(places) else -np.inf
+
+    first = phases[int(np.argmax([on(envelope, phase, period) for phase in phases]))]
+    bars = [on(envelope, first + k * period, beats_per_bar * period)
+            + on(low, first + k * period, beats_per_bar * period) for k in range(beats_per_bar)]  # fmt: skip
+    return bpm, float((first + int(np.argmax(bars)) * period) / ENVELOPE_HZ)
+
+
+# Audio in: variations, inpainting, continuation and extension. What is kept comes back bit for bit.
+
+WORKING_LUFS = -18.0  # the training clips' level, at which audio is encoded
+FADE_S = 0.05  # from kept to made, inside the made part
+MATCH_S = 3.0  # what is made beside kept audio is brought to its level from this length on (EBU's short-term window)
+
+
+@dataclass
+class Edit:
+    """What is to be done to one piece of audio.
+
+    Attributes:
+        audio: (channels, samples) fp32, the input, with mirrored audio where it is extended.
+        rate: its sampling rate, Hz.
+        mask: (samples,) bool, True = to be made.
+        strength: noise to begin with, 1 = all noise.
+        gain: of the input to the level at which the network works.
+        offset_s: where the input begins, seconds.
+        samples: how long the input is.
+        loop: whether its end leads into its beginning.
+        recipe: of the file or output that the input was, if it is one of ours.
+        arguments: strength and mask_s as they were given, for the recipe of the result; regions in seconds.
+    """
+
+    audio: torch.Tensor
+    rate: int
+    mask: torch.Tensor
+    strength: float
+    gain: float
+    offset_s: float
+    samples: int
+    loop: bool = False
+    recipe: dict | None = None
+    arguments: dict = field(default_factory=dict)
+
+    @property
+    def extended(self) -> bool:
+        """Whether there is more to be made than the input is long."""
+        return self.audio.shape[1] > self.samples
+
+    @property
+    def given(self) -> torch.Tensor:
+        """The input alone, without its extension."""
+        first = round(self.offset_s * self.rate)
+        return self.audio[:, first : first + self.samples]
+
+
+def read_mask(mask, samples: int, rate: int) -> torch.Tensor:
+    """(samples,) bool of regions in seconds or of an array; regions that overlap are one.
+
+    Raises:
+        ValueError: regions that are no pairs, reversed, negative, empty or outside; all kept.
+    """
+    if isinstance(mask, (np.ndarray, torch.Tensor)) and np.asarray(mask).dtype == bool:
+        given = torch.as_tensor(mask)
+        if tuple(given.shape) != (samples,):
+            raise ValueError(
+                f"mask_s is an array of shape {tuple(given.shape)}; needed: ({samples},), one bool for each sample of "
+                "the audio, True = to be made"
+            )
+        if not given.any():
+            raise ValueError("mask_s is False everywhere: all is kept and nothing to be made")
+        return given.cpu()
+    if isinstance(mask, (np.ndarray, torch.Tensor)):
+        mask = mask.tolist()
+    if not isinstance(mask, (list, tuple)):
+        raise ValueError(f"mask_s is {mask!r}; allowed: regions in seconds, as in [(4.0, 6.0)], or an array of bool")
+    pairs = [tuple(region) if isinstance(region, (list, tuple, np.ndarray)) else (region,) for region in mask]
+    if not pairs:
+        raise ValueError("mask_s is empty; give at least one region, as in [(4.0, 6.0)]")
+    out = torch.zeros(samples, dtype=torch.bool)
+    for region in pairs:
+        numbers = len(region) == 2 and all(isinstance(v, (int, float, np.number)) and math.isfinite(v) for v in region)
+        if not numbers or not 0.0 <= region[0] < region[1]:
+            raise ValueError(f"mask_s has the region {region}; allowed: (start, end) in seconds, 0 <= start < end")
+        if round(region[1] * rate) > samples:  # half a sample beyond is how an end in seconds may round
+            raise ValueError(f"mask_s has the region {region}, but the audio is {samples / rate:.3f} s long")
+        first, last = round(region[0] * rate), round(region[1] * rate)
+        out[min(first, samples - 1) : max(last, first + 1)] = True  # at least one sample
+    return out
+
+
+def mirrored(audio: torch.Tensor, before: int, after: int) -> torch.Tensor:
+    """(channels, before + n + after): the audio, and beyond its ends its mirror image, as often as needed."""
+    samples = audio.shape[1]
+    index = torch.arange(-before, samples + after) % (2 * samples)
+    return audio[:, torch.where(index < samples, index, 2 * samples - 1 - index)]
+
+
+def make_edit(
+    audio, sampling_rate, strength, mask_s, extend_s, max_duration_s: float, recipe: dict | None = None
+) -> Edit:
+    """Understand the arguments of an edit; whether it is a loop is decided later, with its tempo.
+
+    Raises:
+        ValueError: one line that names the argument.
+    """
+    if strength is None and mask_s is None and extend_s is None:
+        raise ValueError("audio needs to be told what to do with it: give strength, mask_s or extend_s")
+    given, rate = read_audio(audio, sampling_rate, max_duration_s)
+    if strength is not None:
+        check_number("strength", strength, 0, 1)
+    before = after = 0
+    if extend_s is not None:
+        if not isinstance(extend_s, (list, tuple)) or len(extend_s) != 2:
+            raise ValueError(f"extend_s is {extend_s!r}; allowed: (seconds before, seconds after), as in (0, 8)")
+        for seconds in extend_s:
+            check_number("extend_s", seconds, 0, max_duration_s, "s")
+        before, after = (round(seconds * rate) for seconds in extend_s)
+        if not before and not after:
+            raise ValueError(f"extend_s is {tuple(extend_s)}; allowed: more than 0 s before or after")
+        if strength not in (None, 1, 1.0):
+            raise ValueError(f"strength is {strength} with extend_s; there is nothing to begin with but noise: give 1")
+    samples = given.shape[1]
+    inside, arguments = torch.full((samples,), mask_s is None and extend_s is None), {"strength": strength}
+    if mask_s is not None:
+        inside = read_mask(mask_s, samples, rate)
+        arguments["mask_s"] = [[first / rate, last / rate] for first, last in borders(inside)]
+    mask = torch.cat([torch.ones(before, dtype=torch.bool), inside, torch.ones(after, dtype=torch.bool)])
+    gain = working_gain(given, rate)
+    strength = 1.0 if strength is None else float(strength)
+    audio = mirrored(given, before, after)
+    return Edit(audio, rate, mask, strength, gain, before / rate, samples, recipe=recipe, arguments=arguments)
+
+
+def working_gain(audio: torch.Tensor, rate: int) -> float:
+    """The gain that brings audio (channels, samples) to the level at which the network works, that of its mono mix."""
+    level = loudness(audio.mean(0, keepdim=True), rate)
+    return 1.0 if math.isinf(level) else min(10.0 ** ((WORKING_LUFS - level) / 20.0), 1e3)
+
+
+def borders(mask: torch.Tensor) -> list[tuple[int, int]]:
+    """(first, last + 1) of each masked run of samples."""
+    edges = torch.diff(torch.nn.functional.pad(mask.to(torch.int8), (1, 1)))
+    return list(zip((edges == 1).nonzero()[:, 0].tolist(), (edges == -1).nonzero()[:, 0].tolist(), strict=True))
+
+
+def matching_gain(edit: Edit, made: torch.Tensor, limit: float) -> float:
+    """The gain at which what is made, (channels, n) with the kept places in between, is as loud as what is kept, or as
+    the input where little is kept. 1 for what is too short to have a level of its own beside kept audio."""
+    kept, anew, enough = edit.audio[:, ~edit.mask], made[:, edit.mask], MATCH_S * edit.rate
+    if kept.shape[1] and anew.shape[1] < enough:
+        return 1.0
+    target = loudness(kept if kept.shape[1] >= enough else edit.given, edit.rate)
+    if math.isinf(target):
+        return 1.0
+    leveller = Leveller(edit.rate, anew.shape[1], target, 20.0 * math.log10(limit), 0.0, 0.0, 0.0, False)
+    return leveller.choose_gain(anew, slice(None))
+
+
+def steadied(edit: Edit, made: torch.Tensor, ratio: float) -> torch.Tensor:
+    """What was made, (channels, n), through the compressor, at a gain that leaves the kept places at their level."""
+    steady = made * compressor_gain(made, edit.rate, ratio, edit.loop)
+    kept = ~edit.mask
+    if not made[:, kept].any():
+        return steady
+    return steady * (made[:, kept].square().mean() / steady[:, kept].square().mean()).sqrt()
+
+
+def splice(
+    edit: Edit, made: torch.Tensor, sampling_rate: int, true_peak_dbtp: float | None, compression_ratio: float = 1.0
+) -> torch.Tensor:
+    """The input with what was made put in, (channels, samples) at the input's rate.
+
+    What was made is steadied (`steadied`), gets the level of what is kept (`matching_gain`) and is faded in; where the
+    true peaks of the two together would exceed `true_peak_dbtp`, or the input's own where that is higher, a limiter
+    turns down what was made. Kept samples are those of the input.
+
+    Args:
+        edit: what was asked for.
+        made: the whole piece as the autoencoder decoded it, (channels, samples) at `sampling_rate`.
+        true_peak_dbtp: None = what was made keeps its own level and is limited at full scale only.
+        compression_ratio: 1 = no compressor, and none without `true_peak_dbtp`.
+    """
+    audio, mask, samples = edit.audio, edit.mask, edit.audio.shape[1]
+    made = made.cpu()
+    made = fit_circle(made, samples) if edit.loop else resample(made, sampling_rate, edit.rate)[:, :samples]
+    made = torch.nn.functional.pad(made, (0, samples - made.shape[1])) / edit.gain
+    if made.shape[0] != audio.shape[0]:  # each channel as loud as it was
+        power = audio.square().mean(1, keepdim=True)
+        balance = (power / audio.mean(0, keepdim=True).square().mean().clamp_min(1e-12)).sqrt().clamp(0.0, 2.0)
+        made = mix_channels(made, audio.shape[0]) * balance
+    limit = 1.0
+    if true_peak_dbtp is not None:
+        limit = min(1.0, 10.0 ** (max(true_peak_dbtp, true_peak_db(edit.given)) / 20.0))
+        if compression_ratio != 1.0:
+            made = steadied(edit, made, compression_ratio)
+        made = made * matching_gain(edit, made, limit)
+    turn = 0
+    if edit.loop and not mask.all():  # turned so that it begins with a kept sample: no run goes over the end
+        turn = int((~mask).nonzero()[0])
+        audio, mask, made = audio.roll(-turn, 1), mask.roll(-turn), made.roll(-turn, 1)
+    out = audio.clone()
+    ahead = round(LOOKAHEAD_S * edit.rate)
+    reach = 2 * ahead + PEAK_TAPS
+    for first, last in borders(mask):
+        ends = [first > 0, last < samples or (edit.loop and first > 0)]  # whether kept audio follows there
+        fade = min(round(FADE_S * edit.rate), (last - first) // 2)
+        ramp = (torch.arange(fade, dtype=torch.float32) + 1.0) / (fade + 1.0)
+        share = torch.ones(last - first, dtype=torch.float32)
+        if fade and ends[0]:
+            share[:fade] = ramp
+        if fade and ends[1]:
+            share[-fade:] = ramp.flip(0)
+        near = torch.arange(first - reach, last + reach)  # what the limiter sees
+        near = near % samples if edit.loop else near[(near >= 0) & (near < samples)]
+        before = reach if edit.loop else min(first, reach)
+        angle = torch.full((len(near),), math.pi / 2 if mask.all() else 0.0, dtype=torch.float32)
+        angle[before : before + last - first] = share * (math.pi / 2)
+        new, old = made[:, near] * angle.sin(), audio[:, near] * angle.cos()
+        need = ((limit - peaks(old)) / peaks(new).clamp_min(1e-9)).clamp(0.0, 1.0)
+        need[angle == 0.0] = 1.0
+        mixed = (old + new * limiter_gain(need, ahead)).clamp(-1.0, 1.0)
+        out[:, first:last] = mixed[:, before : before + last - first]
+    return out.roll(turn, 1)

@@ -22,7 +22,9 @@ from .composer_vivace import (
     UNKNOWN,
     ComposerVivace,
 )
-from .vivace_phrases import (
+from .vivace_score import ROLES, Score, Track, quarters_per_bar
+from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
+from .vivace_tokens import (
     ACCOMPANIMENT,
     LEAD,
     MASKS,
@@ -33,13 +35,16 @@ from .vivace_phrases import (
     choose_distance,
     choose_figures,
     choose_sources,
+    chord_token,
+    chords_of,
+    decode_tokens,
+    encode_score,
     ends_of,
+    key_shift,
     recall,
     steps_like,
+    steps_per_bar,
 )
-from .vivace_score import ROLES, Score, Track, quarters_per_bar
-from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
-from .vivace_tokens import chord_token, chords_of, decode_tokens, encode_score, key_shift, steps_per_bar
 
 CHUNK_BARS, CHUNK_STEPS = 16, 256  # the most that are written together
 CONTEXT_STEPS = 128  # before them that are seen

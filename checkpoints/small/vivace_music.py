@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from .vivace_reading import (
     read_music,
     things_in,
 )
+from .vivace_score import Score, slice_chords
 from .vivace_theory import (
     beat_length,
     beat_unit_name,
@@ -32,6 +33,7 @@ from .vivace_theory import (
 
 if TYPE_CHECKING:
     import torch
+
 
 MIN_DURATION_S = 0.5
 MAX_LOOP_S = 120.0  # a circle is made in one piece
@@ -124,7 +126,7 @@ class Music:
 def choose_bpm(
     prompt: str, beats: Fraction | None, duration_s: float | None, unread: bool = False
 ) -> tuple[float | int, str]:
-    """A tempo where bars or chords need one and none is said, and why it was chosen.
+    """A tempo where bars or chords need one and none is stated, and why it was chosen.
 
     Bars that must last a given time fix the tempo. Otherwise the words that composers have for tempo decide, at the
     usual metronome marks, and the style, at what its players take; of a fast word and a style the faster, of a slow
@@ -145,16 +147,16 @@ def choose_bpm(
         )
         return [(bpm, f"the prompt says {match[0]!r}") for bpm, match in found if match][:1]
 
-    said = first(TEMPO_WORDS) + ([] if unread else first(STYLE_TEMPI))
-    if said:
-        return max(said) if said[0][0] >= DEFAULT_BPM else min(said)
+    stated = first(TEMPO_WORDS) + ([] if unread else first(STYLE_TEMPI))
+    if stated:
+        return max(stated) if stated[0][0] >= DEFAULT_BPM else min(stated)
     return DEFAULT_BPM, "the prompt's tempo was not understood" if unread else "no word of the prompt tells"
 
 
 def stated_tempo(
     words: MusicWords, bpm: float | None, time_signature: str | None, beat_unit: str | None
 ) -> tuple[int | float | None, Fraction | None, str | None]:
-    """The tempo that is said, by the arguments or else by the words.
+    """The tempo that is stated, by the arguments or else by the words.
 
     Args:
         words: what the prompt says.
@@ -164,7 +166,7 @@ def stated_tempo(
 
     Returns:
         Beats of the meter a minute, as a number and exactly, and a note where another note than the beat was counted;
-        all None where no tempo is said.
+        all None where no tempo is stated.
 
     Raises:
         ValueError: a tempo out of range, or an unknown `beat_unit`.
@@ -365,6 +367,64 @@ def _settle(
         downbeat_s=0.0 if given.downbeat_s is None else float(given.downbeat_s),
         notes=notes,
     )
+
+
+# The music of a piece that plays a score or is composed.
+
+DANCES = (("waltz|waltze|minuet|mazurka|ländler", "3/4"), ("jig|tarantella|barcarolle", "6/8"))
+
+
+def meter_of(prompt: str) -> str | None:
+    """The meter of the dance that the words of a prompt name, for music that is composed; None = none."""
+    for words, meter in DANCES:
+        if re.search(rf"(?<![\w-])(?:{words})s?(?![\w-])", prompt.lower()):
+            return meter
+    return None
+
+
+def describe(score: Score) -> str:
+    """Words for a score without a prompt: the instruments of its parts."""
+    return ", ".join(score.instruments) or "instrumental music"
+
+
+def arguments_of_score(score: Score, given: MusicArguments, words: MusicWords) -> tuple[MusicArguments, list[str]]:
+    """Arguments completed by what a score fixes, and sentences on what in it is not used as it stands.
+
+    Tempo, meter, key, chords and length that are given, or in the prompt, come first.
+    """
+    notes = list(score.remarks)
+
+    def choose(name: str, own: str | None) -> str | None:
+        stated = getattr(words, name) if getattr(given, name) is None else getattr(given, name)
+        if stated is None:
+            return own
+        same = parse_key(str(stated)) == own if name == "key" and own is not None else stated == own
+        if own is not None and not same:
+            notes.append(f"score: its {name} is {own}, but {stated} is taken")
+        return getattr(given, name)
+
+    tempo = given.bpm if given.bpm is not None else words.bpm
+    if tempo is not None and abs(float(tempo) - score.bpm) > 1e-6:
+        notes.append(f"score: its tempo is {score.bpm:g} bpm, but {float(tempo):g} bpm is taken")
+    time_signature = choose("time_signature", score.time_signature)
+    key = choose("key", score.key)
+    chords = given.chords if given.chords is not None else shorter_chords(score, given, words, time_signature)
+    length: dict[str, Any] = {"bars": given.bars, "duration_s": given.duration_s}
+    if all(value is None for value in (*length.values(), words.bars, words.duration_s)):
+        length["bars"] = score.bars
+    bpm = given.bpm if tempo is not None else score.bpm
+    return replace(given, bpm=bpm, time_signature=time_signature, key=key, chords=chords, **length), notes
+
+
+def shorter_chords(score: Score, given: MusicArguments, words: MusicWords, time_signature: str | None) -> str | None:
+    """The chords of a score, as far as a length in bars that is given, or in the prompt, leaves room for them."""
+    free = given.bars is None and given.duration_s is None
+    bars, meter = words.bars if free else given.bars, time_signature or words.time_signature or score.time_signature
+    if score.chords is None or not isinstance(bars, int) or not 1 <= bars < (score.bars or 0):
+        return score.chords
+    beats = parse_time_signature(meter)
+    longer = progression_beats(score.chords, beats) > bars * beats
+    return slice_chords(score.chords, beats, 0, bars * beats) if longer else score.chords
 
 
 # Prompts, of which each is a text, a timeline or a morph. Several texts share each frame by their weights.

@@ -1,61 +1,23 @@
-"""The notes that a piece plays: scores and MIDI files, fitted to its music, as rolls and instruments of the network."""
+"""The notes that a piece plays: of a score, of a hummed line or of a tapped rhythm; and who plays them."""
 
 import importlib
-import json
 import math
 import os
 import re
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 
-from .vivace_music import Music, MusicArguments
+from .vivace_audio import ENVELOPE_HZ, onsets, resample
+from .vivace_files import read_audio
+from .vivace_music import Music, MusicArguments, meter_of, stated_tempo
 from .vivace_reading import SILENCED, Exclusion, MusicWords
-from .vivace_score import (
-    INSTRUMENT_WORDS,
-    MAX_BARS,
-    MAX_NOTES,
-    PROGRAM_NAMES,
-    PROGRAMS,
-    ROLES,
-    TICKS,
-    Score,
-    Track,
-    as_integers,
-    note_roll,
-    quarters_per_bar,
-    quarters_per_beat,
-    slice_chords,
-)
-from .vivace_theory import parse_key, parse_time_signature, progression_beats, read_symbols
-
-if TYPE_CHECKING:
-    import torch
-
-DANCES = (("waltz|waltze|minuet|mazurka|ländler", "3/4"), ("jig|tarantella|barcarolle", "6/8"))
-# Words of music that has drums, and of music that has none, unless other words say so. Where both stand, the first.
-WITH_DRUMS = (
-    r"beats?|blues|bossa(?: nova)?|boom bap|chiptune|8-bit|disco|dnb|drum\W?(?:and|n|&)\W?bass|dub|dubstep|edm|funky?|"
-    r"groovy?|hip\W?hop|house|jazz|jungle|latin|lo-?fi|march|metal|polka|pop|punk|reggae|rock|salsa|samba|ska|swing|"
-    r"techno|trance|trap"
-)
-WITHOUT_DRUMS = (
-    r"a cappella|ambient|baroque|chamber music|choir|choral|chorale|classical|drone|du[oe]t?s?|étude|etude|fugue|hymn|"
-    r"lullaby|meditati(?:on|ve)|music box|nocturne|prelude|requiem|serenade|sonata|"
-    r"(?:string|brass|wind|woodwind|saxophone|sax|flute|guitar) (?:trio|quartet|quintet)"
-)
-KEYS_PROGRAMS = (*range(8), *range(16, 24), 46)  # two hands: they play a bass line as well
-CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53)
-PAD_PROGRAMS = (*range(88, 96),)  # they play chords alone
-BASS_PROGRAMS = (*range(32, 40), 43, 58)
-LOW_PROGRAMS = (42, 67, 70)  # beside another lead they play the bass
-MELODIC_PROGRAMS = tuple({*range(128)} - {*CHORD_PROGRAMS, *PAD_PROGRAMS, *BASS_PROGRAMS, *LOW_PROGRAMS})
-TAIL_S = 0.4  # after a changed bar, in which its notes still ring
+from .vivace_score import ROLES, Score, Track, quarters_per_bar, quarters_per_beat
+from .vivace_theory import INSTRUMENT_WORDS, PROGRAMS
 
 
 def read_score(score: object) -> Score | None:
@@ -104,26 +66,25 @@ def read_melody(melody: object) -> Score | None:
     return replace(score, tracks=tuple(replace(track, role="lead") for track in score.only(*pitched).tracks))
 
 
-def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
-    """The roles that are to play, in the order of `ROLES`; None = all.
+# Who plays, by the words of a prompt.
 
-    Raises:
-        ValueError: no list, an unknown role, none at all, or one that a given score does not have.
-    """
-    if parts is None:
-        return None
-    names = [parts] if isinstance(parts, str) else parts
-    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"parts is {parts!r}; allowed: a list of {', '.join(ROLES)}")
-    unknown = [name for name in names if name not in ROLES]
-    if unknown:
-        raise ValueError(f"parts has {unknown[0]!r}; allowed: {', '.join(ROLES)}")
-    missing = [name for name in names if score is not None and name not in score.roles]
-    if score is not None and missing:
-        raise ValueError(f"parts has {missing[0]!r}; the score has: {', '.join(score.roles) or 'no notes'}")
-    return tuple(role for role in ROLES if role in names)
-
-
+# Words of music that has drums, and of music that has none, unless other words say so. Where both stand, the first.
+WITH_DRUMS = (
+    r"beats?|blues|bossa(?: nova)?|boom bap|chiptune|8-bit|disco|dnb|drum\W?(?:and|n|&)\W?bass|dub|dubstep|edm|funky?|"
+    r"groovy?|hip\W?hop|house|jazz|jungle|latin|lo-?fi|march|metal|polka|pop|punk|reggae|rock|salsa|samba|ska|swing|"
+    r"techno|trance|trap"
+)
+WITHOUT_DRUMS = (
+    r"a cappella|ambient|baroque|chamber music|choir|choral|chorale|classical|drone|du[oe]t?s?|étude|etude|fugue|hymn|"
+    r"lullaby|meditati(?:on|ve)|music box|nocturne|prelude|requiem|serenade|sonata|"
+    r"(?:string|brass|wind|woodwind|saxophone|sax|flute|guitar) (?:trio|quartet|quintet)"
+)
+KEYS_PROGRAMS = (*range(8), *range(16, 24), 46)  # two hands: they play a bass line as well
+CHORD_PROGRAMS = (*KEYS_PROGRAMS, *range(8, 16), *range(24, 32), 45, 48, 49, 50, 51, 52, 53)
+PAD_PROGRAMS = (*range(88, 96),)  # they play chords alone
+BASS_PROGRAMS = (*range(32, 40), 43, 58)
+LOW_PROGRAMS = (42, 67, 70)  # beside another lead they play the bass
+MELODIC_PROGRAMS = tuple({*range(128)} - {*CHORD_PROGRAMS, *PAD_PROGRAMS, *BASS_PROGRAMS, *LOW_PROGRAMS})
 NAMES = {name: name for name in PROGRAMS} | {word: name for name, words in INSTRUMENT_WORDS.items() for word in words}
 LEADS = re.compile(r"\s*(?:lead|melody|solo|tune|plays? (?:the|a) (?:lead|melody|tune))\b")
 LONGEST_FIRST = sorted(NAMES, key=len, reverse=True)
@@ -191,59 +152,6 @@ def drums_of(prompt: str) -> bool | None:
     return None
 
 
-def meter_of(prompt: str) -> str | None:
-    """The meter of the dance that the words of a prompt name, for music that is composed; None = none."""
-    for words, meter in DANCES:
-        if re.search(rf"(?<![\w-])(?:{words})s?(?![\w-])", prompt.lower()):
-            return meter
-    return None
-
-
-def describe(score: Score) -> str:
-    """Words for a score without a prompt: the instruments of its parts."""
-    return ", ".join(score.instruments) or "instrumental music"
-
-
-def arguments_of_score(score: Score, given: MusicArguments, words: MusicWords) -> tuple[MusicArguments, list[str]]:
-    """Arguments completed by what a score fixes, and sentences on what in it is not used as it stands.
-
-    Tempo, meter, key, chords and length that are given, or in the prompt, come first.
-    """
-    notes = list(score.remarks)
-
-    def choose(name: str, own: str | None) -> str | None:
-        stated = getattr(words, name) if getattr(given, name) is None else getattr(given, name)
-        if stated is None:
-            return own
-        same = parse_key(str(stated)) == own if name == "key" and own is not None else stated == own
-        if own is not None and not same:
-            notes.append(f"score: its {name} is {own}, but {stated} is taken")
-        return getattr(given, name)
-
-    tempo = given.bpm if given.bpm is not None else words.bpm
-    if tempo is not None and abs(float(tempo) - score.bpm) > 1e-6:
-        notes.append(f"score: its tempo is {score.bpm:g} bpm, but {float(tempo):g} bpm is taken")
-    time_signature = choose("time_signature", score.time_signature)
-    key = choose("key", score.key)
-    chords = given.chords if given.chords is not None else shorter_chords(score, given, words, time_signature)
-    length: dict[str, Any] = {"bars": given.bars, "duration_s": given.duration_s}
-    if all(value is None for value in (*length.values(), words.bars, words.duration_s)):
-        length["bars"] = score.bars
-    bpm = given.bpm if tempo is not None else score.bpm
-    return replace(given, bpm=bpm, time_signature=time_signature, key=key, chords=chords, **length), notes
-
-
-def shorter_chords(score: Score, given: MusicArguments, words: MusicWords, time_signature: str | None) -> str | None:
-    """The chords of a score, as far as a length in bars that is given, or in the prompt, leaves room for them."""
-    free = given.bars is None and given.duration_s is None
-    bars, meter = words.bars if free else given.bars, time_signature or words.time_signature or score.time_signature
-    if score.chords is None or not isinstance(bars, int) or not 1 <= bars < (score.bars or 0):
-        return score.chords
-    beats = parse_time_signature(meter)
-    longer = progression_beats(score.chords, beats) > bars * beats
-    return slice_chords(score.chords, beats, 0, bars * beats) if longer else score.chords
-
-
 def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Score:
     """The score as a piece plays it: in its tempo, meter, key and chords, these parts alone, and cut at its end."""
     assert music.bpm is not None and music.time_signature is not None
@@ -257,41 +165,7 @@ def fit_score(score: Score, music: Music, parts: tuple[str, ...] | None) -> Scor
     return fitted if parts is None else fitted.only(*parts)
 
 
-def rolls(
-    score: Score | None, parts: tuple[str, ...] | None, music: Music, frames: int, frame_rate: float
-) -> "torch.Tensor | None":
-    """The note roll (`ROLL_CHANNELS`, frames) of a piece; None where all roles are free to play what fits.
-
-    Roles outside `parts` are silent. Before and after its score, a piece is free in what is played.
-    """
-    if score is None:
-        if parts is None:
-            return None
-        return note_roll(Score(()), frames, frame_rate, free=parts)
-    roll = note_roll(score, frames, frame_rate, music.downbeat_s / music.stretch, music.stretch, circle=music.loop)
-    if not music.loop:
-        first = music.downbeat_s * frame_rate
-        times = np.arange(frames) + 0.5
-        roll[:, np.flatnonzero((times < first) | (times > first + score.duration_s * frame_rate))] = 0.0
-    return roll
-
-
-def instruments_of(score: Score | None, prompt: str, known: Sequence[str]) -> list[int]:
-    """What plays each role, as places in the network's list `known`; -1 = unknown.
-
-    Where the prompt names instruments of that list, it decides: the score's count only where the prompt names them too,
-    and a single instrument plays a single pitched part. Else the instruments of the score's tracks count.
-    """
-    named = [name for name in known if re.search(rf"(?<![\w-]){re.escape(name)}s?(?![\w-])", prompt.lower())]
-    named = [name for name in named if not any(name != longer and name in longer for longer in named)]
-    players: dict[str, str] = {}
-    for track in () if score is None else score.tracks:
-        if track.instrument is not None and (not named or track.instrument in named):
-            players.setdefault(track.role, track.instrument)
-    pitched = [] if score is None else [role for role in score.roles if role != "drums"]
-    if len(pitched) == 1 and len(named) == 1 and named[0] != "drums":
-        players.setdefault(pitched[0], named[0])
-    return [known.index(players[role]) if players.get(role) in known else -1 for role in ROLES]
+TAIL_S = 0.4  # after a changed bar, in which its notes still ring
 
 
 def changed_regions(
@@ -337,323 +211,321 @@ def regions_of_bars(
     return regions
 
 
-# Standard MIDI files <-> scores. Needs the package mido.
+# From a sketch: a hummed, sung or whistled line becomes the lead of a score, a tapped or beatboxed rhythm its drums.
+# Pitch and notes of a voice are found by swift-f0 (https://arxiv.org/abs/2508.18440), an optional package that holds
+# its weights; onsets of a rhythm by spectral flux. What is found is in seconds (`Sketch`) until the tempo is settled.
+
+SOUNDS = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".m4a", ".aac", ".aif", ".aiff", ".webm", ".caf", ".wma")
+TIMINGS = ("grid", "original")
+MAX_SECONDS = 300.0
+VOICE_RATE = 16000  # Hz, of swift-f0
+SHORTEST_S, FAINTEST_DB = 0.06, 30.0  # a shorter note, or one so far below the louder ones, is none
+LEAD_RANGE = (58, 82)  # a line whose middle lies outside moves there by octaves
+TEMPI = np.exp(np.linspace(math.log(45.0), math.log(210.0), 1600))  # beats a minute that are looked for
+USUAL_BPM, SPREAD_OCTAVES = 100.0, 0.6
+LEVELS = (0.4, 0.35, 0.25)  # how much onsets on beats, eighths and 16ths count for a tempo
+FITTING, SLACK = 1.5, 0.06  # advantage of a tempo that fills the given bars; how far from a given one a voice may be
+CLEARLY = 0.25  # so much better another tempo must fit than the given one
+# Of the choice of steps: how much later or earlier than the one before an onset may well be, in steps and as a share of
+# the time between them; costs of eighths and of 16ths beside the beats, and of being late; steps that it may be off.
+JITTER, DRIFT, WEAK, FAR, REACH = 0.25, 0.03, (0.7, 2.0), 0.1, 10
+GAP_S, ONSET, FAINTEST = 0.07, 1.0, 0.2  # between two hits; least height of an onset, in deviations and of the highest
+KICK, SNARE, HAT = 36, 38, 42  # General MIDI
+BORDERS_HZ = (500.0, 4500.0)  # of the centres of their spectra
 
 
-DRUM_CHANNEL = 9
-RELEASE = 0.25  # quarters by which the last notes may ring beyond the last bar
-TAG = "vivace "  # begins the text event of our own files
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """What a recording plays, before it has a tempo.
+
+    Attributes:
+        role: "lead" or "drums".
+        notes: (n, 4) onset and duration in seconds, MIDI pitch, velocity; sorted by onset.
+        remarks: sentences on what was changed.
+    """
+
+    role: str
+    notes: np.ndarray
+    remarks: tuple[str, ...] = ()
+
+    def score(
+        self, time_signature: str, bpm: float | None = None, bars: int | None = None, timing: str = "grid"
+    ) -> Score:
+        """Its notes in bars, the first one on the first beat.
+
+        Args:
+            time_signature: of the bars.
+            bpm: beats of the meter a minute; None = the tempo that the onsets fit best.
+            bars: that it most likely fills, where `bpm` is None.
+            timing: "grid" puts onsets and ends on 16ths, along with a player who gets faster or slower, and takes a
+                recording that is clearly in another tempo than `bpm` from that one into `bpm`; "original" keeps
+                onsets and durations.
+        """
+        beat = float(quarters_per_beat(time_signature))
+        levels = (1, round(2 * beat), round(4 * beat))
+        times, weights, remarks = self.notes[:, 0], self.notes[:, 3], list(self.remarks)
+        fit = tempo_fit(times, weights, levels)
+        wish = np.exp(-0.5 * (np.log2(TEMPI / USUAL_BPM) / SPREAD_OCTAVES) ** 2)
+        if bars is not None:
+            filled = self.notes[:, :2].sum(1).max() - times[0]
+            bar_s = 60.0 / TEMPI * float(quarters_per_bar(time_signature)) / beat
+            wish = np.where((filled > (bars - 1) * bar_s) & (filled < (bars + 0.1) * bar_s), FITTING, 1.0) * wish
+        likely = int(np.argmax(fit * wish))
+        played = TEMPI[likely]
+        if bpm is not None:
+            near = np.abs(np.log(TEMPI / bpm)) < SLACK
+            close = int(np.argmax(np.where(near, fit, -1.0)))
+            if timing == "original" or not near.any():
+                played = bpm
+            elif fit[likely] - fit[close] < CLEARLY:
+                played = TEMPI[close]
+            else:
+                remarks.append(f"{self.name}: recorded at about {played:.0f} bpm, played at {bpm:g} bpm")
+        else:
+            bpm = float(round(played))
+            remarks.append(f"{self.name}: its tempo is taken as {bpm:g} bpm; bpm says it")
+        if timing == "original":
+            rows = self.notes * (beat * played / 60.0, beat * played / 60.0, 1.0, 1.0)
+            rows[:, 0] -= rows[0, 0]
+        else:
+            rows = self._steps(60.0 / played / levels[2], levels) * (0.25, 0.25, 1.0, 1.0)
+        bar = float(quarters_per_bar(time_signature))
+        if self.role == "drums" and len(rows) > 1 and rows[-1, 0] >= bar and abs((rows[-1, 0] + 0.1) % bar) < 0.2:
+            rows = rows[:-1]  # the first beat after a loop ends it
+        end = rows[-1, 0] + 0.01 if self.role == "drums" else rows[:, :2].sum(1).max() - 0.5
+        count = max(1, math.ceil(max(end, rows[-1, 0] + 0.01) / bar))
+        return Score(
+            (Track(self.role, rows),), bpm=bpm, time_signature=time_signature, bars=count, remarks=tuple(remarks)
+        )
+
+    @property
+    def name(self) -> str:
+        """The argument that it was given as."""
+        return "rhythm" if self.role == "drums" else "melody"
+
+    def _steps(self, step_s: float, levels: tuple[int, ...]) -> np.ndarray:
+        """Notes with onset and duration in whole steps of about `step_s` seconds, that go along with the player."""
+        times = self.notes[:, 0]
+        turn = np.exp(2j * np.pi * (times - times[0]) / step_s) @ self.notes[:, 3]
+        steps = on_steps((times - times[0]) / step_s - np.angle(turn) / (2 * np.pi), levels)
+        length = np.maximum(1, np.round(self.notes[:, 1] / step_s))
+        length[:-1] = np.minimum(length[:-1], np.diff(steps))
+        return np.column_stack([steps - steps[0], length, self.notes[:, 2:]])
 
 
-def load_mido():
-    """The library for MIDI files, needed for them alone.
+def on_steps(places: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+    """Whole steps (n,), rising, for onsets at `places` (n,) in steps: the ones of least cost.
+
+    A cost are changes of how late an onset is against its step, by the distance to the onset before, and steps beside
+    the beats and the eighths (`levels`: beats, eighths and 16ths of a beat). How late all are may change slowly.
+    """
+    reach = np.arange(-REACH, REACH + 1)
+    base, parts = np.round(places).astype(int), levels[2]
+    cost = np.where(base[0] + reach == 0, 0.0, np.inf)
+    back = np.zeros((len(places), len(reach)), dtype=int)
+    for k in range(1, len(places)):
+        before, here = base[k - 1] + reach, base[k] + reach
+        late = (places[k] - here)[:, None] - (places[k - 1] - before)
+        loose = JITTER**2 + (DRIFT * (places[k] - places[k - 1])) ** 2
+        weak = np.where(here % parts == 0, 0.0, np.where(here % (parts // levels[1]) == 0, *WEAK))
+        total = cost + late**2 / loose + np.where(here[:, None] > before, 0.0, np.inf)
+        back[k] = total.argmin(1)
+        cost = total.min(1) + weak + FAR * (places[k] - here) ** 2
+    path = [int(cost.argmin())]
+    for k in range(len(places) - 1, 0, -1):
+        path.append(int(back[k, path[-1]]))
+    return base + reach[path[::-1]]
+
+
+def tempo_fit(times: np.ndarray, weights: np.ndarray, levels: tuple[int, ...]) -> np.ndarray:
+    """How well onsets (n,) in seconds lie on beats, and on their parts `levels`, at each of `TEMPI`; 0 to 1."""
+    turns = TEMPI[:, None] / 60.0 * times
+    parts = [np.abs(np.exp(2j * np.pi * level * turns) @ weights) for level in levels]
+    return sum(share * part for share, part in zip(LEVELS, parts, strict=True)) / weights.sum()
+
+
+def load_tracker() -> Any:
+    """The package swift_f0.
 
     Raises:
-        ValueError: if it is not installed.
+        ValueError: if it, or the onnxruntime that it needs, is not installed.
     """
     try:
-        return importlib.import_module("mido")
+        return importlib.import_module("swift_f0")
     except ImportError as error:
-        raise ValueError(f"reading and writing MIDI files needs mido: pip install mido ({error})") from error
+        raise ValueError(
+            f"melody is a recording, whose notes are found by swift-f0: pip install swift-f0 ({error})"
+        ) from error
 
 
-def _midi_key(key: str) -> str:
-    """A key in the words of a MIDI key signature, which has no D# major and the like: "Am", "Gb"."""
-    note, mode = key.split()
-    minor = {"Db": "C#", "Gb": "F#", "Ab": "G#"}
-    return f"{minor.get(note, note)}m" if mode == "minor" else note
+def transcribe_voice(audio: torch.Tensor, rate: int) -> Sketch:
+    """The line of one voice in (channels, samples), in tune with itself and in the range of a lead.
 
-
-def _midi_track(mido, events: list[tuple[int, Any]], end: int):
-    """A track of events at times in ticks; at one time ends of notes come before their beginnings."""
-    events = sorted(events, key=lambda event: (event[0], getattr(event[1], "type", "") == "note_on"))
-    track, now = mido.MidiTrack(), 0
-    for time, message in events:
-        track.append(message.copy(time=time - now))
-        now = time
-    track.append(mido.MetaMessage("end_of_track", time=max(end - now, 0)))
-    return track
-
-
-def midi_of(score: Score):
-    """The score as a `mido.MidiFile`."""
-    mido = load_mido()
-    end = round(float(score.quarters) * TICKS)
-    upper, lower = (int(part) for part in score.time_signature.split("/"))
-    tempo = round(1e6 * score.quarter_s)
-    own = {
-        "bpm": score.bpm, "key": score.key, "chords": score.chords, "bars": score.bars,
-        "parts": [[track.role, track.instrument] for track in score.tracks],
-    }  # fmt: skip
-    conductor = [
-        (0, mido.MetaMessage("text", text=TAG + json.dumps(own))),
-        (0, mido.MetaMessage("time_signature", numerator=upper, denominator=lower)),
-        (0, mido.MetaMessage("set_tempo", tempo=min(tempo, 2**24 - 1))),
-    ]
-    if score.key:
-        conductor.append((0, mido.MetaMessage("key_signature", key=_midi_key(score.key))))
-    beat = float(quarters_per_beat(score.time_signature))
-    onset = 0
-    for symbol, count in read_symbols(score.chords, parse_time_signature(score.time_signature)) if score.chords else ():
-        if onset * beat * TICKS < end:
-            conductor.append((round(onset * beat * TICKS), mido.MetaMessage("marker", text=symbol)))
-        onset += count
-    file = mido.MidiFile(type=1, ticks_per_beat=TICKS, charset="latin-1")
-    file.tracks.append(_midi_track(mido, conductor, end))
-    channels = [channel for channel in range(16) if channel != DRUM_CHANNEL]
-    pitched = 0
-    for track in score.tracks:
-        channel = DRUM_CHANNEL if track.role == "drums" else channels[pitched % len(channels)]
-        pitched += track.role != "drums"
-        name = f"{track.role}: {track.instrument}" if track.instrument else track.role
-        events = [(0, mido.MetaMessage("track_name", name=name))]
-        events.append((0, mido.Message("program_change", channel=channel, program=track.program)))
-        for onset, length, pitch, velocity in as_integers(track.notes).tolist():
-            events.append((onset, mido.Message("note_on", channel=channel, note=pitch, velocity=velocity)))
-            events.append((onset + length, mido.Message("note_off", channel=channel, note=pitch, velocity=64)))
-        file.tracks.append(_midi_track(mido, events, end))
-    return file
-
-
-def write_midi(score: Score, path: Path) -> None:
-    """Write a score as a file, whole or not at all; see `Score.save`."""
-    file = midi_of(score)
-    partial = path.with_name(f".{os.getpid()}.partial")
-    try:
-        file.save(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-@dataclass
-class MidiPart:
-    """Notes of one channel, track and program of a MIDI file; times in quarters."""
-
-    name: str
-    channel: int
-    program: int
-    notes: list[tuple[float, float, int, float]] = field(default_factory=list)
-
-
-@dataclass
-class _MidiContent:
-    """What a MIDI file holds; times in quarters."""
-
-    parts: list[MidiPart]
-    tempos: list[tuple[float, float]]  # quarters a minute from a time on
-    meters: list[tuple[float, str]]
-    key: str | None
-    own: dict
-    end: float
-    remarks: list[str]
-
-
-def read_midi(path: Path, roles: dict[str | int, str], bpm: float | None) -> Score:
-    """The score of a file; see `Score.load`."""
-    mido = load_mido()
-    try:
-        if not path.is_file():
-            raise ValueError("no such file")
-        with open(path, "rb") as stream:
-            if stream.read(4) != b"MThd":
-                raise ValueError("no MIDI file; allowed: standard MIDI files of type 0 or 1 (.mid)")
-        file = mido.MidiFile(path, charset="latin-1", clip=True)
-        if file.type == 2:
-            raise ValueError("a MIDI file of type 2 (patterns apart from each other); allowed: type 0 or 1")
-        if file.ticks_per_beat <= 0:
-            raise ValueError("times in frames of film (SMPTE); allowed: ticks of a quarter")
-        return _settle(_collect(file), roles, bpm)
-    except ValueError as error:
-        raise ValueError(f"score {str(path)!r}: {error}") from error
-    except Exception as error:  # mido raises what it stumbles over: EOFError, OSError, IndexError, KeySignatureError
-        reason = "ends too early" if isinstance(error, EOFError) else " ".join(str(error).split())
-        raise ValueError(f"score {str(path)!r}: a damaged MIDI file ({reason or type(error).__name__})") from error
-
-
-def _collect(file) -> _MidiContent:
-    """Parts, tempos and meters of a `mido.MidiFile`."""
-    content = _MidiContent([], [], [], None, {}, 0.0, [])
-    parts: dict[tuple[int, int, int], MidiPart] = {}
-    hanging = 0
-    for number, track in enumerate(file.tracks):
-        name, now = "", 0
-        programs: dict[int, int] = defaultdict(int)
-        pedal: dict[int, bool] = defaultdict(bool)
-        sounding: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
-        held: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)  # by the pedal, key let go
-
-        def end(channel: int, pitch: int, notes: list, time: float, number=number, programs=programs) -> None:
-            place = (number, channel, programs[channel])
-            if place not in parts:
-                parts[place] = MidiPart("", channel, programs[channel])
-            part = parts[place]
-            part.notes.extend((onset, time - onset, pitch, velocity) for onset, velocity in notes)
-            notes.clear()
-
-        for message in track:
-            now += message.time
-            time = now / file.ticks_per_beat
-            if message.type == "set_tempo":
-                content.tempos.append((time, 60e6 / max(message.tempo, 1)))
-            elif message.type == "time_signature":
-                content.meters.append((time, f"{message.numerator}/{message.denominator}"))
-            elif message.type == "key_signature" and content.key is None:
-                content.key = parse_key(message.key)
-            elif message.type == "track_name" and not name:
-                name = message.name.strip()
-            elif message.type == "text" and message.text.startswith(TAG) and not content.own:
-                content.own = _read_own(message.text)
-            elif message.type == "program_change":
-                for channel, pitch in [place for place in sounding if place[0] == message.channel]:
-                    end(channel, pitch, sounding[channel, pitch], time)
-                programs[message.channel] = message.program
-            elif message.type == "control_change" and message.control == 64:
-                pedal[message.channel] = message.value >= 64
-                if message.value < 64:
-                    for channel, pitch in [place for place in held if place[0] == message.channel]:
-                        end(channel, pitch, held[channel, pitch], time)
-            elif message.type in ("note_on", "note_off"):
-                place = (message.channel, message.note)
-                if message.type == "note_on" and message.velocity:
-                    end(*place, held[place], time)
-                    sounding[place].append((time, message.velocity / 127.0))
-                elif sounding[place]:
-                    first = sounding[place].pop(0)
-                    if pedal[message.channel]:
-                        held[place].append(first)
-                    else:
-                        end(*place, [first], time)
-        time = now / file.ticks_per_beat
-        content.end = max(content.end, time)
-        hanging += sum(map(len, sounding.values()))
-        for notes in (sounding, held):
-            for place, rows in notes.items():
-                end(*place, rows, time)
-        for part in (part for place, part in parts.items() if place[0] == number):
-            part.name = name
-    content.parts = [part for part in parts.values() if part.notes]
-    if hanging:
-        content.remarks.append(f"{hanging} notes have no end; they end with their track")
-    return content
-
-
-def _read_own(text: str) -> dict:
-    """What our own files say of themselves; nothing where it cannot be read."""
-    try:
-        own = json.loads(text.removeprefix(TAG))
-    except ValueError:
-        return {}
-    return own if isinstance(own, dict) else {}
-
-
-def _most(changes: Sequence[tuple[float, Any]], end: float, default: Any):
-    """Of a value that changes in time, the one that holds longest, and when it changes."""
-    changes = sorted(changes, key=lambda change: change[0])
-    if not changes or changes[0][0] > 0:
-        changes = [(0.0, default if not changes else changes[0][1]), *changes]
-    share: dict = defaultdict(float)
-    for (time, value), (later, _) in zip(changes, [*changes[1:], (max(end, changes[-1][0]) + 1e-6, None)], strict=True):
-        share[value] += later - time
-    others = [(time, value) for time, value in changes if value != changes[0][1]]
-    return max(share, key=share.__getitem__), others
-
-
-def _settle(content: _MidiContent, roles: dict, bpm: float | None) -> Score:
-    """The score of what a MIDI file holds."""
-    if not content.parts:
-        raise ValueError("has no notes")
-    count = sum(len(part.notes) for part in content.parts)
-    if count > MAX_NOTES:
-        raise ValueError(f"has {count} notes; allowed: at most {MAX_NOTES}")
-    remarks = list(content.remarks)
-    meter, changes = _most(content.meters, content.end, "4/4")
-    bar = quarters_per_bar(meter)
-    if changes:
-        remarks.append(
-            f"the meter changes to {changes[0][1]} at quarter {changes[0][0]:g}; bars are counted in {meter}"
-        )
-    quarter_bpm, changes = _most(content.tempos, content.end, 120.0)
-    beat = quarters_per_beat(meter)
-    file_bpm = quarter_bpm / float(beat)
-    own = content.own
-    stated = own.get("bpm")
-    if isinstance(stated, (int, float)) and abs(stated / file_bpm - 1) < 1e-5:
-        file_bpm = float(stated)  # MIDI rounds a tempo to whole microseconds a quarter
-    elif abs(file_bpm - round(file_bpm)) < 1e-3:
-        file_bpm = float(round(file_bpm))
-    if changes and bpm is None:
-        start, other = changes[0]
-        remarks.append(
-            f"the tempo changes to {other / float(beat):.4g} at quarter {start:g}; all is {file_bpm:.4g} bpm"
-        )
-    parts = own.get("parts")
-    known = isinstance(parts, list) and len(parts) >= len(content.parts)
-    names = [part.name for part in content.parts]
-    for key in roles:
-        if key not in names and (not isinstance(key, int) or not 0 <= key < len(names)):
-            listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:16], 1))
-            raise ValueError(f"roles names track {key + 1 if isinstance(key, int) else key!r}; it has {listed}")
-    found = find_roles(content.parts)
-    tracks = []
-    for number, (part, role) in enumerate(zip(content.parts, found, strict=True)):
-        instrument = None if role == "drums" else PROGRAM_NAMES[part.program]
-        name, _, words = part.name.partition(": ")
-        if known and name in ROLES:  # a track of ours
-            role, instrument = name, words or None
-        role = roles.get(number, roles.get(part.name, role))
-        tracks.append(Track(role, np.array(part.notes), None if role == "drums" and not words else instrument))
-    last = max(track.notes[-1, 0] for track in tracks)
-    needed = math.floor(Fraction(round(last * TICKS), TICKS) / bar) + 1
-    ends = max((track.notes[:, 0] + track.notes[:, 1]).max() for track in tracks)
-    bars = max(needed, math.ceil((ends - RELEASE) / float(bar)))
-    if isinstance(own.get("bars"), int) and needed <= own["bars"] <= MAX_BARS:
-        bars = own["bars"]
-    key = own.get("key") if isinstance(own.get("key"), str) else content.key
-    chords = own.get("chords") if isinstance(own.get("chords"), str) else None
-    return Score(tuple(tracks), file_bpm if bpm is None else bpm, meter, bars, key, chords, tuple(remarks))
-
-
-def find_roles(parts: Sequence[MidiPart]) -> list[str]:
-    """What each part of a file plays: drums by channel, bass by program or as the lowest part, lead by prominence.
-
-    Prominent is what is high, loud, mostly one note at a time, and plays much. A single part is the lead if it mostly
-    has one note at a time, else harmony.
+    Raises:
+        ValueError: swift-f0 is not installed, or nothing sings.
     """
-    roles = ["drums" if part.channel == DRUM_CHANNEL else "" for part in parts]
-    rows = {number: np.array(part.notes) for number, part in enumerate(parts) if not roles[number]}
-    if not rows:
-        return roles
-    pitch = {number: float(np.median(notes[:, 2])) for number, notes in rows.items()}
-    single = {number: _share_single(notes) for number, notes in rows.items()}
-    for number in rows:
-        if 32 <= parts[number].program <= 39 or re.search(r"\bbass\b", parts[number].name, flags=re.IGNORECASE):
-            roles[number] = "bass"
-    lowest = min(rows, key=pitch.__getitem__)
-    if "bass" not in roles and len(rows) > 1 and pitch[lowest] < 52 and single[lowest] > 0.7:
-        roles[lowest] = "bass"
-    rest = [number for number in rows if not roles[number]]
-    named = [n for n in rest if re.search(r"melod|lead|vocal|voice|solo|sing", parts[n].name, flags=re.IGNORECASE)]
-    most = max((len(rows[number]) for number in rest), default=1)
-    prominence = {
-        number: 2.0 * single[number]
-        + pitch[number] / 24.0
-        + float(rows[number][:, 3].mean())
-        + 0.5 * len(rows[number]) / most
-        for number in rest
-    }
-    lead = max(named or rest, key=prominence.__getitem__, default=None)
-    for number in rest:
-        roles[number] = "lead" if number == lead and (single[number] > 0.5 or number in named) else "harmony"
-    return roles
+    tracker = load_tracker()
+    mono = resample(audio.mean(0, keepdim=True), rate, VOICE_RATE)[0]
+    peak = float(mono.abs().max())
+    track = tracker.SwiftF0(threads=1, spin=False).detect((mono * (0.5 / max(peak, 1e-9))).numpy(), VOICE_RATE)
+    level = track.loudness_db
+    rows = []
+    for note in tracker.segment_notes(track):
+        inside = level[(track.timestamps >= note.start) & (track.timestamps < note.end)]
+        rows.append((note.start, note.end - note.start, 69.0 + 12.0 * math.log2(note.pitch_hz / 440.0), inside.mean()))
+    found = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    if len(found):
+        loud = np.quantile(found[:, 3], 0.8)
+        found = found[(found[:, 1] >= SHORTEST_S) & (found[:, 3] > loud - FAINTEST_DB)]
+    if peak < 1e-4 or not len(found):
+        raise ValueError("melody has no voice that is found; needed: one line that is hummed, sung or whistled")
+    turn = np.exp(2j * np.pi * found[:, 2]) @ found[:, 1] / found[:, 1].sum()
+    if abs(turn) > 0.3:  # by how much the whole line is above or below concert pitch
+        found[:, 2] -= np.angle(turn) / (2 * np.pi)
+    found[:, 2] = np.floor(found[:, 2] + 0.5)
+    middle = np.repeat(found[:, 2], np.maximum(1, np.round(found[:, 1] / 0.05)).astype(int))
+    octaves = math.ceil((LEAD_RANGE[0] - np.median(middle)) / 12) if np.median(middle) < LEAD_RANGE[0] else 0
+    octaves = -math.ceil((np.median(middle) - LEAD_RANGE[1]) / 12) if np.median(middle) > LEAD_RANGE[1] else octaves
+    found[:, 2] += 12 * octaves
+    found[:, 3] = np.clip(0.8 + (found[:, 3] - np.median(found[:, 3])) / 30.0, 0.3, 1.0)
+    where = f"{abs(octaves)} octave{'s' * (abs(octaves) > 1)} {'higher' if octaves > 0 else 'lower'}"
+    return Sketch("lead", found, (f"melody: played {where} than recorded",) if octaves else ())
 
 
-def _share_single(notes: np.ndarray) -> float:
-    """Share of the notes of a part that begin alone, while at most the end of another still sounds."""
-    notes = notes[np.argsort(notes[:, 0], kind="stable")]
-    if len(notes) < 2:
-        return 1.0
-    onset, end = notes[:, 0], notes[:, 0] + notes[:, 1]
-    before = np.maximum.accumulate(end)[:-1]  # when all before have ended
-    overlap = (before - onset[1:]) / notes[1:, 1].clip(1e-6)
-    return float(np.concatenate([[True], (overlap < 0.5) & (np.diff(onset) > 1e-3)]).mean())
+def transcribe_rhythm(audio: torch.Tensor, rate: int) -> Sketch:
+    """The hits in (channels, samples) as kick, snare and hat by the centres of their spectra. Where all sound alike, as
+    taps on a desk do, they cannot be told from one another: all are snares until `kick_and_snare`.
+
+    Raises:
+        ValueError: nothing is hit.
+    """
+    envelope = np.maximum(*onsets(audio, rate))
+    reach = round(GAP_S / 2 * ENVELOPE_HZ)
+    highest = np.lib.stride_tricks.sliding_window_view(np.pad(envelope, reach), 2 * reach + 1).max(1)
+    places = np.flatnonzero((envelope == highest) & (envelope > ONSET))
+    heights = envelope[places]
+    places = places[heights > FAINTEST * heights.max()] if len(places) else places
+    if float(audio.abs().max()) < 1e-4 or not len(places):
+        raise ValueError("rhythm has no hit that is found; needed: taps, claps or a beatbox")
+    mono = audio.mean(0)
+    size = round(0.05 * rate)
+    hertz = np.fft.rfftfreq(size, 1.0 / rate)
+    rows = []
+    for place in places:
+        start = round(place / ENVELOPE_HZ * rate)
+        piece = torch.nn.functional.pad(mono[start : start + size], (0, size))[:size].double().numpy()
+        power = np.abs(np.fft.rfft(piece * np.hanning(2 * size)[size:])) ** 2
+        rows.append((place / ENVELOPE_HZ, 0.1, hertz @ power / max(power.sum(), 1e-20), np.sqrt(power.sum())))
+    found = np.array(rows)
+    found[:, 3] = np.clip((found[:, 3] / found[:, 3].max()) ** 0.5, 0.3, 1.0)
+    centre = np.log2(np.maximum(found[:, 2], 20.0))
+    kinds = np.searchsorted(np.log2(BORDERS_HZ), centre)
+    if len(set(kinds)) == 1 and np.ptp(centre) > 1.0:  # two sounds between the same borders
+        order = np.sort(centre)
+        gap = int(np.diff(order).argmax())
+        kinds = (centre > order[gap : gap + 2].mean()).astype(int)
+    alike = len(set(kinds)) == 1
+    found[:, 2] = SNARE if alike else np.array([KICK, SNARE, HAT])[kinds]
+    return Sketch("drums", found)
+
+
+def kick_and_snare(score: Score) -> Score:
+    """Drums of one kind as a kick and a snare: the snare takes those on every second beat."""
+    notes = score.notes("drums").copy()
+    if set(notes[:, 2]) == {SNARE}:
+        beat = float(quarters_per_beat(score.time_signature))
+        number = notes[:, 0] / beat
+        back = (np.abs(number - np.round(number)) < 0.13) & (np.round(number) % 2 == 1)
+        notes[~back, 2] = KICK
+    return replace(score, tracks=(Track("drums", notes),))
+
+
+def is_recording(value: object, sampling_rate: int | None) -> bool:
+    """Whether a melody or a rhythm is a recording: the name of an audio file, or an array beside its rate."""
+    if isinstance(value, (str, os.PathLike)):
+        return Path(value).suffix.lower() in SOUNDS
+    return isinstance(value, torch.Tensor) or (sampling_rate is not None and isinstance(value, np.ndarray))
+
+
+def read_sketch(value: object, name: str, sampling_rate: int | None = None) -> Score | Sketch | None:
+    """What a call is given as `name`, "melody" or "rhythm": a recording as a `Sketch`; a `Score` or the name of a MIDI
+    file as the score of its lead, or its drums; rows of notes as a melody.
+
+    Raises:
+        ValueError: one line that names the argument.
+    """
+    if value is None or isinstance(value, Sketch):
+        return value
+    try:
+        if is_recording(value, sampling_rate):
+            rate = None if isinstance(value, (str, os.PathLike)) else sampling_rate
+            audio, own = read_audio(str(value) if isinstance(value, os.PathLike) else value, rate, MAX_SECONDS)
+            return transcribe_voice(audio, own) if name == "melody" else transcribe_rhythm(audio, own)
+        if name == "melody":
+            return read_melody(value)
+        score = read_score(value)
+    except ValueError as error:
+        text = re.sub("^(score|audio)", name, str(error))
+        raise ValueError(text if name in text else f"{name}: {text}") from error
+    assert score is not None
+    if "drums" not in score.roles:
+        raise ValueError(f"rhythm has the parts {', '.join(score.roles) or 'none'}; needed: drums")
+    return score.only("drums")
+
+
+def read_sketches(value: Any, name: str, sampling_rate: int | None = None) -> Any:
+    """`read_sketch` of one, or of each in a list of recordings, scores and file names."""
+    kinds = (str, os.PathLike, Score, Sketch)
+    several = isinstance(value, (list, tuple))
+    if several and any(isinstance(one, kinds) or is_recording(one, sampling_rate) for one in value):
+        return [read_sketch(one, name, sampling_rate) for one in value]
+    return read_sketch(value, name, sampling_rate)
+
+
+def settle_sketches(
+    melody: Score | Sketch | None, rhythm: Score | Sketch | None, timing: object, given: MusicArguments,
+    words: MusicWords,
+) -> tuple[Score | None, Score | None]:  # fmt: skip
+    """A melody and a rhythm as scores, in the tempo and meter that are given, or in the prompt, or else their own.
+
+    Raises:
+        ValueError: an unknown `timing`, or one without a recording; a tempo out of range.
+    """
+    if timing is not None and (not isinstance(timing, str) or timing not in TIMINGS):
+        raise ValueError(f"sketch_timing is {timing!r}; allowed: {', '.join(TIMINGS)}")
+    if timing is not None and not isinstance(melody, Sketch) and not isinstance(rhythm, Sketch):
+        raise ValueError(f"sketch_timing is {timing!r}; it needs a melody or a rhythm that is a recording")
+    fixed = next((one for one in (melody, rhythm) if isinstance(one, Score)), None)
+    stated = given.time_signature or words.time_signature
+    meter = str(stated or (fixed.time_signature if fixed else meter_of(words.prompt) or "4/4")).replace(" ", "")
+    bars = given.bars if given.bars is not None else None if given.duration_s is not None else words.bars
+
+    def settled(one: Score | Sketch | None) -> Score | None:
+        if not isinstance(one, Sketch):
+            return one
+        bpm = stated_tempo(words, given.bpm, meter, given.beat_unit)[0]
+        bpm = fixed.bpm if bpm is None and fixed is not None else bpm
+        score = one.score(meter, bpm, bars, timing or "grid")
+        return kick_and_snare(score) if one.role == "drums" else score
+
+    return settled(melody), settled(rhythm)
+
+
+def joined(lead: Score | None, drums: Score | None) -> Score | None:
+    """A melody, a rhythm or both as one score; beside a melody the rhythm is repeated to its end."""
+    if lead is None or drums is None:
+        return lead or drums
+    tracks = (*lead.tracks, *repeated(drums, float(lead.quarters)).tracks)
+    return replace(lead, tracks=tracks, remarks=(*lead.remarks, *drums.remarks))
+
+
+def repeated(score: Score, quarters: float) -> Score:
+    """A score that is repeated up to a length in quarters, or cut there."""
+    own = float(score.quarters)
+    tracks = []
+    for track in score.tracks:
+        rows = np.concatenate([track.notes + np.array([own * k, 0, 0, 0]) for k in range(math.ceil(quarters / own))])
+        tracks.append(replace(track, notes=rows[rows[:, 0] < quarters - 1e-6]))
+    return replace(
+        score, tracks=tuple(tracks), bars=math.ceil(quarters / float(quarters_per_bar(score.time_signature)))
+    )

@@ -1,4 +1,4 @@
-"""What the network is given: noise, latents with noise by the process of a scheduler, the conditions of a batch.
+"""What the network is given: latents with noise by the process of a scheduler, note rolls, the conditions of a batch.
 
 Noisy latents are x = a * data + s * noise. Rectified flow (Liu et al. 2022, https://arxiv.org/abs/2209.03003): a = 1 -
 sigma, s = sigma, and the network predicts noise - data. Diffusion (Ho et al. 2020, https://arxiv.org/abs/2006.11239):
@@ -9,8 +9,9 @@ https://arxiv.org/abs/2202.00512).
 import copy
 import inspect
 import math
+import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +22,8 @@ from diffusers.utils import logging
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from .vivace_music import Music
-from .vivace_notes import instruments_of, rolls
 from .vivace_request import Request
-from .vivace_score import ROLES, ROLL_CHANNELS
+from .vivace_score import ROLES, Score
 from .vivace_theory import GRID_CHANNELS, KEYS, frame_grid, parse_chords, parse_key
 
 # The noise process of each kind of scheduler, in training as in sampling, and whether a scheduler fits a network.
@@ -71,37 +71,6 @@ def noise_level(scheduler: SchedulerMixin, timestep: torch.Tensor | float) -> tu
         ratios = [math.log((1.0 - value) / value) for value in (alpha_bar, float(alpha_bars[low + 1]))]
         alpha_bar = 1.0 / (1.0 + math.exp(ratios[0] + (place - low) * (ratios[1] - ratios[0])))
     return alpha_bar**0.5, (1.0 - alpha_bar) ** 0.5
-
-
-def noise_levels(
-    scheduler: SchedulerMixin, timesteps: torch.Tensor, like: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(a, s) of a batch of timesteps, each (batch, 1, ...) in fp32 with the dimensions and the device of `like`."""
-    levels = torch.tensor([noise_level(scheduler, timestep) for timestep in timesteps.tolist()], dtype=torch.float32)
-    a, s = levels.to(like.device).view(-1, 2, *[1] * (like.ndim - 1)).unbind(1)
-    return a, s
-
-
-def add_noise(
-    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-) -> torch.Tensor:
-    """Noisy latents x = a * clean + s * noise of a training batch, the shape of `clean`, fp32."""
-    a, s = noise_levels(scheduler, timesteps, clean)
-    return a * clean.float() + s * noise.float()
-
-
-def target(
-    scheduler: SchedulerMixin, clean: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor
-) -> torch.Tensor:
-    """What the network must predict from `add_noise`, the shape of `clean`, fp32."""
-    kind = process_of(scheduler)
-    clean, noise = clean.float(), noise.float()
-    if kind == FLOW:
-        return noise - clean
-    if kind == "epsilon":
-        return noise
-    a, s = noise_levels(scheduler, timesteps, clean)
-    return a * noise - s * clean
 
 
 def data_of(scheduler: SchedulerMixin, noisy: torch.Tensor, prediction: torch.Tensor, timestep) -> torch.Tensor:
@@ -233,20 +202,161 @@ def check_process(scheduler: SchedulerMixin, trained: SchedulerMixin) -> None:
         raise ValueError(f"scheduler is a {name}, which {fault}; allowed: {advice(scheduler, trained)}")
 
 
-# Noise: one seed gives the same music alone, in any batch and on any device.
+# Notes -> the note roll that the network reads, and the instruments that it knows.
 
-NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
+LOWEST, HIGHEST = 21, 108  # pitches of a note roll, those of a piano
+# General MIDI drum keys by class; keys that stand nowhere are "other".
+DRUM_CLASSES = {
+    "kick": (35, 36), "snare": (38, 40), "clap": (37, 39), "closed hat": (42, 44), "open hat": (46,),
+    "low tom": (41, 43, 45), "high tom": (47, 48, 50), "crash": (49, 52, 55, 57), "ride": (51, 53, 59),
+    "shaker": (54, 69, 70, 82), "other": (),
+}  # fmt: skip
+DRUM_CLASS = {key: row for row, keys in enumerate(DRUM_CLASSES.values()) for key in keys}
+PITCHED = ROLES[:3]
+PITCH_COUNT = HIGHEST - LOWEST + 1
+STATE_CHANNELS = 2 * len(ROLES)
+ROLL_CHANNELS = 2 * PITCH_COUNT * len(PITCHED) + len(DRUM_CLASSES) + STATE_CHANNELS
 
 
-def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
-    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
+def note_roll(
+    score: Score | None,
+    frames: int,
+    frame_rate: float,
+    start_s: float = 0.0,
+    stretch: float = 1.0,
+    free: Iterable[str] = (),
+    circle: bool = False,
+) -> torch.Tensor:
+    """What sounds in each latent frame, for the network.
 
-    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
+    Channels: for lead, harmony and bass each 88 of sustain (velocity x the share of the frame in which the pitch
+    sounds) and 88 of onset (velocity, split over the two nearest frames by distance, so that times finer than a frame
+    survive), for drums 11 classes of onset; then two for each of the four roles: its notes are given; it is silent.
+    Where a role is free to play what fits, both are 0, as all channels of its notes.
+
+    Args:
+        score: the notes; None = all roles are free.
+        frames: how many.
+        frame_rate: frames a second; frame i lasts from i / frame_rate to (i + 1) / frame_rate seconds.
+        start_s: time of the score's beginning, seconds; may lie outside the frames.
+        stretch: how many times faster than at its own tempo the score is played.
+        free: roles that may play what fits, whatever notes they have.
+        circle: the frames are a loop: what rings beyond the last sounds in the first.
+
+    Returns:
+        (`ROLL_CHANNELS`, frames) float32.
     """
-    generator = torch.Generator().manual_seed(seed)
-    blocks = -(-num_frames // NOISE_BLOCK)
-    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
-    return noise[:num_frames].T.contiguous(), generator
+    notes: dict[str, np.ndarray] = {}
+    if score is None:
+        return events_roll(notes, frames, circle)
+    free = set(free)
+    for role in ROLES:
+        if role not in free:
+            notes[role] = score.notes(role)
+            scale = score.quarter_s / stretch * frame_rate  # frames a quarter
+            onset = start_s * frame_rate + notes[role][:, 0] * scale
+            end = start_s * frame_rate + notes[role][:, :2].sum(1) * scale
+            notes[role] = np.column_stack([onset, end, notes[role][:, 2:]])
+    return events_roll(notes, frames, circle)
+
+
+def events_roll(notes: dict[str, np.ndarray], frames: int, circle: bool = False) -> torch.Tensor:
+    """The roll of `note_roll` from notes whose times are in frames.
+
+    Args:
+        notes: for each role (n, 4): first and last moment in frames, MIDI pitch, velocity; a role without notes is
+            silent, one that is not there is free.
+        frames: how many.
+        circle: as in `note_roll`.
+
+    Returns:
+        (`ROLL_CHANNELS`, frames) float32.
+    """
+    roll = np.zeros((ROLL_CHANNELS, frames), dtype=np.float64)
+    for place, role in enumerate(ROLES):
+        if role not in notes:
+            continue
+        onset, end, pitch, velocity = np.asarray(notes[role], dtype=np.float64).reshape(-1, 4).T
+        roll[2 * place - STATE_CHANNELS + (not len(onset))] = 1.0
+        if role == "drums":
+            classes = [DRUM_CLASS.get(int(key), len(DRUM_CLASSES) - 1) for key in pitch]
+            rows = 2 * PITCH_COUNT * len(PITCHED) + np.array(classes, int)
+            _add_onsets(roll, rows, onset, velocity, circle)
+            continue
+        inside = (pitch >= LOWEST) & (pitch <= HIGHEST)
+        rows = 2 * PITCH_COUNT * place + pitch[inside].astype(int) - LOWEST
+        onset, end, velocity = onset[inside], end[inside], velocity[inside]
+        _add_sustain(roll, rows, onset, end, velocity, circle)
+        _add_onsets(roll, rows + PITCH_COUNT, onset, velocity, circle)
+    return torch.from_numpy(roll.clip(0.0, 1.0)).float()
+
+
+def _add_sustain(
+    roll: np.ndarray, rows: np.ndarray, first: np.ndarray, last: np.ndarray, level: np.ndarray, circle: bool
+) -> None:
+    """Add notes that sound from frame position `first` to `last`, (n,) each: level x the share of each frame."""
+    frames = roll.shape[1]
+    begin, stop = np.floor(first).astype(int), np.ceil(last).astype(int)
+    if circle:
+        last = np.minimum(last, first + frames)
+        stop = np.ceil(last).astype(int)
+    else:
+        begin, stop = begin.clip(0), stop.clip(max=frames)
+    count = (stop - begin).clip(0)
+    note = np.repeat(np.arange(len(rows)), count)  # of each pair of a note and a frame
+    index = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count) + begin[note]
+    share = np.minimum(index + 1, last[note]) - np.maximum(index, first[note])
+    np.add.at(roll, (rows[note], index % frames), level[note] * share.clip(0.0, 1.0))
+
+
+def _add_onsets(roll: np.ndarray, rows: np.ndarray, onset: np.ndarray, level: np.ndarray, circle: bool) -> None:
+    """Add onsets at frame positions: each is shared by the two frames whose centres are nearest."""
+    frames = roll.shape[1]
+    place = onset - 0.5
+    first = np.floor(place).astype(int)
+    late = place - first
+    for index, share in ((first, 1.0 - late), (first + 1, late)):
+        index, inside = (
+            (index % frames, np.ones(len(index), bool)) if circle else (index, (index >= 0) & (index < frames))
+        )
+        np.add.at(roll, (rows[inside], index[inside]), (level * share)[inside])
+
+
+def rolls(
+    score: Score | None, parts: tuple[str, ...] | None, music: Music, frames: int, frame_rate: float
+) -> torch.Tensor | None:
+    """The note roll (`ROLL_CHANNELS`, frames) of a piece; None where all roles are free to play what fits.
+
+    Roles outside `parts` are silent. Before and after its score, a piece is free in what is played.
+    """
+    if score is None:
+        if parts is None:
+            return None
+        return note_roll(Score(()), frames, frame_rate, free=parts)
+    roll = note_roll(score, frames, frame_rate, music.downbeat_s / music.stretch, music.stretch, circle=music.loop)
+    if not music.loop:
+        first = music.downbeat_s * frame_rate
+        times = np.arange(frames) + 0.5
+        roll[:, np.flatnonzero((times < first) | (times > first + score.duration_s * frame_rate))] = 0.0
+    return roll
+
+
+def instruments_of(score: Score | None, prompt: str, instruments: Sequence[str]) -> list[int]:
+    """What plays each role, as places in the network's list `instruments`; -1 = unknown.
+
+    Where the prompt names instruments of that list, it decides: the score's count only where the prompt names them too,
+    and a single instrument plays a single pitched part. Else the instruments of the score's tracks count.
+    """
+    named = [name for name in instruments if re.search(rf"(?<![\w-]){re.escape(name)}s?(?![\w-])", prompt.lower())]
+    named = [name for name in named if not any(name != longer and name in longer for longer in named)]
+    players: dict[str, str] = {}
+    for track in () if score is None else score.tracks:
+        if track.instrument is not None and (not named or track.instrument in named):
+            players.setdefault(track.role, track.instrument)
+    pitched = [] if score is None else [role for role in score.roles if role != "drums"]
+    if len(pitched) == 1 and len(named) == 1 and named[0] != "drums":
+        players.setdefault(pitched[0], named[0])
+    return [instruments.index(players[role]) if players.get(role) in instruments else -1 for role in ROLES]
 
 
 # Conditions of a batch of pieces: text states and their shares in time, beat grid, notes, scalars.
@@ -418,22 +528,10 @@ def make_conditions(
         numbers = max(len(one) for one in sounds if one is not None)
         reference = torch.tensor([[math.nan] * numbers if one is None else one for one in sounds], device=device)
         pull = torch.tensor([item.strengths.sounds_like_strength for item in requests], device=device)
-    return Conditions(
-        states.to(device),
-        states_mask.to(device),
-        owner.to(device),
-        weights.to(device),
-        unwanted_owner.to(device),
-        unwanted_weights.to(device),
-        grid.to(device),
-        edit.to(device),
-        {name: values.to(device) for name, values in scalars.items()},
-        visible.to(device),
-        roll,
-        players,
-        reference,
-        pull,
-    )
+    texts = (one.to(device) for one in (states, states_mask, owner, weights, unwanted_owner, unwanted_weights))
+    scalars = {name: values.to(device) for name, values in scalars.items()}
+    rest = grid.to(device), edit.to(device), scalars, visible.to(device), roll, players, reference, pull
+    return Conditions(*texts, *rest)  # type: ignore[call-arg]
 
 
 # Prompts -> text states for the network.

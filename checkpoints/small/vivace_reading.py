@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from .vivace_score import INSTRUMENT_WORDS, PROGRAMS
 from .vivace_theory import (
     BRITISH_NOTES,
+    INSTRUMENT_WORDS,
     MODE,
+    PROGRAMS,
     TONIC,
     beat_unit_name,
     parse_beat_unit,
@@ -573,7 +574,7 @@ class Exclusion:
     Attributes:
         words: what is left, which says what the music should sound like; may be empty.
         excluded: names in `THINGS` of what is not to play.
-        exclusive: names of what alone is to play, as in "just piano and bass"; empty = not said.
+        exclusive: names of what alone is to play, as in "just piano and bass"; empty = not stated.
         named: names that `words` has.
     """
 

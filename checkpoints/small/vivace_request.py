@@ -8,32 +8,38 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from .vivace_audio import LOUDNESS_LUFS
+from .vivace_audio import LOUDNESS_LUFS, Edit, find_beats, make_edit, working_gain
 from .vivace_compose import MusicPlan, read_form
-from .vivace_edit import GRID, Edit, grid_of_audio
+from .vivace_files import read_audio, read_recipe
 from .vivace_music import (
+    MIN_DURATION_S,
     Lengths,
     Music,
     MusicArguments,
     Prompt,
+    arguments_of_score,
     check_flag,
     check_text,
+    describe,
     is_list_of_pairs,
     keep_out,
+    meter_of,
+    read_prompts,
     settle,
     share_of,
     spread,
+    stated_tempo,
 )
-from .vivace_notes import arguments_of_score, cast, drums_of, fit_score, meter_of, read_parts
-from .vivace_reading import LONGEST, read_exclusion, things_in
-from .vivace_score import PROGRAMS, ROLES, Score, quarters_per_bar
-from .vivace_sketch import joined, repeated, settle_sketches
-from .vivace_theory import check_number
+from .vivace_notes import cast, changed_regions, drums_of, fit_score, joined, repeated, settle_sketches
+from .vivace_reading import LONGEST, MusicWords, read_exclusion, things_in
+from .vivace_score import ROLES, Score, quarters_per_bar, read_parts
+from .vivace_theory import PROGRAMS, check_number, parse_time_signature
 
 
 @dataclass
@@ -253,7 +259,7 @@ def check_call(
 
 
 def make_plan(
-    prompt: Prompt, music: Music, known: Score | None, parts: tuple[str, ...] | None, form: object,
+    prompt: Prompt, music: Music, kept: Score | None, parts: tuple[str, ...] | None, form: object,
     repeat: bool = False, negative_prompt: str | None = None,
 ) -> MusicPlan:  # fmt: skip
     """What is to be composed for a piece.
@@ -261,7 +267,7 @@ def make_plan(
     Args:
         prompt: whose words name instruments, and what does not play.
         music: tempo, meter, key, chords and length.
-        known: notes that are given and stay.
+        kept: notes that are given and stay.
         parts: roles that play; None = those of the words.
         form: sections.
         repeat: whether the given notes are repeated to the end.
@@ -284,9 +290,9 @@ def make_plan(
         raise ValueError(f"prompt is {prompt.text!r}, which excludes every part; needed: one that plays")
     bar_s = music.beats_per_bar * 60.0 / music.bpm
     bars = music.bars or max(1, math.ceil((float(music.duration_s) - music.downbeat_s) / bar_s - 1e-6))
-    if known is not None and repeat:
-        known = repeated(known, bars * float(quarters_per_bar(music.time_signature)))
-    given = None if known is None else fit_score(known, replace(music, bars=bars), None)
+    if kept is not None and repeat:
+        kept = repeated(kept, bars * float(quarters_per_bar(music.time_signature)))
+    given = None if kept is None else fit_score(kept, replace(music, bars=bars), None)
     parts = own if parts is None else parts
     if parts is not None and given is not None:
         parts = tuple(role for role in ROLES if role in {*parts, *given.roles})
@@ -379,11 +385,11 @@ def make_requests(
                 raise ValueError(f"{name} and score: give one of them; a score with its {part} alone is a {name}")
         composed = edit is None and composes and own["compose"] is not False
         composed = composed and (score is None or own["compose"] is True or own["form"] is not None)
-        known = score
+        kept = score
         if score is None:
-            known = joined(*settle_sketches(own["melody"], own["rhythm"], own["sketch_timing"], given, words))
-        if known is not None:
-            given, remarks = arguments_of_score(known, given, words)
+            kept = joined(*settle_sketches(own["melody"], own["rhythm"], own["sketch_timing"], given, words))
+        if kept is not None:
+            given, remarks = arguments_of_score(kept, given, words)
             if edit is not None:
                 given = replace(given, bars=own["bars"], duration_s=own["duration_s"])
         elif composed and given.time_signature is None and words.time_signature is None:
@@ -408,7 +414,7 @@ def make_requests(
         plan = None
         if composed:
             repeat = own["rhythm"] is not None and own["melody"] is None
-            plan = make_plan(prompt, music, known, parts, own["form"], repeat, negative)
+            plan = make_plan(prompt, music, kept, parts, own["form"], repeat, negative)
             score, parts = None, plan.parts if parts is not None else None
         if score is not None:
             score = fit_score(score, music, parts)
@@ -429,3 +435,253 @@ def make_requests(
                 )
             )  # fmt: skip
     return requests
+
+
+# What a call is to do with audio, and the grid and the score that the audio brings.
+
+GRID = ("bpm", "time_signature", "key", "chords", "downbeat_s")  # what a recording or its recipe can say
+BAR_MATCH = 0.03  # share by which the tempo found in a loop may be off whole bars
+SHORTEST_SOUND_S, LONGEST_SOUND_S = 1.0, 60.0  # of audio that a piece is to sound like
+
+
+def open_source(source: Any, sampling_rate: int | None) -> tuple[object, int | None, dict | None]:
+    """What a call is given as audio -> audio and rate as `read_audio` takes them, and the recipe if it is one of ours.
+
+    Raises:
+        ValueError: an output that holds latents or several pieces.
+    """
+    if isinstance(source, (str, Path)):
+        try:
+            return source, sampling_rate, read_recipe(source)
+        except ValueError:  # no file of ours
+            return source, sampling_rate, None
+    if not hasattr(source, "audios") or not hasattr(source, "recipes"):
+        return source, sampling_rate, None
+    if source.recipes is None or len(source.audios) != 1:
+        raise ValueError(
+            "audio is an output of latents or of several pieces; allowed: one with one piece of audio, or a piece as "
+            "audio=out.audios[0] with sampling_rate=out.sampling_rate"
+        )
+    if sampling_rate not in (None, source.sampling_rate):
+        raise ValueError(
+            f"sampling_rate is {sampling_rate}, but the output has {source.sampling_rate} Hz; leave it out"
+        )
+    return source.audios[0], source.sampling_rate, source.recipes[0]
+
+
+def read_sounds(sounds_like: object, sampling_rate: int | None, count: int, numbers: int) -> list:
+    """What each prompt is to sound like: audio (channels, samples) at the network's level with its rate, as a pair; the
+    statistics of such audio; or None.
+
+    Args:
+        sounds_like: of the call: recordings as `audio` takes them, or statistics; one for all prompts, or a list.
+        sampling_rate: of arrays.
+        count: of the prompts.
+        numbers: how many statistics the network takes, 0 = it takes none.
+
+    Raises:
+        ValueError: one line that names the argument.
+    """
+    if sounds_like is None:
+        return [None] * count
+    if not numbers:
+        raise ValueError("sounds_like needs a network that takes a reference; this checkpoint's has none")
+    several = isinstance(sounds_like, (list, tuple)) and not all(isinstance(one, (int, float)) for one in sounds_like)
+    sources = spread("sounds_like", sounds_like, count, not several)
+    read: dict[int, object] = {}
+    for one in sources:
+        if isinstance(one, (list, tuple)):
+            if len(one) != numbers:
+                raise ValueError(f"sounds_like has {len(one)} numbers; this checkpoint's network takes {numbers}")
+            for value in one:
+                check_number("sounds_like", value, -1000, 1000)
+            read[id(one)] = [float(value) for value in one]
+        elif one is not None and id(one) not in read:
+            try:
+                audio, rate = read_audio(*open_source(one, sampling_rate)[:2], LONGEST_SOUND_S)
+            except ValueError as error:
+                raise ValueError(f"sounds_like: {error}") from error
+            if audio.shape[1] < SHORTEST_SOUND_S * rate or not audio.any():
+                raise ValueError(
+                    f"sounds_like is {audio.shape[1] / rate:.2f} s{'' if audio.any() else ' of silence'}; needed: "
+                    f"{SHORTEST_SOUND_S:g} s of sound"
+                )
+            read[id(one)] = (audio * working_gain(audio, rate), rate)
+    return [read.get(id(one)) for one in sources]
+
+
+def read_edits(
+    scores: list[Score | None], audio: object, sampling_rate: int | None, strength: object, mask_s: object,
+    extend_s: object, lengths: Lengths,
+) -> list[Edit | None]:  # fmt: skip
+    """What is to be done to the audio of each prompt; None where there is none.
+
+    With a score and nothing else that says what, it is the bars in which that differs from the score of the audio.
+
+    Args:
+        scores: of each prompt.
+        lengths: of the checkpoint; the others are arguments of the call.
+
+    Raises:
+        ValueError: arguments of an edit without audio, audio of several rates, and as `make_edit`.
+    """
+    if audio is None:
+        given = {"strength": strength, "mask_s": mask_s, "extend_s": extend_s, "sampling_rate": sampling_rate}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name} is {value!r} without audio; it says what to do with audio")
+        return [None] * len(scores)
+    count = len(scores)
+    sources = spread("audio", audio, count, not isinstance(audio, (list, tuple)))
+    apart = isinstance(mask_s, (list, tuple)) and is_list_of_pairs(mask_s) and all(map(is_list_of_pairs, mask_s))
+    masks = spread("mask_s", mask_s, count, not apart)
+    strengths = spread("strength", strength, count, False)
+    done: dict[tuple, Edit] = {}  # the same audio for all prompts is read once
+    edits: list[Edit | None] = []
+    for source, mask, own, score in zip(sources, masks, strengths, scores, strict=True):
+        place = (id(source), id(mask), id(score), own if isinstance(own, (int, float)) else id(own))
+        if place not in done:
+            sound, rate, recipe = open_source(source, sampling_rate)
+            if score is not None and mask is None and own is None and extend_s is None:
+                sound, rate = read_audio(sound, rate, lengths.longest_s)  # once, for its length as for the edit
+                mask = regions_of_score(score, sound, rate, recipe, lengths)
+            done[place] = make_edit(sound, rate, own, mask, extend_s, lengths.longest_s, recipe)
+        edits.append(done[place])
+    if len({edit.rate for edit in done.values()}) > 1:
+        raise ValueError("audio has files of several sampling rates; edit them in calls of their own")
+    return edits
+
+
+def regions_of_score(
+    score: Score, audio: object, sampling_rate: int | None, recipe: dict | None, lengths: Lengths
+) -> list[tuple[float, float]]:
+    """Regions of audio that are to be made anew so that it plays another score.
+
+    Raises:
+        ValueError: audio that was not made from a score.
+    """
+    samples, rate = read_audio(audio, sampling_rate, lengths.longest_s)
+    seconds = samples.shape[1] / rate
+    grid = recipe_grid(recipe, seconds, lengths)
+    if "score" not in grid:
+        raise ValueError(
+            "audio has no score of its own to compare the given one with; give mask_s, extend_s or strength to say "
+            "what is to be made anew"
+        )
+    return changed_regions(grid["score"], score, grid["downbeat_s"], seconds, grid["loop"])
+
+
+def recipe_grid(recipe: dict | None, seconds: float, lengths: Lengths) -> dict:
+    """What a recipe says of its piece: those of `GRID` that it fixes, `loop`, and the `score` that it plays, if any.
+    The downbeat is in its own time.
+
+    Args:
+        recipe: of `read_recipe`, or None.
+        seconds: length of the audio. A piece that was cut since keeps its tempo, meter and key alone.
+        lengths: of the checkpoint.
+    """
+    if recipe is None:
+        return {}
+    arguments, edited = recipe.get("arguments", {}), "audio" in recipe
+    given = MusicArguments(**{one.name: arguments.get(one.name) for one in fields(MusicArguments)})
+    loop = arguments.get("loop")
+    if edited:  # its length is that of the audio, which the recipe does not hold
+        given = replace(given, duration_s=None, bars=None)
+    try:
+        prompt, *_ = read_prompts(arguments.get("prompt"), arguments.get("morph"), None)
+        words = prompt.words
+        score = None if arguments.get("score") is None else Score.from_text(arguments["score"])
+        if score is not None:
+            given, _ = arguments_of_score(score, given, words)
+            given = replace(given, duration_s=None, bars=None) if edited else given
+        music = settle(words, given, False if edited else loop, lengths.default_s, lengths.longest_s)
+        before = float((arguments.get("extend_s") or (0.0, 0.0))[0])
+    except (ValueError, TypeError, LookupError):  # of another version, or made without words
+        return {}
+    found: dict = {
+        name: getattr(music, name) for name in ("bpm", "time_signature", "key") if getattr(music, name) is not None
+    }
+    if edited and music.bpm_reason is not None:  # its tempo was found in the audio and not written down
+        return {"key": found["key"]} if "key" in found else {}
+    if not edited and abs(float(music.duration_s) - seconds) > 1e-3:
+        return found
+    found["loop"] = bool(loop) if edited else music.loop
+    if "bpm" in found and (not edited or given.downbeat_s is not None):
+        found["downbeat_s"] = music.downbeat_s + before
+        if music.chords is not None:
+            found["chords"] = music.chords
+        if score is not None:
+            music = replace(music, duration_s=seconds, downbeat_s=found["downbeat_s"], bars=None)
+            found["score"] = fit_score(score, music, arguments.get("parts"))
+    return found
+
+
+def grid_of_audio(
+    edit: Edit, given: MusicArguments, loop: bool | None, words: MusicWords, lengths: Lengths
+) -> tuple[MusicArguments, bool, Score | None]:
+    """Arguments for audio that is to be edited, whether it is a loop, and the score that it plays, or None.
+
+    What is given or in the prompt comes first, then what the audio's own recipe says, and at last tempo and downbeat as
+    they are found in the audio. A stated tempo or meter that is not the recipe's leaves the rest of its grid out.
+
+    Args:
+        edit: the audio and what is to be done to it.
+        given: downbeat_s counts from the beginning of the given audio.
+        loop: None = as the recipe says.
+        words: what the prompt says.
+        lengths: of the checkpoint.
+
+    Returns:
+        `given` completed, with the length of the result; downbeat_s still counts from the beginning of the audio.
+
+    Raises:
+        ValueError: a length that is not the audio's, or a loop that is to be extended.
+    """
+    if loop and edit.extended:
+        raise ValueError("loop is True with extend_s; a loop has no end to go on from: leave one of them out")
+    seconds = edit.audio.shape[1] / edit.rate
+    if seconds < MIN_DURATION_S:
+        raise ValueError(f"audio lasts {seconds:.3g} s; allowed: from {MIN_DURATION_S} s")
+    for name in ("duration_s", "downbeat_s"):
+        if getattr(given, name) is not None:
+            check_number(name, getattr(given, name), -1e6, 1e6, "s")
+    if given.duration_s is not None and abs(given.duration_s - seconds) > 1e-3:
+        raise ValueError(
+            f"duration_s is {given.duration_s}, but the audio and its extension last {seconds:.3f} s; leave it out"
+        )
+    recipe = recipe_grid(edit.recipe, edit.samples / edit.rate, lengths)
+    grid = {name: getattr(words, name, None) if getattr(given, name) is None else getattr(given, name) for name in GRID}
+    if grid["time_signature"] is not None:
+        grid["time_signature"] = str(grid["time_signature"]).replace(" ", "")
+    meter = grid["time_signature"] or recipe.get("time_signature") or "4/4"
+    grid["bpm"], _, _ = stated_tempo(words, given.bpm, meter, given.beat_unit)
+    if any(grid[name] not in (None, recipe.get(name)) for name in ("bpm", "time_signature")):
+        recipe = {name: recipe[name] for name in recipe if name == "key"}
+    grid = {name: recipe.get(name) if grid[name] is None else grid[name] for name in GRID}
+    loop = bool(recipe.get("loop")) and not edit.extended if loop is None else loop
+    if grid["bpm"] is None or grid["downbeat_s"] is None:
+        beats = parse_time_signature(meter)
+        found = find_beats(edit.given, edit.rate, grid["bpm"], beats)
+        if found is not None and grid["bpm"] is None:
+            grid["bpm"] = round(found[0], 2)
+            if loop:  # whole bars, or no tempo
+                bars = max(1, round(seconds * found[0] / 60.0 / beats))
+                exact = bars * beats * 60.0 / seconds
+                grid["bpm"] = exact if abs(exact / found[0] - 1.0) < BAR_MATCH else None
+        if found is not None and grid["bpm"] is not None and grid["downbeat_s"] is None:
+            grid["downbeat_s"] = found[1]
+    return replace(given, **grid, duration_s=seconds, beat_unit=None), loop, recipe.get("score")
+
+
+def prompt_for_score(scores: list[Score | None], sources: list) -> str | list | None:
+    """A prompt where only a score is given: that of the audio that is edited, or the instruments of the score."""
+    prompts = []
+    for score, source in zip(scores, sources, strict=True):
+        recipe = open_source(source, None)[2] or {}
+        prompt = recipe.get("arguments", {}).get("prompt")
+        if isinstance(prompt, list):
+            prompt = [tuple(entry) for entry in prompt]
+        if prompt is None and score is not None:
+            prompt = describe(score)
+        prompts.append(prompt)
+    return prompts[0] if len(prompts) == 1 else prompts

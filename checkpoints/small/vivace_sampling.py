@@ -1,4 +1,4 @@
-"""From noise to latents: guidance, windows of long pieces, the sampling loop, the pieces of one call."""
+"""From noise to latents: the noise of a seed, guidance, windows of long pieces, what is kept of audio, the loop."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,9 +7,26 @@ from dataclasses import dataclass, field, replace
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ModelMixin, SchedulerMixin
 
+from .vivace_audio import Edit, fit_circle, mix_channels, resample
 from .vivace_process import ABSENT, Conditions, at_level, data_of, set_timesteps, take_frames, with_data
 from .vivace_request import Request
 from .vivace_theory import CHORD_CHANNELS, check_number
+
+# Noise: one seed gives the same music alone, in any batch and on any device.
+
+NOISE_BLOCK = 16  # frames; torch's CPU normals begin alike at any length only in multiples of 16 values
+
+
+def frame_noise(seed: int, num_frames: int, channels: int) -> tuple[torch.Tensor, torch.Generator]:
+    """Normal noise (channels, num_frames) of a seed, drawn on the CPU frame by frame, and the generator after it.
+
+    A longer request begins with the noise of a shorter one, and the same seed gives the same noise in any batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    blocks = -(-num_frames // NOISE_BLOCK)
+    noise = torch.randn((blocks * NOISE_BLOCK, channels), generator=generator, dtype=torch.float32)
+    return noise[:num_frames].T.contiguous(), generator
+
 
 # Guidance: how strictly the words and the grid are followed.
 
@@ -589,3 +606,35 @@ class Sampler:
             together = [self.requests[row].strengths.grid_guidance_scale is None for row in rows]
             batch.guidance = batch.guidance.with_scale(self.state.guidance_scale, together)
         return new_latents
+
+
+# What of given audio the network starts from, and which latent frames are kept.
+
+# Latent frames beside a border that are made anew too. The encoder sees further (7 frames, 0.28 s, in the published
+# model), so the nearest kept latents still carry a little of what is replaced; training masks its clips likewise.
+KEEP_MARGIN = 1
+
+
+def network_input(edit: Edit, sampling_rate: int, channels: int, circle: int, margin: int) -> torch.Tensor:
+    """The audio as the autoencoder takes it, (1, channels, samples).
+
+    A loop becomes a circle of `circle` samples, a whole number of latent frames, with a `margin` of its other end on
+    either side. It is resampled there, by half a frame at most: a loop of 8 s moves by up to 4 cents.
+    """
+    audio = mix_channels(edit.audio * edit.gain, channels)
+    if not edit.loop:
+        return resample(audio, edit.rate, sampling_rate)[None]
+    return fit_circle(audio, circle)[:, torch.arange(-margin, circle + margin) % circle][None]
+
+
+def kept_frames(edit: Edit, frames: int, frame_rate: float) -> torch.Tensor:
+    """(frames,) bool: latent frames that are given, none of whose neighbours touch what is to be made."""
+    mask, size, turn = edit.mask, len(edit.mask), 0
+    if edit.loop:  # unrolled to three turns, of which the middle one counts
+        mask, turn, frame_rate = mask.repeat(3), size, frames * edit.rate / size
+    total = torch.nn.functional.pad(mask.long().cumsum(0), (1, 0))  # masked samples before each
+    bounds = torch.arange(frames, dtype=torch.float64)
+    first = ((bounds - KEEP_MARGIN) / frame_rate * edit.rate).floor().long() + turn
+    last = ((bounds + 1 + KEEP_MARGIN) / frame_rate * edit.rate).ceil().long() + turn
+    inside = bounds / frame_rate * edit.rate < size
+    return (total[last.clamp(0, len(mask))] == total[first.clamp(0, len(mask))]) & inside

@@ -1,4 +1,4 @@
-"""Scores: the notes of a piece by part, standard MIDI files in and out, and the note rolls that the network reads.
+"""Scores: the notes of a piece by part, from and to standard MIDI files.
 
 Time in a score is counted in quarter notes from the first beat of the first bar, in steps of 1/960 quarter, so that a
 score is the same after it was saved and loaded. Reading and writing MIDI files needs the package mido.
@@ -12,133 +12,30 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from .vivace_theory import PITCH_CLASSES, parse_key, parse_note, parse_time_signature, read_symbols
-
-if TYPE_CHECKING:
-    import torch
+from .vivace_theory import (
+    PITCH_CLASSES,
+    PROGRAM_NAMES,
+    PROGRAMS,
+    parse_key,
+    parse_note,
+    parse_time_signature,
+    read_symbols,
+)
 
 ROLES = ("lead", "harmony", "bass", "drums")
 TICKS = 960  # to the quarter
 MAX_NOTES = 50_000
 MAX_BARS = 4000
 MAX_TEXT = 2**24  # characters of a score's text when unpacked; `MAX_NOTES` take less than a tenth
-LOWEST, HIGHEST = 21, 108  # pitches of a note roll, those of a piano
-# Instruments by General MIDI program, in the words of the captions; rare programs have the name of a near one.
-PROGRAM_NAMES = tuple(re.split(r",\s*", """
-piano, piano, electric piano, honky-tonk piano, electric piano, electric piano, harpsichord, clavinet,
-celesta, glockenspiel, music box, vibraphone, marimba, xylophone, tubular bells, dulcimer,
-organ, organ, organ, church organ, reed organ, accordion, harmonica, bandoneon,
-nylon guitar, steel guitar, jazz guitar, electric guitar, muted guitar, overdriven guitar, distorted guitar,
-electric guitar, upright bass, electric bass, electric bass, fretless bass, slap bass, electric bass, synth bass,
-synth bass, violin, viola, cello, contrabass, tremolo strings, pizzicato strings, harp, timpani,
-string ensemble, string ensemble, synth strings, synth strings, choir, voice oohs, synth voice, brass section,
-trumpet, trombone, tuba, muted trumpet, french horn, brass section, synth brass, synth brass,
-soprano sax, alto sax, tenor sax, baritone sax, oboe, english horn, bassoon, clarinet,
-piccolo, flute, recorder, pan flute, pan flute, pan flute, whistle, ocarina,
-square lead, saw lead, calliope, calliope, saw lead, synth voice, saw lead, saw lead,
-bell synth, warm pad, saw lead, choir pad, glass pad, sweep pad, choir pad, sweep pad,
-bell synth, warm pad, bell synth, bell synth, bell synth, sweep pad, warm pad, bell synth,
-sitar, banjo, banjo, koto, kalimba, bagpipes, fiddle, oboe,
-glockenspiel, xylophone, steel drums, xylophone, timpani, timpani, timpani, piano,
-piano, piano, piano, piano, piano, piano, piano, piano
-""".strip()))  # fmt: skip
-PROGRAMS = {"ukulele": 24, "mandolin": 25, "sine lead": 80}
-PROGRAMS |= {name: program for program, name in reversed(list(enumerate(PROGRAM_NAMES)))}
-# What else words call them; an s may follow.
-INSTRUMENT_WORDS = {
-    name: tuple(words.split(", "))
-    for name, words in (
-        line.split(": ")
-        for line in """
-piano: grand piano, acoustic piano, upright piano, concert grand
-honky-tonk piano: honky tonk piano, honky-tonk, saloon piano, barroom piano, detuned piano, tack piano
-electric piano: rhodes, fender rhodes, wurlitzer, wurli, e-piano
-harpsichord: cembalo, clavecin, spinet
-clavinet: clav
-celesta: celeste
-glockenspiel: glock, orchestra bell
-music box: musical box, toy box
-tubular bells: tubular bell, chime, church bell
-dulcimer: hammered dulcimer, cimbalom
-organ: hammond, hammond organ, drawbar organ, electric organ, b3 organ
-church organ: pipe organ, cathedral organ
-reed organ: harmonium, pump organ, parlor organ
-accordion: squeezebox, piano accordion, button accordion
-harmonica: mouth organ, mouth harp, blues harp
-bandoneon: bandoneón, tango accordion, concertina
-nylon guitar: classical guitar, nylon-string guitar, nylon string guitar, spanish guitar, flamenco guitar
-steel guitar: guitar, acoustic guitar, folk guitar, steel-string guitar
-ukulele: uke
-jazz guitar: mellow guitar, hollow-body guitar, archtop guitar
-electric guitar: clean guitar, clean electric guitar, telecaster, stratocaster
-muted guitar: palm-muted guitar, funk guitar
-overdriven guitar: overdrive guitar, crunchy guitar, gritty guitar, driven guitar
-distorted guitar: distortion guitar, heavy guitar, fuzz guitar, metal guitar
-upright bass: double bass, acoustic bass, stand-up bass, standup bass
-electric bass: bass guitar, fingered bass, e-bass
-slap bass: slapped bass
-synth bass: synthesizer bass, electronic bass, moog bass, bass synth, sub bass, 808 bass
-fiddle: folk fiddle
-cello: violoncello
-contrabass: bowed bass, bowed double bass, arco bass
-pizzicato strings: pizzicato, plucked strings
-string ensemble: strings, string section, string orchestra
-tremolo strings: trembling strings
-synth strings: synthesizer strings, string machine, string synth
-choir: vocal choir, choir aah, chorus of voices
-voice oohs: oohs, ooh voice, backing oohs
-trombone: slide trombone
-tuba: brass bass, sousaphone
-muted trumpet: trumpet with mute, trumpet with a mute
-french horn: horn
-brass section: brass, brass ensemble, horn section, horns
-synth brass: synthesizer brass, analog brass
-soprano sax: soprano saxophone
-alto sax: alto saxophone, saxophone, sax
-tenor sax: tenor saxophone
-baritone sax: baritone saxophone, bari sax
-english horn: cor anglais
-bassoon: fagott
-piccolo: piccolo flute, fife
-pan flute: panpipe, pan pipe
-whistle: tin whistle, penny whistle, irish whistle
-ocarina: clay flute
-square lead: square wave, pulse lead, 8-bit lead, chip lead, nes lead, chiptune, 8-bit
-saw lead: sawtooth lead, saw synth, synth lead, supersaw, synth
-sine lead: sine wave, sine wave synth
-calliope: steam organ, fairground organ, carousel organ
-synth voice: vox synth, synth vocal, vocoder
-warm pad: synth pad, soft pad, analog pad, pad
-choir pad: space voice, halo pad, choir synth
-glass pad: bowed glass, glassy pad, crystal pad
-sweep pad: sweeping pad, filter sweep
-bell synth: synth bell, shimmering synth, fm bell, digital bell
-kalimba: thumb piano, mbira
-bagpipes: bagpipe, highland pipe
-steel drums: steel drum, steelpan, steel pan
-timpani: kettledrum, timp
-""".strip().splitlines()
-    )
-}
-# General MIDI drum keys by class; keys that stand nowhere are "other".
-DRUM_CLASSES = {
-    "kick": (35, 36), "snare": (38, 40), "clap": (37, 39), "closed hat": (42, 44), "open hat": (46,),
-    "low tom": (41, 43, 45), "high tom": (47, 48, 50), "crash": (49, 52, 55, 57), "ride": (51, 53, 59),
-    "shaker": (54, 69, 70, 82), "other": (),
-}  # fmt: skip
-DRUM_CLASS = {key: row for row, keys in enumerate(DRUM_CLASSES.values()) for key in keys}
-PITCHED = ROLES[:3]
-PITCH_COUNT = HIGHEST - LOWEST + 1
-STATE_CHANNELS = 2 * len(ROLES)
-ROLL_CHANNELS = 2 * PITCH_COUNT * len(PITCHED) + len(DRUM_CLASSES) + STATE_CHANNELS
 
 
 def quarters_per_bar(time_signature: str) -> Fraction:
@@ -395,7 +292,7 @@ class Score:
         Raises:
             ValueError: if mido is not installed.
         """
-        midi_files().write_midi(self, Path(path))
+        write_midi(self, Path(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike, roles: dict[str | int, str] | None = None, bpm: float | None = None):
@@ -413,12 +310,7 @@ class Score:
         Raises:
             ValueError: one line that names the file: no MIDI file, truncated, of type 2, or without notes.
         """
-        return midi_files().read_midi(Path(path), roles or {}, bpm)
-
-
-def midi_files():
-    """vivace_notes, which imports this module: diffusers follows `from .name import` without end in a circle."""
-    return importlib.import_module(".vivace_notes", __package__)
+        return read_midi(Path(path), roles or {}, bpm)
 
 
 def as_integers(notes: np.ndarray) -> np.ndarray:
@@ -447,121 +339,343 @@ def slice_chords(chords: str | None, beats_per_bar: int, first: int, last: int, 
     return " ".join(symbol if count == beats_per_bar and not counted else f"{symbol}:{count}" for symbol, count in kept)
 
 
-def note_roll(
-    score: Score | None,
-    frames: int,
-    frame_rate: float,
-    start_s: float = 0.0,
-    stretch: float = 1.0,
-    free: Iterable[str] = (),
-    circle: bool = False,
-) -> "torch.Tensor":
-    """What sounds in each latent frame, for the network.
-
-    Channels: for lead, harmony and bass each 88 of sustain (velocity x the share of the frame in which the pitch
-    sounds) and 88 of onset (velocity, split over the two nearest frames by distance, so that times finer than a frame
-    survive), for drums 11 classes of onset; then two for each of the four roles: its notes are given; it is silent.
-    Where a role is free to play what fits, both are 0, as all channels of its notes.
-
-    Args:
-        score: the notes; None = all roles are free.
-        frames: how many.
-        frame_rate: frames a second; frame i lasts from i / frame_rate to (i + 1) / frame_rate seconds.
-        start_s: time of the score's beginning, seconds; may lie outside the frames.
-        stretch: how many times faster than at its own tempo the score is played.
-        free: roles of which nothing is said, whatever notes they have.
-        circle: the frames are a loop: what rings beyond the last sounds in the first.
-
-    Returns:
-        (`ROLL_CHANNELS`, frames) float32.
-    """
-    free = set(ROLES if score is None else free)
-    notes: dict[str, np.ndarray] = {}
-    for role in ROLES if score is not None else ():
-        if role not in free:
-            notes[role] = score.notes(role)
-            scale = score.quarter_s / stretch * frame_rate  # frames a quarter
-            onset = start_s * frame_rate + notes[role][:, 0] * scale
-            end = start_s * frame_rate + notes[role][:, :2].sum(1) * scale
-            notes[role] = np.column_stack([onset, end, notes[role][:, 2:]])
-    return events_roll(notes, frames, circle)
-
-
-def role_channels(role: str) -> list[int]:
-    """The channels of a note roll that belong to a role, its states last; where all are 0, the role is free.
+def read_parts(parts: object, score: Score | None) -> tuple[str, ...] | None:
+    """The roles that are to play, in the order of `ROLES`; None = all.
 
     Raises:
-        ValueError: an unknown role.
+        ValueError: no list, an unknown role, none at all, or one that a given score does not have.
     """
-    if role not in ROLES:
-        raise ValueError(f"role is {role!r}; allowed: {', '.join(ROLES)}")
-    place, drums = ROLES.index(role), 2 * PITCH_COUNT * len(PITCHED)
-    first, last = drums, ROLL_CHANNELS - STATE_CHANNELS
-    if role != "drums":
-        first, last = 2 * PITCH_COUNT * place, 2 * PITCH_COUNT * (place + 1)
-    state = ROLL_CHANNELS - STATE_CHANNELS + 2 * place
-    return [*range(first, last), state, state + 1]
+    if parts is None:
+        return None
+    names = [parts] if isinstance(parts, str) else parts
+    if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"parts is {parts!r}; allowed: a list of {', '.join(ROLES)}")
+    unknown = [name for name in names if name not in ROLES]
+    if unknown:
+        raise ValueError(f"parts has {unknown[0]!r}; allowed: {', '.join(ROLES)}")
+    missing = [name for name in names if score is not None and name not in score.roles]
+    if score is not None and missing:
+        raise ValueError(f"parts has {missing[0]!r}; the score has: {', '.join(score.roles) or 'no notes'}")
+    return tuple(role for role in ROLES if role in names)
 
 
-def events_roll(notes: dict[str, np.ndarray], frames: int, circle: bool = False) -> "torch.Tensor":
-    """The roll of `note_roll` from notes whose times are in frames.
+# Standard MIDI files <-> scores. Needs the package mido.
 
-    Args:
-        notes: for each role (n, 4): first and last moment in frames, MIDI pitch, velocity; a role without notes is
-            silent, one that is not there is free.
-        frames: how many.
-        circle: as in `note_roll`.
 
-    Returns:
-        (`ROLL_CHANNELS`, frames) float32.
+DRUM_CHANNEL = 9
+RELEASE = 0.25  # quarters by which the last notes may ring beyond the last bar
+TAG = "vivace "  # begins the text event of our own files
+
+
+def load_mido():
+    """The library for MIDI files, needed for them alone.
+
+    Raises:
+        ValueError: if it is not installed.
     """
-    import torch  # here, so that scores are read and checked without it
-
-    roll = np.zeros((ROLL_CHANNELS, frames), dtype=np.float64)
-    for place, role in enumerate(ROLES):
-        if role not in notes:
-            continue
-        onset, end, pitch, velocity = np.asarray(notes[role], dtype=np.float64).reshape(-1, 4).T
-        roll[2 * place - STATE_CHANNELS + (not len(onset))] = 1.0
-        if role == "drums":
-            classes = [DRUM_CLASS.get(int(key), len(DRUM_CLASSES) - 1) for key in pitch]
-            rows = 2 * PITCH_COUNT * len(PITCHED) + np.array(classes, int)
-            _add_onsets(roll, rows, onset, velocity, circle)
-            continue
-        inside = (pitch >= LOWEST) & (pitch <= HIGHEST)
-        rows = 2 * PITCH_COUNT * place + pitch[inside].astype(int) - LOWEST
-        onset, end, velocity = onset[inside], end[inside], velocity[inside]
-        _add_sustain(roll, rows, onset, end, velocity, circle)
-        _add_onsets(roll, rows + PITCH_COUNT, onset, velocity, circle)
-    return torch.from_numpy(roll.clip(0.0, 1.0)).float()
+    try:
+        return importlib.import_module("mido")
+    except ImportError as error:
+        raise ValueError(f"reading and writing MIDI files needs mido: pip install mido ({error})") from error
 
 
-def _add_sustain(
-    roll: np.ndarray, rows: np.ndarray, first: np.ndarray, last: np.ndarray, level: np.ndarray, circle: bool
-) -> None:
-    """Add notes that sound from frame position `first` to `last`, (n,) each: level x the share of each frame."""
-    frames = roll.shape[1]
-    begin, stop = np.floor(first).astype(int), np.ceil(last).astype(int)
-    if circle:
-        last = np.minimum(last, first + frames)
-        stop = np.ceil(last).astype(int)
-    else:
-        begin, stop = begin.clip(0), stop.clip(max=frames)
-    count = (stop - begin).clip(0)
-    note = np.repeat(np.arange(len(rows)), count)  # of each pair of a note and a frame
-    index = np.arange(count.sum()) - np.repeat(count.cumsum() - count, count) + begin[note]
-    share = np.minimum(index + 1, last[note]) - np.maximum(index, first[note])
-    np.add.at(roll, (rows[note], index % frames), level[note] * share.clip(0.0, 1.0))
+def _midi_key(key: str) -> str:
+    """A key in the words of a MIDI key signature, which has no D# major and the like: "Am", "Gb"."""
+    note, mode = key.split()
+    minor = {"Db": "C#", "Gb": "F#", "Ab": "G#"}
+    return f"{minor.get(note, note)}m" if mode == "minor" else note
 
 
-def _add_onsets(roll: np.ndarray, rows: np.ndarray, onset: np.ndarray, level: np.ndarray, circle: bool) -> None:
-    """Add onsets at frame positions: each is shared by the two frames whose centres are nearest."""
-    frames = roll.shape[1]
-    place = onset - 0.5
-    first = np.floor(place).astype(int)
-    late = place - first
-    for index, share in ((first, 1.0 - late), (first + 1, late)):
-        index, inside = (
-            (index % frames, np.ones(len(index), bool)) if circle else (index, (index >= 0) & (index < frames))
+def _midi_track(mido, events: list[tuple[int, Any]], end: int):
+    """A track of events at times in ticks; at one time ends of notes come before their beginnings."""
+    events = sorted(events, key=lambda event: (event[0], getattr(event[1], "type", "") == "note_on"))
+    track, now = mido.MidiTrack(), 0
+    for time, message in events:
+        track.append(message.copy(time=time - now))
+        now = time
+    track.append(mido.MetaMessage("end_of_track", time=max(end - now, 0)))
+    return track
+
+
+def midi_of(score: Score):
+    """The score as a `mido.MidiFile`."""
+    mido = load_mido()
+    end = round(float(score.quarters) * TICKS)
+    upper, lower = (int(part) for part in score.time_signature.split("/"))
+    tempo = round(1e6 * score.quarter_s)
+    own = {
+        "bpm": score.bpm, "key": score.key, "chords": score.chords, "bars": score.bars,
+        "parts": [[track.role, track.instrument] for track in score.tracks],
+    }  # fmt: skip
+    conductor = [
+        (0, mido.MetaMessage("text", text=TAG + json.dumps(own))),
+        (0, mido.MetaMessage("time_signature", numerator=upper, denominator=lower)),
+        (0, mido.MetaMessage("set_tempo", tempo=min(tempo, 2**24 - 1))),
+    ]
+    if score.key:
+        conductor.append((0, mido.MetaMessage("key_signature", key=_midi_key(score.key))))
+    beat = float(quarters_per_beat(score.time_signature))
+    onset = 0
+    for symbol, count in read_symbols(score.chords, parse_time_signature(score.time_signature)) if score.chords else ():
+        if onset * beat * TICKS < end:
+            conductor.append((round(onset * beat * TICKS), mido.MetaMessage("marker", text=symbol)))
+        onset += count
+    file = mido.MidiFile(type=1, ticks_per_beat=TICKS, charset="latin-1")
+    file.tracks.append(_midi_track(mido, conductor, end))
+    channels = [channel for channel in range(16) if channel != DRUM_CHANNEL]
+    pitched = 0
+    for track in score.tracks:
+        channel = DRUM_CHANNEL if track.role == "drums" else channels[pitched % len(channels)]
+        pitched += track.role != "drums"
+        name = f"{track.role}: {track.instrument}" if track.instrument else track.role
+        events = [(0, mido.MetaMessage("track_name", name=name))]
+        events.append((0, mido.Message("program_change", channel=channel, program=track.program)))
+        for onset, length, pitch, velocity in as_integers(track.notes).tolist():
+            events.append((onset, mido.Message("note_on", channel=channel, note=pitch, velocity=velocity)))
+            events.append((onset + length, mido.Message("note_off", channel=channel, note=pitch, velocity=64)))
+        file.tracks.append(_midi_track(mido, events, end))
+    return file
+
+
+def write_midi(score: Score, path: Path) -> None:
+    """Write a score as a file, whole or not at all; see `Score.save`."""
+    file = midi_of(score)
+    partial = path.with_name(f".{os.getpid()}.partial")
+    try:
+        file.save(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+@dataclass
+class MidiPart:
+    """Notes of one channel, track and program of a MIDI file; times in quarters."""
+
+    name: str
+    channel: int
+    program: int
+    notes: list[tuple[float, float, int, float]] = field(default_factory=list)
+
+
+@dataclass
+class _MidiContent:
+    """What a MIDI file holds; times in quarters."""
+
+    parts: list[MidiPart]
+    tempos: list[tuple[float, float]]  # quarters a minute from a time on
+    meters: list[tuple[float, str]]
+    key: str | None
+    own: dict
+    end: float
+    remarks: list[str]
+
+
+def read_midi(path: Path, roles: dict[str | int, str], bpm: float | None) -> Score:
+    """The score of a file; see `Score.load`."""
+    mido = load_mido()
+    try:
+        if not path.is_file():
+            raise ValueError("no such file")
+        with open(path, "rb") as stream:
+            if stream.read(4) != b"MThd":
+                raise ValueError("no MIDI file; allowed: standard MIDI files of type 0 or 1 (.mid)")
+        file = mido.MidiFile(path, charset="latin-1", clip=True)
+        if file.type == 2:
+            raise ValueError("a MIDI file of type 2 (patterns apart from each other); allowed: type 0 or 1")
+        if file.ticks_per_beat <= 0:
+            raise ValueError("times in frames of film (SMPTE); allowed: ticks of a quarter")
+        return _settle(_collect(file), roles, bpm)
+    except ValueError as error:
+        raise ValueError(f"score {str(path)!r}: {error}") from error
+    except Exception as error:  # mido raises what it stumbles over: EOFError, OSError, IndexError, KeySignatureError
+        reason = "ends too early" if isinstance(error, EOFError) else " ".join(str(error).split())
+        raise ValueError(f"score {str(path)!r}: a damaged MIDI file ({reason or type(error).__name__})") from error
+
+
+def _collect(file) -> _MidiContent:
+    """Parts, tempos and meters of a `mido.MidiFile`."""
+    content = _MidiContent([], [], [], None, {}, 0.0, [])
+    parts: dict[tuple[int, int, int], MidiPart] = {}
+    hanging = 0
+    for number, track in enumerate(file.tracks):
+        name, now = "", 0
+        programs: dict[int, int] = defaultdict(int)
+        pedal: dict[int, bool] = defaultdict(bool)
+        sounding: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)
+        held: dict[tuple[int, int], list[tuple[float, float]]] = defaultdict(list)  # by the pedal, key let go
+
+        def end(channel: int, pitch: int, notes: list, time: float, number=number, programs=programs) -> None:
+            place = (number, channel, programs[channel])
+            if place not in parts:
+                parts[place] = MidiPart("", channel, programs[channel])
+            part = parts[place]
+            part.notes.extend((onset, time - onset, pitch, velocity) for onset, velocity in notes)
+            notes.clear()
+
+        for message in track:
+            now += message.time
+            time = now / file.ticks_per_beat
+            if message.type == "set_tempo":
+                content.tempos.append((time, 60e6 / max(message.tempo, 1)))
+            elif message.type == "time_signature":
+                content.meters.append((time, f"{message.numerator}/{message.denominator}"))
+            elif message.type == "key_signature" and content.key is None:
+                content.key = parse_key(message.key)
+            elif message.type == "track_name" and not name:
+                name = message.name.strip()
+            elif message.type == "text" and message.text.startswith(TAG) and not content.own:
+                content.own = _read_own(message.text)
+            elif message.type == "program_change":
+                for channel, pitch in [place for place in sounding if place[0] == message.channel]:
+                    end(channel, pitch, sounding[channel, pitch], time)
+                programs[message.channel] = message.program
+            elif message.type == "control_change" and message.control == 64:
+                pedal[message.channel] = message.value >= 64
+                if message.value < 64:
+                    for channel, pitch in [place for place in held if place[0] == message.channel]:
+                        end(channel, pitch, held[channel, pitch], time)
+            elif message.type in ("note_on", "note_off"):
+                place = (message.channel, message.note)
+                if message.type == "note_on" and message.velocity:
+                    end(*place, held[place], time)
+                    sounding[place].append((time, message.velocity / 127.0))
+                elif sounding[place]:
+                    first = sounding[place].pop(0)
+                    if pedal[message.channel]:
+                        held[place].append(first)
+                    else:
+                        end(*place, [first], time)
+        time = now / file.ticks_per_beat
+        content.end = max(content.end, time)
+        hanging += sum(map(len, sounding.values()))
+        for notes in (sounding, held):
+            for place, rows in notes.items():
+                end(*place, rows, time)
+        for part in (part for place, part in parts.items() if place[0] == number):
+            part.name = name
+    content.parts = [part for part in parts.values() if part.notes]
+    if hanging:
+        content.remarks.append(f"{hanging} notes have no end; they end with their track")
+    return content
+
+
+def _read_own(text: str) -> dict:
+    """What our own files say of themselves; nothing where it cannot be read."""
+    try:
+        own = json.loads(text.removeprefix(TAG))
+    except ValueError:
+        return {}
+    return own if isinstance(own, dict) else {}
+
+
+def _most(changes: Sequence[tuple[float, Any]], end: float, default: Any):
+    """Of a value that changes in time, the one that holds longest, and when it changes."""
+    changes = sorted(changes, key=lambda change: change[0])
+    if not changes or changes[0][0] > 0:
+        changes = [(0.0, default if not changes else changes[0][1]), *changes]
+    share: dict = defaultdict(float)
+    for (time, value), (later, _) in zip(changes, [*changes[1:], (max(end, changes[-1][0]) + 1e-6, None)], strict=True):
+        share[value] += later - time
+    others = [(time, value) for time, value in changes if value != changes[0][1]]
+    return max(share, key=share.__getitem__), others
+
+
+def _settle(content: _MidiContent, roles: dict, bpm: float | None) -> Score:
+    """The score of what a MIDI file holds."""
+    if not content.parts:
+        raise ValueError("has no notes")
+    count = sum(len(part.notes) for part in content.parts)
+    if count > MAX_NOTES:
+        raise ValueError(f"has {count} notes; allowed: at most {MAX_NOTES}")
+    remarks = list(content.remarks)
+    meter, changes = _most(content.meters, content.end, "4/4")
+    bar = quarters_per_bar(meter)
+    if changes:
+        remarks.append(
+            f"the meter changes to {changes[0][1]} at quarter {changes[0][0]:g}; bars are counted in {meter}"
         )
-        np.add.at(roll, (rows[inside], index[inside]), (level * share)[inside])
+    quarter_bpm, changes = _most(content.tempos, content.end, 120.0)
+    beat = quarters_per_beat(meter)
+    file_bpm = quarter_bpm / float(beat)
+    own = content.own
+    stated = own.get("bpm")
+    if isinstance(stated, (int, float)) and abs(stated / file_bpm - 1) < 1e-5:
+        file_bpm = float(stated)  # MIDI rounds a tempo to whole microseconds a quarter
+    elif abs(file_bpm - round(file_bpm)) < 1e-3:
+        file_bpm = float(round(file_bpm))
+    if changes and bpm is None:
+        start, other = changes[0]
+        remarks.append(
+            f"the tempo changes to {other / float(beat):.4g} at quarter {start:g}; all is {file_bpm:.4g} bpm"
+        )
+    parts = own.get("parts")
+    is_ours = isinstance(parts, list) and len(parts) >= len(content.parts)
+    names = [part.name for part in content.parts]
+    for key in roles:
+        if key not in names and (not isinstance(key, int) or not 0 <= key < len(names)):
+            listed = ", ".join(f"{k} {name!r}" for k, name in enumerate(names[:16], 1))
+            raise ValueError(f"roles names track {key + 1 if isinstance(key, int) else key!r}; it has {listed}")
+    found = find_roles(content.parts)
+    tracks = []
+    for number, (part, role) in enumerate(zip(content.parts, found, strict=True)):
+        instrument = None if role == "drums" else PROGRAM_NAMES[part.program]
+        name, _, words = part.name.partition(": ")
+        if is_ours and name in ROLES:  # a track of ours
+            role, instrument = name, words or None
+        role = roles.get(number, roles.get(part.name, role))
+        tracks.append(Track(role, np.array(part.notes), None if role == "drums" and not words else instrument))
+    last = max(track.notes[-1, 0] for track in tracks)
+    needed = math.floor(Fraction(round(last * TICKS), TICKS) / bar) + 1
+    ends = max((track.notes[:, 0] + track.notes[:, 1]).max() for track in tracks)
+    bars = max(needed, math.ceil((ends - RELEASE) / float(bar)))
+    if isinstance(own.get("bars"), int) and needed <= own["bars"] <= MAX_BARS:
+        bars = own["bars"]
+    key = own.get("key") if isinstance(own.get("key"), str) else content.key
+    chords = own.get("chords") if isinstance(own.get("chords"), str) else None
+    return Score(tuple(tracks), file_bpm if bpm is None else bpm, meter, bars, key, chords, tuple(remarks))
+
+
+def find_roles(parts: Sequence[MidiPart]) -> list[str]:
+    """What each part of a file plays: drums by channel, bass by program or as the lowest part, lead by prominence.
+
+    Prominent is what is high, loud, mostly one note at a time, and plays much. A single part is the lead if it mostly
+    has one note at a time, else harmony.
+    """
+    roles = ["drums" if part.channel == DRUM_CHANNEL else "" for part in parts]
+    rows = {number: np.array(part.notes) for number, part in enumerate(parts) if not roles[number]}
+    if not rows:
+        return roles
+    pitch = {number: float(np.median(notes[:, 2])) for number, notes in rows.items()}
+    single = {number: _share_single(notes) for number, notes in rows.items()}
+    for number in rows:
+        if 32 <= parts[number].program <= 39 or re.search(r"\bbass\b", parts[number].name, flags=re.IGNORECASE):
+            roles[number] = "bass"
+    lowest = min(rows, key=pitch.__getitem__)
+    if "bass" not in roles and len(rows) > 1 and pitch[lowest] < 52 and single[lowest] > 0.7:
+        roles[lowest] = "bass"
+    rest = [number for number in rows if not roles[number]]
+    named = [n for n in rest if re.search(r"melod|lead|vocal|voice|solo|sing", parts[n].name, flags=re.IGNORECASE)]
+    most = max((len(rows[number]) for number in rest), default=1)
+    prominence = {
+        number: 2.0 * single[number]
+        + pitch[number] / 24.0
+        + float(rows[number][:, 3].mean())
+        + 0.5 * len(rows[number]) / most
+        for number in rest
+    }
+    lead = max(named or rest, key=prominence.__getitem__, default=None)
+    for number in rest:
+        roles[number] = "lead" if number == lead and (single[number] > 0.5 or number in named) else "harmony"
+    return roles
+
+
+def _share_single(notes: np.ndarray) -> float:
+    """Share of the notes of a part that begin alone, while at most the end of another still sounds."""
+    notes = notes[np.argsort(notes[:, 0], kind="stable")]
+    if len(notes) < 2:
+        return 1.0
+    onset, end = notes[:, 0], notes[:, 0] + notes[:, 1]
+    before = np.maximum.accumulate(end)[:-1]  # when all before have ended
+    overlap = (before - onset[1:]) / notes[1:, 1].clip(1e-6)
+    return float(np.concatenate([[True], (overlap < 0.5) & (np.diff(onset) > 1e-3)]).mean())

@@ -16,23 +16,13 @@ import numpy as np
 import torch
 from diffusers import SchedulerMixin
 
-from .vivace_audio import LOUDNESS_LUFS, Leveller, fit_circle, loudness
-from .vivace_compose import (
-    BarWriter,
-    MusicPlan,
-    compose_scores,
-    fill_cast,
-    key_of,
-    mix,
-)
-from .vivace_edit import FADE_S, Lengths, kept_frames, network_input, prompt_for_score, splice
-from .vivace_music import is_timeline, read_prompts, spread
-from .vivace_notes import read_parts, read_score
-from .vivace_process import frame_noise
-from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests
-from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler
-from .vivace_score import Score, quarters_per_bar, quarters_per_beat, slice_chords
-from .vivace_sketch import read_sketches
+from .vivace_audio import FADE_S, LOUDNESS_LUFS, Leveller, fit_circle, loudness, splice
+from .vivace_compose import BarWriter, MusicPlan, compose_scores, fill_cast, key_of, mix
+from .vivace_music import Lengths, is_timeline, read_prompts, spread
+from .vivace_notes import read_score, read_sketches
+from .vivace_request import PER_ITEM, Request, choose_seeds, make_requests, prompt_for_score
+from .vivace_sampling import CIRCLE_MARGIN, CallState, Sampler, frame_noise, kept_frames, network_input
+from .vivace_score import Score, quarters_per_bar, quarters_per_beat, read_parts, slice_chords
 from .vivace_theory import check_number, parse_time_signature, read_progression
 from .vivace_tokens import decode_tokens, steps_per_bar
 

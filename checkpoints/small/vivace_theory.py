@@ -1,4 +1,4 @@
-"""Names of keys, meters, notes and chords -> numbers, and the frame grid that the network reads.
+"""Names of keys, meters, notes, chords and instruments -> numbers, and the frame grid that the network reads.
 
 The grid says of each latent frame where in the beat and in the bar it stands and which chord sounds. Training builds
 its grids with the same function, so that both agree.
@@ -13,6 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+
 
 PITCH_CLASSES = ("C", "Db", "D", "Eb", "E", "F", "Gb", "G", "Ab", "A", "Bb", "B")
 KEYS = tuple(f"{note} {mode}" for note in PITCH_CLASSES for mode in ("major", "minor"))
@@ -64,8 +65,8 @@ def check_number(name: str, value: float, low: float, high: float, unit: str = "
     number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
     if not number or not low <= value <= high or (whole and value != int(value)):
         kind = "whole numbers" if whole else "numbers"
-        value = " ".join((repr(str(value)) if isinstance(value, str) else str(value)).split())  # an array has lines
-        raise ValueError(f"{name} is {value}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
+        shown = " ".join((repr(str(value)) if isinstance(value, str) else str(value)).split())  # an array has lines
+        raise ValueError(f"{name} is {shown}; allowed: {kind} from {low:g} to {high:g}{unit and ' ' + unit}")
 
 
 def parse_note(letter: str, accidental: str) -> int:
@@ -90,7 +91,7 @@ def spell_key(text: str) -> str:
     plain = re.sub(r"^(?i:(?:in )?(?:the )?key(?: of| is| ?[:=])?|in) ?(?=[A-Ha-h])", "", plain)
     match = re.fullmatch(rf"{TONIC}[\s:_-]*(?:(?P<mode>(?i:{MODE}|mi|ma))|(?P<m>[mM]))?(?i: (?:key|scale))?", plain)
     name = None if match is None else _tonic(match["note"], match["accidental"] or "", (match["mode"] or "").lower())
-    if name is None:
+    if match is None or name is None:
         raise ValueError(
             f"key is {text!r}; allowed: a note from A to G, optionally # or b, then major or minor or a church mode, "
             "as in 'Bb major', 'F#m' or 'D dorian'"
@@ -140,7 +141,7 @@ def beat_length(time_signature: str) -> Fraction:
 def _meter(text: str) -> tuple[int, Fraction]:
     match = re.fullmatch(r"\s*(\d{1,2})\s*/\s*(2|4|8|16)\s*", str(text))
     upper, beat = (int(match[1]), Fraction(1, int(match[2]))) if match else (0, Fraction(1, 4))
-    if upper and int(match[2]) >= 8 and upper > 3 and upper % 3 == 0:  # compound meter: three to the beat
+    if match and int(match[2]) >= 8 and upper > 3 and upper % 3 == 0:  # compound meter: three to the beat
         upper, beat = upper // 3, 3 * beat
     if not 1 <= upper <= MAX_BEATS_PER_BAR:
         raise ValueError(
@@ -243,7 +244,7 @@ def read_chord(symbol: str) -> Chord:
         return Chord(symbol)
     match = re.fullmatch(r"([A-Ga-g])([#b\u266f\u266d]?)(:?)([^/:]*)(?:/([^/]+))?", plain)
     intervals = read_quality(match[4]) if match is not None and (match[4] or not match[3]) else None
-    if intervals is not None:
+    if match is not None and intervals is not None:
         root, bass = parse_note(match[1], match[2]), None
         if match[5] is None:
             return Chord(symbol, root, intervals)
@@ -378,7 +379,7 @@ def frame_grid(
     beat_chroma: np.ndarray | list | None = None,
     first_beat_s: float = 0.0,
 ) -> "torch.Tensor":
-    """What each latent frame is told: beat and bar phase, chord, and whether these are known.
+    """What the network gets for each latent frame: beat and bar phase, chord, and whether there are some.
 
     Channels: 0-5 sin, cos of 2 pi h beat_phase for h = 1, 2, 4; 6-7 sin, cos of 2 pi bar_phase; 8-19 chord chroma
     (0 or 1, C first); 20 grid known; 21 chord known. A group that is absent is zero.
@@ -416,3 +417,103 @@ def frame_grid(
         grid[8:20, inside] = chroma[index[inside]].T
         grid[21] = grid[8:20].any(axis=0)
     return torch.from_numpy(grid).float()
+
+
+# Instruments by General MIDI program, in the words of the captions; rare programs have the name of a near one.
+PROGRAM_NAMES = tuple(re.split(r",\s*", """
+piano, piano, electric piano, honky-tonk piano, electric piano, electric piano, harpsichord, clavinet,
+celesta, glockenspiel, music box, vibraphone, marimba, xylophone, tubular bells, dulcimer,
+organ, organ, organ, church organ, reed organ, accordion, harmonica, bandoneon,
+nylon guitar, steel guitar, jazz guitar, electric guitar, muted guitar, overdriven guitar, distorted guitar,
+electric guitar, upright bass, electric bass, electric bass, fretless bass, slap bass, electric bass, synth bass,
+synth bass, violin, viola, cello, contrabass, tremolo strings, pizzicato strings, harp, timpani,
+string ensemble, string ensemble, synth strings, synth strings, choir, voice oohs, synth voice, brass section,
+trumpet, trombone, tuba, muted trumpet, french horn, brass section, synth brass, synth brass,
+soprano sax, alto sax, tenor sax, baritone sax, oboe, english horn, bassoon, clarinet,
+piccolo, flute, recorder, pan flute, pan flute, pan flute, whistle, ocarina,
+square lead, saw lead, calliope, calliope, saw lead, synth voice, saw lead, saw lead,
+bell synth, warm pad, saw lead, choir pad, glass pad, sweep pad, choir pad, sweep pad,
+bell synth, warm pad, bell synth, bell synth, bell synth, sweep pad, warm pad, bell synth,
+sitar, banjo, banjo, koto, kalimba, bagpipes, fiddle, oboe,
+glockenspiel, xylophone, steel drums, xylophone, timpani, timpani, timpani, piano,
+piano, piano, piano, piano, piano, piano, piano, piano
+""".strip()))  # fmt: skip
+PROGRAMS = {"ukulele": 24, "mandolin": 25, "sine lead": 80}
+PROGRAMS |= {name: program for program, name in reversed(list(enumerate(PROGRAM_NAMES)))}
+# What else prompts call them; an s may follow. The captions' words are in training/data/scorebook/instruments.txt: some
+# of them are too common in prompts ("vibes", "voices"), and prompts have words that no caption has.
+INSTRUMENT_WORDS = {
+    name: tuple(words.split(", "))
+    for name, words in (
+        line.split(": ")
+        for line in """
+piano: grand piano, acoustic piano, upright piano, concert grand
+honky-tonk piano: honky tonk piano, honky-tonk, saloon piano, barroom piano, detuned piano, tack piano
+electric piano: rhodes, fender rhodes, wurlitzer, wurli, e-piano
+harpsichord: cembalo, clavecin, spinet
+clavinet: clav
+celesta: celeste
+glockenspiel: glock, orchestra bell
+music box: musical box, toy box
+tubular bells: tubular bell, chime, church bell
+dulcimer: hammered dulcimer, cimbalom
+organ: hammond, hammond organ, drawbar organ, electric organ, b3 organ
+church organ: pipe organ, cathedral organ
+reed organ: harmonium, pump organ, parlor organ
+accordion: squeezebox, piano accordion, button accordion
+harmonica: mouth organ, mouth harp, blues harp
+bandoneon: bandoneón, tango accordion, concertina
+nylon guitar: classical guitar, nylon-string guitar, nylon string guitar, spanish guitar, flamenco guitar
+steel guitar: guitar, acoustic guitar, folk guitar, steel-string guitar
+ukulele: uke
+jazz guitar: mellow guitar, hollow-body guitar, archtop guitar
+electric guitar: clean guitar, clean electric guitar, telecaster, stratocaster
+muted guitar: palm-muted guitar, funk guitar
+overdriven guitar: overdrive guitar, crunchy guitar, gritty guitar, driven guitar
+distorted guitar: distortion guitar, heavy guitar, fuzz guitar, metal guitar
+upright bass: double bass, acoustic bass, stand-up bass, standup bass
+electric bass: bass guitar, fingered bass, e-bass
+slap bass: slapped bass
+synth bass: synthesizer bass, electronic bass, moog bass, bass synth, sub bass, 808 bass
+fiddle: folk fiddle
+cello: violoncello
+contrabass: bowed bass, bowed double bass, arco bass
+pizzicato strings: pizzicato, plucked strings
+string ensemble: strings, string section, string orchestra
+tremolo strings: trembling strings
+synth strings: synthesizer strings, string machine, string synth
+choir: vocal choir, choir aah, chorus of voices
+voice oohs: oohs, ooh voice, backing oohs
+trombone: slide trombone
+tuba: brass bass, sousaphone
+muted trumpet: trumpet with mute, trumpet with a mute
+french horn: horn
+brass section: brass, brass ensemble, horn section, horns
+synth brass: synthesizer brass, analog brass
+soprano sax: soprano saxophone
+alto sax: alto saxophone, saxophone, sax
+tenor sax: tenor saxophone
+baritone sax: baritone saxophone, bari sax
+english horn: cor anglais
+bassoon: fagott
+piccolo: piccolo flute, fife
+pan flute: panpipe, pan pipe
+whistle: tin whistle, penny whistle, irish whistle
+ocarina: clay flute
+square lead: square wave, pulse lead, 8-bit lead, chip lead, nes lead, chiptune, 8-bit
+saw lead: sawtooth lead, saw synth, synth lead, supersaw, synth
+sine lead: sine wave, sine wave synth
+calliope: steam organ, fairground organ, carousel organ
+synth voice: vox synth, synth vocal, vocoder
+warm pad: synth pad, soft pad, analog pad, pad
+choir pad: space voice, halo pad, choir synth
+glass pad: bowed glass, glassy pad, crystal pad
+sweep pad: sweeping pad, filter sweep
+bell synth: synth bell, shimmering synth, fm bell, digital bell
+kalimba: thumb piano, mbira
+bagpipes: bagpipe, highland pipe
+steel drums: steel drum, steelpan, steel pan
+timpani: kettledrum, timp
+""".strip().splitlines()
+    )
+}

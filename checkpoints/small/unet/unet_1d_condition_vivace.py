@@ -28,7 +28,7 @@ from torch import Tensor, nn
 NUM_KEYS = 24  # index = 2 * pitch class + (1 if minor), C first
 MAX_BEATS_PER_BAR = 15
 SCALARS = ("duration_s", "bpm", "key", "beats_per_bar")
-NUM_ROLES = 4  # lead, harmony, bass, drums: the parts of a note roll (`note_roll` in vivace_score.py)
+NUM_ROLES = 4  # lead, harmony, bass, drums: the parts of a note roll (`note_roll` in vivace_process.py)
 NUM_OCTAVE_FREQUENCIES = 16
 NUM_FILTER_LEVELS = 17  # noise levels that `LinearPath` has filters for
 
@@ -282,7 +282,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
         context_dim: width of the cross-attention tokens (text is projected to it once).
         embedding_dim: width of the conditioning vector that drives FiLM.
         linear_taps: frames that the filters of `LinearPath` span, odd; 0 builds a model without it.
-        note_channels: channels of `note_roll`, as `ROLL_CHANNELS` in vivace_score.py; 0 builds a model without notes.
+        note_channels: channels of `note_roll`, as `ROLL_CHANNELS` in vivace_process.py; 0 builds a model without notes.
         note_dim: width of the features of notes, a multiple of 32.
         instruments: names of the instruments that `role_instruments` counts, in their order.
         reference_channels: length of `reference`, twice the latents' channels; 0 builds a model without it.
@@ -448,7 +448,7 @@ class UNet1DConditionModel(ModelMixin, ConfigMixin, PeftAdapterMixin):
             added_cond_kwargs: `duration_s` (seconds) and `bpm` (beats a minute), float (batch,), NaN = absent;
                 `key` (0..23) and `beats_per_bar` (0..15), long (batch,), -1 = absent. Missing entries are absent.
             frame_mask: (batch, frames) bool, False = padding: predicted as zero, and without influence on the others.
-            note_roll: (batch, note_channels, frames) as `note_roll` in vivace_score.py makes them; zeros, as None,
+            note_roll: (batch, note_channels, frames) as `note_roll` in vivace_process.py makes them; zeros, as None,
                 leave every role free to play what fits.
             role_instruments: long (batch, 4), what plays lead, harmony, bass and drums: a place in `instruments` of
                 the config, -1 = unknown; None = all are.

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.autoencoders.autoencoder_oobleck import AutoencoderOobleckOutput, OobleckDecoderOutput
 from diffusers.models.modeling_utils import ModelMixin
-from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
@@ -56,9 +56,6 @@ def band_sums(values: torch.Tensor, edges: list[int], dim: int) -> torch.Tensor:
     shape = list(values.shape)
     shape[dim] = len(edges) - 1
     return values.new_zeros(shape).index_add_(dim, bands_of(edges, values.device), values)
-
-
-# First phase by gradients.
 
 
 @dataclass(frozen=True)
@@ -251,20 +248,6 @@ class DiagonalGaussian:
 
 
 @dataclass
-class AutoencoderVivaceOutput(BaseOutput):
-    """`latent_dist`: posterior over raw (not standardised) latents of shape (batch, latent_channels, frames)."""
-
-    latent_dist: DiagonalGaussian
-
-
-@dataclass
-class AudioDecoderOutput(BaseOutput):
-    """`sample`: audio of shape (batch, audio_channels, samples) in about [-1, 1]."""
-
-    sample: torch.Tensor
-
-
-@dataclass
 class Spectra:
     """What is decoded before there is a phase.
 
@@ -375,7 +358,6 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         self.hop_length = hop_length
         self.tile_frames: int | None = None
         self.stft = Stft(stft_size, stft_hop)
-        self._stft, self._istft = self.stft.forward, self.stft.inverse
         self.num_bins = self.stft.num_bins
         self.band_edges = widening(self.num_bins, sampling_rate / stft_size, fine_hertz)
         self.stereo_edges = mel_edges(self.num_bins, sampling_rate / 2.0, stereo_bands)
@@ -430,15 +412,14 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         return (10.0**log - level).clamp(0.0, 2.0)  # 2: the most that a window's sum allows audio in [-1, 1]
 
     def audio_to_features(self, audio: torch.Tensor) -> torch.Tensor:
-        """Audio (batch, audio_channels, samples) -> log spectra (batch, frames, features) in about [-1, 1].
+        """Audio (batch, audio_channels, samples) -> log spectra (batch, frames, features) on the scale of `_level`.
 
-        -1 is the floor (`floor_db`), +1 is full scale. One latent frame gathers hop_length / stft_hop STFT frames of
-        each channel; with `stereo_bands` of both channels together, and then the levels of the stereo image. Last come
-        the low magnitudes of the longer window, if there is one.
+        One latent frame gathers hop_length / stft_hop STFT frames of each channel; with `stereo_bands` of both channels
+        together, and then the levels of the stereo image. Last come the low magnitudes of the longer window.
         """
         batch, channels, samples = audio.shape
         padded = nn.functional.pad(audio.float(), (0, -samples % self.hop_length)).flatten(0, 1)
-        spectrum = self._stft(padded)  # (batch * channels, bins, stft frames)
+        spectrum = self.stft.forward(padded)  # (batch * channels, bins, stft frames)
         magnitude, per_frame = spectrum.abs(), self.hop_length // self.config.stft_hop
         parts = []
         if self.stereo_edges:
@@ -511,16 +492,6 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         phase = torch.from_numpy((2.0 * math.pi * (turns - np.floor(turns))).astype(np.float32)).to(device)
         return torch.polar(torch.ones_like(phase), phase)
 
-    def magnitude_to_audio(
-        self, magnitude: torch.Tensor, iterations: int | None = None, circle_samples: int | None = None
-    ) -> torch.Tensor:
-        """Magnitudes (batch, channels, bins, stft frames) -> audio (batch, channels, samples) by fast Griffin-Lim.
-
-        With `circle_samples` the last frame is followed by the first, and the audio is a circle of that length.
-        """
-        joint = magnitude.square().mean(1).sqrt()  # one phase for all channels keeps the stereo image steady
-        return self._search(Spectra(joint, magnitude), circle_samples, iterations)
-
     def _search(
         self, spectra: Spectra, circle_samples: int | None = None, iterations: int | None = None
     ) -> torch.Tensor:
@@ -542,7 +513,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             phasor = self._first_phase(np.arange(span.frames), device).expand_as(joint)
         phasor = self.stft.agree(joint, phasor, iterations, self.config.phase_momentum, circle, samples, low)
         spectrum = channels * phasor[:, None]
-        return self._istft(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
+        return self.stft.inverse(spectrum.flatten(0, 1), circle, samples).unflatten(0, spectrum.shape[:2])
 
     def _gradient_phase(self, stft: Stft, magnitude: torch.Tensor, span: Span, every: int, factor: int) -> torch.Tensor:
         """Phasors of magnitudes (batch, bins, frames) of each `every`-th frame, at a rate lower by `factor`."""
@@ -553,7 +524,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
 
     def _low_spectrum(self, magnitude: torch.Tensor, span: Span) -> torch.Tensor:
         """The lowest bins (batch, bins, stft frames), complex, from magnitudes (batch, low bins, latent frames) of the
-        long window: the same search, at a rate that has room for little else, heard through the short window."""
+        long window: the same search, at a rate that has room for little else, then analysed by the short window."""
         config, every = self.config, self.hop_length // self.config.stft_hop
         factor, device = self.low_factor, magnitude.device
         long = Stft(config.low_size // factor, self.hop_length // factor)
@@ -593,7 +564,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         return self.decoder_linear(latents) + self.decoder_out(self.decoder_norm_out(hidden))
 
     @apply_forward_hook
-    def encode(self, audio: torch.Tensor, return_dict: bool = True) -> AutoencoderVivaceOutput | tuple:
+    def encode(self, audio: torch.Tensor, return_dict: bool = True) -> AutoencoderOobleckOutput | tuple:
         """Audio (batch, audio_channels, samples) at the config's rate -> posterior over ceil(samples / hop) frames.
 
         Raises:
@@ -613,7 +584,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
             tiles = [self._encode_span(audio, first, min(first + tile, frames)) for first in range(0, frames, tile)]
             mean, logvar = (torch.cat([getattr(part, name) for part in tiles], 2) for name in ("mean", "logvar"))
             posterior = DiagonalGaussian(mean, logvar)
-        return AutoencoderVivaceOutput(latent_dist=posterior) if return_dict else (posterior,)
+        return AutoencoderOobleckOutput(latent_dist=posterior) if return_dict else (posterior,)
 
     def _encode_span(self, audio: torch.Tensor, first: int, last: int) -> DiagonalGaussian:
         """The posterior of frames [first, last) within the whole, from no more samples than it depends on."""
@@ -630,26 +601,19 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
         return sum(block.mix.kernel_size[0] // 2 for block in self.decoder_blocks)
 
     @property
-    def _search_reach(self) -> int:
-        """Samples on each side that the search for a phase sees."""
-        config = self.config
-        samples = (config.phase_iterations + 1) * config.stft_size  # each iteration looks one window further
-        return samples + ((config.low_iterations + 2) * config.low_size if self.low_bins else 0)
-
-    @property
     def _reach(self) -> tuple[int, int]:
         """Latent frames on each side that a decoded sample depends on, and the period of the first phase."""
-        per_frame = self.hop_length // self.config.stft_hop
-        return self._blocks_reach + -(-self._search_reach // self.hop_length) + 1, PERIOD // math.gcd(PERIOD, per_frame)
+        config, per_frame = self.config, self.hop_length // self.config.stft_hop
+        samples = (config.phase_iterations + 1) * config.stft_size  # each iteration looks one window further
+        samples += (config.low_iterations + 2) * config.low_size if self.low_bins else 0
+        return self._blocks_reach + -(-samples // self.hop_length) + 1, PERIOD // math.gcd(PERIOD, per_frame)
 
     def _decode(self, latents: torch.Tensor, circle_samples: int | None = None) -> torch.Tensor:
-        frames = latents.shape[2]
         if circle_samples is None:
-            features = self.decode_features(latents)
-        else:
-            margin = self._reach[0]
-            around = torch.arange(-margin, frames + margin, device=latents.device) % frames
-            features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
+            return self._search(self.features_to_spectra(self.decode_features(latents)))
+        margin, frames = self._reach[0], latents.shape[2]
+        around = torch.arange(-margin, frames + margin, device=latents.device) % frames
+        features = self.decode_features(latents[:, :, around])[:, margin : margin + frames]
         return self._search(self.features_to_spectra(features), circle_samples)
 
     def _decode_span(self, latents: torch.Tensor, first: int, last: int) -> torch.Tensor:
@@ -675,14 +639,14 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
     @apply_forward_hook
     def decode(
         self, latents: torch.Tensor, loop: bool = False, samples: int | None = None, return_dict: bool = True
-    ) -> AudioDecoderOutput | tuple:
+    ) -> OobleckDecoderOutput | tuple:
         """Raw latents (batch, latent_channels, frames) -> audio (batch, audio_channels, frames * hop_length), float32.
 
         Args:
             latents: as the encoder gives them, not standardised.
             loop: whether the last frame is followed by the first: the audio is then exactly periodic.
             samples: of a loop, its length if not frames * hop_length: up to half of it more or less, at equal pitch.
-            return_dict: whether to return an `AudioDecoderOutput` or a tuple.
+            return_dict: whether to return an output with `sample` or a tuple.
 
         Raises:
             ValueError: if the latents have another shape or no frames, or for a length that they cannot have.
@@ -707,7 +671,7 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
                 last = min(first + tile, frames)
                 part = self._decode_span(latents, first, last)
                 audio[:, :, first * self.hop_length : last * self.hop_length] = part
-        return AudioDecoderOutput(sample=audio) if return_dict else (audio,)
+        return OobleckDecoderOutput(sample=audio) if return_dict else (audio,)
 
     @apply_forward_hook
     def stream_decode(self, chunks: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
@@ -728,8 +692,8 @@ class AutoencoderVivace(ModelMixin, ConfigMixin):
 
     def forward(
         self, audio: torch.Tensor, sample_posterior: bool = False, generator: torch.Generator | None = None
-    ) -> AudioDecoderOutput:
+    ) -> OobleckDecoderOutput:
         """Encode and decode; the output has the input's length and range: `decode` alone may overshoot 1 (noise)."""
         posterior = self.encode(audio).latent_dist
         latents = posterior.sample(generator) if sample_posterior else posterior.mode()
-        return AudioDecoderOutput(sample=self.decode(latents).sample[..., : audio.shape[-1]].clamp(-1.0, 1.0))
+        return OobleckDecoderOutput(sample=self.decode(latents).sample[..., : audio.shape[-1]].clamp(-1.0, 1.0))

@@ -1,13 +1,22 @@
-"""What a call returns, and the recipe of a piece: everything that makes it again, carried in the tags of its file."""
+"""Audio files, and the recipe of a piece in their tags: everything that makes it again; and what a call returns.
+
+Audio from outside may be an array, a tensor or a file of any rate and number of channels.
+"""
 
 import hashlib
+import importlib
+import io
 import json
+import math
+import operator
 import os
 import platform
 import secrets
+import shutil
 import struct
+import subprocess
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,11 +27,179 @@ import numpy as np
 import torch
 import transformers
 from diffusers import SchedulerMixin
-from diffusers.utils import BaseOutput
+from diffusers.utils import BaseOutput, dynamic_modules_utils
 
-from .vivace_audio import load_soundfile, read_audio
-from .vivace_publish import Importable
 from .vivace_score import Score
+
+MAX_FILE_BYTES = 2**30
+MAX_CHANNELS = 64
+RATES = (1000, 768000)  # Hz
+FFMPEG_TIMEOUT_S = 600.0
+# What ffmpeg may take a file for: none of those that name further files to be opened, as playlists do.
+FFMPEG_FORMATS = "mov,matroska,webm,mp3,aac,ac3,asf,wav,w64,aiff,au,caf,flac,ogg,ape,wv,amr"
+MP3_KBPS = {  # of layer III by version: MPEG 1, and MPEG 2 and 2.5
+    True: (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
+    False: (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
+}
+MP3_HZ = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 8000)}  # by the version's two bits
+
+
+def load_soundfile():
+    """The soundfile library, needed for files alone.
+
+    Raises:
+        ValueError: if it is not installed.
+    """
+    try:
+        return importlib.import_module("soundfile")
+    except (ImportError, OSError) as error:
+        raise ValueError(f"reading and writing audio files needs soundfile: pip install soundfile ({error})") from error
+
+
+def find_ffmpeg() -> str | None:
+    """Path of an ffmpeg, on the PATH or of the package imageio-ffmpeg; None if there is none."""
+    path = shutil.which("ffmpeg")
+    if path is not None:
+        return path
+    try:
+        return importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError):  # no package, or one without its program
+        return None
+
+
+def mp3_seconds(content: bytes) -> float:
+    """Length of the MP3 frames (layer III) that follow one another from the beginning of a file, by counting them.
+
+    A header (Xing, VBRI) can be wrong or missing, and libsndfile then guesses by the bit rate of the first frame.
+    ISO/IEC 11172-3, 2.4.1.3 and 2.4.2.3.
+    """
+    place, seconds = 0, 0.0
+    while content[place : place + 3] == b"ID3" and len(content) >= place + 10:
+        a, b, c, d = content[place + 6 : place + 10]
+        place += 10 + (a << 21 | b << 14 | c << 7 | d)
+    while place + 4 <= len(content):
+        first, second, third = content[place : place + 3]
+        version, layer, rate, kbps = second >> 3 & 3, second >> 1 & 3, third >> 2 & 3, third >> 4
+        if first != 255 or second < 224 or version == 1 or layer != 1 or rate == 3 or kbps in (0, 15):
+            break
+        hertz, samples = MP3_HZ[version][rate], 1152 if version == 3 else 576
+        place += samples // 8 * 1000 * MP3_KBPS[version == 3][kbps] // hertz + (third >> 1 & 1)
+        seconds += samples / hertz
+    return seconds
+
+
+def read_with_ffmpeg(path: str | Path, max_duration_s: float, reason: str) -> tuple[torch.Tensor, int]:
+    """(channels, samples) fp32 and the rate of a file that libsndfile cannot read, and why it cannot.
+
+    Raises:
+        ValueError: no ffmpeg, a file that it cannot read either, or one that is too long.
+    """
+    program = find_ffmpeg()
+    if program is None:
+        raise ValueError(
+            f"audio is {str(path)!r}, which cannot be read ({reason}) without ffmpeg: pip install imageio-ffmpeg, or "
+            "give a WAV or FLAC file"
+        )
+    words = [program, "-v", "error", "-nostdin", "-format_whitelist", FFMPEG_FORMATS]
+    words += ["-protocol_whitelist", "file,pipe", "-i", f"file:{path}"]
+    words += ["-map", "0:a:0", "-c:a", "pcm_f32le", "-f", "wav"]
+    words += [] if np.isinf(max_duration_s) else ["-t", f"{max_duration_s + 1.0:g}"]
+    try:
+        done = subprocess.run([*words, "pipe:1"], capture_output=True, timeout=FFMPEG_TIMEOUT_S)
+        if done.returncode or not done.stdout:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no audio in it"]
+            raise RuntimeError(f"{reason}; ffmpeg: {lines[-1][:200]}")
+        samples, rate = load_soundfile().read(io.BytesIO(done.stdout), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError, subprocess.TimeoutExpired) as error:
+        raise ValueError(f"audio is {str(path)!r}, which cannot be read ({error})") from error
+    if len(samples) > max_duration_s * rate:
+        raise ValueError(
+            f"audio is {str(path)!r} of more than {max_duration_s:g} s; allowed: up to {max_duration_s:g} s"
+        )
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
+
+
+def read_file(path: str | Path, max_duration_s: float) -> tuple[torch.Tensor, int]:
+    """(channels, samples) fp32 and the rate of an audio file.
+
+    libsndfile reads WAV, FLAC, OGG, MP3 and AIFF. What it cannot read (M4A, WebM), and what has no length in its header
+    (a WAV whose recorder was stopped, an MP3 of variable bit rate without a Xing header) goes through ffmpeg.
+
+    Raises:
+        ValueError: no such file, one that is too large or too long (by its header, before it is read), damaged, or
+            in need of an ffmpeg that is not there.
+    """
+    soundfile = load_soundfile()
+    if not os.path.isfile(path):
+        raise ValueError(f"audio is {str(path)!r}: no such file")
+    size = os.path.getsize(path)
+    if size > MAX_FILE_BYTES:
+        raise ValueError(
+            f"audio is {str(path)!r} of {size / 2**30:.1f} GiB; allowed: up to {MAX_FILE_BYTES / 2**30:g} GiB"
+        )
+    try:
+        about = soundfile.info(str(path))
+    except (OSError, RuntimeError) as error:
+        return read_with_ffmpeg(path, max_duration_s, str(error))
+    counted = mp3_seconds(Path(path).read_bytes()) if about.format == "MP3" else 0.0
+    seconds = counted or about.duration
+    if seconds > max_duration_s:
+        raise ValueError(f"audio is {str(path)!r} of {seconds:.0f} s; allowed: up to {max_duration_s:g} s")
+    if not about.frames or counted > 1.02 * about.duration + 0.1:
+        return read_with_ffmpeg(path, max_duration_s, "its header does not say how long it is")
+    try:
+        samples, rate = soundfile.read(str(path), dtype="float32", always_2d=True)
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"audio is {str(path)!r}, which cannot be read ({error})") from error
+    return torch.from_numpy(np.ascontiguousarray(samples.T)), rate
+
+
+def read_audio(source: object, sampling_rate: int | None, max_duration_s: float) -> tuple[torch.Tensor, int]:
+    """(channels, samples) fp32 on the CPU and the sampling rate of what a user gives as audio.
+
+    Args:
+        source: a path, or an array or tensor (samples,) or (channels, samples), floats or 16- or 32-bit integers.
+        sampling_rate: of an array; for a file its own.
+        max_duration_s: longest allowed.
+
+    Raises:
+        ValueError: one line that says what is wrong with it.
+    """
+    if isinstance(source, (str, Path)):
+        samples, rate = read_file(source, max_duration_s)
+        if sampling_rate not in (None, rate):
+            raise ValueError(f"sampling_rate is {sampling_rate}, but the file has {rate} Hz; leave sampling_rate out")
+    else:
+        if not isinstance(source, (np.ndarray, torch.Tensor)):
+            raise ValueError(f"audio is a {type(source).__name__}; allowed: a path, a numpy array or a torch tensor")
+        whole = isinstance(sampling_rate, (int, np.integer)) and not isinstance(sampling_rate, bool)
+        if sampling_rate is None or not whole or not RATES[0] <= sampling_rate <= RATES[1]:
+            raise ValueError(
+                f"sampling_rate is {sampling_rate}; an array of audio needs its own, a whole number of Hz from "
+                f"{RATES[0]} to {RATES[1]}"
+            )
+        rate = int(sampling_rate)
+        samples = source.detach().cpu() if isinstance(source, torch.Tensor) else torch.from_numpy(np.array(source))
+        if samples.dtype in (torch.int16, torch.int32):
+            samples = samples.double() / float(2 ** (15 if samples.dtype == torch.int16 else 31))
+        if not samples.is_floating_point():
+            raise ValueError(f"audio has dtype {samples.dtype}; allowed: floats in [-1, 1], int16 or int32")
+        samples = samples.float()
+    samples = samples[None] if samples.ndim == 1 else samples
+    if samples.ndim != 2 or samples.shape[1] == 0 or not 1 <= samples.shape[0] <= MAX_CHANNELS:
+        raise ValueError(
+            f"audio has shape {tuple(samples.shape)}; needed: (samples,) or (channels, samples), with at least one "
+            f"sample and at most {MAX_CHANNELS} channels"
+        )
+    if not torch.isfinite(samples).all():
+        bad = int((~torch.isfinite(samples)).sum())
+        raise ValueError(f"audio has {bad} values that are not finite; allowed: floats in [-1, 1]")
+    if samples.shape[1] / rate > max_duration_s:
+        raise ValueError(f"audio is {samples.shape[1] / rate:.0f} s long; allowed: up to {max_duration_s:g} s")
+    return samples.contiguous(), rate
+
+
+# Files that are written, and the recipes in them.
 
 # By ending: format and subtype of libsndfile. The last two lose a little and cannot be compared sample for sample.
 FORMATS = {
@@ -151,7 +328,7 @@ def make_recipe(
         sampling_rate: of it, Hz.
         made_with: see `surroundings`.
         not_recorded: names of arguments that no recipe can hold, such as tensors.
-        adapters: the LoRA adapters that played, see `vivace_lora.adapters_of`.
+        adapters: the LoRA adapters that played, see `adapters_of`.
     """
     recipe = {"arguments": plain(arguments), "made_with": made_with}
     if adapters:
@@ -349,6 +526,84 @@ def compare(path: str | Path, audio: np.ndarray, made_with: dict, now: dict) -> 
         return [f"the length was {len(there)} samples, is {len(here)}", *differences]
     worst = int(np.abs(there.astype(int) - here.astype(int)).max())
     return [f"samples differ by up to {worst} of 32768", *differences]
+
+
+def lora_layers(unet: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    """Name and module of each layer that has adapters."""
+    for name, module in unet.named_modules():
+        if hasattr(module, "base_layer") and hasattr(module, "lora_A"):
+            yield name, module
+
+
+def adapters_of(unet: Any) -> list[dict]:
+    """Name, strength and hash of each adapter that plays, in the order in which they are added; JSON can hold it.
+
+    The hash, 16 hexadecimal digits of SHA-256, is of its tensors as fp32 and of its scale at strength 1. The name is
+    not in it. "fused" is True of one that is fused into the weights.
+    """
+    digests: dict[str, Any] = {}
+    found: dict[str, dict] = {}
+    for layer, module in lora_layers(unet) if getattr(unet, "peft_config", None) else ():
+        # Where some are fused, peft adds no others.
+        playing = [] if module.disable_adapters else module.merged_adapters or module.active_adapters
+        for name in dict.fromkeys(playing):
+            if name not in module.lora_A:
+                continue
+            rank, alpha = module.r[name], module.lora_alpha[name]
+            scale = alpha / (math.sqrt(rank) if module.use_rslora.get(name) else rank)
+            digest = digests.setdefault(name, hashlib.sha256())
+            digest.update(f"{layer} {scale!r}".encode())
+            for part in (module.lora_A[name], module.lora_B[name]):
+                for key, value in part.state_dict().items():
+                    digest.update(key.encode())
+                    digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+            fused = {"fused": True} if name in module.merged_adapters else {}
+            found.setdefault(name, {"name": name, "strength": round(module.scaling[name] / scale, 6), **fused})
+    return [one | {"sha256": digests[name].hexdigest()[:16]} for name, one in found.items()]
+
+
+def check_adapters(recipe: dict, unet: Any) -> None:
+    """Raise a ValueError if the adapters of a network are not those that a recipe names, with the same strengths."""
+
+    def what(adapters: list[dict]) -> list[tuple]:
+        return [(one.get("sha256"), one.get("strength")) for one in adapters]
+
+    def words(adapters: list[dict]) -> str:
+        named = [f"{one.get('name')} (strength {one.get('strength')}, hash {one.get('sha256')})" for one in adapters]
+        return ", ".join(named) or "none"
+
+    wanted, here = recipe.get("adapters") or [], adapters_of(unet)
+    if not isinstance(wanted, list) or not all(isinstance(one, dict) for one in wanted):
+        raise ValueError("the recipe cannot be played again: its adapters are damaged")
+    if what(wanted) != what(here):
+        raise ValueError(
+            f"the piece was made with the LoRA adapters {words(wanted)}; loaded are {words(here)}: load the same with "
+            "load_lora_weights and set_adapters, or --lora, in that order"
+        )
+
+
+class Importable:
+    """Pickles as a class of a settled module; where it is unpickled, diffusers' module cache is first put on the path.
+
+    Args:
+        kind: the class.
+    """
+
+    def __init__(self, kind: type):
+        self.kind = kind
+
+    def __call__(self, *args):  # pickle wants something that can be called
+        return self.kind(*args)
+
+    def __reduce__(self):
+        return operator.itemgetter(1), ((CachePath(), self.kind),)  # unpickled in this order
+
+
+class CachePath:
+    """Pickles as the call that puts diffusers' module cache on the path."""
+
+    def __reduce__(self):
+        return dynamic_modules_utils.init_hf_modules, ()
 
 
 @dataclass
