@@ -51,16 +51,15 @@ class MissingSourceError(OSError):
     """Something that the scorebook is made of is not here and cannot be downloaded."""
 
 
-def cache_dir(cache: PathLike | None = None) -> Path:
-    """The cache folder: the argument, else $VIVACE_CACHE, else .cache/sources in the repository."""
-    root = Path(__file__).resolve().parents[3]
-    return Path(cache or os.environ.get("VIVACE_CACHE") or root / ".cache" / "sources")
+def cache_dir() -> Path:
+    """The cache folder: $VIVACE_CACHE, else .cache/sources in the repository."""
+    return Path(os.environ.get("VIVACE_CACHE") or Path(__file__).resolve().parents[3] / ".cache" / "sources")
 
 
-def find_soundfont(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
+def find_soundfont(path: PathLike | None = None) -> Path:
     """Path of one SoundFont: the one given, or the first of `SOUNDFONTS`, found or downloaded."""
     if path is None:
-        return _bank(next(iter(SOUNDFONTS)), cache_dir(cache))
+        return _bank(next(iter(SOUNDFONTS)))
     with _opened(path, "soundfont") as file:
         head = file.read(12)
     if head[:4] != b"RIFF" or head[8:] != b"sfbk":
@@ -68,19 +67,19 @@ def find_soundfont(path: PathLike | None = None, cache: PathLike | None = None) 
     return Path(path)
 
 
-def find_soundfonts(cache: PathLike | None = None) -> list[Path]:
+def find_soundfonts() -> list[Path]:
     """Paths of all of `SOUNDFONTS`, found or downloaded."""
-    return [_bank(name, cache_dir(cache)) for name in SOUNDFONTS]
+    return [_bank(name) for name in SOUNDFONTS]
 
 
-def _bank(name: str, cache: Path) -> Path:
+def _bank(name: str) -> Path:
     for folder in _SOUND_FOLDERS:
         if (folder / name).is_file():
             return folder / name
-    return _in_cache(cache, name) or _from_debian(cache, SOUNDFONTS[name], name, "--soundfont PATH")
+    return _in_cache(cache_dir(), name) or _from_debian(cache_dir(), SOUNDFONTS[name], name, "--soundfont PATH")
 
 
-def find_drum_samples(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
+def find_drum_samples(path: PathLike | None = None) -> Path:
     """Folder of Sonic Pi's samples: the one given, or found, or downloaded."""
     if path is not None:
         if not (Path(path) / DRUM_SAMPLE).is_file():
@@ -88,38 +87,37 @@ def find_drum_samples(path: PathLike | None = None, cache: PathLike | None = Non
         return Path(path)
     if (_SAMPLE_FOLDER / DRUM_SAMPLE).is_file():
         return _SAMPLE_FOLDER
-    cache, option = cache_dir(cache), "--drum_samples none"
+    cache, option = cache_dir(), "--drum_samples none"
     found = _in_cache(cache, DRUM_SAMPLE) or _from_debian(cache, DRUM_SAMPLES_PACKAGE, DRUM_SAMPLE, option)
     return found.parent
 
 
-def find_freedoom(path: PathLike | None = None, cache: PathLike | None = None) -> list[Path]:
+def find_freedoom(path: PathLike | None = None) -> list[Path]:
     """Paths of the two Freedoom WADs: in the folder given, or found, or downloaded."""
     if path is not None:
         found = [Path(path) / name for name in WADS]
         if not all(p.is_file() for p in found):
             raise ValueError(f"freedoom {str(path)!r}: a folder with {' and '.join(WADS)} is needed")
         return found
-    cache = cache_dir(cache)
     if all((_WAD_FOLDER / name).is_file() for name in WADS):
         return [_WAD_FOLDER / name for name in WADS]
-    option = "--sources without freedoom"
+    cache, option = cache_dir(), "--sources without freedoom"
     return [_in_cache(cache, name) or _from_debian(cache, FREEDOOM_PACKAGE, name, option) for name in WADS]
 
 
-def find_music21(path: PathLike | None = None, cache: PathLike | None = None) -> Path:
+def find_music21(path: PathLike | None = None) -> Path:
     """Path of the music21 wheel, whose corpus is read as a plain zip: the one given, or found, or downloaded."""
     if path is not None:
         with _opened(path, "music21") as file:
             if file.read(2) != b"PK":
                 raise ValueError(f"music21 {str(path)!r}: not a wheel")
         return Path(path)
-    return _wheel(cache_dir(cache), MUSIC21, WHEEL, "leave out the sources folk and classical (--sources)")
+    return _wheel(cache_dir(), MUSIC21, WHEEL, "leave out the sources folk and classical (--sources)")
 
 
 def find_basic_pitch(cache: PathLike | None = None) -> Path:
     """Path of the basic-pitch wheel, which is read as a plain zip: found, or downloaded; its checksum is compared."""
-    wheel = _wheel(cache_dir(cache), BASIC_PITCH, BASIC_PITCH_WHEEL, "leave out the task notes")
+    wheel = _wheel(Path(cache or cache_dir()), BASIC_PITCH, BASIC_PITCH_WHEEL, "leave out the task notes")
     if hashlib.sha256(wheel.read_bytes()).hexdigest() != BASIC_PITCH_SHA256:
         raise MissingSourceError(f"{wheel} is damaged or another file (its checksum differs); remove it and try again")
     return wheel

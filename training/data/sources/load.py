@@ -1,7 +1,6 @@
 """The bank: every free score there is, read once and kept in the cache."""
 
 import argparse
-import os
 import re
 import sys
 import time
@@ -32,7 +31,7 @@ _COMPOSERS = {
 }  # fmt: skip
 
 
-def load_scores(sources: Sequence[str] = SOURCES, cache: str | os.PathLike[str] | None = None) -> list[Score]:
+def load_scores(sources: Sequence[str] = SOURCES) -> list[Score]:
     """All scores of some sources, in a fixed order; built on the first call, then read from the cache (`cache_dir`).
 
     Exact duplicates are left out; further settings of a tune carry the work_id of the first one.
@@ -48,19 +47,19 @@ def load_scores(sources: Sequence[str] = SOURCES, cache: str | os.PathLike[str] 
     for source in SOURCES:
         if source not in sources:
             continue
-        bank = cache_dir(cache) / f"scores-{source}-v{BANK_VERSION}.npz"
+        bank = cache_dir() / f"scores-{source}-v{BANK_VERSION}.npz"
         if not bank.is_file():
-            save_bank(bank, build_source(source, cache))
+            save_bank(bank, build_source(source))
         scores += load_bank(bank)
     return scores
 
 
-def build_source(source: str, cache: str | os.PathLike[str] | None = None) -> list[Score]:
+def build_source(source: str) -> list[Score]:
     """Read one source from its files, without the bank."""
     if source == "freedoom":
-        return merge_duplicates(read_freedoom(find_freedoom(cache=cache)))
+        return merge_duplicates(read_freedoom(find_freedoom()))
     ending = (".abc",) if source == "folk" else (".mxl", ".xml")
-    with zipfile.ZipFile(find_music21(cache=cache)) as wheel:
+    with zipfile.ZipFile(find_music21()) as wheel:
         names = sorted(n for n in wheel.namelist() if n.startswith(_CORPUS) and n.endswith(ending))
         return merge_duplicates([s for n in names for s in _read(n.removeprefix(_CORPUS), wheel.read(n))])
 
