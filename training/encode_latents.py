@@ -27,7 +27,7 @@ from autoencoder.classes import Autoencoder, load_autoencoder
 from autoencoder.losses import FeatureLoss, WaveformLoss
 from pipelines.vivace_process import token_limit
 from training.config import LatentsRun, command, parse_config
-from training.data.clips import read_audio, read_rows, without_blanks
+from training.data.clips import read_audio, read_rows, splits_in, without_blanks
 from training.data.latents import PARTS, Arrays, LatentsFolder, Recipe, Recipes, write_shard
 from training.run import loop
 from training.run.checkpoints import replace_folder, write_json
@@ -153,10 +153,11 @@ def channel_scales(
 
 
 def read_splits(config: LatentsRun, sampling_rate: int, verbose: bool = True) -> dict[str, list[dict]]:
-    """The rows of each split, with additional captions for training; a clip without text has the caption "". Raises a
-    ValueError if a split is missing, or a clip does not have the autoencoder's sampling rate."""
+    """The rows of each split, with additional captions for training; a clip without text has the caption "". A folder
+    need not have a test split. Raises a ValueError if another is missing, or a clip does not have the autoencoder's
+    sampling rate."""
     splits = {}
-    for split in ("train", "validation", "test"):
+    for split in dict.fromkeys(["train", "validation", *splits_in(config.data_dir)]):
         rows = read_rows(config.data_dir, split)
         for number, row in enumerate(rows):
             if row.get("sampling_rate") not in (None, sampling_rate):

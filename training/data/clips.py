@@ -128,6 +128,11 @@ def audio_bytes(place: str) -> bytes:
 # ---- rows of a data folder and their audio, in either layout --------------------------------------------------------
 
 
+def splits_in(data_dir: str | Path) -> list[str]:
+    """Names of the splits that a data folder has."""
+    return [s for s in SPLITS if shards_of(data_dir, s) or (Path(data_dir) / s / "metadata.jsonl").is_file()]
+
+
 def read_rows(data_dir: str | Path, split: str) -> list[dict]:
     """The rows of one split without their audio, each with `path` (where `read_audio` finds it) added, in file order.
     Raises a ValueError if the split is missing, empty or unreadable."""

@@ -8,7 +8,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from training.data.clips import SPLITS, read_audio, read_rows, shards_of
+from training.data.clips import read_audio, read_rows, splits_in
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff")
 
@@ -35,7 +35,7 @@ def folder_rows(folder: str | Path, split: str = "test") -> list[dict]:
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"{folder}: no such folder")
-    found = [s for s in SPLITS if shards_of(folder, s) or (folder / s / "metadata.jsonl").is_file()]
+    found = splits_in(folder)
     if found and split not in found:
         raise ValueError(f"split is {split!r}; {folder} has {', '.join(found)}")
     if found:
