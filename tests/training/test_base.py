@@ -11,6 +11,7 @@ import torch
 from autoencoder.classes import load_autoencoder
 from pipelines.hub import load_published
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from tests.helpers.runs import log_lines
 from training import encode_latents, export, train_autoencoder, train_unet
 from training.config import load_model_config
 
@@ -50,15 +51,11 @@ def train_base(folder, **changes) -> list[float]:
         "log_every": 1, "ema_decay": 0.5, "tracker": "null",
     } | changes  # fmt: skip
     train_autoencoder.main(words_of(settings))
-    return [line["train/loss"] for line in read_log(folder / "run") if "train/loss" in line]
+    return [line["train/loss"] for line in log_lines(folder / "run", "train/loss")]
 
 
 def words_of(settings: dict) -> list[str]:
     return [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-
-
-def read_log(run) -> list[dict]:
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.slow
@@ -102,7 +99,7 @@ def test_base_goes_from_clips_to_stereo_music(tmp_path):
         "mixed_precision": "no", "tracker": "null",
     }  # fmt: skip
     train_unet.main(words_of(settings))
-    assert all(1.0 < line["train/loss"] < 3.0 for line in read_log(tmp_path / "unet") if "train/loss" in line)
+    assert all(1.0 < line["train/loss"] < 3.0 for line in log_lines(tmp_path / "unet", "train/loss"))
     export.main(words_of({"run": tmp_path / "unet", "output_dir": tmp_path / "base"}))
     made = load_published(tmp_path / "base")("chord", duration_s=1.0, num_inference_steps=2, seed=0)
     assert made.sampling_rate == 44100 and made.audios.shape == (1, 2, 44100)

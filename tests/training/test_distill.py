@@ -1,15 +1,13 @@
 """Distillation: the student learns the teacher's way, resumes bit for bit, and runs as a checkpoint of few steps."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pipelines.hub import load_published
 from pipelines.vivace_score import Score, Track
 from tests.helpers.interrupted import run_in_two
+from tests.helpers.runs import log_lines, same, weights
 from training import distill, export, train_unet, ways
 
 AUDIO = {"output_type": "pt"}
@@ -103,10 +101,9 @@ def test_given_frames_are_where_they_are_given(teacher):
 
 
 def test_the_student_comes_nearer(run):
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    jumps = [line["train/loss_jumps"] for line in lines if "train/loss_jumps" in line]
+    jumps = [line["train/loss_jumps"] for line in log_lines(run, "train/loss_jumps")]
     assert np.mean(jumps[-10:]) < 0.6 * jumps[0]
-    before, *_, after = (line for line in lines if "validation/4_steps" in line)
+    before, *_, after = log_lines(run, "validation/4_steps")
     for steps in (4, 2):
         assert after[f"validation/{steps}_steps"] < 0.8 * before[f"validation/{steps}_steps"]
         assert after[f"validation/teacher_{steps}_steps"] == before[f"validation/teacher_{steps}_steps"] > 0.0
@@ -117,12 +114,11 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(arguments, tmp_path):
     # Stopped within the ways of steps 4 to 7, which are made again.
     parts = [*arguments, "--output_dir", str(tmp_path / "parts"), "--checkpoint_every", "5"]
     run_in_two(distill.main, parts, 5)
-    first, second = (load_file(tmp_path / name / "final" / "diffusion_pytorch_model.safetensors")
-                     for name in ("whole", "parts"))  # fmt: skip
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    first = weights(tmp_path / "whole")
+    assert same(first, weights(tmp_path / "parts"))
     two = [*arguments, "--output_dir", str(tmp_path / "two"), "--gradient_accumulation_steps", "2"]
     distill.main(two)
-    third = load_file(tmp_path / "two" / "final" / "diffusion_pytorch_model.safetensors")
+    third = weights(tmp_path / "two")
     for name in first:
         torch.testing.assert_close(first[name], third[name], rtol=1e-3, atol=1e-4)
 

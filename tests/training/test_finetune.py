@@ -6,13 +6,13 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-import torch
 from safetensors.torch import load_file
 
 from pipelines.commands import finetune as command
 from pipelines.commands.main import main as vivace
 from pipelines.hub import load_published, save_checkpoint
 from tests.conftest import make_pipeline
+from tests.helpers.runs import same
 from tests.helpers.synthetic_clips import RATE, clicks, tones
 from training import finetune, gain
 from training.run import loop
@@ -84,7 +84,7 @@ def test_a_folder_becomes_an_adapter_and_a_stopped_run_goes_on(music, base, tmp_
     assert "audio kept" in said and "evaluates " not in said  # the figures are of this adapter
     assert json.loads((out / "figures.json").read_text()) == figures
     again = load_file(out / "pytorch_lora_weights.safetensors")
-    assert again.keys() == first.keys() and all(torch.equal(again[name], first[name]) for name in first)
+    assert same(again, first)
 
 
 def test_bad_input_is_one_line(music, base, tmp_path, capsys, monkeypatch):

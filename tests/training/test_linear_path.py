@@ -10,6 +10,7 @@ import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
 from pipelines.unet_1d_condition_vivace import NUM_FILTER_LEVELS, LinearPath, UNet1DConditionModel
+from tests.helpers.runs import log_lines
 from tests.pipelines.test_unet import make_inputs, make_unet
 from training import flow, train_unet
 
@@ -135,16 +136,13 @@ def test_a_new_network_starts_from_the_filters_and_goes_on(tiny_latents, tmp_pat
     run = ["--config", "training/configs/tiny/unet.yaml", "--data_dir", str(tiny_latents)]
     out = ["--output_dir", str(tmp_path / "run"), "--model_config", str(tmp_path / "unet.json")]
     train_unet.main([*run, *out, "--max_steps", "2", "--validate_every", "2"])
-    lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
-    first = next(line["validation/all"] for line in lines if "validation/all" in line)
+    first = log_lines(tmp_path / "run", "validation/all")[0]["validation/all"]
     trained = UNet1DConditionModel.from_pretrained(tmp_path / "run/final")  # of crops shorter than the filters, too
     assert trained.linear_path.weight.abs().max() > 0.5
 
     plain = ["--output_dir", str(tmp_path / "plain"), "--max_steps", "2", "--validate_every", "2"]
     train_unet.main([*run, *plain])
-    lines = [json.loads(line) for line in (tmp_path / "plain/log.jsonl").read_text().splitlines()]
-    without = next(line["validation/all"] for line in lines if "validation/all" in line)
-    assert first < without
+    assert first < log_lines(tmp_path / "plain", "validation/all")[0]["validation/all"]
 
 
 def test_latents_of_another_width_are_told_before_filters_are_made(tiny_latents, tmp_path):

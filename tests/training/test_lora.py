@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from pipelines.hub import load_published, save_checkpoint
 from pipelines.pipeline_vivace import VivacePipeline
 from tests.conftest import make_pipeline
+from tests.helpers.runs import same
 from training import export, lora, train_unet
 from training.data.latents import LatentCrops
 from training.encode_latents import load_text_encoder
@@ -62,10 +63,6 @@ def arguments(base, tiny_latents):
 
 def adapter(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "pytorch_lora_weights.safetensors")
-
-
-def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_only_the_adapter_is_trained_saved_and_played(arguments, base, tmp_path):

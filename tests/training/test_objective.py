@@ -20,10 +20,6 @@ FRAME_WISE = ("latents", "frame_mask", "grid", "mask")  # entries of an item who
 FRAMES = (3, 5, 9, 16, 20, 50)  # of the training clips of `ragged_latents`
 
 
-def weights(folder, name: str = "final") -> dict[str, torch.Tensor]:
-    return load_file(folder / name / "diffusion_pytorch_model.safetensors")
-
-
 def difference(first: dict, second: dict) -> float:
     return max((first[name] - second[name]).abs().max().item() for name in first)
 

@@ -1,19 +1,15 @@
 """Adversarial polish: a distilled network comes nearer to real clips, resumes bit for bit, and stays what it was."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pipelines.hub import load_native, load_published, save_checkpoint
 from tests.helpers.interrupted import run_in_two
+from tests.helpers.runs import log_lines, same, weights
 from training import distill, export, polish
 from training.data.latents import TrainingCrops
 from training.ways import crops_for
-
-WEIGHTS = "final/diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +73,12 @@ def test_the_network_comes_nearer_to_real_clips(arguments, tmp_path):
     run = tmp_path / "run"
     polish.main([*arguments, "--max_steps", "240", "--learning_rate", "1e-3", "--anchor_weight", "0.01",
                  "--mask_probability", "0", "--validate_every", "240", "--output_dir", str(run)])  # fmt: skip
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    figures = next(line for line in lines if "validation/moments_4_steps" in line)
+    figures = log_lines(run, "validation/moments_4_steps")[0]
     for steps in (2, 4):
         before, after = (figures[f"validation/{name}moments_{steps}_steps"] for name in ("start_", ""))
         assert after < 0.8 * before  # five seeds: 0.28 to 0.75 of it
         assert figures[f"validation/moved_{steps}_steps"] > 0.0
-    learnt = [line["train/discriminator_real"] for line in lines if "train/discriminator_real" in line]
+    learnt = [line["train/discriminator_real"] for line in log_lines(run, "train/discriminator_real")]
     assert learnt[0] == pytest.approx(np.log(2.0), abs=1e-4) and min(learnt) < 0.6
 
 
@@ -93,8 +88,7 @@ def test_the_anchor_keeps_what_was(arguments, tmp_path):
         run = tmp_path / weight
         polish.main([*arguments, "--max_steps", "12", "--anchor_weight", weight, "--validate_every", "12",
                      "--output_dir", str(run)])  # fmt: skip
-        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-        moved[weight] = next(line for line in lines if "validation/moved_4_steps" in line)["validation/moved_4_steps"]
+        moved[weight] = log_lines(run, "validation/moved_4_steps")[0]["validation/moved_4_steps"]
     assert moved["1000"] < 0.5 * moved["0"]
 
 
@@ -102,8 +96,7 @@ def test_a_run_that_goes_on_ends_with_the_same_bits(arguments, tmp_path):
     polish.main([*arguments, "--output_dir", str(tmp_path / "whole")])
     parts = [*arguments, "--output_dir", str(tmp_path / "parts"), "--checkpoint_every", "3"]
     run_in_two(polish.main, parts, 3)
-    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "parts"))
-    assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
 def test_the_export_is_a_checkpoint_of_few_steps(arguments, tmp_path):
@@ -111,7 +104,7 @@ def test_the_export_is_a_checkpoint_of_few_steps(arguments, tmp_path):
     export.main(["--run", str(tmp_path / "run"), "--output_dir", str(tmp_path / "out")])
     pipe = load_published(tmp_path / "out")
     assert (pipe.config.default_num_inference_steps, pipe.config.default_guidance_scale) == (2, 1.0)
-    polished = load_file(tmp_path / "run" / WEIGHTS)
+    polished = weights(tmp_path / "run")
     assert torch.equal(pipe.unet.state_dict()["conv_in.weight"].float(), polished["conv_in.weight"].half().float())
     audio = pipe("slow piano", duration_s=1.0, seed=3, output_type="pt").audios[0]
     assert audio.isfinite().all()

@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from pipelines.hub import load_native, load_published
 from tests.helpers.interrupted import run_in_two
+from tests.helpers.runs import WEIGHTS, log_lines, same
 from training import export, lora, preferences, reward, rewards
 
-FULL, ADAPTER = "diffusion_pytorch_model.safetensors", lora.WEIGHTS
+FULL, ADAPTER = WEIGHTS, lora.WEIGHTS
 
 
 @pytest.fixture
@@ -25,23 +26,14 @@ def arguments(teacher, tiny_latents):
             "--data_dir", str(tiny_latents)]  # fmt: skip
 
 
-def lines(run, name: str) -> list[dict]:
-    found = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [line for line in found if name in line]
-
-
-def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
-
-
 @pytest.mark.parametrize("method", ["nft", "expert"])
 def test_a_reward_rises_over_rounds(arguments, teacher, channel, tmp_path, method):
     more = ["--method", method, "--max_steps", "32", "--learning_rate", "3e-3", "--validate_every", "8"]
     reward.main([*arguments, *more, "--output_dir", str(tmp_path / "run")])
-    gains = [line["validation/reward"] for line in lines(tmp_path / "run", "validation/reward")]
-    errors = [line["validation/reward_error"] for line in lines(tmp_path / "run", "validation/reward")]
+    gains = [line["validation/reward"] for line in log_lines(tmp_path / "run", "validation/reward")]
+    errors = [line["validation/reward_error"] for line in log_lines(tmp_path / "run", "validation/reward")]
     assert gains[-1] > gains[0] and gains[-1] > 0.3 and gains[-1] > 3 * errors[-1]
-    logged = lines(tmp_path / "run", "train/reward_channel")
+    logged = log_lines(tmp_path / "run", "train/reward_channel")
     assert all(line["train/best_channel"] > line["train/reward_channel"] for line in logged)
     best = json.loads((tmp_path / "run" / "best" / "best.json").read_text())
     assert best["reward"] == max(gains) and best["base_reward"] == 0.0 and best["step"] % 8 == 0
@@ -85,7 +77,7 @@ def test_an_adapter_leaves_the_network_alone(arguments, teacher, channel, tmp_pa
     plain = pipe(**request).audios
     pipe.load_lora_weights(tmp_path / "mine")
     assert float((pipe(**request).audios - plain).abs().max()) > 1e-3
-    gains = lines(tmp_path / "run", "validation/reward")
+    gains = log_lines(tmp_path / "run", "validation/reward")
     assert max(line["validation/reward"] - 3 * line["validation/reward_error"] for line in gains) > 0.0
 
 
@@ -105,7 +97,7 @@ def test_every_reward_rates_and_a_dry_run_writes_nothing(arguments, tmp_path, ca
     monkeypatch.setattr(reward, "Rounds", Labelled)
     names = [*rewards.REWARDS]
     reward.main([*arguments, "--rewards", *names, "--max_steps", "2", "--output_dir", str(tmp_path / "run")])
-    (first, *_) = lines(tmp_path / "run", "train/reward_grid")
+    (first, *_) = log_lines(tmp_path / "run", "train/reward_grid")
     assert {f"train/reward_{name}" for name in names} - set(first) == {"train/reward_notes"}  # no clip has notes
     cost = reward.main([*arguments, "--rewards", *names, "--dry_run", "--output_dir", str(tmp_path / "dry")])
     assert cost["seconds"] > 0.0 and not (tmp_path / "dry").exists()
@@ -162,7 +154,7 @@ def test_choices_enlarge_the_margin_on_other_pairs(arguments, teacher, pairs, tm
     more = ["--preferences", str(file), "--lora_rank", "4", "--learning_rate", "1e-2", "--max_steps", "24",
             "--validate_every", "6", "--holdout_share", "0.3"]  # fmt: skip
     reward.main([*arguments, *more, "--output_dir", str(tmp_path / "run")])
-    found = lines(tmp_path / "run", "validation/margin")
+    found = log_lines(tmp_path / "run", "validation/margin")
     assert found[-1]["validation/margin"] > max(found[0]["validation/margin"], 0.0)
     assert found[-1]["validation/loss"] < found[0]["validation/loss"] < 0.6932
     assert found[-1]["validation/accuracy"] == 1.0

@@ -3,11 +3,10 @@
 import json
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from autoencoder.autoencoder_encodec import AutoencoderEncodec
 from autoencoder.classes import autoencoder_class, load_autoencoder
+from tests.helpers.runs import same, weights
 from training import encode_latents, train_autoencoder
 from training.run import loop
 
@@ -18,12 +17,10 @@ ENCODEC = [*CONFIG, "--model_config", "training/configs/tiny/autoencoder_encodec
 def test_trained_resumed_bitwise_and_encoded(tiny_data, tiny_text_encoder, tmp_path):
     arguments = [*ENCODEC, "--data_dir", str(tiny_data), "--output_dir", str(tmp_path / "ae")]
     train_autoencoder.main(arguments)
-    weights = tmp_path / "ae" / "final" / "diffusion_pytorch_model.safetensors"
-    whole = load_file(weights)
+    whole = weights(tmp_path / "ae")
     (loop.checkpoints(str(tmp_path / "ae"))[-1] / "run.json").unlink()  # killed while writing the last checkpoint
     train_autoencoder.main(arguments)
-    parts = load_file(weights)
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert same(whole, weights(tmp_path / "ae"))
     encode_latents.main([
         "--autoencoder", str(tmp_path / "ae" / "final"), "--text_encoder", str(tiny_text_encoder),
         "--data_dir", str(tiny_data), "--output_dir", str(tmp_path / "latents"),

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.classes import load_autoencoder
+from tests.helpers.runs import log_lines, same, weights
 from training import flow, objective, train_autoencoder, train_unet
 from training.config import AutoencoderRun, UNetRun, parse_config
 from training.data.latents import LatentCrops, random_mask
@@ -21,14 +22,6 @@ from training.run import loop
 
 AUTOENCODER = "training/configs/tiny/autoencoder.yaml"
 UNET = "training/configs/tiny/unet.yaml"
-
-
-def weights(folder) -> dict[str, torch.Tensor]:
-    return load_file(folder / "final" / "diffusion_pytorch_model.safetensors")
-
-
-def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_latents_are_standardised_and_labels_move_with_the_crop(tiny_latents):
@@ -88,8 +81,7 @@ def test_accumulation_equals_one_batch(tiny_latents, tmp_path):
 def test_log_tells_loss_by_noise_level_gradient_and_speed(tiny_latents, tmp_path):
     arguments = ["--config", UNET, "--data_dir", str(tiny_latents), "--max_steps", "4", "--log_every", "4"]
     train_unet.main([*arguments, "--gradient_accumulation_steps", "2", "--output_dir", str(tmp_path)])
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    (logged,) = (line for line in lines if "train/loss" in line)
+    (logged,) = log_lines(tmp_path, "train/loss")
     times = flow.sample_timesteps(FlowMatchEulerDiscreteScheduler(), 16, flow.UniformSampler(0)) / 1000
     counts = {"low": (times < 1 / 3).sum(), "high": (times >= 2 / 3).sum()}
     counts["middle"] = 16 - counts["low"] - counts["high"]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
+from tests.helpers.runs import log_lines, same, weights
 from training import train_unet
 from training import watch as watch_module
 from training.config import UNetRun, parse_config
@@ -23,14 +24,6 @@ from training.run import loop
 from training.watch import Watch, generators_kept, picture
 
 UNET = "training/configs/tiny/unet.yaml"
-
-
-def weights(folder) -> dict[str, torch.Tensor]:
-    return load_file(folder / "diffusion_pytorch_model.safetensors")
-
-
-def same(first: dict, second: dict) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +41,7 @@ def runs(tiny_latents, tiny_text_encoder, tmp_path_factory):
 
 def test_evaluation_changes_nothing_of_the_run(runs):
     folder, _ = runs
-    assert same(weights(folder / "plain" / "final"), weights(folder / "watched" / "final"))
+    assert same(weights(folder / "plain"), weights(folder / "watched"))
     for step in (2, 4, 6):
         a, b = (folder / name / "checkpoints" / f"step_{step:08d}" for name in ("plain", "watched"))
         assert same(load_file(a / "model.safetensors"), load_file(b / "model.safetensors"))
@@ -58,8 +51,7 @@ def test_evaluation_changes_nothing_of_the_run(runs):
 
 def test_figures_are_logged_and_the_best_lies_whole(runs):
     folder, _ = runs
-    lines = [json.loads(line) for line in (folder / "watched" / "log.jsonl").read_text().splitlines()]
-    evaluated = {line["step"]: line for line in lines if "evaluation/chord_cosine" in line}
+    evaluated = {line["step"]: line for line in log_lines(folder / "watched", "evaluation/chord_cosine")}
     assert sorted(evaluated) == [2, 4, 6]
     assert all(-1.0 <= line["evaluation/chord_cosine"] <= 1.0 for line in evaluated.values())
     best = json.loads((folder / "watched" / "best" / "best.json").read_text())
@@ -68,7 +60,7 @@ def test_figures_are_logged_and_the_best_lies_whole(runs):
     assert best["value"] == evaluated[best["step"]]["validation/all"]
     model = UNet1DConditionModel.from_pretrained(folder / "watched" / "best")
     if best["step"] == 6:
-        assert same(dict(model.state_dict()), weights(folder / "watched" / "final"))
+        assert same(dict(model.state_dict()), weights(folder / "watched"))
     assert not (folder / "watched" / "best.partial").exists() and not (folder / "watched" / "best.old").exists()
     assert not (folder / "plain" / "best").exists()
 
@@ -93,7 +85,7 @@ def test_a_resumed_watched_run_ends_like_the_plain_one_and_keeps_its_best(runs):
         (late / "run.json").unlink()  # as if killed after step 2
     (folder / "watched" / "best.partial").mkdir()  # and while writing the best
     train_unet.main([*arguments, "--output_dir", str(folder / "watched")])
-    assert same(weights(folder / "plain" / "final"), weights(folder / "watched" / "final"))
+    assert same(weights(folder / "plain"), weights(folder / "watched"))
     assert json.loads((folder / "watched" / "best" / "best.json").read_text()) == before
 
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from pipelines.vivace_process import ROLL_CHANNELS, note_roll
 from pipelines.vivace_score import ROLES, Score, Track
 from tests.conftest import encode_arguments
 from tests.helpers.latent_sets import contents, read_shard
+from tests.helpers.runs import log_lines, same, weights
 from tests.pipelines.test_unet import close, differ, make_inputs, make_unet
 from training import encode_latents, train_unet
 from training.config import UNetRun
@@ -367,11 +367,7 @@ def noted_config(tmp_path_factory) -> Path:
 def run(folder: Path, config: Path | None, latents: Path, *more: str) -> list[dict]:
     words = ["--config", "training/configs/tiny/unet.yaml", "--data_dir", str(latents), "--output_dir", str(folder)]
     train_unet.main([*words, *(["--model_config", str(config)] if config else []), *more])
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def final(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "final" / "diffusion_pytorch_model.safetensors")
+    return log_lines(folder)
 
 
 def test_a_run_with_notes_goes_on_bit_for_bit_and_reports_each_role(noted_latents, noted_config, tmp_path, capsys):
@@ -383,8 +379,8 @@ def test_a_run_with_notes_goes_on_bit_for_bit_and_reports_each_role(noted_latent
     shutil.rmtree(tmp_path / "parts" / "checkpoints" / "step_00000006")
     shutil.rmtree(tmp_path / "parts" / "final")
     run(tmp_path / "parts", noted_config, noted_latents)
-    whole, parts = final(tmp_path / "whole"), final(tmp_path / "parts")
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert same(whole, parts)
     assert whole["reference_embedding.2.weight"].any() and "validation/reference" in names
     assert whole["note_path.ways.0.weight"].any() and whole["note_path.ways.1.weight"].any()
 

@@ -1,13 +1,12 @@
 """The adversarial half of stage 1: who learns what and when, resumed bitwise, and what stops a run that collapses."""
 
-import json
-
 import pytest
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from autoencoder.discriminators import MultiBandDiscriminator
+from tests.helpers.runs import log_lines, same, weights
 from training import train_autoencoder
 from training.config import AutoencoderRun, parse_config
 from training.run import adversary, loop
@@ -18,24 +17,18 @@ ADVERSARIAL = [
     "--adversarial_weight", "1", "--feature_weight", "2", "--discriminator_filters", "4",
     "--discriminator_start", "1", "--discriminator_warmup_steps", "2",
 ]  # fmt: skip
-WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 def train(data, folder, *more: str) -> dict[str, torch.Tensor]:
     train_autoencoder.main([*CONFIG, "--data_dir", str(data), "--output_dir", str(folder), *more])
-    return load_file(folder / "final" / WEIGHTS)
-
-
-def log_lines(folder) -> list[dict]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in lines if "train/kl" in line]
+    return weights(folder)
 
 
 @pytest.mark.parametrize("more", [[], ENCODEC], ids=["vivace", "encodec"])
 def test_balanced_adversarial_run_resumes_bitwise(tiny_data, tmp_path, more):
     more = [*ADVERSARIAL, *more, "--balance", "--mixed_precision", "bf16"]
     whole = train(tiny_data, tmp_path, *more)
-    lines = log_lines(tmp_path)
+    lines = log_lines(tmp_path, "train/kl")
     assert ["train/discriminator" in line for line in lines] == [False] + 5 * [True]
     assert ["train/adversarial" in line for line in lines] == 3 * [False] + 3 * [True]
     assert ["train/feature" in line for line in lines] == 3 * [False] + 3 * [True]
@@ -44,7 +37,7 @@ def test_balanced_adversarial_run_resumes_bitwise(tiny_data, tmp_path, more):
     assert judges[0].keys() == judges[1].keys() and any(not torch.equal(judges[0][k], judges[1][k]) for k in judges[0])
     (saved[-1] / "run.json").unlink()  # killed while writing the last checkpoint
     parts = train(tiny_data, tmp_path, *more)
-    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    assert same(whole, parts)
     again = load_file(loop.checkpoints(str(tmp_path))[-1] / "model_1.safetensors")
     assert all(torch.equal(judges[1][name], again[name]) for name in again)
 
@@ -70,7 +63,7 @@ def test_accumulated_steps_are_those_of_the_whole_batch(tiny_data, tmp_path):
     two = train(tiny_data, tmp_path / "two", *ADVERSARIAL, "--max_steps", "3", "--gradient_accumulation_steps", "2")
     assert all(torch.allclose(one[name], two[name], atol=1e-4) for name in one)
     a, b = (
-        float(torch.tensor([line["train/discriminator"] for line in log_lines(tmp_path / n)[1:]]).sum())
+        float(torch.tensor([line["train/discriminator"] for line in log_lines(tmp_path / n, "train/kl")[1:]]).sum())
         for n in ("one", "two")
     )
     assert a == pytest.approx(b, rel=0.01)

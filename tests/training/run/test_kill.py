@@ -20,6 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from tests.conftest import encode_arguments
+from tests.helpers.runs import same, weights
 from training.run import loop
 
 KILLS = 20
@@ -101,7 +102,7 @@ def test_killed_run_ends_bitwise_like_the_uninterrupted_one(name, request, tmp_p
             for stale in loop.checkpoints(str(parts))[1:]:
                 shutil.rmtree(stale)
     subprocess.run(words, check=True, capture_output=True)
-    whole, again = (load_file(f / "final" / "diffusion_pytorch_model.safetensors") for f in (tmp_path / "whole", parts))
+    whole, again = weights(tmp_path / "whole"), weights(parts)
     differing = [key for key in whole if not torch.equal(whole[key], again[key])]
     print(f"{name}: {kills} kills")
     assert kills == KILLS and differing == []
@@ -133,7 +134,7 @@ def test_killed_encoding_ends_with_the_same_latents(tiny_data, tiny_latents, tin
     for path in tiny_latents.rglob("*.safetensors"):
         again = tmp_path / "latents" / path.relative_to(tiny_latents)
         first, second = load_file(path), load_file(again)
-        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert same(first, second)
         with safe_open(path, "pt") as one, safe_open(again, "pt") as two:  # the file has them in no order
             assert one.metadata() == two.metadata()
 

@@ -1,16 +1,14 @@
 """FSDP: two processes train in pieces what one trains whole, resume bitwise, and neither holds all of it."""
 
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 
+from tests.helpers.runs import log_lines, same, weights
 from training import train_autoencoder, train_unet
 from training.run import loop
 from training.run.sharding import is_sharded, whole_model
@@ -31,10 +29,6 @@ def train_in_pieces(*arguments: str) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "final" / "diffusion_pytorch_model.safetensors")
-
-
 @pytest.mark.slow
 def test_fsdp_trains_like_one_process_and_resumes_bitwise(tiny_latents, tmp_path):
     data = ["--data_dir", str(tiny_latents), "--max_steps", "4", "--output_dir"]
@@ -43,13 +37,12 @@ def test_fsdp_trains_like_one_process_and_resumes_bitwise(tiny_latents, tmp_path
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert max((one[name] - two[name]).abs().max().item() for name in one) < 1e-4
     for name in ("one", "two"):
-        lines = [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
-        assert "validation/all" in lines[-1]
+        assert "validation/all" in log_lines(tmp_path / name)[-1]
     train_in_pieces(*data, str(tmp_path / "parts"), "--max_minutes", "1e-6")
     assert loop.checkpoints(str(tmp_path / "parts"))[-1].name == "step_00000001"
     train_in_pieces(*data, str(tmp_path / "parts"))
     parts = weights(tmp_path / "parts")
-    assert all(torch.equal(two[name], parts[name]) for name in two)
+    assert same(two, parts)
     # Each process wrote its half of weights, optimiser and averages.
     folder = loop.checkpoints(str(tmp_path / "two"))[-1]
     whole = sum(value.numel() * 4 for value in two.values())

@@ -14,6 +14,7 @@ from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.discriminators import MultiBandDiscriminator, MultiScaleSTFTDiscriminator
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
 from tests.conftest import make_text_encoder
+from tests.helpers.runs import log_lines
 from training import train_autoencoder, train_unet
 from training.config import parse_config
 from training.listeners.beat_tracker import BeatTracker
@@ -138,17 +139,12 @@ def test_a_cpu_is_looked_at_at_once():
         FiniteCheck().note(5, {"loss": torch.tensor(float("inf"))})
 
 
-def lines(folder) -> list[dict]:
-    told = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [line for line in told if "train/loss" in line]
-
-
 def test_stage_1_tells_the_mean_of_all_micro_batches(tiny_data, tmp_path):
     """Without noise the log of a first step is that of the whole batch, however it is cut."""
     arguments = ["--config", str(TINY / "autoencoder.yaml"), "--data_dir", str(tiny_data), "--max_steps", "1"]
     train_autoencoder.main([*arguments, "--output_dir", str(tmp_path / "one")])
     train_autoencoder.main([*arguments, "--output_dir", str(tmp_path / "four"), "--gradient_accumulation_steps", "4"])
-    (one,), (four,) = lines(tmp_path / "one"), lines(tmp_path / "four")
+    (one,), (four,) = log_lines(tmp_path / "one", "train/loss"), log_lines(tmp_path / "four", "train/loss")
     assert one.keys() == four.keys() and one["train/grad_norm"] > 0
     for name in ("train/loss", "train/log", "train/mel", "train/power", "train/kl", "train/grad_norm"):
         assert four[name] == pytest.approx(one[name], rel=1e-4), name
@@ -162,7 +158,7 @@ def phrases(monkeypatch):
 def run_alignment(text_encoder, folder, *more: str) -> list[dict]:
     words = ["--text_encoder", str(text_encoder), "--output_dir", str(folder), "--batch_size", "8", "--log_every", "1"]
     align.main([*words, "--max_steps", "3", "--warmup_steps", "1", *more])
-    return lines(folder)
+    return log_lines(folder, "train/loss")
 
 
 def test_the_text_encoder_accumulates(tiny_text_encoder, phrases, tmp_path, monkeypatch):
