@@ -95,7 +95,13 @@ def arguments_for(rows: list[dict], captions: list[str], bars: list[int]) -> dic
 
 
 def make(bench: Bench, arguments: dict[str, list], first_seed: int = 0, **shared: object) -> list[np.ndarray]:
-    """Generate pieces (channels, samples) in batches, one for each entry of the lists in `arguments`.
+    """Generate pieces (channels, samples), one for each entry of the lists in `arguments`; see `outputs`."""
+    made = outputs(bench, arguments, first_seed, **shared)
+    return [np.asarray(audio) for out in made for audio in out.audios]
+
+
+def outputs(bench: Bench, arguments: dict[str, list], first_seed: int = 0, **shared: object) -> list:
+    """The pipeline's outputs, a batch of pieces each.
 
     Piece i has the seed `bench.seed` + `first_seed` + i; the arguments in `shared` apply to all pieces.
     """
@@ -105,7 +111,7 @@ def make(bench: Bench, arguments: dict[str, list], first_seed: int = 0, **shared
         seeds = [bench.seed + first_seed + i for i in range(first, min(first + BATCH, count))]
         if len(seeds) == 1:  # a list of chord texts for one prompt would be one progression
             part, seeds = {name: values[0] for name, values in part.items()}, seeds[0]
-        out += [np.asarray(audio) for audio in bench.pipe(**{"loop": False} | part | shared, seed=seeds).audios]
+        out.append(bench.pipe(**{"loop": False} | part | shared, seed=seeds))
     return out
 
 

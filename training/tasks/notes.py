@@ -15,8 +15,8 @@ from training.data.notes import has_notes, score_of
 from training.generate import meter_of, reconstruct
 from training.metrics.features import CHROMA_RATE, LISTEN_RATE, chroma
 from training.metrics.reconstruction import log_mel_distance
-from training.metrics.transcriber import NoteFigures, Transcriber, match, note_figures
-from training.tasks.common import Bench, Figure, arguments_for, least, make, mono, most, progression, share
+from training.metrics.transcriber import Transcriber, match, note_figures
+from training.tasks.common import Bench, Figure, arguments_for, least, make, mono, most, outputs, progression, share
 
 NEAR_S = 0.1  # between onsets of one pitch that cannot be told apart
 LONGEST_S = 12.0  # of the clips whose notes are played
@@ -84,7 +84,7 @@ def melody_accuracy(audio: np.ndarray, sampling_rate: int, lead: np.ndarray) -> 
 def notes(bench: Bench, count: int) -> list[Figure]:
     """How the notes that a transcriber finds match the requested ones, in pieces made with these notes; beside them
     real clips, these through the autoencoder, pieces made without notes, and chance: pieces made with another clip's
-        notes."""
+    notes. And how the notes that the composer wrote are heard in the pieces made with these."""
     arguments = chosen(bench, count)
     rows, scores = arguments["rows"], arguments["score"]
     if not rows:
@@ -100,8 +100,13 @@ def notes(bench: Bench, count: int) -> list[Figure]:
     clips, rates = {"real clips": real}, [int(row["sampling_rate"]) for row in rows]
     if set(rates) == {bench.rate}:
         clips["autoencoder"] = reconstruct(bench.pipe, real)
+    wanted = {}
     if bench.pipe.unet.config.get("note_channels", 0):
         clips["given"] = make(bench, without(arguments, "rows"))
+        if bench.pipe.composer is not None:
+            made = outputs(bench, without(arguments, "rows", "score"))
+            clips["composed"] = [np.asarray(audio) for out in made for audio in out.audios]
+            wanted["composed"] = [in_seconds(score) for out in made for score in out.scores]
     clips["without notes"] = make(bench, without(arguments, "rows", "score"), compose=False)
     sounds = {
         source: [(mono(audio), rates[k] if source == "real clips" else bench.rate) for k, audio in enumerate(audios)]
@@ -109,19 +114,18 @@ def notes(bench: Bench, count: int) -> list[Figure]:
     }
     transcribed = {source: [transcriber.notes(*sound) for sound in every] for source, every in sounds.items()}
     requested = [in_seconds(score) for score in scores]
-
-    def compare(every: list[np.ndarray], wanted: list[dict]) -> list[NoteFigures]:
-        return [note_figures(*one, score.duration_s) for *one, score in zip(every, wanted, scores, strict=True)]
-
-    compared = {source: compare(every, requested) for source, every in transcribed.items()}
-    if len(rows) > 1 and "given" in transcribed:
-        compared["chance"] = compare(transcribed["given"], [*requested[1:], requested[0]])
-    leads = [one["lead"] for one in requested]
-    wanted = dict.fromkeys(sounds, leads)
-    if "chance" in compared:
-        sounds["chance"], wanted["chance"] = sounds["given"], [*leads[1:], leads[0]]
+    wanted = dict.fromkeys(sounds, requested) | wanted
+    if len(rows) > 1 and "given" in sounds:
+        sounds["chance"], transcribed["chance"] = sounds["given"], transcribed["given"]
+        wanted["chance"] = [*requested[1:], requested[0]]
+    compared = {
+        source: [
+            note_figures(*one, score.duration_s) for *one, score in zip(every, wanted[source], scores, strict=True)
+        ]
+        for source, every in transcribed.items()
+    }
     melodies = {
-        source: [melody_accuracy(*sound, lead) for sound, lead in zip(pairs, wanted[source], strict=True)]
+        source: [melody_accuracy(*sound, one["lead"]) for sound, one in zip(pairs, wanted[source], strict=True)]
         for source, pairs in sounds.items()
     }
     figures = [figure("onset and pitch within 50 ms, F1", compared, lambda one: one.f1)]
