@@ -290,10 +290,9 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         tokens: torch.Tensor,
         prepared: Prepared,
         visible: torch.Tensor | None = None,
-        first: int = 0,
-        last: int | None = None,
+        chosen: torch.Tensor | slice = slice(None),
     ) -> torch.Tensor:
-        """Logits as of `forward`, of steps [first, last) alone."""
+        """Logits as of `forward`, of the `chosen` steps alone."""
         batch, steps, _ = tokens.shape
         behind = sum(SIZES) + len(SIZES)
         second = behind + sum(SIZES[column] for column in PITCHED)
@@ -302,18 +301,16 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         rows = torch.cat([tokens, around], dim=-1)
         rows = (rows + torch.tensor([*FIRST_ROWS, *offsets], device=tokens.device)).view(batch * steps, -1)
         x = self.tokens(rows).view(batch, steps, -1) + prepared.places
-        near = x[:, max(first - 2, 0) : None if last is None else last + 2]  # the convolution reaches so far
-        near = self.near(near.transpose(1, 2)).transpose(1, 2)[:, first - max(first - 2, 0) :]
-        part = slice(first, last)
-        near = self.near_mix(nn.functional.gelu(near[:, : len(range(steps)[part])]))
+        near = self.near(x.transpose(1, 2)).transpose(1, 2)[:, chosen]
+        near = self.near_mix(nn.functional.gelu(near))
         patch = self.config.patch
         x = self.enter(x.reshape(batch, steps // patch, -1))
         seen = None if visible is None else visible.view(batch, -1, patch).any(-1)
         for block, modulation in zip(self.blocks, prepared.modulation, strict=True):
             x = block(x, modulation, prepared.cos, prepared.sin, seen)
-        x = self.exit(self.norm(x)).reshape(batch, steps, -1)[:, part]
+        x = self.exit(self.norm(x)).reshape(batch, steps, -1)[:, chosen]
         logits = self.predict(nn.functional.gelu(x + near))
-        return self._with_intervals(logits, around[:, part], gaps[:, part], prepared.windows)
+        return self._with_intervals(logits, around[:, chosen], gaps[:, chosen], prepared.windows)
 
     def _with_intervals(
         self, logits: torch.Tensor, around: torch.Tensor, gaps: torch.Tensor, windows: torch.Tensor

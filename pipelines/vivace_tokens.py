@@ -258,6 +258,8 @@ TONIC_NOTES = {0: (0, 4, 7), 1: (0, 3, 7)}  # of the tonic chord in C, by `minor
 LEAD = NAMES.index("lead")
 ACCOMPANIMENT = tuple(NAMES.index(name) for role in ("harmony", "bass", "drums") for name in ROLE_COLUMNS[role])
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
+WIDEST = max(SIZES)
+PITCHED = torch.tensor([name in LOWEST_PITCH for name in NAMES])
 PITCH_CLASSES_OF = {
     name: (np.arange(COLUMNS[name] - FIRST_PITCH) + LOWEST_PITCH[name]) % 12 for name in LOWEST_PITCH
 }  # of each pitched column's tokens from `FIRST_PITCH` on
@@ -355,18 +357,16 @@ def choose_figures(draft: Draft, start: int, bars: int, seed: int) -> None:
 
 
 def recall(
-    draft: Draft, column: int, here: torch.Tensor, there: torch.Tensor, rhythm: torch.Tensor | None = None
+    draft: Draft, columns: torch.Tensor, here: torch.Tensor, there: torch.Tensor, rhythm: torch.Tensor
 ) -> torch.Tensor:
-    """What is added to the logits (rows, tokens) of a column at steps `here` that are made like steps `there`, -1 =
-    like none: `RECALL` for the token that stands there, or for any note where a note stands over another chord, or
-    where `rhythm` (rows,) is True."""
-    old = torch.where(there >= 0, draft.tokens[there.clamp_min(0), column], MASKS[column])
-    stands, loose = old != MASKS[column], torch.zeros(len(here), dtype=torch.bool)
-    bonus = torch.zeros(len(here), SIZES[column])
-    if NAMES[column] in LOWEST_PITCH:
-        other = draft.tokens[here, 0] != draft.tokens[there, 0]
-        loose = stands & (old >= FIRST_PITCH) & (other if rhythm is None else other | rhythm)
-        bonus[loose, FIRST_PITCH:] = RECALL
+    """What is added to the logits (rows, `WIDEST`) of tokens in `columns` at steps `here` that are made like steps
+    `there`, -1 = like none: `RECALL` for the token that stands there, or for any note where a note stands over another
+    chord, or where `rhythm` (rows,) is True."""
+    old = torch.where(there >= 0, draft.tokens[there.clamp_min(0), columns], MASKS[columns])
+    stands, note = old != MASKS[columns], PITCHED[columns] & (old >= FIRST_PITCH)
+    loose = stands & note & ((draft.tokens[here, 0] != draft.tokens[there, 0]) | rhythm)
+    bonus = torch.zeros(len(here), WIDEST)
+    bonus[loose, FIRST_PITCH:] = RECALL
     exact = stands & ~loose
     bonus[exact, old[exact]] = RECALL
     return bonus
@@ -378,10 +378,11 @@ def steps_like(draft: Draft, bars: np.ndarray, like: np.ndarray) -> torch.Tensor
     return torch.from_numpy(np.where(like[:, None] >= 0, places, -1).reshape(-1))
 
 
-def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
-    """What is added to the logits of each column, (last - first, size), so that phrases close: every eighth bar on the
+def cadences(draft: Draft, first: int, last: int) -> torch.Tensor:
+    """What is added to the logits, (last - first, columns, `WIDEST`), so that phrases close: every eighth bar on the
     tonic or the dominant, the last of a tune on the tonic after the dominant, with a calm lead in its second half."""
-    added = [torch.zeros(last - first, size) for size in SIZES]
+    added = torch.zeros(last - first, len(NAMES), WIDEST)
+    chord, lead = added[:, 0], added[:, LEAD, : SIZES[LEAD]]
     tonic = TONIC_NOTES.get(int(draft.conditions["minor"]), (0, 3, 4, 7))
     root = (torch.arange(SIZES[0]) - 1) // len(QUALITIES)  # above the tonic; -1 = no chord
     close = (root == 0) & torch.tensor([False, *12 * [set(notes[1:2]) <= set(tonic) for notes in QUALITIES.values()]])
@@ -392,9 +393,9 @@ def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
         begin, end = bar * draft.bar - first, (bar + 1) * draft.bar - first
         half = begin + draft.bar // 2
         if draft.to_end[bar] in (0, 8):
-            added[0][begin:end] = CADENCE * (close | (root == 7) & bool(draft.to_end[bar]))
-            added[LEAD][half:end, HOLD] = CADENCE / 2
+            chord[begin:end] = CADENCE * (close | (root == 7) & bool(draft.to_end[bar]))
+            lead[half:end, HOLD] = CADENCE / 2
         if draft.to_end[bar] == 0:
-            added[0][max(0, begin - draft.bar // 2) : begin] = CADENCE / 2 * (root == 7)
-            added[LEAD][half:end, FIRST_PITCH:] = -CADENCE * strange[half:end]
+            chord[max(0, begin - draft.bar // 2) : begin] = CADENCE / 2 * (root == 7)
+            lead[half:end, FIRST_PITCH:] = -CADENCE * strange[half:end]
     return added
