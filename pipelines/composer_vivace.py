@@ -10,6 +10,7 @@ The file imports what a published one may: torch and diffusers alone.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,18 +60,19 @@ NEAR_STEPS = (4, 16)  # borders of the classes of distance between notes
 PITCHES = max(SIZES[column] for column in PITCHED) - FIRST_PITCH
 
 
-def notes_around(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest notes that begin before, and after, each step in each pitched column, as far as they are not masked.
+def notes_around(tokens: torch.Tensor, of: Sequence[int] = PITCHED) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest notes that begin before, and after, each step in some pitched columns, as far as they are not masked.
 
     Args:
         tokens: (batch, steps, columns).
+        of: the columns.
 
     Returns:
-        Two (batch, steps, 2 x pitched columns), those before a step first: the token of the note's beginning, 0 =
+        Two (batch, steps, 2 x columns of `of`), those before a step first: the token of the note's beginning, 0 =
         none, and how many steps away it is.
     """
-    columns = tokens[..., list(PITCHED)]
-    sizes = torch.tensor([SIZES[column] for column in PITCHED], device=tokens.device)
+    columns = tokens[..., list(of)]
+    sizes = torch.tensor([SIZES[column] for column in of], device=tokens.device)
     begins = (columns >= FIRST_PITCH) & (columns < sizes)
     steps = torch.arange(tokens.shape[1], device=tokens.device)[:, None]
     notes, gaps = [], []

@@ -26,9 +26,11 @@ from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
 from .vivace_tokens import (
     ACCOMPANIMENT,
+    BASS,
     LEAD,
     MASKS,
     PITCH_CLASSES_OF,
+    REPEAT,
     RETURN_BARS,
     WIDEST,
     Draft,
@@ -43,8 +45,11 @@ from .vivace_tokens import (
     ends_of,
     key_shift,
     recall,
+    repeats,
     steps_like,
     steps_per_bar,
+    together,
+    towards_density,
 )
 
 CHUNK_BARS, CHUNK_STEPS = 16, 256  # the most that are written together
@@ -420,8 +425,9 @@ def write(
     loose = torch.zeros(last - first, len(NAMES), dtype=torch.bool)  # only the rhythm comes back
     loose[:, LEAD] = torch.from_numpy(np.repeat((sources < 0) & (rhythms >= 0), draft.bar))
     figures, rhythms = (np.where(sources >= 0, sources, one) for one in (figures, rhythms))
-    noise = random_numbers(draft, np.where(sources >= 0, sources, bars), seed)
-    noise[:, ACCOMPANIMENT] = random_numbers(draft, np.where(figures >= 0, figures, bars), seed)[:, ACCOMPANIMENT]
+    noise, _ = random_numbers(draft, np.where(sources >= 0, sources, bars), seed)
+    shared, chance = random_numbers(draft, np.where(figures >= 0, figures, bars), seed)
+    noise[:, ACCOMPANIMENT] = shared[:, ACCOMPANIMENT]
     there = steps_like(draft, bars, sources)[:, None].repeat(1, len(NAMES))
     there[:, ACCOMPANIMENT] = steps_like(draft, bars, figures)[:, None]
     there[:, LEAD] = steps_like(draft, bars, rhythms)
@@ -429,17 +435,23 @@ def write(
     may = limits(draft, first, last)
     closing = cadences(draft, first, last)
     beats = steps % draft.bar * draft.beats / draft.bar
-    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)[:, None]
+    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)[:, None, None]
+    dense = bool((draft.conditions["density"] != UNKNOWN).any())  # takes the logits of all steps
     seen = MASKS.repeat(padded, 1)
     for rank in ranks[masked].unique().tolist():
         shut_triplets(may, draft, first, last)
         seen[: len(rows)] = draft.tokens[rows]
         place, column = now = torch.nonzero(masked & (ranks == rank)).T  # a row for each token that is drawn
-        chosen, row = place.unique(return_inverse=True)
+        chosen, row = (steps - first, place) if dense else place.unique(return_inverse=True)
         logits = composer.predict_logits(seen[None].to(device), prepared, visible, (offset + chosen).to(device))[0]
-        likely = by_column(logits.float().cpu())[row, column] * sharpness[place] + closing[*now]
-        likely = likely + recall(draft, column, steps[place], there[*now], loose[*now])
-        draft.tokens[first + place, column] = draw(likely, may[*now], noise[*now])
+        likely = by_column(logits.float().cpu()) * sharpness[chosen] + closing[chosen]
+        likely[:, BASS] -= REPEAT * repeats(seen[: len(rows)], draft.bar)[offset + chosen]
+        if dense:
+            towards_density(draft, draft.tokens[first:last], likely, may, there < 0)
+        likely = likely[row, column] + recall(draft, column, steps[place], there[*now], loose[*now])
+        log_p = together(likeliest(likely, may[*now]), draft.tokens[first:last], place, column, chance)
+        gumbel = -torch.log(-torch.log(noise[*now].clamp(1e-9, 1.0 - 1e-7)))
+        draft.tokens[first + place, column] = (log_p + gumbel).argmax(-1)
         for structure, unit in enumerate(units):
             align(draft.tokens[first:last], structure, draft.bar, unit, place[column == structure])
 
@@ -450,25 +462,22 @@ def by_column(values: torch.Tensor) -> torch.Tensor:
     return torch.stack([torch.nn.functional.pad(part, (0, WIDEST - part.shape[1])) for part in parts], dim=1)
 
 
-def random_numbers(draft: Draft, bars: np.ndarray, seed: int) -> torch.Tensor:
-    """Numbers of 0 to 1 for each token of bars (by their numbers), (steps, columns, `WIDEST`)."""
-    made = [
-        torch.rand(draft.bar, sum(SIZES), generator=torch.Generator().manual_seed(mix(seed, int(bar)))) for bar in bars
-    ]
-    return by_column(torch.cat(made))
+def random_numbers(draft: Draft, bars: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of 0 to 1 for each token of bars (by their numbers), (steps, columns, `WIDEST`), and one a step."""
+    generators = [torch.Generator().manual_seed(mix(seed, int(bar))) for bar in bars]
+    made = torch.cat([torch.rand(draft.bar, sum(SIZES) + 1, generator=generator) for generator in generators])
+    return by_column(made[:, :-1]), made[:, -1]
 
 
-def draw(logits: torch.Tensor, may: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """A token for each row of logits (rows, tokens) among those that may be, by random numbers of 0 to 1."""
+def likeliest(logits: torch.Tensor, may: torch.Tensor) -> torch.Tensor:
+    """Logarithms of the probabilities of logits (rows, tokens), of the likeliest of those that may be; see `TOP_P`."""
     log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
-    likeliest, drawn = log_p.max(-1)
-    unsure = torch.nonzero(likeliest.exp() < TOP_P)[:, 0]  # the others are drawn among one token
-    log_p, uniform = log_p[unsure], uniform[unsure]
-    ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
-    beyond = ordered.exp().cumsum(-1) - ordered.exp() >= TOP_P
-    log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
-    drawn[unsure] = (log_p - torch.log(-torch.log(uniform.clamp(1e-9, 1.0 - 1e-7)))).argmax(-1)
-    return drawn
+    most, token = log_p.max(-1, keepdim=True)
+    beyond = torch.ones_like(may).scatter(-1, token, False)
+    unsure = torch.nonzero(most[:, 0].exp() < TOP_P)[:, 0]  # of the others one token is left
+    ordered, places = log_p[unsure].sort(descending=True, dim=-1, stable=True)
+    beyond[unsure] = beyond[unsure].scatter(-1, places, ordered.exp().cumsum(-1) - ordered.exp() >= TOP_P)
+    return log_p.masked_fill(beyond, -torch.inf)
 
 
 def align(tokens: torch.Tensor, column: int, bar: int, unit: float, places: torch.Tensor) -> None:
