@@ -243,12 +243,58 @@ def test_a_figure_is_the_drums_and_the_rhythm_of_the_accompaniment(composer, mon
     monkeypatch.setattr(vivace_tokens, "RECALL", 1e4)
     draft = draft_of(composer, bars=4, chords="C G Am F", parts=ROLES)
     draft.figures[1:] = 0
+    draft.tokens[4:8, NAMES.index("harmony0")] = 0  # a rest
     vivace_compose.write(composer, draft, 0, 64, 3)
     columns = {name: draft.tokens.view(4, 16, -1)[:, ::2, NAMES.index(name)] for name in NAMES}
     assert all(torch.equal(columns["kick"][bar], columns["kick"][0]) for bar in (1, 2, 3))
     rests = columns["harmony0"] == 0
     assert rests.any() and not rests.all() and torch.equal(rests[2], rests[0])  # over another chord
     assert not torch.equal(columns["lead"][1], columns["lead"][0])
+
+
+def test_voices_of_the_harmony_begin_together_and_as_often_as_the_likeliest():
+    place, column = torch.tensor([0, 0, 0, 0, 1]).repeat(4000), torch.tensor([3, 4, 5, 6, 2]).repeat(4000)
+    place = place + 2 * torch.arange(4000).repeat_interleave(5)
+    shares = torch.tensor([0.6, 0.5, 0.3, 0.1, 0.5]).repeat(4000)  # the last is not near .6
+    log_p = torch.full((20000, vivace_tokens.WIDEST), -torch.inf)
+    log_p[:, 0], log_p[:, 10] = torch.log(1 - shares), torch.log(shares)
+    chance = torch.rand(8000, generator=torch.Generator().manual_seed(0))
+    tokens = vivace_tokens.MASKS.repeat(8000, 1)
+    out = vivace_tokens.together(log_p, tokens, place, column, chance).view(4000, 5, -1)
+    assert torch.equal(out[:, 4], log_p.view(4000, 5, -1)[:, 4])  # the lead draws for itself
+    begins = out[:, :4, 10] > -torch.inf
+    assert torch.equal(begins, out[:, :4, 0].isinf()) and torch.equal(begins[:, 0], begins[:, 1])
+    assert torch.equal(begins[:, 0], begins[:, 2]) and (begins[:, 0] | ~begins[:, 3]).all()
+    assert abs(begins[:, 0].float().mean() - 0.6) < 0.03 and abs(begins[:, 3].float().mean() - 0.1) < 0.02
+
+
+def test_the_bass_counts_its_repeats_but_not_where_a_chord_or_a_bar_begins():
+    tokens = vivace_tokens.MASKS.repeat(32, 1)
+    tokens[:, 0] = torch.where(torch.arange(32) < 8, 1, 9)
+    tokens[0, vivace_tokens.BASS], tokens[31, vivace_tokens.BASS] = 10, 22  # an octave apart
+    again = vivace_tokens.repeats(tokens, 16)
+    assert (again[[0, 8, 16]] == 0).all() and (again[4, [10, 22, 34]] == 2).all()
+    assert again[4].sum() == 2 * again[4, 10:].gt(0).sum()
+
+
+def test_notes_become_likelier_where_a_role_is_to_be_denser_and_only_there(composer):
+    for density, sign in ((1.0, -1), (8.0, 1)):
+        draft = draft_of(composer, bars=4, parts=("lead", "bass"), density={"lead": density})
+        may = vivace_compose.limits(draft, 0, 64)
+        likely = torch.zeros(may.shape)
+        likely[..., 0] = 5.0  # of a rest: a note about every fourth step
+        free = torch.ones(64, len(NAMES), dtype=torch.bool)
+        free[32:] = False  # made like other bars
+        before = likely.clone()
+        vivace_tokens.towards_density(draft, draft.tokens, likely, may, free)
+        changed = likely != before
+        lead = NAMES.index("lead")
+        assert changed[:32, lead, 2:].all() and changed.sum() == 32 * (vivace_tokens.WIDEST - 2)
+        assert (sign * (likely - before)[changed] > 0).all()
+        draft.tokens[:32, lead] = 12  # as dense as can be: no step is open
+        again = before.clone()
+        vivace_tokens.towards_density(draft, draft.tokens, again, may, free)
+        assert torch.equal(again, before)
 
 
 def test_phrases_close_on_tonic_or_dominant_but_loops_do_not(composer, monkeypatch):
