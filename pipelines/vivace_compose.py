@@ -27,6 +27,7 @@ from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_ti
 from .vivace_tokens import (
     ACCOMPANIMENT,
     BASS,
+    BEGINS,
     LEAD,
     MASKS,
     PITCH_CLASSES_OF,
@@ -333,9 +334,7 @@ def shut_triplets(may: torch.Tensor, draft: Draft, first: int, last: int) -> Non
     """Let nothing begin in the fourth step of triplet quarters, which has no length: of `limits`, in place."""
     fourth = torch.arange(first, last) % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1
     dead = fourth & (draft.tokens[first:last, NAMES.index("feel")] == 1)
-    for column, name in enumerate(NAMES):
-        if name not in STRUCTURE:
-            may[dead, column, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
+    may[dead] &= (torch.arange(WIDEST) < BEGINS[:, None]) | torch.tensor([[name in STRUCTURE] for name in NAMES])
 
 
 def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tensor, int, int]:
@@ -435,7 +434,7 @@ def write(
     may = limits(draft, first, last)
     closing = cadences(draft, first, last)
     beats = steps % draft.bar * draft.beats / draft.bar
-    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)[:, None, None]
+    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)[:, None]
     dense = bool((draft.conditions["density"] != UNKNOWN).any())  # takes the logits of all steps
     seen = MASKS.repeat(padded, 1)
     for rank in ranks[masked].unique().tolist():
@@ -444,12 +443,15 @@ def write(
         place, column = now = torch.nonzero(masked & (ranks == rank)).T  # a row for each token that is drawn
         chosen, row = (steps - first, place) if dense else place.unique(return_inverse=True)
         logits = composer.predict_logits(seen[None].to(device), prepared, visible, (offset + chosen).to(device))[0]
-        likely = by_column(logits.float().cpu()) * sharpness[chosen] + closing[chosen]
-        likely[:, BASS] -= REPEAT * repeats(seen[: len(rows)], draft.bar)[offset + chosen]
+        logits = by_column(logits.float().cpu())
         if dense:
-            towards_density(draft, draft.tokens[first:last], likely, may, there < 0)
-        likely = likely[row, column] + recall(draft, column, steps[place], there[*now], loose[*now])
-        log_p = together(likeliest(likely, may[*now]), draft.tokens[first:last], place, column, chance)
+            towards_density(draft, draft.tokens[first:last], logits, may, there < 0)
+        likely = logits[row, column] * sharpness[place] + closing[*now]
+        likely = likely + recall(draft, column, steps[place], there[*now], loose[*now])
+        low = column == BASS
+        likely[low] -= REPEAT * repeats(seen[: len(rows)], draft.bar, offset + place[low])
+        log_p = likeliest(likely, may[*now])
+        together(log_p, draft.tokens[first:last], place, column, chance)
         gumbel = -torch.log(-torch.log(noise[*now].clamp(1e-9, 1.0 - 1e-7)))
         draft.tokens[first + place, column] = (log_p + gumbel).argmax(-1)
         for structure, unit in enumerate(units):
@@ -457,9 +459,9 @@ def write(
 
 
 def by_column(values: torch.Tensor) -> torch.Tensor:
-    """(rows, sum of `SIZES`) -> (rows, columns, `WIDEST`), padded with zeros."""
-    parts = values.split(SIZES, dim=-1)
-    return torch.stack([torch.nn.functional.pad(part, (0, WIDEST - part.shape[1])) for part in parts], dim=1)
+    """(rows, sum of `SIZES`) -> (rows, columns, `WIDEST`); behind what a column has, anything."""
+    first = torch.tensor(SIZES).cumsum(0) - torch.tensor(SIZES)
+    return torch.nn.functional.pad(values, (0, WIDEST)).unfold(-1, WIDEST, 1)[:, first]
 
 
 def random_numbers(draft: Draft, bars: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -414,25 +414,25 @@ def cadences(draft: Draft, first: int, last: int) -> torch.Tensor:
     return added
 
 
-def repeats(tokens: torch.Tensor, bar: int) -> torch.Tensor:
-    """How many of the nearest notes of the bass, before and after each step of whole bars, each token would repeat,
+def repeats(tokens: torch.Tensor, bar: int, steps: torch.Tensor) -> torch.Tensor:
+    """How many of the nearest notes of the bass, before and after `steps` of whole bars, each token would repeat,
     (steps, `WIDEST`); none where a bar or a chord begins, whose root may come again."""
-    around = notes_around(tokens[None], (BASS,))[0][0, :, :, None]
+    around = notes_around(tokens[None], (BASS,))[0][0, steps, :, None]
     again = (around > 0) & ((torch.arange(WIDEST) - around) % 12 == 0)
     again[:, :, :FIRST_PITCH] = False
-    again[(tokens[:, 0] != tokens[:, 0].roll(1)) | (torch.arange(len(tokens)) % bar == 0)] = False
+    again[(tokens[steps, 0] != tokens[steps - 1, 0]) | (steps % bar == 0)] = False
     return again.sum(1)
 
 
 def towards_density(
-    draft: Draft, tokens: torch.Tensor, likely: torch.Tensor, may: torch.Tensor, free: torch.Tensor
+    draft: Draft, tokens: torch.Tensor, logits: torch.Tensor, may: torch.Tensor, free: torch.Tensor
 ) -> None:
     """Shift the logits of notes, in place, so that roles whose density is stated become as dense.
 
     Args:
         draft: its conditions state the density.
         tokens: (steps, columns) so far.
-        likely, may: (steps, columns, `WIDEST`) logits, and which tokens may be.
+        logits, may: (steps, columns, `WIDEST`) logits, and which tokens may be.
         free: (steps, columns) bool, what is not made like another bar, which would be as dense as that.
     """
     for names, density in zip(ROLE_COLUMNS.values(), draft.conditions["density"][0].tolist(), strict=True):
@@ -441,18 +441,19 @@ def towards_density(
         if density == UNKNOWN or not steps.any():
             continue
         begun = ((here >= begins) & (here != MASKS[columns])).any(1)
-        p = likely[:, columns].masked_fill(~may[:, columns], -torch.inf).softmax(-1)[..., begins:].sum(-1)
+        p = logits[:, columns].masked_fill(~may[:, columns], -torch.inf).softmax(-1)[..., begins:].sum(-1)
         is_open = (here == MASKS[columns]) & steps[:, None]
         rest = float(torch.where(is_open & ~begun[:, None], p, 0.0).amax(1).sum())
         wanted = MIDDLES[density] / 16 * int(steps.sum()) - int((begun & steps).sum())
         shift = float(np.log(max(wanted, 0.5) / max(rest, 0.5)).clip(-DENSITY_SHIFT, DENSITY_SHIFT))
-        likely[:, columns, begins:] += shift * is_open[..., None]
+        logits[:, columns, begins:] += shift * is_open[..., None]
 
 
 def together(
     log_p: torch.Tensor, tokens: torch.Tensor, place: torch.Tensor, column: torch.Tensor, chance: torch.Tensor
-) -> torch.Tensor:
-    """Logarithms of probabilities (rows, `WIDEST`) with the choice made whether a voice of the harmony begins a note.
+) -> None:
+    """Choose where voices of the harmony begin a note: logarithms of probabilities (rows, `WIDEST`) keep, in place,
+    notes or the other tokens alone.
 
     The voices of a step have one random number for it, so that they begin together and not one after another, and one
     that is not much less likely to begin than the likeliest begins with it.
@@ -463,10 +464,12 @@ def together(
         place, column: (rows,) step and column of each.
         chance: (steps,) random numbers of 0 to 1.
     """
-    note, voice = torch.arange(WIDEST) >= FIRST_PITCH, torch.isin(column, torch.tensor(HARMONY))
-    p = torch.where(note, log_p.exp(), 0.0).sum(-1) / log_p.exp().sum(-1)
-    begins = ((tokens >= FIRST_PITCH) & (tokens != MASKS)).float()
-    begins[place, column] = p
-    most = begins[:, HARMONY].amax(1)[place]
+    rows = torch.nonzero((column >= HARMONY[0]) & (column <= HARMONY[-1]))[:, 0]
+    place, voice = place[rows], column[rows] - HARMONY[0]
+    p = log_p[rows].softmax(-1)[:, FIRST_PITCH:].sum(-1)
+    here = tokens[:, HARMONY]
+    begins = ((here >= FIRST_PITCH) & (here != MASKS[HARMONY])).float()
+    begins[place, voice] = p
+    most = begins.amax(1)[place]
     drawn = chance[place] < torch.where(p >= JOIN * most, most, p)
-    return log_p.masked_fill(voice[:, None] & (drawn[:, None] != note), -torch.inf)
+    log_p[rows] = log_p[rows].masked_fill(drawn[:, None] != (torch.arange(WIDEST) >= FIRST_PITCH), -torch.inf)
