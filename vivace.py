@@ -68,8 +68,10 @@ def restore(
     to: str | None = None,
     like: Any = None,
     only: Sequence[str] | None = None,
+    checkpoint: str | None = None,
+    trust: bool = False,
 ) -> Any:
-    """A recording with its faults repaired, and in another tone or level; no network is loaded for it.
+    """A recording with its faults repaired, and in another tone or level.
 
         vivace.restore("demo.wav", to="warmer, -14 LUFS").save("better.wav")
 
@@ -78,15 +80,18 @@ def restore(
         sampling_rate: of an array, Hz.
         to: words for tone and level, as of `vivace restore --to`.
         like: a file, or (array, sampling rate), of a recording whose long-term spectrum is matched.
-        only: the repairs to make where their fault is found: "dc", "clipping", "clicks", "hum", "level"; None = all.
+        only: the repairs to make where their fault is found: "dc", "clipping", "clicks", "hum", "noise", "band",
+            "level"; None = all. A network is loaded for noise, band and reverb alone.
+        checkpoint, trust: as of `load`, of what has that network.
 
     Returns:
         `audio`, `sampling_rate`, `done` and `left` (sentences), `before` and `after` (figures), `save`. Without a fault
         and a wish, `audio` is what was given.
 
     Raises:
-        ValueError: audio that cannot be read, or an unknown repair or wish.
+        ValueError: audio that cannot be read, an unknown repair or wish, or a checkpoint that cannot do it.
     """
+    from pipelines import hub
     from pipelines import restore as repairs
     from pipelines.vivace_files import read_audio
 
@@ -97,7 +102,9 @@ def restore(
             like = read_audio(source, like_rate, float("inf"))
         except ValueError as error:
             raise ValueError(f"like: {error}") from error
-    return repairs.restore(sound, rate, to, like, repairs.REPAIRS if only is None else tuple(only))
+    hub.check_trust(checkpoint, trust)
+    restorer = repairs.load_restorer(to, only, checkpoint)
+    return repairs.restore(sound, rate, to, like, repairs.REPAIRS if only is None else tuple(only), restorer=restorer)
 
 
 def __getattr__(name: str) -> Any:

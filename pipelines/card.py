@@ -52,10 +52,10 @@ OFFLINE = """ Without network diffusers 0.42 cannot load code from its cache, bu
 def folder_hash(folder: Path) -> str | None:
     """SHA-256 over the names and contents of all weights and configs below a folder; None if there are none.
 
-    What the program writes about a checkpoint, and the fp16 variant, are not of it.
+    What the program writes about a checkpoint, the fp16 variant, and the restorer, which makes no music, are not of it.
     """
     files = [p for p in folder.rglob("*") if p.suffix in (".safetensors", ".json") and p.is_file()]
-    files = sorted(p for p in files if p.name != FIGURES and ".fp16." not in p.name)
+    files = sorted(p for p in files if p.name != FIGURES and ".fp16." not in p.name and p.parent.name != "restorer")
     if not files:
         return None
     digest = hashlib.sha256()

@@ -1,22 +1,24 @@
-"""Recordings made better by exact means, without a network: DC, mains hum, clipping, clicks, level; tone on request.
+"""Recordings made better: DC, mains hum, clipping, clicks and level by exact means; noise, a narrow band and, on
+request, reverb by the network (pipelines/restorer.py); tone on request.
 
-Each fault is looked for first and touched only where it is found, so that a clean recording comes back as it was. Noise
-and reverb are not treated: that would take a network that is trained for them.
+Each fault is looked for first and touched only where it is found, so that a clean recording comes back as it was.
 """
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from pipelines.restorer import FOLDER, NOISE_DB, Restorer, find_edge
 from pipelines.vivace_audio import LOUDNESS_LUFS, TILT_TAPS, Leveller, loudness, tilt_filter, true_peak_db
 from pipelines.vivace_files import write_audio
 
-REPAIRS = ("dc", "clipping", "clicks", "hum", "level")
+REPAIRS = ("dc", "clipping", "clicks", "hum", "noise", "band", "level")
+BY_NETWORK = {"noise", "band"}
 DC_FLOOR, DC_SURE = 1e-3, 10.0  # of full scale; times the error of the mean that music itself makes
 PEAK_DBTP = -1.0  # of what is brought to a level, or is louder than full scale after a repair
 QUIET_LUFS = -23.0  # quieter recordings are brought to LOUDNESS_LUFS
@@ -46,7 +48,7 @@ SHADES = {  # dB at frequencies in Hz, straight between them over their logarith
 TILTS = {"brighter": 4.0, "darker": -4.0}  # dB from 100 Hz to 10 kHz
 AMOUNTS = {"slightly": 0.5, "a bit": 0.5, "a little": 0.5, "much": 2.0, "a lot": 2.0}
 SIDES = {"wider": 1.5, "narrower": 0.5, "mono": 0.0}  # of what differs between left and right
-UNTREATED = "drier|dry|less reverb|no reverb|less noise|no noise|noiseless|cleaner|denoised?|dereverb(?:ed)?"
+ASKED = {"drier": "reverb", "less reverb": "reverb", "cleaner": "noise", "less noise": "noise"}
 
 
 @dataclass
@@ -314,16 +316,17 @@ def shade(audio: torch.Tensor, rate: int, word: str, amount: float) -> torch.Ten
     return middle + (audio - middle) * SIDES[word] ** amount
 
 
-def read_wishes(words: str | None) -> tuple[list[tuple[str, float]], dict[str, float], list[str]]:
-    """ "drier, much brighter, -14 LUFS" -> shades with their amounts, "lufs" and "dbtp", and what cannot be done.
+def read_wishes(words: str | None) -> tuple[list[tuple[str, float]], dict[str, float], dict[str, float]]:
+    """ "drier, much brighter, -14 LUFS" -> shades with their amounts, "lufs" and "dbtp", and faults that are to be
+    treated even where they are not found, with amounts.
 
     Raises:
         ValueError: a word that means nothing here, or a level out of range.
     """
     shades: list[tuple[str, float]] = []
     levels: dict[str, float] = {}
-    left = []
-    known = "|".join((*TILTS, *SHADES, *SIDES))
+    asked: dict[str, float] = {}
+    known = "|".join((*TILTS, *SHADES, *SIDES, *ASKED))
     for wish in (part.strip().lower() for part in re.split("[,;]| and ", words or "")):
         level = re.fullmatch(r"(-?\d+(?:\.\d+)?) ?(lufs|dbtp)", wish)
         tone = re.fullmatch(rf"(?:({'|'.join(AMOUNTS)}) )?({known})", wish)
@@ -332,13 +335,43 @@ def read_wishes(words: str | None) -> tuple[list[tuple[str, float]], dict[str, f
             if not low <= float(level[1]) <= high:
                 raise ValueError(f"to has {wish!r}; allowed: {low:g} to {high:g} {level[2]}")
             levels[level[2]] = float(level[1])
+        elif tone is not None and tone[2] in ASKED:
+            asked[ASKED[tone[2]]] = AMOUNTS.get(tone[1] or "", 1.0)
         elif tone is not None:
             shades.append((tone[2], AMOUNTS.get(tone[1] or "", 1.0)))
-        elif re.fullmatch(rf"(?:(?:{'|'.join(AMOUNTS)}) )?(?:{UNTREATED})", wish):
-            left.append(f"{wish}: not done; noise and reverb need a network that is trained for them")
         elif wish:
             raise ValueError(f"to has {wish!r}; allowed: {known.replace('|', ', ')}, -14 LUFS, -1 dBTP")
-    return shades, levels, left
+    return shades, levels, asked
+
+
+def load_restorer(
+    to: str | None,
+    only: Sequence[str] | None,
+    checkpoint: str | None = None,
+    revision: str | None = None,
+    variant: str | None = None,
+    dtype: str = "float32",
+    device: str = "auto",
+) -> Restorer | None:
+    """The restorer of a checkpoint if a call of `restore` has work for one.
+
+    Args:
+        to, only: of the call; where neither names a fault that needs it (`only` None = any repair), a checkpoint
+            without a restorer gives None.
+        checkpoint, revision, variant, dtype, device: see `vivace.load`; to be trusted by now.
+
+    Raises:
+        ValueError: a checkpoint without a restorer, where a wish or a repair needs one; or no checkpoint.
+    """
+    from pipelines import hub
+
+    _, _, asked = read_wishes(to)
+    if not asked and only is not None and not BY_NETWORK & {*only}:
+        return None
+    folder = hub.find_checkpoint(checkpoint, revision, variant)
+    if not asked and only is None and not (folder / FOLDER).is_dir():
+        return None
+    return Restorer.load(folder, variant, dtype, hub.pick_device(device))
 
 
 def restore(
@@ -348,6 +381,7 @@ def restore(
     like: tuple[torch.Tensor, int] | None = None,
     only: tuple[str, ...] = REPAIRS,
     figures: bool = True,
+    restorer: Restorer | None = None,
 ) -> Restored:
     """Repair a recording, and change its tone and level as asked for.
 
@@ -359,19 +393,22 @@ def restore(
         only: which of `REPAIRS` are made where their fault is found. "level" lifts a recording that is quieter than
             `QUIET_LUFS`.
         figures: whether to measure before and after, which takes half of the time.
+        restorer: treats noise, reverb and a narrow band; None = they are left alone.
 
     Returns:
         A `Restored`. Without a finding and a wish, its samples are those that were given.
 
     Raises:
-        ValueError: an unknown repair or wish.
+        ValueError: an unknown repair or wish, or one that needs a restorer where there is none.
     """
     for name in only:
         if name not in REPAIRS:
             raise ValueError(f"only has {name!r}; allowed: {', '.join(REPAIRS)}")
-    shades, levels, left = read_wishes(to)
+    shades, levels, asked = read_wishes(to)
+    if asked and restorer is None:
+        raise ValueError(f"to asks for less {' and '.join(asked)}, for which a checkpoint with restorer/ is needed")
     sound = torch.as_tensor(audio).float()
-    made = Restored(sound, sampling_rate, left=left, before=measure(sound, sampling_rate) if figures else {})
+    made = Restored(sound, sampling_rate, before=measure(sound, sampling_rate) if figures else {})
     channels = [channel.double().numpy() for channel in sound]
 
     def repair(name: str, find: Callable, mend: Callable, say: Callable) -> None:
@@ -397,6 +434,10 @@ def restore(
            lambda found: f"{len(found[0])} steady tones from {found[0][0][0]:.2f} Hz taken away")  # fmt: skip
     if made.done:
         made.audio = sound = torch.from_numpy(np.stack(channels)).float()
+    if restorer is not None:
+        made.audio = sound = treat(sound, rate, only, asked, restorer, made)
+    elif BY_NETWORK & {*only}:
+        made.left.append("noise, band: not looked for, since the checkpoint has no restorer/")
     before = loudness(sound, rate)
     for word, amount in shades:
         sound = shade(sound, rate, word, amount)
@@ -408,6 +449,24 @@ def restore(
     made.audio = set_level(sound, rate, before, levels, "level" in only, made)
     made.after = measure(made.audio, rate) if figures and made.done else made.before
     return made
+
+
+def treat(
+    sound: torch.Tensor, rate: int, only: Sequence[str], asked: dict[str, float], restorer: Restorer, made: Restored
+) -> torch.Tensor:
+    """Audio without the noise and the narrow band that are found in it, and without what is asked for, by the network.
+    Reverb is part of the music as often as not, and is not looked for."""
+    level = restorer.noise_db(sound, rate) if "noise" in only else 0.0
+    edge = find_edge(sound, rate) if "band" in only else None
+    for name, found in (("noise", level > NOISE_DB), ("reverb", False)):
+        if found or name in asked:
+            what = f"found ({level:.1f} dB)" if found else "asked for"
+            made.done.append(f"{name}: {what}; the spectra lowered by the network")
+            sound = restorer.treat(sound, rate, name, amount=asked.get(name, 1.0))
+    if edge is not None:
+        made.done.append(f"band: it ends at {edge:.0f} Hz; what is above made by the network")
+        sound = restorer.treat(sound, rate, "band", edge)
+    return sound
 
 
 def set_level(

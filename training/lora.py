@@ -92,7 +92,7 @@ def use_statistics(crops: LatentCrops, folder: Path, data_dir: str) -> None:
         crops.mean, crops.std = torch.tensor(vae.config.latents_mean), torch.tensor(vae.config.latents_std)
 
 
-def add_adapter(model: UNet1DConditionModel, config: AdapterRun) -> nn.ModuleList:
+def add_adapter(model: UNet1DConditionModel, config: AdapterRun, layers: list[str] | str = LAYERS) -> nn.ModuleList:
     """Add a new adapter to a network, all of whose own weights are then left alone; the layers that are trained.
 
     It changes nothing at first: the second of each pair of layers is zero.
@@ -101,7 +101,7 @@ def add_adapter(model: UNet1DConditionModel, config: AdapterRun) -> nn.ModuleLis
 
     alpha = config.lora_rank if config.lora_alpha is None else config.lora_alpha
     torch.manual_seed(config.seed)  # a run that goes on makes the same one
-    model.add_adapter(LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=LAYERS), NAME)
+    model.add_adapter(LoraConfig(r=config.lora_rank, lora_alpha=alpha, target_modules=layers), NAME)
     return adapter_layers(model)
 
 
@@ -154,13 +154,17 @@ def sounds_of(crops: LatentCrops, count: int = 16) -> list[list[float]]:
     return [[round(value, 4) for value in clips[group].mean(0).tolist()] for group in groups]
 
 
-def save_adapter(model: UNet1DConditionModel, folder: Path, sounds: list[list[float]] | None = None) -> None:
-    """Write the adapter of a network as a folder that `load_lora_weights` loads, with sounds that it brings."""
+def save_adapter(
+    model: UNet1DConditionModel, folder: Path, sounds: list[list[float]] | None = None, half: bool = False
+) -> None:
+    """Write the adapter of a network as a folder that `load_lora_weights` loads, with sounds that it brings; with
+    `half` in fp16."""
     from peft import get_peft_model_state_dict
 
+    state = get_peft_model_state_dict(model, adapter_name=NAME)
     VivacePipeline.save_lora_weights(
         folder,
-        get_peft_model_state_dict(model, adapter_name=NAME),
+        {name: value.half() if half else value for name, value in state.items()},
         unet_lora_adapter_metadata=model.peft_config[NAME].to_dict(),
         sounds=sounds,
     )

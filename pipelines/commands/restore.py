@@ -1,4 +1,4 @@
-"""A recording -> the same with its faults repaired: DC, hum, clicks, clipping, level; and in another tone or level."""
+"""A recording -> the same with its faults repaired, by exact means or by the network; and in another tone or level."""
 
 import argparse
 import json
@@ -12,10 +12,11 @@ EXAMPLES = """examples:
   vivace restore in.wav --out better.wav
   vivace restore in.wav --to "brighter, -14 LUFS, -1 dBTP" --out better.wav
   vivace restore demo.mp3 --like reference.flac --out better.flac
+  vivace restore in.wav --to "less noise, slightly drier" --out better.wav
   vivace restore in.wav --only dc hum --out better.wav
   vivace restore in.wav                     only says what it would do
 
-what is clean comes back as it was; noise and reverb are not treated"""
+what is clean comes back as it was; noise, a narrow band and, on request, reverb are left to the network"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,21 +24,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("file", help="recording, .wav, .flac, .mp3, .ogg")
     add(
         "--to", metavar="WORDS", help="tone and level, as in 'warmer, slightly brighter, -14 LUFS, -1 dBTP': brighter, "
-        "darker, warmer, thinner, wider, narrower, mono",
+        "darker, warmer, thinner, wider, narrower, mono; 'drier' and 'less noise', which are done even "
+        "where no noise is found",
     )  # fmt: skip
     add(
         "--like", metavar="FILE", help="recording whose long-term spectrum is matched in third octaves, by 9 dB at most"
     )
-    add("--only", nargs="+", metavar="REPAIR", help="make these alone: dc, clipping, clicks, hum, level; default: all")
+    add(
+        "--only", nargs="+", metavar="REPAIR", help="make these alone, where their fault is found: dc, clipping, "
+        "clicks, hum, noise, band, level; default: all",
+    )  # fmt: skip
     add("--out", help="file to write, .wav or .flac (16 bit), .mp3, .ogg; default: none, and only the report")
     arguments.add_json(parser)
+    arguments.add_checkpoint(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     from pipelines.commands.jobs import check_output
 
     out = None if args.out is None else check_output(args.out)
-    from pipelines.restore import REPAIRS, restore
+    from pipelines import hub
+    from pipelines.restore import REPAIRS, load_restorer, restore
+    from pipelines.threads import set_threads
     from pipelines.vivace_files import read_audio
 
     try:
@@ -48,7 +56,12 @@ def run(args: argparse.Namespace) -> int:
         like = None if args.like is None else read_audio(args.like, None, float("inf"))
     except ValueError as error:
         raise ValueError(str(error).replace("audio is", "like is", 1)) from error
-    made = restore(audio, rate, args.to, like, tuple(args.only or REPAIRS))
+    hub.check_trust(args.checkpoint, args.trust)
+    hub.quiet_libraries()
+    set_threads(args.threads)
+    where = (args.checkpoint, args.revision, args.variant, args.dtype, args.device)
+    restorer = load_restorer(args.to, args.only, *where)
+    made = restore(audio, rate, args.to, like, tuple(args.only or REPAIRS), restorer=restorer)
     if out is not None:
         same = out.exists() and out.samefile(args.file)
         if not made.done and out.suffix.lower() == Path(args.file).suffix.lower():

@@ -42,6 +42,7 @@ class Stream(IntEnum):
     POLISH_NOISE = 28
     PROBE_NOISE = 31
     ADAPTER_SOUND = 32
+    FAULTS = 33  # of the clips that the restorer learns from
     VALIDATION_PIECE = 90
 
 
