@@ -41,6 +41,7 @@ def installed(tmp_path_factory):
 def test_it_holds_what_it_needs_and_no_tests(installed):
     for name in (
         "checkpoints/small/unet/config.json",
+        "checkpoints/small/restorer/pytorch_lora_weights.safetensors",
         "training/configs/small/unet.yaml",
         "page/static/page.js",
         "training/data/scorebook/instruments.txt",

@@ -62,7 +62,7 @@ def test_bits_are_those_of_the_numbers_before_they_had_names():
         "TAGGED_TEXTS": 15, "RETELLINGS": 16, "NEARBY_PHRASES": 17, "TELLINGS": 18, "WORD_NOISE": 19,
         "WAY_NOISE": 20, "JUMPS": 21, "CANDIDATES": 22, "CANDIDATE_NOISE": 23, "CHOSEN": 24,
         "REWARD_CLASSIFIER": 25, "PAIRS": 26, "POLISH": 27, "POLISH_NOISE": 28, "PROBE_NOISE": 31,
-        "ADAPTER_SOUND": 32, "VALIDATION_PIECE": 90,
+        "ADAPTER_SOUND": 32, "FAULTS": 33, "VALIDATION_PIECE": 90,
     }  # fmt: skip
     numpy_drawn = item_rng(3, Stream.ITEM, 5).integers(2**62, size=4)
     assert numpy_drawn.tolist() == np.random.default_rng([3, 2, 5]).integers(2**62, size=4).tolist()
