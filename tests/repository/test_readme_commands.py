@@ -52,6 +52,7 @@ LEFT_OUT = {  # first words -> why
     "vivace finetune": "minutes, and needs music; test_finetune.py",
     "vivace generate --lora": "needs its adapter; test_lora.py",
     "vivace edit --audio song.wav --score": "needs a note that was changed; test_score_commands.py",
+    "vivace restore demo.wav --to less noise": "needs a restorer; test_restorer.py, test_train_restorer.py",
     "vivace publish": "needs a Hub; test_hub.py has one",
     "hf auth login": "asks a person",
     "cd": "of commands that are left out",
