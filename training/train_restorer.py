@@ -22,6 +22,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
+from autoencoder.autoencoder_vivace import AutoencoderVivace
 from autoencoder.classes import Autoencoder, load_autoencoder
 from pipelines.restorer import FAULTS, FOLDER, encode, without
 from pipelines.unet_1d_condition_vivace import UNet1DConditionModel
@@ -95,6 +96,8 @@ def make_pairs(config: RestorerRun, vae: Autoencoder, split: str, count: int) ->
     folder = Path(config.pairs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_rows(config.data_dir, split)
+    if not isinstance(vae, AutoencoderVivace):
+        raise ValueError(f"init_from {config.init_from}: its autoencoder is no AutoencoderVivace, which has magnitudes")
     if rows[0]["sampling_rate"] != vae.config.sampling_rate:
         raise ValueError(
             f"data_dir {config.data_dir}: clips of {rows[0]['sampling_rate']} Hz; the autoencoder "
