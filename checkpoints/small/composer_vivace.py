@@ -10,6 +10,7 @@ The file imports what a published one may: torch and diffusers alone.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,18 +60,19 @@ NEAR_STEPS = (4, 16)  # borders of the classes of distance between notes
 PITCHES = max(SIZES[column] for column in PITCHED) - FIRST_PITCH
 
 
-def notes_around(tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The nearest notes that begin before, and after, each step in each pitched column, as far as they are not masked.
+def notes_around(tokens: torch.Tensor, of: Sequence[int] = PITCHED) -> tuple[torch.Tensor, torch.Tensor]:
+    """The nearest notes that begin before, and after, each step in some pitched columns, as far as they are not masked.
 
     Args:
         tokens: (batch, steps, columns).
+        of: the columns.
 
     Returns:
-        Two (batch, steps, 2 x pitched columns), those before a step first: the token of the note's beginning, 0 =
+        Two (batch, steps, 2 x columns of `of`), those before a step first: the token of the note's beginning, 0 =
         none, and how many steps away it is.
     """
-    columns = tokens[..., list(PITCHED)]
-    sizes = torch.tensor([SIZES[column] for column in PITCHED], device=tokens.device)
+    columns = tokens[..., list(of)]
+    sizes = torch.tensor([SIZES[column] for column in of], device=tokens.device)
     begins = (columns >= FIRST_PITCH) & (columns < sizes)
     steps = torch.arange(tokens.shape[1], device=tokens.device)[:, None]
     notes, gaps = [], []
@@ -135,26 +137,34 @@ class Block(nn.Module):
         parts = self.modulation(condition)[:, None].chunk(9, dim=-1)
         return tuple(part if k % 3 == 1 else 1.0 + part for k, part in enumerate(parts))
 
-    def forward(self, x: torch.Tensor, modulation: tuple[torch.Tensor, ...], cos, sin, visible: torch.Tensor | None):
+    def forward(
+        self,
+        x: torch.Tensor,
+        modulation: tuple[torch.Tensor, ...],
+        cos: torch.Tensor,
+        sin: torch.Tensor,
+        visible: torch.Tensor | None,
+        wanted: torch.Tensor | slice = slice(None),
+    ) -> torch.Tensor:
         """x (batch, positions, width); modulation, cos and sin of `Prepared`; visible (batch, positions) bool or None =
-        all."""
+        all; the result is that of the `wanted` positions."""
 
         def enter(k: int) -> torch.Tensor:
             y = torch.addcmul(modulation[3 * k + 1], self.norms[k](x), modulation[3 * k])
-            return y if visible is None else y * visible[..., None]
+            return y if visible is None or k == 2 else y * visible[..., None]
 
         y = self.conv(enter(0).transpose(1, 2)).transpose(1, 2)
         x = torch.addcmul(x, modulation[2], self.mix(nn.functional.gelu(y)))
-        batch, count, width = x.shape
         q, k, v = (
-            part.view(batch, count, self.heads, -1).transpose(1, 2) for part in self.qkv(enter(1)).chunk(3, dim=-1)
+            part.view(*x.shape[:2], self.heads, -1).transpose(1, 2) for part in self.qkv(enter(1)).chunk(3, dim=-1)
         )
         # Written out: few positions, and torch's fused kernel is slow backwards in bfloat16 on a CPU.
-        likeness = rotate(q, cos, sin) @ rotate(k, cos, sin).transpose(-1, -2) * q.shape[-1] ** -0.5
+        x, q, cos_q, sin_q = x[:, wanted], q[:, :, wanted], cos[:, :, wanted], sin[:, :, wanted]
+        likeness = rotate(q, cos_q, sin_q) @ rotate(k, cos, sin).transpose(-1, -2) * q.shape[-1] ** -0.5
         if visible is not None:
             likeness = likeness.masked_fill(~visible[:, None, None], -1e4)
         y = likeness.float().softmax(-1).to(v.dtype) @ v
-        x = torch.addcmul(x, modulation[5], self.out(y.transpose(1, 2).reshape(batch, count, width)))
+        x = torch.addcmul(x, modulation[5], self.out(y.transpose(1, 2).reshape(*x.shape)))
         return torch.addcmul(x, modulation[8], self.down(nn.functional.gelu(self.up(enter(2)))))
 
 
@@ -290,10 +300,9 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         tokens: torch.Tensor,
         prepared: Prepared,
         visible: torch.Tensor | None = None,
-        first: int = 0,
-        last: int | None = None,
+        chosen: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Logits as of `forward`, of steps [first, last) alone."""
+        """Logits as of `forward`, of the `chosen` steps (number,) alone."""
         batch, steps, _ = tokens.shape
         behind = sum(SIZES) + len(SIZES)
         second = behind + sum(SIZES[column] for column in PITCHED)
@@ -302,18 +311,19 @@ class ComposerVivace(ModelMixin, ConfigMixin):
         rows = torch.cat([tokens, around], dim=-1)
         rows = (rows + torch.tensor([*FIRST_ROWS, *offsets], device=tokens.device)).view(batch * steps, -1)
         x = self.tokens(rows).view(batch, steps, -1) + prepared.places
-        near = x[:, max(first - 2, 0) : None if last is None else last + 2]  # the convolution reaches so far
-        near = self.near(near.transpose(1, 2)).transpose(1, 2)[:, first - max(first - 2, 0) :]
-        part = slice(first, last)
-        near = self.near_mix(nn.functional.gelu(near[:, : len(range(steps)[part])]))
         patch = self.config.patch
+        chosen = torch.arange(steps, device=x.device) if chosen is None else chosen
+        wanted, place = (chosen // patch).unique(return_inverse=True)  # patches
+        near = self.near(x.transpose(1, 2)).transpose(1, 2)[:, chosen]
+        near = self.near_mix(nn.functional.gelu(near))
         x = self.enter(x.reshape(batch, steps // patch, -1))
         seen = None if visible is None else visible.view(batch, -1, patch).any(-1)
         for block, modulation in zip(self.blocks, prepared.modulation, strict=True):
-            x = block(x, modulation, prepared.cos, prepared.sin, seen)
-        x = self.exit(self.norm(x)).reshape(batch, steps, -1)[:, part]
+            last = block is self.blocks[-1]
+            x = block(x, modulation, prepared.cos, prepared.sin, seen, wanted if last else slice(None))
+        x = self.exit(self.norm(x)).reshape(batch, len(wanted) * patch, -1)[:, patch * place + chosen % patch]
         logits = self.predict(nn.functional.gelu(x + near))
-        return self._with_intervals(logits, around[:, part], gaps[:, part], prepared.windows)
+        return self._with_intervals(logits, around[:, chosen], gaps[:, chosen], prepared.windows)
 
     def _with_intervals(
         self, logits: torch.Tensor, around: torch.Tensor, gaps: torch.Tensor, windows: torch.Tensor

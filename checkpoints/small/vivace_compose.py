@@ -26,10 +26,14 @@ from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, key_of_chords, nearest_key, parse_key, parse_time_signature, read_progression
 from .vivace_tokens import (
     ACCOMPANIMENT,
+    BASS,
+    BEGINS,
     LEAD,
     MASKS,
     PITCH_CLASSES_OF,
+    REPEAT,
     RETURN_BARS,
+    WIDEST,
     Draft,
     cadences,
     choose_distance,
@@ -42,8 +46,11 @@ from .vivace_tokens import (
     ends_of,
     key_shift,
     recall,
+    repeats,
     steps_like,
     steps_per_bar,
+    together,
+    towards_density,
 )
 
 CHUNK_BARS, CHUNK_STEPS = 16, 256  # the most that are written together
@@ -296,10 +303,11 @@ def keep_given(tokens: torch.Tensor, plan: MusicPlan, bar: int) -> None:
 STRUCTURE_ONLY = [name in (*STRUCTURE, *ROLE_COLUMNS["drums"]) for name in NAMES]
 
 
-def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
-    """For each column (last - first, size) bool: the tokens that may be written at steps [first, last): those that
-    given chords let through."""
-    masks = [np.ones((last - first, size), dtype=bool) for size in SIZES]
+def limits(draft: Draft, first: int, last: int) -> torch.Tensor:
+    """(last - first, columns, `WIDEST`) bool: the tokens that may be written at steps [first, last): those that given
+    chords let through."""
+    whole = np.tile(np.arange(WIDEST) < MASKS.numpy()[:, None], (last - first, 1, 1))
+    masks = [whole[:, column, :size] for column, size in enumerate(SIZES)]
     steps = np.arange(first, last)
     beat = draft.bar / draft.beats
     strong = np.abs((steps % draft.bar) / beat - np.round((steps % draft.bar) / beat)) < 1e-9
@@ -319,16 +327,14 @@ def limits(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
             masks[NAMES.index(name)][0, HOLD] = False
     if beat % STEPS_PER_QUARTER:  # beats begin within quarters, which have no triplets then
         masks[NAMES.index("feel")][:, 1] = False
-    return [torch.from_numpy(mask) for mask in masks]
+    return torch.from_numpy(whole)
 
 
-def shut_triplets(may: list[torch.Tensor], draft: Draft, first: int, last: int) -> None:
+def shut_triplets(may: torch.Tensor, draft: Draft, first: int, last: int) -> None:
     """Let nothing begin in the fourth step of triplet quarters, which has no length: of `limits`, in place."""
     fourth = torch.arange(first, last) % draft.bar % STEPS_PER_QUARTER == STEPS_PER_QUARTER - 1
     dead = fourth & (draft.tokens[first:last, NAMES.index("feel")] == 1)
-    for column, name in enumerate(NAMES):
-        if name not in STRUCTURE:
-            may[column][dead, FIRST_PITCH if name in LOWEST_PITCH else 1 :] = False
+    may[dead] &= (torch.arange(WIDEST) < BEGINS[:, None]) | torch.tensor([[name in STRUCTURE] for name in NAMES])
 
 
 def window(draft: Draft, first: int, last: int, loop: bool) -> tuple[torch.Tensor, int, int]:
@@ -403,7 +409,7 @@ def write(
     device = next(composer.parameters()).device
     conditions = {name: value.to(device) for name, value in draft.conditions.items()}
     rows, begin, offset = window(draft, first, last, loop)
-    patch, count = composer.config.patch, last - first
+    patch = composer.config.patch
     padded = -(-len(rows) // patch) * patch
     visible = (torch.arange(padded)[None] < len(rows)).to(device) if padded > len(rows) else None
     to_end = torch.from_numpy(draft.to_end)[rows // draft.bar]
@@ -415,56 +421,65 @@ def write(
     bars = np.arange(first // draft.bar, last // draft.bar)
     steps = torch.arange(first, last)
     sources, figures, rhythms = draft.sources[bars], draft.figures[bars], draft.rhythms[bars]
-    loose = torch.from_numpy(np.repeat((sources < 0) & (rhythms >= 0), draft.bar))  # only the rhythm comes back
+    loose = torch.zeros(last - first, len(NAMES), dtype=torch.bool)  # only the rhythm comes back
+    loose[:, LEAD] = torch.from_numpy(np.repeat((sources < 0) & (rhythms >= 0), draft.bar))
     figures, rhythms = (np.where(sources >= 0, sources, one) for one in (figures, rhythms))
-    own, shared = (random_numbers(draft, np.where(like >= 0, like, bars), seed) for like in (sources, figures))
-    noise = [(shared if column in ACCOMPANIMENT else own)[column] for column in range(len(NAMES))]
-    there = [steps_like(draft, bars, figures if column in ACCOMPANIMENT else sources) for column in range(len(NAMES))]
-    there[LEAD] = steps_like(draft, bars, rhythms)
+    noise, _ = random_numbers(draft, np.where(sources >= 0, sources, bars), seed)
+    shared, chance = random_numbers(draft, np.where(figures >= 0, figures, bars), seed)
+    noise[:, ACCOMPANIMENT] = shared[:, ACCOMPANIMENT]
+    there = steps_like(draft, bars, sources)[:, None].repeat(1, len(NAMES))
+    there[:, ACCOMPANIMENT] = steps_like(draft, bars, figures)[:, None]
+    there[:, LEAD] = steps_like(draft, bars, rhythms)
     units = (draft.bar / draft.beats, STEPS_PER_QUARTER)  # steps that a chord and a feel last at least
     may = limits(draft, first, last)
     closing = cadences(draft, first, last)
     beats = steps % draft.bar * draft.beats / draft.bar
-    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)
+    sharpness = torch.where((beats - beats.round()).abs() < 1e-6, 1.0, OFF_BEAT_SHARPNESS)[:, None]
+    dense = bool((draft.conditions["density"] != UNKNOWN).any())  # takes the logits of all steps
     seen = MASKS.repeat(padded, 1)
     for rank in ranks[masked].unique().tolist():
         shut_triplets(may, draft, first, last)
         seen[: len(rows)] = draft.tokens[rows]
-        logits = composer.predict_logits(seen[None].to(device), prepared, visible, offset, offset + count)[0]
-        logits = logits.float().cpu().split(SIZES, dim=-1)
-        places = [torch.nonzero(masked[:, c] & (ranks[:, c] == rank))[:, 0] for c in range(len(NAMES))]
-        columns = [column for column, place in enumerate(places) if len(place)]
-        widest = max(SIZES[column] for column in columns)
-        table = [[], [], []]  # logits, what may be, random numbers: a row for each token that is drawn
-        for column in columns:
-            place, wide = places[column], (0, widest - SIZES[column])
-            rhythm = loose[place] if column == LEAD else None
-            likely = logits[column][place] * sharpness[place, None] + closing[column][place]
-            likely = likely + recall(draft, column, steps[place], there[column][place], rhythm)
-            for part, values in zip(table, (likely, may[column][place], noise[column][place]), strict=True):
-                part.append(torch.nn.functional.pad(values, wide))
-        drawn = draw(*(torch.cat(part) for part in table)).split([len(places[column]) for column in columns])
-        for column, tokens in zip(columns, drawn, strict=True):
-            draft.tokens[first:last, column][places[column]] = tokens
-            if column < len(STRUCTURE):
-                align(draft.tokens[first:last], column, draft.bar, units[column], places[column])
+        place, column = now = torch.nonzero(masked & (ranks == rank)).T  # a row for each token that is drawn
+        chosen, row = (steps - first, place) if dense else place.unique(return_inverse=True)
+        logits = composer.predict_logits(seen[None].to(device), prepared, visible, (offset + chosen).to(device))[0]
+        logits = by_column(logits.float().cpu())
+        if dense:
+            towards_density(draft, draft.tokens[first:last], logits, may, there < 0)
+        likely = logits[row, column] * sharpness[place] + closing[*now]
+        likely = likely + recall(draft, column, steps[place], there[*now], loose[*now])
+        low = column == BASS
+        likely[low] -= REPEAT * repeats(seen[: len(rows)], draft.bar, offset + place[low])
+        log_p = likeliest(likely, may[*now])
+        together(log_p, draft.tokens[first:last], place, column, chance)
+        gumbel = -torch.log(-torch.log(noise[*now].clamp(1e-9, 1.0 - 1e-7)))
+        draft.tokens[first + place, column] = (log_p + gumbel).argmax(-1)
+        for structure, unit in enumerate(units):
+            align(draft.tokens[first:last], structure, draft.bar, unit, place[column == structure])
 
 
-def random_numbers(draft: Draft, bars: np.ndarray, seed: int) -> tuple[torch.Tensor, ...]:
-    """Numbers of 0 to 1 for each token of bars (by their numbers), a tensor (steps, size) a column."""
-    made = [
-        torch.rand(draft.bar, sum(SIZES), generator=torch.Generator().manual_seed(mix(seed, int(bar)))) for bar in bars
-    ]
-    return torch.cat(made).split(SIZES, dim=-1)
+def by_column(values: torch.Tensor) -> torch.Tensor:
+    """(rows, sum of `SIZES`) -> (rows, columns, `WIDEST`); behind what a column has, anything."""
+    first = torch.tensor(SIZES).cumsum(0) - torch.tensor(SIZES)
+    return torch.nn.functional.pad(values, (0, WIDEST)).unfold(-1, WIDEST, 1)[:, first]
 
 
-def draw(logits: torch.Tensor, may: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
-    """A token for each row of logits (rows, tokens) among those that may be, by random numbers of 0 to 1."""
+def random_numbers(draft: Draft, bars: np.ndarray, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Numbers of 0 to 1 for each token of bars (by their numbers), (steps, columns, `WIDEST`), and one a step."""
+    generators = [torch.Generator().manual_seed(mix(seed, int(bar))) for bar in bars]
+    made = torch.cat([torch.rand(draft.bar, sum(SIZES) + 1, generator=generator) for generator in generators])
+    return by_column(made[:, :-1]), made[:, -1]
+
+
+def likeliest(logits: torch.Tensor, may: torch.Tensor) -> torch.Tensor:
+    """Logarithms of the probabilities of logits (rows, tokens), of the likeliest of those that may be; see `TOP_P`."""
     log_p = torch.log_softmax(logits.masked_fill(~may, -torch.inf), dim=-1)
-    ordered, places = log_p.sort(descending=True, dim=-1, stable=True)
-    beyond = ordered.exp().cumsum(-1) - ordered.exp() >= TOP_P
-    log_p = log_p.masked_fill(torch.zeros_like(beyond).scatter(-1, places, beyond), -torch.inf)
-    return (log_p - torch.log(-torch.log(uniform.clamp(1e-9, 1.0 - 1e-7)))).argmax(-1)
+    most, token = log_p.max(-1, keepdim=True)
+    beyond = torch.ones_like(may).scatter(-1, token, False)
+    unsure = torch.nonzero(most[:, 0].exp() < TOP_P)[:, 0]  # of the others one token is left
+    ordered, places = log_p[unsure].sort(descending=True, dim=-1, stable=True)
+    beyond[unsure] = beyond[unsure].scatter(-1, places, ordered.exp().cumsum(-1) - ordered.exp() >= TOP_P)
+    return log_p.masked_fill(beyond, -torch.inf)
 
 
 def align(tokens: torch.Tensor, column: int, bar: int, unit: float, places: torch.Tensor) -> None:

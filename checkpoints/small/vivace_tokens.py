@@ -1,4 +1,5 @@
-"""Scores <-> the tokens of `ComposerVivace`; what comes back in a composed piece, and how its phrases close."""
+"""Scores <-> the tokens of `ComposerVivace`; what comes back in a composed piece, how its phrases close, and how its
+accompaniment moves."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +9,7 @@ import torch
 
 from .composer_vivace import (
     COLUMNS,
+    DENSITIES,
     FIRST_PITCH,
     HOLD,
     LOWEST_PITCH,
@@ -17,6 +19,8 @@ from .composer_vivace import (
     ROLE_COLUMNS,
     SIZES,
     STEPS_PER_QUARTER,
+    UNKNOWN,
+    notes_around,
 )
 from .vivace_score import ROLES, Score, Track, quarters_per_bar
 from .vivace_theory import KEYS, PITCH_CLASSES, parse_key, parse_time_signature, read_progression
@@ -253,11 +257,20 @@ RECALL = 4.0  # added to the logits of what stands there
 # How often an accompaniment's figure has two bars, how many of its bars are free at most, and how often eight bars
 # begin a new one; how often a bar of the lead has the rhythm of an earlier one.
 TWO_BARS, FREE_BARS, NEW_FIGURE, RHYTHMS = 0.4, 0.3, 0.2, 0.5
+THIN = 0.25  # taken from the logits of notes of the harmony
+JOIN = 0.35  # a voice of the harmony begins with another one if it is at least so likely to, in proportion
+REPEAT = 2.0  # taken from the logits of a note of the bass for each neighbour of the same pitch class
+DENSITY_SHIFT = 2.0  # the most that is added to, or taken from, the logits of notes for a density
 CADENCE = 2.0  # added to the logits of what closes a phrase
 TONIC_NOTES = {0: (0, 4, 7), 1: (0, 3, 7)}  # of the tonic chord in C, by `minor` of the conditions
 LEAD = NAMES.index("lead")
+HARMONY, BASS = [NAMES.index(name) for name in ROLE_COLUMNS["harmony"]], NAMES.index("bass")
 ACCOMPANIMENT = tuple(NAMES.index(name) for role in ("harmony", "bass", "drums") for name in ROLE_COLUMNS[role])
 MASKS = torch.tensor(SIZES)  # the token that stands for a masked one, of each column
+WIDEST = max(SIZES)
+MIDDLES = np.convolve([0, *DENSITIES, 12], [0.5, 0.5], "valid")  # of the classes of density
+PITCHED = torch.tensor([name in LOWEST_PITCH for name in NAMES])
+BEGINS = torch.where(PITCHED, FIRST_PITCH, 1)  # from this token on, tokens of a column of notes begin one
 PITCH_CLASSES_OF = {
     name: (np.arange(COLUMNS[name] - FIRST_PITCH) + LOWEST_PITCH[name]) % 12 for name in LOWEST_PITCH
 }  # of each pitched column's tokens from `FIRST_PITCH` on
@@ -355,18 +368,16 @@ def choose_figures(draft: Draft, start: int, bars: int, seed: int) -> None:
 
 
 def recall(
-    draft: Draft, column: int, here: torch.Tensor, there: torch.Tensor, rhythm: torch.Tensor | None = None
+    draft: Draft, columns: torch.Tensor, here: torch.Tensor, there: torch.Tensor, rhythm: torch.Tensor
 ) -> torch.Tensor:
-    """What is added to the logits (rows, tokens) of a column at steps `here` that are made like steps `there`, -1 =
-    like none: `RECALL` for the token that stands there, or for any note where a note stands over another chord, or
-    where `rhythm` (rows,) is True."""
-    old = torch.where(there >= 0, draft.tokens[there.clamp_min(0), column], MASKS[column])
-    stands, loose = old != MASKS[column], torch.zeros(len(here), dtype=torch.bool)
-    bonus = torch.zeros(len(here), SIZES[column])
-    if NAMES[column] in LOWEST_PITCH:
-        other = draft.tokens[here, 0] != draft.tokens[there, 0]
-        loose = stands & (old >= FIRST_PITCH) & (other if rhythm is None else other | rhythm)
-        bonus[loose, FIRST_PITCH:] = RECALL
+    """What is added to the logits (rows, `WIDEST`) of tokens in `columns` at steps `here` that are made like steps
+    `there`, -1 = like none: `RECALL` for the token that stands there, or for any note where a note stands over another
+    chord, or where `rhythm` (rows,) is True."""
+    old = torch.where(there >= 0, draft.tokens[there.clamp_min(0), columns], MASKS[columns])
+    stands, note = old != MASKS[columns], PITCHED[columns] & (old >= FIRST_PITCH)
+    loose = stands & note & ((draft.tokens[here, 0] != draft.tokens[there, 0]) | rhythm)
+    bonus = torch.zeros(len(here), WIDEST)
+    bonus[loose, FIRST_PITCH:] = RECALL
     exact = stands & ~loose
     bonus[exact, old[exact]] = RECALL
     return bonus
@@ -378,10 +389,13 @@ def steps_like(draft: Draft, bars: np.ndarray, like: np.ndarray) -> torch.Tensor
     return torch.from_numpy(np.where(like[:, None] >= 0, places, -1).reshape(-1))
 
 
-def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
-    """What is added to the logits of each column, (last - first, size), so that phrases close: every eighth bar on the
-    tonic or the dominant, the last of a tune on the tonic after the dominant, with a calm lead in its second half."""
-    added = [torch.zeros(last - first, size) for size in SIZES]
+def cadences(draft: Draft, first: int, last: int) -> torch.Tensor:
+    """What is added to the logits, (last - first, columns, `WIDEST`), so that phrases close: every eighth bar on the
+    tonic or the dominant, the last of a tune on the tonic after the dominant, with a calm lead in its second half. And
+    the harmony plays less."""
+    added = torch.zeros(last - first, len(NAMES), WIDEST)
+    added[:, HARMONY, FIRST_PITCH:] = -THIN
+    chord, lead = added[:, 0], added[:, LEAD, : SIZES[LEAD]]
     tonic = TONIC_NOTES.get(int(draft.conditions["minor"]), (0, 3, 4, 7))
     root = (torch.arange(SIZES[0]) - 1) // len(QUALITIES)  # above the tonic; -1 = no chord
     close = (root == 0) & torch.tensor([False, *12 * [set(notes[1:2]) <= set(tonic) for notes in QUALITIES.values()]])
@@ -392,9 +406,70 @@ def cadences(draft: Draft, first: int, last: int) -> list[torch.Tensor]:
         begin, end = bar * draft.bar - first, (bar + 1) * draft.bar - first
         half = begin + draft.bar // 2
         if draft.to_end[bar] in (0, 8):
-            added[0][begin:end] = CADENCE * (close | (root == 7) & bool(draft.to_end[bar]))
-            added[LEAD][half:end, HOLD] = CADENCE / 2
+            chord[begin:end] = CADENCE * (close | (root == 7) & bool(draft.to_end[bar]))
+            lead[half:end, HOLD] = CADENCE / 2
         if draft.to_end[bar] == 0:
-            added[0][max(0, begin - draft.bar // 2) : begin] = CADENCE / 2 * (root == 7)
-            added[LEAD][half:end, FIRST_PITCH:] = -CADENCE * strange[half:end]
+            chord[max(0, begin - draft.bar // 2) : begin] = CADENCE / 2 * (root == 7)
+            lead[half:end, FIRST_PITCH:] = -CADENCE * strange[half:end]
     return added
+
+
+def repeats(tokens: torch.Tensor, bar: int, steps: torch.Tensor) -> torch.Tensor:
+    """How many of the nearest notes of the bass, before and after `steps` of whole bars, each token would repeat,
+    (steps, `WIDEST`); none where a bar or a chord begins, whose root may come again."""
+    around = notes_around(tokens[None], (BASS,))[0][0, steps, :, None]
+    again = (around > 0) & ((torch.arange(WIDEST) - around) % 12 == 0)
+    again[:, :, :FIRST_PITCH] = False
+    again[(tokens[steps, 0] != tokens[steps - 1, 0]) | (steps % bar == 0)] = False
+    return again.sum(1)
+
+
+def towards_density(
+    draft: Draft, tokens: torch.Tensor, logits: torch.Tensor, may: torch.Tensor, free: torch.Tensor
+) -> None:
+    """Shift the logits of notes, in place, so that roles whose density is stated become as dense.
+
+    Args:
+        draft: its conditions state the density.
+        tokens: (steps, columns) so far.
+        logits, may: (steps, columns, `WIDEST`) logits, and which tokens may be.
+        free: (steps, columns) bool, what is not made like another bar, which would be as dense as that.
+    """
+    for names, density in zip(ROLE_COLUMNS.values(), draft.conditions["density"][0].tolist(), strict=True):
+        columns = [NAMES.index(name) for name in names]
+        here, begins, steps = tokens[:, columns], int(BEGINS[columns[0]]), free[:, columns[0]]
+        if density == UNKNOWN or not steps.any():
+            continue
+        begun = ((here >= begins) & (here != MASKS[columns])).any(1)
+        p = logits[:, columns].masked_fill(~may[:, columns], -torch.inf).softmax(-1)[..., begins:].sum(-1)
+        is_open = (here == MASKS[columns]) & steps[:, None]
+        rest = float(torch.where(is_open & ~begun[:, None], p, 0.0).amax(1).sum())
+        wanted = MIDDLES[density] / 16 * int(steps.sum()) - int((begun & steps).sum())
+        shift = float(np.log(max(wanted, 0.5) / max(rest, 0.5)).clip(-DENSITY_SHIFT, DENSITY_SHIFT))
+        logits[:, columns, begins:] += shift * is_open[..., None]
+
+
+def together(
+    log_p: torch.Tensor, tokens: torch.Tensor, place: torch.Tensor, column: torch.Tensor, chance: torch.Tensor
+) -> None:
+    """Choose where voices of the harmony begin a note: logarithms of probabilities (rows, `WIDEST`) keep, in place,
+    notes or the other tokens alone.
+
+    The voices of a step have one random number for it, so that they begin together and not one after another, and one
+    that is not much less likely to begin than the likeliest begins with it.
+
+    Args:
+        log_p: of the tokens that are drawn; of harmony and others.
+        tokens: (steps, columns) so far.
+        place, column: (rows,) step and column of each.
+        chance: (steps,) random numbers of 0 to 1.
+    """
+    rows = torch.nonzero((column >= HARMONY[0]) & (column <= HARMONY[-1]))[:, 0]
+    place, voice = place[rows], column[rows] - HARMONY[0]
+    p = log_p[rows].softmax(-1)[:, FIRST_PITCH:].sum(-1)
+    here = tokens[:, HARMONY]
+    begins = ((here >= FIRST_PITCH) & (here != MASKS[HARMONY])).float()
+    begins[place, voice] = p
+    most = begins.amax(1)[place]
+    drawn = chance[place] < torch.where(p >= JOIN * most, most, p)
+    log_p[rows] = log_p[rows].masked_fill(drawn[:, None] != (torch.arange(WIDEST) >= FIRST_PITCH), -torch.inf)
