@@ -18,7 +18,7 @@ from training.metrics.reconstruction import log_mel_distance, si_sdr
 @pytest.fixture(scope="module")
 def clean() -> tuple[np.ndarray, int]:
     """4.5 s of a piece of ours, (2, samples), and its rate."""
-    audio, rate = soundfile.read(SAMPLES / "text.flac", dtype="float32", always_2d=True, frames=198450)
+    audio, rate = soundfile.read(SAMPLES / "chords.flac", dtype="float32", always_2d=True, frames=198450)
     return audio.T.copy(), rate
 
 
