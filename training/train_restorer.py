@@ -10,6 +10,7 @@ does not have what it is asked for. `final` is the folder that a checkpoint has 
 
 import functools
 import itertools
+import json
 import shutil
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ from training import lora
 from training.config import StageRun, command, option, parse_config
 from training.data import faults
 from training.data.clips import read_audio, read_rows
+from training.data.latents import encoder_fingerprint
 from training.run import loop
 from training.run.trainer import Losses, Trainer
 
@@ -92,7 +94,11 @@ def spoilt(row: dict, samples: int, rng: np.random.Generator) -> list[tuple[int,
 
 @torch.no_grad()
 def make_pairs(config: RestorerRun, vae: Autoencoder, split: str, count: int) -> None:
-    """Write the latents of clips with all subsets of their faults, shard by shard; shards that are there stay."""
+    """Write the latents of clips with all subsets of their faults, shard by shard; shards that are there stay.
+
+    Raises:
+        ValueError: clips and an autoencoder that do not fit, or a folder of pairs of other clips or settings.
+    """
     folder = Path(config.pairs_dir)
     folder.mkdir(parents=True, exist_ok=True)
     rows = read_rows(config.data_dir, split)
@@ -103,6 +109,12 @@ def make_pairs(config: RestorerRun, vae: Autoencoder, split: str, count: int) ->
             f"data_dir {config.data_dir}: clips of {rows[0]['sampling_rate']} Hz; the autoencoder "
             f"of {config.init_from} takes {vae.config.sampling_rate} Hz"
         )
+    made_of = {name: getattr(config, name) for name in ("seed", "train_clips", "validate_clips", "clip_frames")}
+    made_of["encoder"], about_pairs = encoder_fingerprint(vae), folder / "pairs.json"
+    if not about_pairs.is_file():
+        loop.write_json(about_pairs, made_of)
+    elif json.loads(about_pairs.read_text()) != made_of:
+        raise ValueError(f"pairs_dir {folder}: pairs of other settings, or of another autoencoder; give a new folder")
     places = np.linspace(0, len(rows) - 1, min(count, len(rows))).round().astype(int)
     bar = tqdm(range(0, len(places), SHARD_CLIPS), desc=f"pairs {split}", unit="shard")
     for first in bar:

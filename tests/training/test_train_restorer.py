@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from autoencoder.classes import load_autoencoder
 from pipelines.restorer import FOLDER, Restorer
 from training import train_restorer
 from training.data import faults
@@ -62,6 +63,8 @@ def test_a_run_learns_resumes_and_is_what_a_checkpoint_has(arguments, teacher, p
     shutil.copytree(teacher, folder)
     train_restorer.main([*arguments, "--output_dir", str(tmp_path / "parts"), "--init_from", str(teacher)])
     assert {path.name: path.stat().st_mtime_ns for path in pairs.iterdir()} == made
+    with pytest.raises(ValueError, match="pairs_dir .* give a new folder"):
+        train_restorer.main([*arguments, "--output_dir", str(tmp_path / "other"), "--clip_frames", "31"])
     one, two = (
         load_file(tmp_path / name / "final" / "pytorch_lora_weights.safetensors") for name in ("whole", "parts")
     )
@@ -83,11 +86,14 @@ def test_a_run_learns_resumes_and_is_what_a_checkpoint_has(arguments, teacher, p
     assert adapted < 0.9 * float(train_restorer.errors(restorer.unet, batch).mean())
 
 
-def test_pairs(arguments, pairs):
-    if not any(pairs.iterdir()):
-        pytest.skip("the run of the test above makes them")
+def test_pairs(teacher, tiny_data, pairs):
+    config = RestorerRun(
+        init_from=str(teacher), data_dir=str(tiny_data), pairs_dir=str(pairs), train_clips=6, validate_clips=2,
+        clip_frames=24, crop_frames=16,
+    )  # fmt: skip
+    train_restorer.make_pairs(config, load_autoencoder(f"{teacher}/vae"), "train", 6)
     assert subsets(["noise", "band"]) == [(), ("noise",), ("band",), ("noise", "band")] and code(("noise", "band")) == 5
-    items = Pairs(RestorerRun(pairs_dir=str(pairs), crop_frames=16), "train")
+    items = Pairs(config, "train")
     for seed in range(30):
         item = items.read(seed % len(items), np.random.default_rng(seed))
         flags = sum(int(value) << place for place, value in enumerate(item["asked"]))
