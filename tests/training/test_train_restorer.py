@@ -63,7 +63,7 @@ def test_a_run_learns_resumes_and_is_what_a_checkpoint_has(arguments, teacher, p
     shutil.copytree(teacher, folder)
     train_restorer.main([*arguments, "--output_dir", str(tmp_path / "parts"), "--init_from", str(teacher)])
     assert {path.name: path.stat().st_mtime_ns for path in pairs.iterdir()} == made
-    with pytest.raises(ValueError, match="pairs_dir .* give a new folder"):
+    with pytest.raises(ValueError, match=r"pairs_dir .* give a new folder"):
         train_restorer.main([*arguments, "--output_dir", str(tmp_path / "other"), "--clip_frames", "31"])
     one, two = (
         load_file(tmp_path / name / "final" / "pytorch_lora_weights.safetensors") for name in ("whole", "parts")
