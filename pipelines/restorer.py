@@ -32,9 +32,14 @@ EDGE_DB, HIGHEST_EDGE = 30.0, 14000.0  # of a narrow band; Hz
 EDGE_WIDTH = 0.03  # share of its edge over which what is decoded is faded in
 
 
+def latent_scale(vae: nn.Module, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of an autoencoder's latents, each (channels, 1)."""
+    return like.new_tensor(vae.config.latents_mean)[:, None], like.new_tensor(vae.config.latents_std)[:, None]
+
+
 def encode(vae: nn.Module, audio: torch.Tensor) -> torch.Tensor:
     """Audio (batch, channels, samples) -> standardised latents."""
-    mean, std = (audio.new_tensor(values)[:, None] for values in (vae.config.latents_mean, vae.config.latents_std))
+    mean, std = latent_scale(vae, audio)
     return (vae.encode(audio).latent_dist.mode() - mean) / std
 
 
@@ -97,7 +102,7 @@ class Restorer:
         vae = self.vae
         latents = encode(vae, block[None].to(vae.device))
         asked = latents.new_tensor([[float(name == one) for one in FAULTS]])
-        mean, std = (latents.new_tensor(v)[:, None] for v in (vae.config.latents_mean, vae.config.latents_std))
+        mean, std = latent_scale(vae, latents)
         raw = [values * std + mean for values in (latents, without(self.unet, latents, asked))]
         before, after = (vae.features_to_spectra(vae.decode_features(one)).channels.abs()[0] for one in raw)
         return before, after, raw[1]

@@ -12,7 +12,6 @@ import functools
 import itertools
 import json
 import shutil
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from tqdm import tqdm
 
 from autoencoder.autoencoder_vivace import AutoencoderVivace
@@ -33,6 +31,7 @@ from training.config import StageRun, command, option, parse_config
 from training.data import faults
 from training.data.clips import read_audio, read_rows
 from training.data.latents import encoder_fingerprint
+from training.objective import attention_kernel
 from training.run import loop
 from training.run.trainer import Losses, Trainer
 
@@ -161,12 +160,16 @@ class Pairs:
         return {"latents": pair[0], "target": pair[1], "asked": flags, "given": torch.tensor(given)}
 
 
+def distances(latents: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Of each item (batch,) the error: absolute where it is large, squared below half a standard deviation."""
+    return nn.functional.smooth_l1_loss(latents.float(), target, beta=0.5, reduction="none").mean((1, 2))
+
+
 def errors(network: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Error of each item (batch,): absolute where it is large, squared below half a standard deviation."""
-    plain = batch["latents"].device.type == "cpu"  # as in training.objective
-    with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+    """`distances` of what the network makes of a batch."""
+    with attention_kernel(batch["latents"].device):
         found = without(network, batch["latents"], batch["asked"])
-    return nn.functional.smooth_l1_loss(found.float(), batch["target"], beta=0.5, reduction="none").mean((1, 2))
+    return distances(found, batch["target"])
 
 
 @torch.no_grad()
@@ -178,9 +181,7 @@ def validate(model: UNet1DConditionModel, items: Pairs) -> dict[str, float]:
     for first in range(0, len(read), 16):
         batch = {name: torch.stack([item[name] for item in read[first : first + 16]]) for name in read[0]}
         batch = {name: value.to(model.device) for name, value in batch.items()}
-        before = nn.functional.smooth_l1_loss(batch["latents"], batch["target"], beta=0.5, reduction="none").mean(
-            (1, 2)
-        )
+        before = distances(batch["latents"], batch["target"])
         places = torch.arange(len(FAULTS), device=model.device)
         there = (batch["given"][:, None] >> places & 1) * batch["asked"]
         for error, old, some in zip(errors(model, batch).tolist(), before.tolist(), there.tolist(), strict=True):

@@ -481,17 +481,21 @@ def _midi_in(value: object, folder: Path | None, allow_outside: bool) -> tuple[s
     path = content if isinstance(content, str) else path
     if not isinstance(path, str) or not path.strip():
         return None, []
-    file, fate = (None, ("", "")) if folder is None else _local_file(folder, path, allow_outside)
-    reason = "" if fate is None else fate[1].replace("audio bytes", "MIDI bytes") or "the row holds no MIDI bytes"
-    return (None if file is None else str(file)), [f"notes unknown: {reason}"] if reason else []
+    if folder is None:
+        return None, ["notes unknown: the row holds no MIDI bytes"]
+    file, fate = _local_file(folder, path, allow_outside, "MIDI")
+    return (str(file), []) if fate is None else (None, [f"notes unknown: {fate[1]}"])
 
 
-def _local_file(folder: Path, path: str, allow_outside: bool) -> tuple[Path | None, tuple[str, str] | None]:
-    """The file that a row of a local data set names instead of holding it, and its fate where it is not to be read."""
+def _local_file(
+    folder: Path, path: str, allow_outside: bool, kind: str = "audio"
+) -> tuple[Path | None, tuple[str, str] | None]:
+    """The file of a `kind` that a row of a local data set names instead of holding it, and its fate where it is not to
+    be read."""
     try:
         found = next((at / path for at in (folder, folder / "data") if (at / path).is_file()), None)
         if found is None:
-            return None, ("unreadable", f"the row holds no audio bytes, and its file {clean(path)!r} is not there")
+            return None, ("unreadable", f"the row holds no {kind} bytes, and its file {clean(path)!r} is not there")
         if not allow_outside and not inside(found, folder.resolve()):
             return None, ("refused", "its file lies outside the source; --allow_outside reads it")
     except (OSError, ValueError, RuntimeError) as error:
